@@ -1,0 +1,3 @@
+"""May this customer do this now?"""
+
+__version__ = "0.1.0"

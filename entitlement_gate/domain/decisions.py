@@ -1,0 +1,171 @@
+"""The answer to a check: a decision, its outcome and its reason.
+
+Never here: how the answer was found (``rule``), or what a refused request is told (``responses``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from entitlement_gate.domain.grants import EntitlementType
+
+__all__ = ["Decision", "Outcome", "Reason", "Source"]
+
+Source = Literal["live", "cache", "shared", "stale", "fallback", "override"]
+
+
+class Outcome(StrEnum):
+    """What the truth is, as far as it could be learned."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+
+
+class Reason(StrEnum):
+    """Why. The order below is the order of closeness: of several refusals the first one listed is told."""
+
+    ALLOWED = "allowed"
+    OVERRIDE = "override"
+    OVERAGE = "overage"
+    INSUFFICIENT_QUANTITY = "insufficient_quantity"
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    QUANTITY_UNKNOWN = "quantity_unknown"
+    FEATURE_DISABLED = "feature_disabled"
+    TYPE_MISMATCH = "type_mismatch"
+    TYPE_UNKNOWN = "type_unknown"
+    NOT_STARTED = "not_started"
+    EXPIRED = "expired"
+    DRAFT = "draft"
+    INACTIVE = "inactive"
+    VOIDED = "voided"
+    MALFORMED = "malformed"
+    NOT_ENTITLED = "not_entitled"
+    CUSTOMER_NOT_FOUND = "customer_not_found"
+    INVALID_CUSTOMER = "invalid_customer"
+    NO_CUSTOMER = "no_customer"
+    UNAVAILABLE = "unavailable"
+    REJECTED = "rejected"
+    MALFORMED_RESPONSE = "malformed_response"
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome every decision with this reason has."""
+        if self in _ALLOWING:
+            return Outcome.ALLOWED
+        return Outcome.UNKNOWN if self in _UNKNOWING else Outcome.DENIED
+
+
+_ALLOWING = frozenset({Reason.ALLOWED, Reason.OVERRIDE, Reason.OVERAGE})
+_UNKNOWING = frozenset({Reason.UNAVAILABLE, Reason.REJECTED, Reason.MALFORMED_RESPONSE})
+
+
+class _Served:
+    """Room for the compiled decision that a served one reads its unset fields from."""
+
+    __slots__ = ("_compiled",)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(_Served):
+    """Whether the customer may, and why. Truthy when allowed; immutable.
+
+    Attributes:
+        allowed: what to do. Differs from ``outcome`` only by policy (``source == "fallback"``) or in shadow mode.
+        outcome: what is true: ``allowed``, ``denied`` or ``unknown``.
+        reason: why, one of the table in the reference.
+        entitlement: the name, alias or id as asked; of a combined requirement, the part that decided.
+        customer_id: canonical UUID text, or None when there was no usable id.
+        type: of the rows that decided, when they have a known one.
+        units: what is counted, for people.
+        requested: the quantity asked for, or None.
+        limit: granted in total by the rows that decided.
+        used: gone, as far as the rows tell.
+        remaining: left; exact, may be negative.
+        unlimited: no quantity is given and the settings read that as "no limit".
+        active_from: earliest start among the rows that decided, None when one has none.
+        expires_at: latest end among the rows that decided, None when one has none.
+        grants: ids of the rows that decided, sorted.
+        source: where the data came from: ``live`` (fetched for this check), ``cache``, ``shared``, ``stale``
+            (older than it should be, because fetching failed), ``fallback`` (no data; the failure policy
+            answered) or ``override`` (a test said so).
+        age: seconds since the data was fetched, or None when there is none.
+        shadow: would have been denied; allowed because shadow mode is on.
+    """
+
+    allowed: bool
+    outcome: Outcome
+    reason: Reason
+    entitlement: str
+    customer_id: str | None = None
+    type: EntitlementType | None = None
+    units: str | None = None
+    requested: Decimal | None = None
+    limit: Decimal | None = None
+    used: Decimal | None = None
+    remaining: Decimal | None = None
+    unlimited: bool = False
+    active_from: datetime | None = None
+    expires_at: datetime | None = None
+    grants: tuple[str, ...] = ()
+    source: Source = "live"
+    age: float | None = None
+    shadow: bool = False
+
+    @classmethod
+    def of(cls, reason: Reason, entitlement: str, **fields: Any) -> Decision:
+        """Return the decision that ``reason`` alone makes, before any policy."""
+        outcome = reason.outcome
+        allowed = outcome is Outcome.ALLOWED
+        return cls(allowed=allowed, outcome=outcome, reason=reason, entitlement=entitlement, **fields)
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def served(self, source: Source, age: float | None) -> Decision:
+        """Return this decision as answered from ``source`` with data of ``age`` seconds.
+
+        Shares every other field with this one instead of copying 15 of them: 0.4 µs against 3.4 µs a check.
+        """
+        served = _new(Decision)
+        _set_compiled(served, self)
+        _set_allowed(served, self.allowed)
+        _set_source(served, source)
+        _set_age(served, age)
+        return served
+
+    if not TYPE_CHECKING:  # a typo in an attribute stays an error for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            """Read a field that ``served`` left unset from the decision it shares."""
+            if name not in Decision.__dataclass_fields__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return getattr(self._compiled, name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types: numbers as exact text, instants as ISO 8601."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+# A frozen dataclass refuses assignment; the slots themselves do not. Bound once, they are the fastest way to fill
+# an instance of our own making.
+_new = object.__new__
+_slots = {**vars(_Served), **vars(Decision)}
+_set_compiled = _slots["_compiled"].__set__
+_set_allowed = _slots["allowed"].__set__
+_set_source = _slots["source"].__set__
+_set_age = _slots["age"].__set__
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, StrEnum) else value

@@ -1,0 +1,108 @@
+"""What billing gives: grants, and the snapshot that holds all grants of a customer at one instant.
+
+Never here: whether a grant allows (``rule``), or how it is written in JSON (``zenskar.wire``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from entitlement_gate.domain.numbers import difference
+
+__all__ = ["EntitlementType", "Grant", "Snapshot"]
+
+_ZERO = Decimal(0)
+_FOREVER = float("inf")
+
+
+class EntitlementType(StrEnum):
+    """The three kinds of entitlement, spelled as billing spells them."""
+
+    FEATURE = "Feature"
+    QUANTITY = "Quantity"
+    CREDITS = "Credits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One row given to a customer. Everything but ``id`` and ``name`` may be unknown.
+
+    Attributes:
+        id: the row's own id; ``""`` only on a malformed row that had none.
+        name: the entitlement's name in billing.
+        entitlement_id: the entitlement's id; rows that share it are summed.
+        type: a known type, the lower-case text of an unknown one, or None when billing gave none.
+        status: lower-case text, or None when billing gave none (then the dates alone speak).
+        units: what is counted, for people.
+        active_from: first instant at which the grant is live; None is "already".
+        expires_at: first instant at which it no longer is; None is "never".
+        quantity: granted.
+        used: gone, as of billing's last consumption trigger.
+        reported_remaining: left, as billing says it.
+        is_disabled: a Feature that carries a false-like option.
+        is_malformed: the row could not be read; it grants nothing and hurts no other row.
+    """
+
+    id: str
+    name: str
+    entitlement_id: str | None = None
+    type: EntitlementType | str | None = None
+    status: str | None = None
+    units: str | None = None
+    active_from: datetime | None = None
+    expires_at: datetime | None = None
+    quantity: Decimal | None = None
+    used: Decimal | None = None
+    reported_remaining: Decimal | None = None
+    is_disabled: bool = False
+    is_malformed: bool = False
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """What is left: as reported, else granted less used, else unknown."""
+        if self.reported_remaining is not None or self.quantity is None:
+            return self.reported_remaining
+        return difference(self.quantity, self.used or _ZERO)
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether the grant is counted: Quantity, Credits, or no type but a number."""
+        if self.type is None:
+            return self.remaining is not None
+        return self.type in (EntitlementType.QUANTITY, EntitlementType.CREDITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All grants of one customer, fetched at one instant, immutable.
+
+    Attributes:
+        customer_id: canonical lower-case UUID text.
+        grants: one per row id, in billing's order.
+        fetched_at: POSIX seconds by the wall clock when the fetch began.
+        is_found: False when billing does not know the customer at all.
+    """
+
+    customer_id: str
+    grants: tuple[Grant, ...]
+    fetched_at: float
+    is_found: bool = True
+
+    def steady_span(self, now: float) -> tuple[float, float]:
+        """Return the span ``[since, until)`` around ``now`` in which no grant starts or ends.
+
+        POSIX seconds, infinite where nothing bounds it. An answer computed at ``now`` holds for the whole span.
+        """
+        since, until = -_FOREVER, _FOREVER
+        for grant in self.grants:
+            for edge in (grant.active_from, grant.expires_at):
+                if edge is not None:
+                    at = edge.timestamp()
+                    if at <= now:
+                        since = max(since, at)
+                    else:
+                        until = min(until, at)
+        return since, until

@@ -1,0 +1,209 @@
+"""The rule: from all grants of a customer and an instant to a decision. One pure function and its parts.
+
+The rule is told in prose in ``docs/explanation/the-rule.md``. Never here: freshness, outages, or what one instant
+has to do with the next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
+from entitlement_gate.domain.numbers import total
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from entitlement_gate.domain.requirements import Requirement
+
+__all__ = ["PerName", "Terms", "canonical_uuid", "decide", "dedupe", "rows_named"]
+
+PerName = str | Mapping[str, str]
+"""One word for every entitlement, or ``{"name": word, "*": word}``."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_ZERO = Decimal(0)
+_STANDING = {"draft": Reason.DRAFT, "voided": Reason.VOIDED, "expired": Reason.EXPIRED}
+_CLOSENESS = {reason: rank for rank, reason in enumerate(Reason)}
+_INSUFFICIENT = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the application decided about the rule.
+
+    Attributes:
+        aliases: the name in code → the name or entitlement id in billing.
+        on_exhausted: ``deny``, or ``allow`` to let overage through.
+        null_quantity: ``deny``, or ``unlimited``: what a metered grant without any number means.
+    """
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    on_exhausted: PerName = "deny"
+    null_quantity: PerName = "deny"
+
+    def word_for(self, setting: PerName, entitlement: str, default: str = "deny") -> str:
+        """Return the word that ``setting`` has for an entitlement: as asked, as billing names it, or ``*``."""
+        if isinstance(setting, str):
+            return setting
+        billed = self.aliases.get(entitlement, entitlement)
+        return setting.get(entitlement) or setting.get(billed) or setting.get("*", default)
+
+
+class _Candidate(NamedTuple):
+    """Rows that could answer, and what they would say."""
+
+    reason: Reason
+    rows: tuple[Grant, ...]
+    remaining: Decimal | None = None
+    unlimited: bool = False
+
+    @property
+    def rank(self) -> tuple[int, Decimal, tuple[str, ...]]:
+        """Closest first, then the most left, then ids: the order of rows never matters."""
+        left = (self.remaining or _ZERO).copy_negate()  # unary minus would round to 28 digits
+        return _CLOSENESS[self.reason], left, tuple(sorted(row.id for row in self.rows))
+
+
+def canonical_uuid(text: str) -> str | None:
+    """Return hyphenated UUID text in lower case, or None when it is none."""
+    return text.lower() if _UUID.fullmatch(text) else None
+
+
+def decide(snapshot: Snapshot, asked: Requirement, now: datetime, terms: Terms) -> Decision:
+    """Return the decision about one entitlement (a leaf) at the instant ``now`` (aware).
+
+    Judges the rows again at every call: nothing about "live" is remembered from the fetch.
+    """
+    if not snapshot.is_found:
+        return _told(snapshot, asked, _Candidate(Reason.CUSTOMER_NOT_FOUND, ()))
+    rows = _answering(rows_named(snapshot.grants, asked.entitlement, terms), asked.requested)
+    candidates = list(_candidates(rows, asked, now, terms))
+    closest = min(candidates, key=lambda candidate: candidate.rank, default=_Candidate(Reason.NOT_ENTITLED, ()))
+    return _told(snapshot, asked, closest)
+
+
+def dedupe(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """Keep one grant per row id; rows without an id are kept as they are.
+
+    Two versions of one row mean that the fetch straddled a change: the one that gives less is believed.
+    """
+    kept: dict[object, Grant] = {}
+    for position, grant in enumerate(grants):
+        key = grant.id or position
+        other = kept.setdefault(key, grant)
+        if other is not grant:
+            kept[key] = min(other, grant, key=_generosity)
+    return tuple(kept.values())
+
+
+def _generosity(grant: Grant) -> tuple[bool, bool, Decimal | int, str]:
+    return grant.is_malformed, grant.status in (None, "active"), grant.remaining or 0, repr(grant)
+
+
+def rows_named(grants: Iterable[Grant], entitlement: str, terms: Terms) -> list[Grant]:
+    """Return the rows that a name, alias or entitlement id stands for; names match exactly."""
+    name = terms.aliases.get(entitlement, entitlement)
+    if entitlement_id := canonical_uuid(name):
+        by_id = [grant for grant in grants if grant.entitlement_id == entitlement_id]
+        if by_id:
+            return by_id
+    return [grant for grant in grants if grant.name == name]
+
+
+def _answering(rows: list[Grant], requested: Decimal | None) -> list[Grant]:
+    """With a quantity asked for, only the metered rows answer, where there are any."""
+    metered = [row for row in rows if row.is_metered and not row.is_malformed]
+    return metered if requested is not None and metered else rows
+
+
+def _candidates(rows: list[Grant], asked: Requirement, now: datetime, terms: Terms) -> Iterator[_Candidate]:
+    by_reason: dict[Reason, list[Grant]] = {}
+    metered: dict[str, list[Grant]] = {}
+    for row in rows:
+        reason = _standing(row, asked.requested, now)
+        if reason is Reason.ALLOWED and row.is_metered:
+            metered.setdefault(row.entitlement_id or f"row {row.id}", []).append(row)
+        else:
+            by_reason.setdefault(reason, []).append(row)
+    for reason, alike in by_reason.items():
+        yield _Candidate(reason, tuple(alike))
+    for group in metered.values():
+        yield _balance(tuple(group), asked, terms)
+
+
+def _standing(row: Grant, requested: Decimal | None, now: datetime) -> Reason:
+    """Return what keeps this row alone from allowing; ``ALLOWED`` when only a balance could."""
+    if row.is_malformed:
+        return Reason.MALFORMED
+    if row.type is EntitlementType.FEATURE and requested is not None:
+        return Reason.TYPE_MISMATCH
+    if row.status not in (None, "active"):
+        return _STANDING.get(row.status or "", Reason.INACTIVE)
+    if row.active_from is not None and now < row.active_from:
+        return Reason.NOT_STARTED
+    if row.expires_at is not None and now >= row.expires_at:
+        return Reason.EXPIRED
+    return _kind(row, requested)
+
+
+def _kind(row: Grant, requested: Decimal | None) -> Reason:
+    """Return what the type of a live row says."""
+    if row.type is EntitlementType.FEATURE:
+        return Reason.FEATURE_DISABLED if row.is_disabled else Reason.ALLOWED
+    if row.is_metered:
+        return Reason.ALLOWED
+    is_asked_without_type = row.type is None and requested is not None
+    return Reason.QUANTITY_UNKNOWN if is_asked_without_type else Reason.TYPE_UNKNOWN
+
+
+def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms) -> _Candidate:
+    """Judge live metered rows of one entitlement id, summed with their signs."""
+    numbers = [row.remaining for row in rows if row.remaining is not None]
+    if len(numbers) < len(rows) and terms.word_for(terms.null_quantity, asked.entitlement) == "unlimited":
+        return _Candidate(Reason.ALLOWED, rows, unlimited=True)
+    if not numbers:
+        return _Candidate(Reason.QUANTITY_UNKNOWN, rows)
+    remaining = total(numbers)
+    enough = remaining > 0 if asked.requested is None else remaining >= asked.requested
+    if enough:
+        return _Candidate(Reason.ALLOWED, rows, remaining)
+    if terms.word_for(terms.on_exhausted, asked.entitlement) == "allow":
+        return _Candidate(Reason.OVERAGE, rows, remaining)
+    return _Candidate(_INSUFFICIENT[_type_of(rows) is EntitlementType.CREDITS], rows, remaining)
+
+
+def _type_of(rows: tuple[Grant, ...]) -> EntitlementType | None:
+    known = {row.type for row in rows if isinstance(row.type, EntitlementType)}
+    return max(known) if len(known) == 1 else None
+
+
+def _told(snapshot: Snapshot, asked: Requirement, candidate: _Candidate) -> Decision:
+    rows = candidate.rows
+    fields: dict[str, Any] = {"customer_id": snapshot.customer_id, "requested": asked.requested}
+    if rows:
+        starts = [row.active_from for row in rows]
+        ends = [row.expires_at for row in rows]
+        fields |= {
+            "type": _type_of(rows),
+            "units": min((row.units for row in rows if row.units is not None), default=None),
+            "limit": _sum(row.quantity for row in rows),
+            "used": _sum(row.used for row in rows),
+            "remaining": candidate.remaining,
+            "unlimited": candidate.unlimited,
+            "active_from": None if None in starts else min(filter(None, starts)),
+            "expires_at": None if None in ends else max(filter(None, ends)),
+            "grants": tuple(sorted(row.id for row in rows)),
+        }
+    return Decision.of(candidate.reason, asked.entitlement, **fields)
+
+
+def _sum(numbers: Iterable[Decimal | None]) -> Decimal | None:
+    known = [number for number in numbers if number is not None]
+    return total(known) if known else None

@@ -1,0 +1,151 @@
+"""A customer's entitlements as a mapping, all from one snapshot. Never here: how the snapshot was fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
+from entitlement_gate.domain.grants import EntitlementType, Grant
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from entitlement_gate.runtime.fetching import View
+    from entitlement_gate.runtime.judging import Judge
+
+__all__ = ["CustomerEntitlements", "Entitlement", "required"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlement:
+    """One entitlement of a customer: what a check without a quantity says of it, and its rows. Truthy when allowed."""
+
+    name: str
+    decision: Decision
+    grants: tuple[Grant, ...]
+
+    def __bool__(self) -> bool:
+        return self.decision.allowed
+
+    @property
+    def allowed(self) -> bool:
+        """Whether a check without a quantity allows."""
+        return self.decision.allowed
+
+    @property
+    def reason(self) -> Reason:
+        """Why, or why not."""
+        return self.decision.reason
+
+    @property
+    def type(self) -> EntitlementType | None:
+        """Feature, Quantity or Credits; None when billing did not say."""
+        return self.decision.type
+
+    @property
+    def units(self) -> str | None:
+        """What is counted, for people."""
+        return self.decision.units
+
+    @property
+    def limit(self) -> Decimal | None:
+        """Granted in total."""
+        return self.decision.limit
+
+    @property
+    def used(self) -> Decimal | None:
+        """Gone."""
+        return self.decision.used
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """Left; None for a Feature, and where it is unknown or unlimited."""
+        return self.decision.remaining
+
+    @property
+    def unlimited(self) -> bool:
+        """No quantity is given, which the settings read as "no limit"."""
+        return self.decision.unlimited
+
+    @property
+    def active_from(self) -> datetime | None:
+        """Earliest start."""
+        return self.decision.active_from
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Latest end."""
+        return self.decision.expires_at
+
+
+class CustomerEntitlements(Mapping[str, Entitlement]):
+    """Name in billing → entitlement; a look-up takes aliases and entitlement ids too.
+
+    Every answer comes from one snapshot, judged again at each call by the clock. Where the truth could not be
+    learned, ``check``, ``has`` and ``require`` answer by the failure policy and reading it as a mapping raises
+    ``EntitlementUnavailable``: an outage must not look like a customer without entitlements.
+    """
+
+    def __init__(self, view: View | None, judge: Judge, refusal: Reason | None = None) -> None:
+        self._view = view
+        self._judge = judge
+        self._refusal = refusal
+
+    @property
+    def customer_id(self) -> str | None:
+        """Canonical UUID text, or None when there was no usable id."""
+        return self._view.customer_id if self._view else None
+
+    def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision. Raises ``ValueError`` for what is no quantity."""
+        requirement = as_requirement(entitlement, quantity)
+        if self._view is None:
+            return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
+        return self._judge.decide(requirement, self._view)
+
+    def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
+        """Return whether the customer may."""
+        return self.check(entitlement, quantity).allowed
+
+    def require(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
+        return required(self.check(entitlement, quantity))
+
+    def __getitem__(self, name: str) -> Entitlement:
+        decision = self.check(name)
+        if decision.outcome is Outcome.UNKNOWN:
+            raise EntitlementUnavailable(decision)
+        named = self._judge.named(name, self._grants)
+        if not named:
+            raise KeyError(name)
+        return Entitlement(name, decision, named)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({grant.name for grant in self._known()}))
+
+    def __len__(self) -> int:
+        return len({grant.name for grant in self._known()})
+
+    def __repr__(self) -> str:
+        return f"<CustomerEntitlements of {self.customer_id}>"
+
+    @property
+    def _grants(self) -> tuple[Grant, ...]:
+        return self._view.entry.snapshot.grants if self._view and self._view.entry else ()
+
+    def _known(self) -> tuple[Grant, ...]:
+        if self._view is not None and self._view.entry is None:
+            raise EntitlementUnavailable(self.check("*"))
+        return self._grants
+
+
+def required(decision: Decision) -> Decision:
+    """Return the decision when it allows, or raise the error that stands for it."""
+    if decision.allowed:
+        return decision
+    raise EntitlementUnavailable(decision) if decision.outcome is Outcome.UNKNOWN else EntitlementDenied(decision)

@@ -1,0 +1,222 @@
+"""Paging and retries as generators that say what to do and are told what came of it (sans-IO).
+
+A flow yields ``Call`` ("send this") and is sent a ``Reply`` or a ``Failure``, or yields ``Pause`` ("wait this
+long") and is sent nothing. Never here: sockets, sleeping, threads. Time is asked of the ``Deadline`` alone.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from entitlement_gate.domain.errors import (
+    CustomerNotFound,
+    SourceMalformed,
+    SourceRejected,
+    SourceUnavailable,
+)
+from entitlement_gate.zenskar.wire import read_error, read_page
+
+if TYPE_CHECKING:
+    from entitlement_gate.zenskar.wire import WirePage
+
+__all__ = [
+    "Call",
+    "Clock",
+    "Deadline",
+    "Failure",
+    "Flow",
+    "Pause",
+    "Reply",
+    "RetryBudget",
+    "all_rows",
+    "answer",
+]
+
+_OK = 200
+_REDIRECTION = 300
+_NOT_FOUND = 404
+_TOO_EARLY_OR_MANY = frozenset({408, 425, 429})
+_SERVER_ERROR = 500
+_FIRST_BACKOFF = 0.1  # seconds, doubled at each further attempt, of which a random part is waited
+_MAX_BACKOFF = 1.0
+_LONGEST_SECONDS = 20  # digits of a Retry-After that are read as a number
+
+
+class Clock(Protocol):
+    """What tells the time: the ``time`` module, or a test's own hands."""
+
+    def time(self) -> float:
+        """POSIX seconds by the wall clock."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Send a GET with these query parameters."""
+
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What billing answered, headers lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer came. ``may_retry`` is False where another try could not help."""
+
+    why: str
+    may_retry: bool = True
+
+
+Flow = Generator[Call | Pause, Any, Any]
+
+
+class Deadline:
+    """One bound, in seconds from now, over everything that a fetch does."""
+
+    __slots__ = ("_clock", "_ends", "seconds")
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._ends = clock.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds left, zero when it has passed."""
+        return max(0.0, self._ends - self._clock.monotonic())
+
+    def wall(self) -> float:
+        """Return the wall clock, which a ``Retry-After`` date is measured against."""
+        return self._clock.time()
+
+
+class RetryBudget:
+    """Bounds how much retries add to the load of a billing API that is already failing.
+
+    Every retry spends a token and every success earns a tenth of one, five at most: a blip is retried at once,
+    while in a steady outage a few retries are all that is ever added.
+    """
+
+    _CAPACITY = 5.0
+    _EARNED = 0.1
+
+    def __init__(self) -> None:
+        self._tokens = self._CAPACITY
+        self._lock = threading.Lock()
+
+    def earn(self) -> None:
+        """Note a success."""
+        with self._lock:
+            self._tokens = min(self._CAPACITY, self._tokens + self._EARNED)
+
+    def spend(self) -> bool:
+        """Return whether one more retry is within the budget, and take it."""
+        with self._lock:
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+
+def answer(params: Mapping[str, str], deadline: Deadline, budget: RetryBudget, max_attempts: int) -> Flow:
+    """Return the ``Reply`` (status 200) to one GET, retried within deadline and budget.
+
+    Raises:
+        SourceError: the kind that the status or failure stands for (see ``domain.errors``).
+    """
+    attempt = 1
+    while True:
+        reply: Reply | Failure = yield Call(params)
+        if isinstance(reply, Reply) and not _is_passing(reply.status):
+            budget.earn()
+            return _accepted(reply)
+        wait = _backoff(attempt, reply, deadline.wall())
+        may_retry = isinstance(reply, Reply) or reply.may_retry
+        if not may_retry or attempt >= max_attempts or wait >= deadline.remaining() or not budget.spend():
+            raise SourceUnavailable(_why(reply, attempt))
+        yield Pause(wait)
+        attempt += 1
+
+
+def all_rows(
+    params: Mapping[str, str], deadline: Deadline, budget: RetryBudget, *, max_attempts: int, max_pages: int
+) -> Flow:
+    """Return the rows of all pages, or raise: a part of an answer is no answer."""
+    rows: list[Any] = []
+    asked: set[str] = set()
+    cursor: str | None = None
+    for _ in range(max_pages):
+        paged = {**params, "cursor": cursor} if cursor else params
+        try:
+            reply = yield from answer(paged, deadline, budget, max_attempts)
+        except CustomerNotFound:
+            if cursor:
+                raise SourceMalformed("HTTP 404 on a later page") from None
+            raise
+        page: WirePage = read_page(reply.body)
+        rows += page.rows
+        cursor = page.next
+        if cursor is None:
+            return rows
+        if cursor in asked:
+            raise SourceMalformed("billing repeats a cursor")
+        asked.add(cursor)
+    raise SourceMalformed(f"more than {max_pages} pages")
+
+
+def _is_passing(status: int) -> bool:
+    return status in _TOO_EARLY_OR_MANY or status >= _SERVER_ERROR
+
+
+def _accepted(reply: Reply) -> Reply:
+    if reply.status == _OK:
+        return reply
+    if reply.status == _NOT_FOUND:
+        raise CustomerNotFound("billing does not know the customer")
+    if reply.status > _REDIRECTION + 99:
+        raise SourceRejected(reply.status, read_error(reply.body))
+    raise SourceMalformed(f"HTTP {reply.status} is no answer to a list request")
+
+
+def _why(reply: Reply | Failure, attempts: int) -> str:
+    what = f"HTTP {reply.status}" if isinstance(reply, Reply) else reply.why
+    return f"{what} ({attempts} attempt{'s' if attempts > 1 else ''})"
+
+
+def _backoff(attempt: int, reply: Reply | Failure, wall: float) -> float:
+    """Return the seconds to wait: full jitter, never less than billing asked for."""
+    ceiling = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** (attempt - 1))
+    asked = _retry_after(reply.headers.get("retry-after", ""), wall) if isinstance(reply, Reply) else 0.0
+    return max(asked, random.uniform(0, ceiling))  # noqa: S311 - spreads load, guards nothing
+
+
+def _retry_after(text: str, wall: float) -> float:
+    """Read ``Retry-After`` in either form (RFC 9110, 10.2.3); what cannot be read asks for nothing."""
+    if text.strip().isascii() and text.strip().isdigit():
+        return float(text) if len(text) <= _LONGEST_SECONDS else float("inf")
+    try:
+        at = parsedate_to_datetime(text)
+        return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return 0.0

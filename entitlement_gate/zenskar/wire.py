@@ -1,0 +1,201 @@
+"""Bytes of one page → grants: the only file that knows which JSON a gate decides on.
+
+Never here: HTTP. Rows are read one by one and leniently, because the vendor's own examples break its schema: a
+broken row is set aside and never hurts the others. The decoder is the standard library's: it is the only one at
+hand that keeps fractions exact (pydantic reads ``9007199254740993.0`` as ``…992``), and no slower.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from sys import intern
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from entitlement_gate.domain.errors import SourceMalformed
+from entitlement_gate.domain.grants import EntitlementType, Grant
+from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.domain.rule import dedupe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["WirePage", "grants_of", "read_error", "read_instant", "read_json", "read_page"]
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda _: None)
+_TYPES = {str(known).casefold(): known for known in EntitlementType}
+_FALSE_LIKE = frozenset({"false", "off", "no", "disabled", "0"})
+_LONGEST_DETAIL = 500
+_TRACE_OF_A_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+class WirePage(NamedTuple):
+    """One page as it came: unread rows, the cursor of the next page, and all that stood around them."""
+
+    rows: list[Any]
+    next: str | None
+    envelope: dict[str, Any]
+
+
+class _Unreadable(ValueError):
+    """A field that decides holds something that cannot be read."""
+
+
+def read_json(body: bytes) -> Any:
+    """Return the JSON value of a body, numbers exact, NaN and infinities as None.
+
+    Raises:
+        SourceMalformed: not UTF-8, not JSON, or nested too deeply to read.
+    """
+    try:
+        return _DECODER.decode(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise SourceMalformed(f"the body is no JSON ({type(error).__name__})") from None
+
+
+def read_page(body: bytes) -> WirePage:
+    """Return the rows and the next cursor of a page.
+
+    Raises:
+        SourceMalformed: no JSON object with a list of ``results``, or a cursor that is no text.
+    """
+    page = read_json(body)
+    if not isinstance(page, dict) or not isinstance(page.get("results"), list):
+        raise SourceMalformed("the answer has no list of results")
+    cursor = page.get("next")
+    if cursor is not None and not isinstance(cursor, str):
+        raise SourceMalformed("the next cursor is no text")
+    return WirePage(page["results"], cursor or None, page)
+
+
+def grants_of(rows: Iterable[Any], customer_id: str) -> tuple[Grant, ...]:
+    """Return the customer's own grants among the rows of all pages, one per row id.
+
+    Raises:
+        SourceMalformed: rows came and every one belongs to somebody else.
+    """
+    readable = [row for row in rows if isinstance(row, dict)]
+    own = [row for row in readable if _owner_of(row) == customer_id]
+    if readable and not own:
+        raise SourceMalformed("every row belongs to another customer")
+    return dedupe(_grant(row) for row in own if isinstance(row.get("name"), str) and row["name"])
+
+
+def read_error(body: bytes) -> str:
+    """Return what an error body says, as one short line; empty when it says nothing readable.
+
+    Understands ``{"detail": [{"loc", "msg"}]}``, ``{"detail": "…"}`` and ``{"Message": "…"}``.
+    """
+    try:
+        answer = read_json(body)
+    except SourceMalformed:
+        return ""
+    if not isinstance(answer, dict):
+        return ""
+    detail = answer.get("detail") or answer.get("Message") or answer.get("message") or ""
+    lines = [_error_line(item) for item in detail] if isinstance(detail, list) else [detail]
+    said = "; ".join(line for line in lines if isinstance(line, str) and line)
+    return " ".join(filter(str.isprintable, " ".join(said.split())[:_LONGEST_DETAIL].split()))
+
+
+def _error_line(item: object) -> object:
+    if not isinstance(item, dict):
+        return item
+    places = item.get("loc")
+    place = ".".join(map(str, places)) if isinstance(places, list) else ""
+    return f"{place}: {item.get('msg', '')}" if place else item.get("msg")
+
+
+def _owner_of(row: Mapping[str, Any]) -> str | None:
+    customer = row.get("customer")
+    if isinstance(customer, dict):
+        customer = customer.get("id")
+    return customer.lower() if isinstance(customer, str) else None
+
+
+def _grant(row: Mapping[str, Any]) -> Grant:
+    name = intern(row["name"])
+    row_id = _identifier(row.get("id"))
+    entitlement_id = _identifier(row.get("entitlement"))
+    if row_id is None:
+        return Grant(id="", name=name, entitlement_id=entitlement_id, is_malformed=True)
+    try:
+        return Grant(
+            id=row_id,
+            name=name,
+            entitlement_id=intern(entitlement_id.lower()) if entitlement_id else None,
+            type=_type(row.get("type")),
+            status=_status(row.get("status")),
+            units=_units(row.get("units")),
+            active_from=read_instant(row.get("active_from")),
+            expires_at=read_instant(row.get("expiry_at")),
+            quantity=exact_number(row.get("quantity")),
+            used=exact_number(row.get("quantity_used")),
+            reported_remaining=exact_number(row.get("quantity_remaining")),
+            is_disabled=_is_false_like(row.get("feature_option_value")),
+        )
+    except _Unreadable:
+        return Grant(id=row_id, name=name, entitlement_id=entitlement_id, is_malformed=True)
+
+
+def _identifier(value: object) -> str | None:
+    """Ids are lenient text: documented as UUIDs, exemplified as anything, a number included."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value else None
+
+
+def _type(value: object) -> EntitlementType | str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _Unreadable
+    return _TYPES.get(value.casefold(), value.casefold())
+
+
+def _status(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _Unreadable
+    return intern(value.casefold())
+
+
+def _units(value: object) -> str | None:
+    return intern(value) if isinstance(value, str) else None
+
+
+def read_instant(value: object) -> datetime | None:
+    """Return an aware datetime from ISO 8601 text; None stays None.
+
+    Raises:
+        ValueError: neither.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _Unreadable
+    return _parsed_instant(value)
+
+
+@lru_cache(maxsize=4096)  # the dates of a billing period recur in every row: read once, and shared in memory
+def _parsed_instant(text: str) -> datetime:
+    """Read ISO 8601; without an offset it is UTC, a bare date is its first instant."""
+    if not _TRACE_OF_A_DATE.match(text):  # `fromisoformat` also takes week dates and compact forms
+        raise _Unreadable
+    try:
+        instant = datetime.fromisoformat(text)
+        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
+        instant.timestamp()
+    except (ValueError, OverflowError):
+        raise _Unreadable from None
+    return instant
+
+
+def _is_false_like(value: object) -> bool:
+    if isinstance(value, (bool, int, Decimal)):
+        return not value
+    return isinstance(value, str) and value.strip().casefold() in _FALSE_LIKE

@@ -1,0 +1,3 @@
+"""The URLs of the test suite; tests set their own."""
+
+urlpatterns: list[object] = []
