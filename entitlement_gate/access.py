@@ -1,0 +1,165 @@
+"""What a request may do: its entitlements, and the guard that decorator, mixin and middleware share.
+
+Never here: how a refusal looks (``responses``), or how a gate answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpResponseRedirect
+from django.shortcuts import resolve_url
+
+from entitlement_gate.api import default_gate
+from entitlement_gate.conf import get_settings
+from entitlement_gate.domain.decisions import Decision, Outcome
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement, required
+from entitlement_gate.runtime.steps import Steps, drive, drive_async
+from entitlement_gate.waiting import Called
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.http import HttpRequest, HttpResponseBase
+
+__all__ = ["Guard", "RequestEntitlements", "entitlements_of", "refusal"]
+
+
+class RequestEntitlements:
+    """``request.entitlements``: lazy, and answered from one snapshot for the whole request.
+
+    Nothing is resolved, read or fetched until something is asked. A look-up by name reads like a mapping and
+    blocks; in async code await ``all`` once, or use the twins.
+    """
+
+    __slots__ = ("_all", "_request")
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self._all: CustomerEntitlements | None = None
+
+    def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision."""
+        return drive(self.checking(as_requirement(entitlement, quantity)))
+
+    async def acheck(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision."""
+        return await drive_async(self.checking(as_requirement(entitlement, quantity)))
+
+    def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
+        """Return whether the customer may."""
+        return self.check(entitlement, quantity).allowed
+
+    async def ahas(self, entitlement: str | Requirement, quantity: object = None) -> bool:
+        """Return whether the customer may."""
+        return (await self.acheck(entitlement, quantity)).allowed
+
+    def require(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
+        return required(self.check(entitlement, quantity))
+
+    async def arequire(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
+        return required(await self.acheck(entitlement, quantity))
+
+    def all(self) -> CustomerEntitlements:
+        """Return all of them as a mapping."""
+        return drive(self._getting())
+
+    async def aall(self) -> CustomerEntitlements:
+        """Return all of them as a mapping."""
+        return await drive_async(self._getting())
+
+    def __getitem__(self, name: str) -> Entitlement:
+        return self.all()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return len(self.all())
+
+    def __repr__(self) -> str:
+        return f"<RequestEntitlements: {self._all or 'nothing asked yet'}>"
+
+    def checking(self, requirement: Requirement) -> Steps[Decision]:
+        """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
+        known = yield from self._getting()
+        decision = known.check(requirement)
+        if decision.outcome is Outcome.DENIED and (decision.age or 0) >= get_settings().gate.denial_max_age:
+            gate = default_gate()
+            decision = yield from gate.checking(self._request, requirement)
+            self._all = yield from gate.getting(self._request)
+        return decision
+
+    def _getting(self) -> Steps[CustomerEntitlements]:
+        if self._all is None:
+            self._all = yield from default_gate().getting(self._request)
+        return self._all
+
+
+def entitlements_of(request: HttpRequest) -> RequestEntitlements:
+    """Return the request's entitlements, those that the middleware set or new ones."""
+    known = request.__dict__.get("entitlements")
+    if not isinstance(known, RequestEntitlements):
+        known = RequestEntitlements(request)
+        request.entitlements = known  # type: ignore[attr-defined]  # what the middleware sets too
+    return known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What a gate asks for, of whom, and what it does with a refusal.
+
+    Attributes:
+        requirement: what is needed.
+        quantity: how much, where it depends on the request: ``(request) -> quantity``, sync or async.
+        customer: of whom, in place of the resolver: ``(request) -> id``, sync or async.
+        on_unavailable: ``deny`` or ``allow`` at this gate, in place of the setting.
+        on_denied: ``(request, decision) -> response``, ``raise``, or where to redirect, in place of the setting.
+    """
+
+    requirement: Requirement
+    quantity: Callable[..., Any] | None = None
+    customer: Callable[..., Any] | None = None
+    on_unavailable: str | None = None
+    on_denied: Callable[..., Any] | str | None = None
+
+    def passing(self, request: HttpRequest) -> Steps[HttpResponseBase | None]:
+        """Return None to let the request pass, or what it is answered instead."""
+        decision = yield from self._checking(request)
+        if self._lets_pass(decision):
+            return None
+        if self.on_denied == "raise":
+            required(decision)
+        if isinstance(self.on_denied, str):
+            return HttpResponseRedirect(resolve_url(self.on_denied))
+        return (yield from refusal(request, decision, self.on_denied))
+
+    def _checking(self, request: HttpRequest) -> Steps[Decision]:
+        requirement = self.requirement
+        if self.quantity is not None:
+            requirement = as_requirement(requirement, (yield Called(self.quantity, request)))
+        if self.customer is None:
+            return (yield from entitlements_of(request).checking(requirement))
+        customer = yield Called(self.customer, request)
+        return (yield from default_gate().checking(customer, requirement))
+
+    def _lets_pass(self, decision: Decision) -> bool:
+        if decision.outcome is Outcome.UNKNOWN and self.on_unavailable is not None and not decision.shadow:
+            return self.on_unavailable == "allow"
+        return decision.allowed
+
+
+def refusal(
+    request: HttpRequest, decision: Decision, handler: Callable[..., Any] | None = None
+) -> Steps[HttpResponseBase]:
+    """Return what a refused request is answered: by the handler given, or the one of the settings."""
+    response: HttpResponseBase = yield Called(handler or get_settings().load("denied_handler"), request, decision)
+    return response

@@ -1,0 +1,160 @@
+"""The module-level functions: the same questions as an ``EntitlementGate``, asked of the one the settings describe.
+
+In each of them ``customer`` is a ``uuid.UUID``, its hyphenated text, or a request, whose customer the resolver
+finds. Never here: how a gate answers.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from django.core.signals import setting_changed
+from django.http import HttpRequest
+
+from entitlement_gate.conf import SETTING, Settings, get_settings
+from entitlement_gate.resolvers import resolving
+from entitlement_gate.runtime.gate import EntitlementGate
+
+if TYPE_CHECKING:
+    from entitlement_gate.domain.decisions import Decision
+    from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.runtime.entitlements import CustomerEntitlements
+    from entitlement_gate.runtime.steps import Steps
+
+__all__ = [
+    "acheck_entitlement",
+    "aget_entitlements",
+    "ahas_entitlement",
+    "ainvalidate_entitlements",
+    "arequire_entitlement",
+    "check_entitlement",
+    "default_gate",
+    "get_entitlements",
+    "has_entitlement",
+    "invalidate_entitlements",
+    "require_entitlement",
+]
+
+
+class RequestGate(EntitlementGate):
+    """A gate that takes a request where others take a customer id."""
+
+    def _resolving(self, customer: object) -> Steps[object]:
+        # A framework's own request, such as Django REST framework's, carries Django's in `_request`.
+        request = customer if isinstance(customer, HttpRequest) else getattr(customer, "_request", None)
+        if isinstance(request, HttpRequest):
+            return (yield from resolving(request))
+        return (yield from super()._resolving(customer))
+
+    def checking(self, customer: object, requirement: Requirement) -> Steps[Decision]:
+        """Answer a check as a part of other steps."""
+        return self._checking(customer, requirement, None, refresh=False)
+
+    def getting(self, customer: object) -> Steps[CustomerEntitlements]:
+        """Get all entitlements as a part of other steps."""
+        return self._getting(customer)
+
+
+class _Default:
+    """The process's gate, made at the first question and again when the settings change."""
+
+    gate: RequestGate | None = None
+    lock = threading.Lock()
+
+
+def default_gate() -> RequestGate:
+    """Return the gate that the settings describe.
+
+    Raises:
+        ImproperlyConfigured: the settings are missing or cannot work; the message names the key.
+    """
+    gate = _Default.gate
+    if gate is None:
+        with _Default.lock:
+            gate = _Default.gate = _Default.gate or _made(get_settings())
+    return gate
+
+
+def has_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+) -> bool:
+    """Return whether the customer may. Raises ``ValueError`` for what is no quantity, nothing because of billing."""
+    return (_Default.gate or default_gate()).has(customer, entitlement, quantity, refresh=refresh)
+
+
+async def ahas_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+) -> bool:
+    """Return whether the customer may; see ``has_entitlement``."""
+    return await default_gate().ahas(customer, entitlement, quantity, refresh=refresh)
+
+
+def check_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+) -> Decision:
+    """Return the decision: whether the customer may, and why."""
+    return default_gate().check(customer, entitlement, quantity, refresh=refresh)
+
+
+async def acheck_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+) -> Decision:
+    """Return the decision; see ``check_entitlement``."""
+    return await default_gate().acheck(customer, entitlement, quantity, refresh=refresh)
+
+
+def require_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+) -> Decision:
+    """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
+    return default_gate().require(customer, entitlement, quantity, refresh=refresh)
+
+
+async def arequire_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+) -> Decision:
+    """Return the decision, or raise; see ``require_entitlement``."""
+    return await default_gate().arequire(customer, entitlement, quantity, refresh=refresh)
+
+
+def get_entitlements(customer: object) -> CustomerEntitlements:
+    """Return all of the customer's entitlements, from one snapshot."""
+    return default_gate().get(customer)
+
+
+async def aget_entitlements(customer: object) -> CustomerEntitlements:
+    """Return all of the customer's entitlements, from one snapshot."""
+    return await default_gate().aget(customer)
+
+
+def invalidate_entitlements(customer: object) -> None:
+    """Let what is known of the customer no longer count: the next check fetches. Call it after an upgrade."""
+    default_gate().invalidate(customer)
+
+
+async def ainvalidate_entitlements(customer: object) -> None:
+    """Let what is known of the customer no longer count; see ``invalidate_entitlements``."""
+    await default_gate().ainvalidate(customer)
+
+
+def _made(settings: Settings) -> RequestGate:
+    from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
+
+    client = ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
+    return RequestGate(client, **_as_keywords(settings.gate))
+
+
+def _as_keywords(options: Any) -> Any:
+    return {f.name: getattr(options, f.name) for f in fields(options)}
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == SETTING:
+        gate, _Default.gate = _Default.gate, None
+        if gate is not None:
+            gate.close()
+
+
+setting_changed.connect(_forget, dispatch_uid="entitlement_gate.api")

@@ -1,0 +1,163 @@
+"""The settings: one dict, ``ENTITLEMENT_GATE``, read when it is first needed and again when it changes.
+
+Never here: what the options of the gate and the client mean (``runtime.options``, ``zenskar.options``); their
+defaults and their validation live there and are only named in upper case here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from entitlement_gate.runtime.options import GateOptions
+from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials, Secret
+
+__all__ = ["SETTING", "Settings", "get_settings", "known_keys", "unknown_keys"]
+
+SETTING = "ENTITLEMENT_GATE"
+_Options = TypeVar("_Options", GateOptions, ClientOptions)
+# Not settings of the project: `trust_env` is for scripts that make their own client.
+_REFUSALS = range(400, 600)
+_ONLY_IN_CODE = frozenset({"TRUST_ENV"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings, typed and checked. Fields are the keys in lower case."""
+
+    api_key: Secret = field(default="", repr=False)
+    organisation: Secret = field(default="", repr=False)
+    client: ClientOptions = field(default_factory=ClientOptions)
+    gate: GateOptions = field(default_factory=GateOptions)
+    customer_resolver: Callable[..., Any] | str = "entitlement_gate.resolvers.from_user"
+    customer_attribute: str = "zenskar_customer_id"
+    denied_handler: Callable[..., Any] | str = "entitlement_gate.responses.denied"
+    status_codes: Mapping[str, int] = field(default_factory=dict)
+    upgrade_url: Callable[..., Any] | str | None = None
+    anonymous: str = "deny"
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether billing is the sandbox in this process."""
+        return self.client.base_url.startswith(SANDBOX)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Settings:
+        """Return the settings that a dict holds; unknown keys are left to the system checks.
+
+        Raises:
+            ImproperlyConfigured: a value cannot work; the message names its key.
+        """
+        own = _Unshown({name: raw[name.upper()] for name in _OWN if name.upper() in raw})
+        read = cls(client=_options(ClientOptions, raw), gate=_options(GateOptions, raw), **own)
+        read._check()
+        return read
+
+    def _check(self) -> None:
+        if not self.is_sandbox:
+            with _named_by_key():
+                Credentials(self.api_key, self.organisation).check()
+        if self.anonymous not in ("deny", "login"):
+            raise _wrong("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
+        if not isinstance(self.customer_attribute, str) or not self.customer_attribute:
+            raise _wrong("CUSTOMER_ATTRIBUTE", f"a dotted path from the user, not {self.customer_attribute!r}")
+        codes = self.status_codes.values() if isinstance(self.status_codes, Mapping) else (None,)
+        if not all(type(code) is int and code in _REFUSALS for code in codes):
+            raise _wrong("STATUS_CODES", "a dict of reason to an HTTP status from 400 to 599")
+
+    def load(self, name: str) -> Callable[..., Any]:
+        """Return the callable that a setting names by dotted path, or is.
+
+        Raises:
+            ImproperlyConfigured: the path leads nowhere, or to something that cannot be called.
+        """
+        value = getattr(self, name)
+        try:
+            loaded = import_string(value) if isinstance(value, str) else value
+        except ImportError as error:
+            raise _wrong(name.upper(), f"{value!r} cannot be imported: {error}") from error
+        if not callable(loaded):
+            raise _wrong(name.upper(), f"{value!r} cannot be called")
+        return loaded  # type: ignore[no-any-return]  # import_string returns Any
+
+
+_OWN = frozenset(f.name for f in fields(Settings)) - {"client", "gate"}
+
+
+class _Unshown(dict[str, Any]):
+    """A dict that error pages, which show the locals of every frame, do not spell out: it holds the key."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} settings>"
+
+
+class _Holder:
+    """The settings as last read."""
+
+    current: Settings | None = None
+
+
+def get_settings() -> Settings:
+    """Return the project's settings; reads them once, and again after ``override_settings``.
+
+    Raises:
+        ImproperlyConfigured: they are missing or cannot work; the message names the key.
+    """
+    if _Holder.current is None:
+        if not isinstance(getattr(django_settings, SETTING, None), Mapping):
+            raise ImproperlyConfigured(f"{SETTING} in the settings must be a dict with API_KEY and ORGANISATION")
+        _Holder.current = Settings.read(_Unshown(getattr(django_settings, SETTING)))
+    return _Holder.current
+
+
+def known_keys() -> frozenset[str]:
+    """Return every key that means something."""
+    options = {f.name for cls in (ClientOptions, GateOptions) for f in fields(cls)}
+    return frozenset(name.upper() for name in _OWN | options) - _ONLY_IN_CODE
+
+
+def unknown_keys(raw: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the keys that mean nothing, each with the nearest one that does."""
+    known = known_keys()
+    return {
+        str(key): next(iter(difflib.get_close_matches(str(key).upper(), known, n=1)), None)
+        for key in raw
+        if key not in known
+    }
+
+
+def _options(cls: type[_Options], raw: Mapping[str, Any]) -> _Options:
+    names = {f.name for f in fields(cls) if f.name.upper() in raw.keys() - _ONLY_IN_CODE}
+    given = {name: raw[name.upper()] for name in names}
+    with _named_by_key():
+        return cls(**given)
+
+
+@contextmanager
+def _named_by_key() -> Iterator[None]:
+    """Turn an option's ``ValueError``, which names it in lower case, into one that names the settings key."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, what = str(error).partition(": ")
+        raise _wrong(name.upper(), what) from None
+
+
+def _wrong(key: str, what: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{SETTING}[{key!r}]: {what}")
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == SETTING:
+        _Holder.current = None
+
+
+setting_changed.connect(_forget, dispatch_uid="entitlement_gate.conf")

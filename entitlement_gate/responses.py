@@ -1,0 +1,131 @@
+"""What a refused request is told: status, form, words and headers. Never here: whether it is refused.
+
+Status by reason: 402 where more can be bought, 503 where the truth could not be learned, 403 for the rest;
+``STATUS_CODES`` overrides. Form by ``Accept``: problem details (RFC 9457) or a page.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.template import TemplateDoesNotExist, engines
+from django.template.loader import get_template
+from django.urls import NoReverseMatch, reverse
+from django.utils.cache import patch_vary_headers
+
+from entitlement_gate.conf import get_settings
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.wording import detail_of, title_of
+
+__all__ = ["denied", "prefers_json", "status_of", "upgrade_url_of"]
+
+_logger = logging.getLogger("entitlement_gate")
+_PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+_RETRY_AFTER = 5  # seconds: how long billing is left alone once it keeps failing
+_SAFE_SCHEMES = ("", "http", "https", "mailto")
+_TEMPLATE = "entitlement_gate/denied.html"
+
+
+def denied(request: HttpRequest, decision: Decision) -> HttpResponseBase:
+    """Return the answer to a request that ``decision`` refuses: the default ``DENIED_HANDLER``."""
+    if decision.reason is Reason.NO_CUSTOMER and _may_log_in(request):
+        response: HttpResponseBase = redirect_to_login(request.get_full_path())
+    elif prefers_json(request):
+        response = _problem(request, decision)
+    else:
+        response = _page(request, decision)
+    if decision.outcome is Outcome.UNKNOWN:
+        response.headers["Retry-After"] = str(_RETRY_AFTER)
+    response.headers["Cache-Control"] = "no-store, private"
+    patch_vary_headers(response, ("Accept", "Cookie", "Authorization"))
+    return response
+
+
+def status_of(decision: Decision) -> int:
+    """Return the HTTP status of a refusal."""
+    override = get_settings().status_codes.get(decision.reason)
+    if override is not None:
+        return override
+    if decision.outcome is Outcome.UNKNOWN:
+        return 503
+    return 402 if decision.reason in _PAYMENT_REQUIRED else 403
+
+
+def prefers_json(request: HttpRequest) -> bool:
+    """Return whether the client would rather have JSON: by ``Accept``, else by the body it sent."""
+    json = min(_preference(request, "application/json"), _preference(request, "application/problem+json"))
+    html = _preference(request, "text/html")
+    if json == html:
+        return (request.content_type or "").endswith(("/json", "+json"))
+    return json < html
+
+
+def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
+    """Return where more can be had: the URL, URL name or callable of ``UPGRADE_URL``, or None.
+
+    A URL that a browser would run instead of visit (``javascript:``) is None and logged.
+    """
+    setting = get_settings().upgrade_url
+    url = setting(request, decision) if callable(setting) else setting
+    if not url:
+        return None
+    if "/" not in url and ":" not in url:
+        try:
+            return reverse(url)
+        except NoReverseMatch:
+            _logger.error("UPGRADE_URL: there is no URL named %r", url)  # noqa: TRY400 - a traceback adds nothing
+            return None
+    if urlsplit(url.strip()).scheme not in _SAFE_SCHEMES:
+        _logger.error("UPGRADE_URL: %r is no address to visit", url)
+        return None
+    return str(url)
+
+
+def _preference(request: HttpRequest, media_type: str) -> int:
+    """Return the rank of a media type in ``Accept``, 0 for the most wanted."""
+    accepted = request.accepted_type(media_type)
+    return len(request.accepted_types) if accepted is None else request.accepted_types.index(accepted)
+
+
+def _may_log_in(request: HttpRequest) -> bool:
+    """Whether to send a person to the login page: never a script, and never into a fragment of a page."""
+    is_fragment = "HX-Request" in request.headers
+    return get_settings().anonymous == "login" and not is_fragment and not prefers_json(request)
+
+
+def _problem(request: HttpRequest, decision: Decision) -> HttpResponse:
+    problem: dict[str, Any] = {
+        "type": f"urn:entitlement-gate:{decision.reason}",
+        "title": str(title_of(decision)),
+        "status": status_of(decision),
+        "detail": str(detail_of(decision)),
+        "code": str(decision.reason),
+        "entitlement": decision.entitlement,
+        "requested": None if decision.requested is None else f"{decision.requested:f}",
+        "remaining": None if decision.remaining is None else f"{decision.remaining:f}",
+        "upgrade_url": upgrade_url_of(request, decision),
+    }
+    said = {name: value for name, value in problem.items() if value is not None}
+    return JsonResponse(said, status=problem["status"], content_type="application/problem+json")
+
+
+def _page(request: HttpRequest, decision: Decision) -> HttpResponse:
+    status = status_of(decision)
+    context = {
+        "decision": decision,
+        "title": title_of(decision),
+        "detail": detail_of(decision),
+        "upgrade_url": upgrade_url_of(request, decision),
+    }
+    try:
+        template = get_template(_TEMPLATE) if engines.all() else None
+    except TemplateDoesNotExist:
+        template = None
+    if template is None:
+        text = f"{context['title']}\n\n{context['detail']}\n"
+        return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+    return HttpResponse(template.render(context, request), status=status)
