@@ -1,0 +1,84 @@
+"""``python -m entitlement_gate.sandbox``: serve a scenario until told to stop.
+
+Never here: anything a test would want; tests use ``SandboxServer``.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from threading import Event
+
+from entitlement_gate.sandbox.core import Sandbox
+from entitlement_gate.sandbox.reading import ScenarioError
+from entitlement_gate.sandbox.scenario import Scenario
+from entitlement_gate.sandbox.server import HOST, SandboxServer
+
+__all__ = ["main"]
+
+_BAD_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; the answer is the exit code."""
+    options = _options(arguments)
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        scenario = Scenario.load(options.scenario) if options.scenario else Scenario.default()
+        server = SandboxServer(Sandbox(scenario), options.port).start()
+    except ScenarioError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(f"cannot listen on {HOST}:{options.port}: {error.strerror}")
+    _announce(_greeting(server.url, scenario))
+    stop.wait()
+    server.stop()
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m entitlement_gate.sandbox", description="A local Zenskar billing API to develop against."
+    )
+    parser.add_argument("--port", type=_port, default=8808, help="where to listen; 0 takes a free port")
+    parser.add_argument("--host", choices=(HOST,), default=HOST, help="the loopback address, and no other")
+    parser.add_argument("--scenario", metavar="FILE", help="a scenario in JSON; the one that ships by default")
+    return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _greeting(url: str, scenario: Scenario) -> str:
+    lines = [
+        f"Zenskar sandbox at {url} (Ctrl-C stops it)",
+        f"  x-api-key:    {scenario.api_key}",
+        f"  organisation: {scenario.organisation}",
+        "  customers:",
+    ]
+    lines += [f"    {customer.id}  {customer.name}" for customer in scenario.customers]
+    return "\n".join(lines) + "\n"
+
+
+def _announce(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read the greeting has left; the server is wanted all the same, and the flush at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(f"sandbox: {text}\n")
+    return _BAD_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The sandbox itself, without I/O: a request in, the reply out, state changed in between.
+
+Never here: sockets, sleeping, or the wall clock other than through the clock it was given.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from threading import Lock
+from typing import Any, Protocol
+from uuid import UUID
+
+from entitlement_gate import __version__
+from entitlement_gate.sandbox import exact, facts, listing, paging, rows, spoil
+from entitlement_gate.sandbox.faults import Fault, Faults, parse_faults
+from entitlement_gate.sandbox.messages import Refusal, Reply, Request, invalid
+from entitlement_gate.sandbox.reading import ScenarioError
+from entitlement_gate.sandbox.scenario import Scenario
+from entitlement_gate.sandbox.state import State
+from entitlement_gate.sandbox.usage import UsageBook, UsageEvent
+
+__all__ = ["Clock", "Sandbox"]
+
+_KEPT = 1_000
+_CONTROL = ("_sandbox", "openapi.json")
+
+Handler = Callable[[Request], Reply]
+
+
+class Clock(Protocol):
+    """Whatever tells the time in seconds since 1970: the ``time`` module does."""
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+
+class Sandbox:
+    """A local billing API. Safe to use from several threads.
+
+    It answers ``GET /entitlements/customer/{id}``, ``GET /customers``, ``POST /usage/{slug}`` and
+    ``GET /openapi.json``. Its control plane asks for no key and meets no faults: ``GET /_sandbox`` sums up,
+    ``GET``, ``PUT`` (a JSON list) and ``DELETE`` on ``/_sandbox/faults`` show, replace and clear the faults.
+
+    >>> sandbox = Sandbox()
+    >>> sandbox.respond(Request("GET", "/customers")).status
+    401
+    """
+
+    def __init__(self, scenario: Scenario | None = None, *, clock: Clock = time) -> None:
+        """Start a scenario: dates relative to now are settled here, once.
+
+        Args:
+            scenario: What to start with; ``None`` for the one that ships with the package.
+            clock: Tells the time; asked anew for each request.
+        """
+        self.scenario = Scenario.default() if scenario is None else scenario
+        self.faults = Faults(self.scenario.faults)
+        self._clock = clock
+        self._state = State(self.scenario, self._now())
+        self._usage = UsageBook(self.scenario.usage_slugs)
+        self._lock = Lock()
+        self._requests: deque[tuple[str, str]] = deque(maxlen=_KEPT)
+        self._request_count = 0
+
+    def _now(self) -> datetime:
+        return rows.instant(self._clock.time())
+
+    @property
+    def requests(self) -> list[tuple[str, str]]:
+        """The last 1000 requests as (method, target), oldest first; the control plane is not counted."""
+        with self._lock:
+            return list(self._requests)
+
+    @property
+    def request_count(self) -> int:
+        """How many requests came in all."""
+        return self._request_count
+
+    @property
+    def usage_events(self) -> list[UsageEvent]:
+        """The usage events accepted, exactly once per ``Idempotency-Key``."""
+        return self._usage.events
+
+    def grant(
+        self,
+        customer: UUID | str,
+        name: str,
+        quantity: Any = None,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's own name
+        **fields: Any,
+    ) -> str:
+        """Give a customer one more row, creating the customer where needed; the answer is the row's id.
+
+        Without a quantity the row is a Feature. The other fields are those of a grant in a scenario; dates
+        may be relative to now.
+
+        Raises:
+            ScenarioError: A field is unknown or cannot be.
+        """
+        chosen = {"quantity": quantity, "type": type}
+        given = {field: value for field, value in chosen.items() if value is not None}
+        return self._state.grant(customer, {"name": name, **given, **fields}, self._now())
+
+    def revoke(self, customer: UUID | str, name: str) -> int:
+        """Take every row of a name away; the answer is how many there were."""
+        return self._state.revoke(customer, name)
+
+    def use(self, customer: UUID | str, name: str, quantity: Any = 1) -> None:
+        """Move balances as an invoice does: from the live rows of a name, oldest first.
+
+        Raises:
+            LookupError: No live row of the name has a balance.
+            ScenarioError: The quantity is no number above zero.
+        """
+        self._state.use(customer, name, quantity, self._now())
+
+    def expire(self, customer: UUID | str, name: str) -> None:
+        """End every row of a name a second ago, leaving its status.
+
+        Raises:
+            LookupError: The customer has no such row.
+        """
+        self._state.expire(customer, name, self._now())
+
+    def fail(self, kind: str, **options: Any) -> None:
+        """Switch a fault on, behind those that are on already.
+
+        Raises:
+            ScenarioError: The kind is unknown or an option cannot be.
+        """
+        self.faults.add(Fault.parse({"kind": kind, **options}, "fault"))
+
+    def recover(self) -> None:
+        """Switch every fault off."""
+        self.faults.clear()
+
+    def respond(self, request: Request) -> Reply:
+        """Answer a request; whatever it holds, there is an answer."""
+        try:
+            reply = self._respond(request)
+        except Refusal as refusal:
+            reply = refusal.reply
+        return replace(reply, body=b"") if request.method == "HEAD" else reply
+
+    def _respond(self, request: Request) -> Reply:
+        if request.segments[0] in _CONTROL:
+            return self._handled(request)
+        with self._lock:
+            self._requests.append((request.method, request.target))
+            self._request_count += 1
+        is_list = request.segments[0] == "entitlements"
+        fault = self.faults.take(request.path, paging.page_number(request) if is_list else None)
+        return self._handled(request) if fault is None else self._faulty(request, fault)
+
+    def _faulty(self, request: Request, fault: Fault) -> Reply:
+        if fault.kind in spoil.REPLACING:
+            return spoil.replacement(fault)
+        try:
+            honest = self._handled(request, foreign=fault.kind == "foreign")
+        except Refusal as refusal:
+            honest = refusal.reply
+        return spoil.spoil(fault, honest, request.segments[-1].lower())
+
+    def _handled(self, request: Request, *, foreign: bool = False) -> Reply:
+        handlers = self._handlers(request.segments, foreign=foreign)
+        if not handlers:
+            return Reply.json({"detail": "Not Found"}, 404)
+        if request.method not in handlers:
+            return Reply.json({"detail": "Method Not Allowed"}, 405, Allow=", ".join(handlers))
+        return handlers[request.method](request)
+
+    def _handlers(self, segments: tuple[str, ...], *, foreign: bool) -> Mapping[str, Handler]:
+        match segments:
+            case ("entitlements", "customer", customer_id) if customer_id:
+                return {"GET": lambda request: self._entitlements(request, foreign=foreign)}
+            case ("usage", slug) if slug:
+                return {"POST": self._post_usage}
+        faults = {"GET": self._list_faults, "PUT": self._put_faults, "DELETE": self._delete_faults}
+        fixed: Mapping[tuple[str, ...], Mapping[str, Handler]] = {
+            ("customers",): {"GET": self._customers},
+            ("openapi.json",): {"GET": self._openapi},
+            ("_sandbox",): {"GET": self._summary},
+            ("_sandbox", "faults"): faults,
+        }
+        return fixed.get(segments, {})
+
+    def _authenticate(self, request: Request) -> None:
+        key, organisation = request.header("x-api-key"), request.header("organisation") or ""
+        if key != self.scenario.api_key or organisation.lower() != self.scenario.organisation:
+            raise Refusal(Reply.json({"Message": "Unauthorized"}, 401))
+
+    def _entitlements(self, request: Request, *, foreign: bool) -> Reply:
+        self._authenticate(request)
+        return Reply.json(listing.entitlements(self._state, request, foreign=foreign))
+
+    def _customers(self, request: Request) -> Reply:
+        self._authenticate(request)
+        return Reply.json(listing.customers(self._state, request))
+
+    def _post_usage(self, request: Request) -> Reply:
+        self._authenticate(request)
+        key = request.header("idempotency-key") or None
+        return self._usage.post(request.segments[-1], request.body, key, self._clock.time())
+
+    def _openapi(self, _: Request) -> Reply:
+        ids = [customer.id for customer in self._state.customers]
+        return Reply.json(facts.openapi(ids, __version__))
+
+    def _summary(self, _: Request) -> Reply:
+        customers = [
+            {
+                "id": customer.id,
+                "name": customer.name,
+                "external_id": customer.external_id,
+                "rows": len(self._state.rows(customer.id)),
+            }
+            for customer in self._state.customers
+        ]
+        counts = {"requests": self.request_count, "usage_events": len(self.usage_events)}
+        return Reply.json({"customers": customers, "faults": [fault.as_dict() for fault in self.faults], **counts})
+
+    def _list_faults(self, _: Request) -> Reply:
+        return Reply.json([fault.as_dict() for fault in self.faults])
+
+    def _put_faults(self, request: Request) -> Reply:
+        try:
+            self.faults.replace(parse_faults(exact.loads(request.body)))
+        except ValueError as error:
+            detail = str(error) if isinstance(error, ScenarioError) else "body is not valid JSON"
+            raise invalid(["body"], detail, "value_error") from None
+        return self._list_faults(request)
+
+    def _delete_faults(self, request: Request) -> Reply:
+        self.faults.clear()
+        return self._list_faults(request)
