@@ -5,6 +5,7 @@ Never here: how a refusal looks (``responses``), or how a gate answers.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.http import HttpRequest, HttpResponseBase
+
+_logger = logging.getLogger("entitlement_gate")
 
 __all__ = ["Guard", "RequestEntitlements", "entitlements_of", "refusal"]
 
@@ -139,6 +142,7 @@ class Guard:
         if self.on_denied == "raise":
             required(decision)
         if isinstance(self.on_denied, str):
+            _note(decision)
             return HttpResponseRedirect(resolve_url(self.on_denied))
         return (yield from refusal(request, decision, self.on_denied))
 
@@ -161,5 +165,11 @@ def refusal(
     request: HttpRequest, decision: Decision, handler: Callable[..., Any] | None = None
 ) -> Steps[HttpResponseBase]:
     """Return what a refused request is answered: by the handler given, or the one of the settings."""
+    _note(decision)
     response: HttpResponseBase = yield Called(handler or get_settings().load("denied_handler"), request, decision)
     return response
+
+
+def _note(decision: Decision) -> None:
+    """Log one line for each refused request; whose it was stays out of the text."""
+    _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": decision})

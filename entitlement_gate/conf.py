@@ -17,6 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from entitlement_gate.domain.decisions import Reason
+from entitlement_gate.rules import Rule, read_rules
 from entitlement_gate.runtime.options import GateOptions
 from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials, Secret
 
@@ -43,6 +45,8 @@ class Settings:
     status_codes: Mapping[str, int] = field(default_factory=dict)
     upgrade_url: Callable[..., Any] | str | None = None
     anonymous: str = "deny"
+    rules: tuple[Rule, ...] = ()
+    webhook_verifier: Callable[..., Any] | str | None = None
 
     @property
     def is_sandbox(self) -> bool:
@@ -57,6 +61,8 @@ class Settings:
             ImproperlyConfigured: a value cannot work; the message names its key.
         """
         own = _Unshown({name: raw[name.upper()] for name in _OWN if name.upper() in raw})
+        with _named_by_key():
+            own["rules"] = read_rules(own.get("rules", ()))
         read = cls(client=_options(ClientOptions, raw), gate=_options(GateOptions, raw), **own)
         read._check()
         return read
@@ -70,8 +76,8 @@ class Settings:
         if not isinstance(self.customer_attribute, str) or not self.customer_attribute:
             raise _wrong("CUSTOMER_ATTRIBUTE", f"a dotted path from the user, not {self.customer_attribute!r}")
         codes = self.status_codes.values() if isinstance(self.status_codes, Mapping) else (None,)
-        if not all(type(code) is int and code in _REFUSALS for code in codes):
-            raise _wrong("STATUS_CODES", "a dict of reason to an HTTP status from 400 to 599")
+        if not all(type(code) is int and code in _REFUSALS for code in codes) or self.status_codes.keys() - _REASONS:
+            raise _wrong("STATUS_CODES", "a dict of reason (see the reference) to an HTTP status from 400 to 599")
 
     def load(self, name: str) -> Callable[..., Any]:
         """Return the callable that a setting names by dotted path, or is.
@@ -89,6 +95,7 @@ class Settings:
         return loaded  # type: ignore[no-any-return]  # import_string returns Any
 
 
+_REASONS = frozenset(Reason)
 _OWN = frozenset(f.name for f in fields(Settings)) - {"client", "gate"}
 
 

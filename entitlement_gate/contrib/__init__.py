@@ -1,0 +1,1 @@
+"""One file for each framework beside Django; each imports its framework, nothing imports these."""

@@ -1,0 +1,41 @@
+"""Jinja2: ``{% if entitled("sso") %}`` and ``entitlement("seats").remaining``. Never here: the answer (``templating``).
+
+TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2",
+              "OPTIONS": {"extensions": ["entitlement_gate.contrib.jinja2.EntitlementsExtension"]}}]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import pass_context
+from jinja2.ext import Extension
+
+from entitlement_gate.templating import decided
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from jinja2.runtime import Context
+
+    from entitlement_gate.domain.decisions import Decision
+
+__all__ = ["EntitlementsExtension"]
+
+
+class EntitlementsExtension(Extension):
+    """Adds ``entitled(name, quantity=None)`` and ``entitlement(name, quantity=None)``."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        names: dict[str, Any] = environment.globals
+        names.update(entitled=_entitled, entitlement=_entitlement)
+
+
+@pass_context
+def _entitlement(context: Context, name: str, quantity: object = None) -> Decision:
+    return decided(context.get("request"), name, quantity)
+
+
+@pass_context
+def _entitled(context: Context, name: str, quantity: object = None) -> bool:
+    return decided(context.get("request"), name, quantity).allowed

@@ -1,0 +1,60 @@
+"""``{% ifentitled %}`` and ``{% entitlement %}``. Never here: the answer (``templating``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django import template
+
+from entitlement_gate.templating import decided
+
+if TYPE_CHECKING:
+    from django.template.base import FilterExpression, NodeList, Parser, Token
+    from django.template.context import Context
+
+    from entitlement_gate.domain.decisions import Decision
+
+__all__ = ["IfEntitledNode", "entitlement", "register"]
+
+register = template.Library()
+_MOST_PARTS = 3
+
+
+@register.simple_tag(takes_context=True)
+def entitlement(context: Context, name: str, quantity: object = None) -> Decision:
+    """Put the decision into the context: ``{% entitlement "seats" as seats %}``, then ``seats.remaining``."""
+    return decided(_request(context), name, quantity)
+
+
+class IfEntitledNode(template.Node):
+    """One branch where the customer may, the other where not."""
+
+    child_nodelists = ("allowed", "refused")
+
+    def __init__(self, asked: list[FilterExpression], allowed: NodeList, refused: NodeList) -> None:
+        self.asked = asked
+        self.allowed = allowed
+        self.refused = refused
+
+    def render(self, context: Context) -> str:
+        """Render the branch that the customer's entitlements choose."""
+        asked = [part.resolve(context) for part in self.asked]
+        return (self.allowed if decided(_request(context), *asked) else self.refused).render(context)
+
+
+@register.tag
+def ifentitled(parser: Parser, token: Token) -> IfEntitledNode:
+    """Read ``{% ifentitled name [quantity] %}…{% else %}…{% endifentitled %}``."""
+    parts = token.split_contents()[1:]
+    if not 1 <= len(parts) < _MOST_PARTS:
+        raise template.TemplateSyntaxError("{% ifentitled %} takes a name and perhaps a quantity")
+    allowed = parser.parse(("else", "endifentitled"))
+    refused = template.NodeList()
+    if parser.next_token().contents == "else":
+        refused = parser.parse(("endifentitled",))
+        parser.delete_first_token()
+    return IfEntitledNode([parser.compile_filter(part) for part in parts], allowed, refused)
+
+
+def _request(context: Context) -> object:
+    return getattr(context, "request", None) or context.get("request")

@@ -1,0 +1,50 @@
+"""What templates ask, whatever their engine: never an error because of billing or a missing request.
+
+Never here: a template engine's own API (``templatetags``, ``contrib.jinja2``).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.http import HttpRequest
+
+from entitlement_gate.access import entitlements_of
+from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.domain.requirements import as_requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from entitlement_gate.domain.requirements import Requirement
+
+__all__ = ["TemplateEntitlements", "decided"]
+
+_logger = logging.getLogger("entitlement_gate")
+
+
+def decided(request: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
+    """Return the decision for a template; without a request it is a denial, and a line in the log."""
+    if isinstance(request, HttpRequest):
+        return entitlements_of(request).check(entitlement, quantity)
+    _logger.warning("a template asked for %r without a request in its context: not entitled", entitlement)
+    leaf = next(as_requirement(entitlement, quantity).leaves())
+    return Decision.of(Reason.NO_CUSTOMER, leaf.entitlement, requested=leaf.requested)
+
+
+class TemplateEntitlements:
+    """``entitlements`` in a template: ``{{ entitlements.seats.remaining }}``, lazy and never raising."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+
+    def __getitem__(self, name: str) -> Decision:
+        return decided(self._request, name)
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            return iter(tuple(entitlements_of(self._request)))
+        except EntitlementUnavailable:
+            return iter(())

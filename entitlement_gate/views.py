@@ -1,0 +1,86 @@
+"""The package's own views: a customer's entitlements as JSON, and the receiver of billing's webhooks.
+
+Never here: trust. ``me`` shows a caller nothing but its own; ``webhook`` believes a verified call only so far as
+to fetch again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpResponse, JsonResponse
+from django.utils.cache import get_conditional_response, patch_vary_headers
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+from entitlement_gate.access import entitlements_of, refusal
+from entitlement_gate.api import default_gate
+from entitlement_gate.conf import get_settings
+from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.runtime.steps import drive
+from entitlement_gate.webhooks import Malformed, Throttle, customers_named
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponseBase
+
+    from entitlement_gate.runtime.entitlements import Entitlement
+
+__all__ = ["me", "webhook"]
+
+_SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
+_throttle = Throttle()
+
+
+@require_GET
+def me(request: HttpRequest) -> HttpResponseBase:
+    """Return the caller's own entitlements as JSON, private, with an ETag."""
+    known = entitlements_of(request).all()
+    if known.customer_id is None:
+        return drive(refusal(request, known.check("me")))
+    try:
+        listed = [_shown(known[name]) for name in known]
+    except EntitlementUnavailable as error:
+        return drive(refusal(request, error.decision))
+    body = JsonResponse({"customer_id": known.customer_id, "entitlements": listed})
+    etag = f'"{hashlib.sha256(body.content).hexdigest()[:32]}"'
+    response = get_conditional_response(request, etag, response=body) or body
+    response.headers["ETag"] = etag
+    response.headers["Cache-Control"] = "private, no-cache"
+    patch_vary_headers(response, ("Cookie", "Authorization"))
+    return response
+
+
+@csrf_exempt
+@require_POST
+def webhook(request: HttpRequest) -> HttpResponse:
+    """Invalidate the customers that a verified call names, and nothing else.
+
+    404 with no ``WEBHOOK_VERIFIER``, 403 when it refuses, 400 for what cannot be read, 429 beyond what a billing
+    system has reason to send, 204 when done.
+    """
+    if get_settings().webhook_verifier is None:
+        return HttpResponse(status=404)
+    try:
+        body = request.body
+    except (OSError, RequestDataTooBig):  # the client went away, or never ends
+        return HttpResponse(status=400)
+    try:
+        get_settings().load("webhook_verifier")(request)
+    except Exception:  # noqa: BLE001 - the verifier refuses by raising whatever it likes
+        return HttpResponse(status=403)
+    try:
+        customers = customers_named(body)
+    except Malformed as error:
+        return HttpResponse(str(error), status=400, content_type="text/plain")
+    if not _throttle.admits(len(customers)):
+        return HttpResponse(status=429, headers={"Retry-After": "10"})
+    for customer_id in customers:
+        default_gate().invalidate(customer_id)
+    return HttpResponse(status=204)
+
+
+def _shown(entitlement: Entitlement) -> dict[str, Any]:
+    plain = entitlement.decision.as_dict()
+    return {"name": entitlement.name, **{name: plain[name] for name in _SHOWN}}
