@@ -1,6 +1,6 @@
 # Every target installs what it needs into .venv, from the pinned versions in constraints.txt.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench matrix clean
+.PHONY: help demo test lint format bench test-matrix clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,6 +32,10 @@ test: lint ## every static check and every test, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=
 	$(BIN)/coverage combine --quiet --append || true
 	$(BIN)/coverage report
+
+test-matrix: $(INSTALLED) ## the tests on every Python and Django that is here (MATRIX="-s …" to choose)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group matrix
+	$(BIN)/nox $(MATRIX)
 
 format: $(INSTALLED) ## put the code in shape
 	$(BIN)/ruff check --fix .

@@ -5,9 +5,9 @@ Never here: how a refusal looks (``responses``), or how a gate answers.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseRedirect
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("entitlement_gate")
 
 __all__ = ["Guard", "RequestEntitlements", "entitlements_of", "refusal"]
+
+_NOT_KEPT = {"Cache-Control": "no-store, private", "Vary": "Accept, Cookie, Authorization"}
 
 
 class RequestEntitlements:
@@ -89,16 +91,20 @@ class RequestEntitlements:
         return len(self.all())
 
     def __repr__(self) -> str:
-        return f"<RequestEntitlements: {self._all or 'nothing asked yet'}>"
+        return (
+            "<RequestEntitlements: nothing asked yet>" if self._all is None else f"<RequestEntitlements: {self._all}>"
+        )
 
     def checking(self, requirement: Requirement) -> Steps[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
+        gate = default_gate()
         known = yield from self._getting()
         decision = known.check(requirement)
-        if decision.outcome is Outcome.DENIED and (decision.age or 0) >= get_settings().gate.denial_max_age:
-            gate = default_gate()
+        if decision.outcome is Outcome.DENIED and (decision.age or 0) >= gate.options.denial_max_age:
             decision = yield from gate.checking(self._request, requirement)
             self._all = yield from gate.getting(self._request)
+        else:
+            yield from gate.announcing(decision)
         return decision
 
     def _getting(self) -> Steps[CustomerEntitlements]:
@@ -116,7 +122,7 @@ def entitlements_of(request: HttpRequest) -> RequestEntitlements:
     return known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """What a gate asks for, of whom, and what it does with a refusal.
 
@@ -136,15 +142,17 @@ class Guard:
 
     def passing(self, request: HttpRequest) -> Steps[HttpResponseBase | None]:
         """Return None to let the request pass, or what it is answered instead."""
-        decision = yield from self._checking(request)
-        if self._lets_pass(decision):
+        decision = self._settled((yield from self._checking(request)))
+        if decision.allowed:
             return None
         if self.on_denied == "raise":
             required(decision)
-        if isinstance(self.on_denied, str):
-            _note(decision)
-            return HttpResponseRedirect(resolve_url(self.on_denied))
-        return (yield from refusal(request, decision, self.on_denied))
+        if not isinstance(self.on_denied, str):
+            return (yield from refusal(request, decision, self.on_denied))
+        if decision.outcome is Outcome.UNKNOWN:  # an outage must not look like "not entitled"
+            return (yield from refusal(request, decision))
+        _note(decision)
+        return HttpResponseRedirect(resolve_url(self.on_denied), headers=_NOT_KEPT)
 
     def _checking(self, request: HttpRequest) -> Steps[Decision]:
         requirement = self.requirement
@@ -155,10 +163,11 @@ class Guard:
         customer = yield Called(self.customer, request)
         return (yield from default_gate().checking(customer, requirement))
 
-    def _lets_pass(self, decision: Decision) -> bool:
-        if decision.outcome is Outcome.UNKNOWN and self.on_unavailable is not None and not decision.shadow:
-            return self.on_unavailable == "allow"
-        return decision.allowed
+    def _settled(self, decision: Decision) -> Decision:
+        """Return the decision under the failure policy of this gate."""
+        if self.on_unavailable is None or decision.outcome is not Outcome.UNKNOWN or decision.shadow:
+            return decision
+        return dataclasses.replace(decision, allowed=self.on_unavailable == "allow")
 
 
 def refusal(

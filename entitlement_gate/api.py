@@ -6,6 +6,7 @@ finds. Never here: how a gate answers.
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,15 @@ from django.http import HttpRequest
 from entitlement_gate.conf import SETTING, Settings, get_settings
 from entitlement_gate.resolvers import resolving
 from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.signals import Sent, entitlement_checked, entitlement_denied
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.runtime.entitlements import CustomerEntitlements
     from entitlement_gate.runtime.steps import Steps
+
+_logger = logging.getLogger("entitlement_gate")
 
 __all__ = [
     "acheck_entitlement",
@@ -51,6 +55,28 @@ class RequestGate(EntitlementGate):
     def checking(self, customer: object, requirement: Requirement) -> Steps[Decision]:
         """Answer a check as a part of other steps."""
         return self._checking(customer, requirement, None, refresh=False)
+
+    def announcing(self, decision: Decision) -> Steps[None]:
+        """Tell whoever listens of a check."""
+        if decision.shadow:
+            _logger.info("shadow: would refuse: %s: %s", decision.entitlement, decision.reason)
+        if entitlement_checked.receivers:
+            yield Sent(entitlement_checked, type(self), decision=decision)
+        if entitlement_denied.receivers and (decision.shadow or not decision.allowed):
+            yield Sent(entitlement_denied, type(self), decision=decision)
+
+    def _checking(
+        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
+    ) -> Steps[Decision]:
+        decision = yield from super()._checking(customer, entitlement, quantity, refresh=refresh)
+        yield from self.announcing(decision)
+        return decision
+
+    def _warm(self, customer: object, entitlement: str | Requirement) -> Any:
+        # The short cut of a warm check tells nobody: where somebody listens, or notes shadows, it is not taken.
+        if entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow:
+            return None
+        return super()._warm(customer, entitlement)
 
     def getting(self, customer: object) -> Steps[CustomerEntitlements]:
         """Get all entitlements as a part of other steps."""

@@ -1,16 +1,20 @@
-"""System checks: what is wrong with the settings, said at start-up. Never here: I/O; ``doctor`` reaches the API."""
+"""System checks: what is wrong with the settings, said at start-up. Never here: I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLResolver, get_resolver
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys
+from entitlement_gate.resolvers import from_user
 
 __all__ = ["check_settings"]
 
@@ -29,7 +33,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         settings = get_settings()
     except ImproperlyConfigured as error:
         return [*messages, Error(str(error), id="entitlement_gate.E001")]
-    return [*messages, *_paths(settings), *_surroundings(settings)]
+    return [*messages, *_paths(settings), *_surroundings(settings), *_rules(settings), *_customer(settings)]
 
 
 def _unknown(key: str, nearest: str | None) -> CheckMessage:
@@ -39,7 +43,9 @@ def _unknown(key: str, nearest: str | None) -> CheckMessage:
 
 def _paths(settings: Settings) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
-    for name in ("customer_resolver", "denied_handler"):
+    for name in ("customer_resolver", "denied_handler", "webhook_verifier"):
+        if getattr(settings, name) is None:
+            continue
         try:
             settings.load(name)
         except ImproperlyConfigured as error:
@@ -67,3 +73,57 @@ def _surroundings(settings: Settings) -> list[CheckMessage]:
             )
         )
     return messages
+
+
+def _rules(settings: Settings) -> list[CheckMessage]:
+    if not settings.rules:
+        return []
+    messages: list[CheckMessage] = []
+    if _MIDDLEWARE not in django_settings.MIDDLEWARE:
+        messages.append(
+            Error(
+                f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE.",
+                hint=f"Add {_MIDDLEWARE!r} below the authentication middleware.",
+                id="entitlement_gate.E004",
+            )
+        )
+    known = frozenset(_names(get_resolver(), ()))
+    idle = [rule for rule in settings.rules if rule.about != "path" and (rule.about, rule.name) not in known]
+    return messages + [
+        checks.Warning(
+            f"{SETTING}['RULES']: no URL has the {rule.about} {rule.name!r}: this rule gates nothing.",
+            hint="Names are written as for reverse(): 'app:name', or 'app' for a namespace.",
+            id="entitlement_gate.W003",
+        )
+        for rule in idle
+    ]
+
+
+def _names(resolver: URLResolver, namespaces: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield ("view", name) and ("namespace", name) for all that the URLs define."""
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            inner = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
+            yield "namespace", ":".join(inner)
+            yield from _names(pattern, inner)
+        else:
+            yield "view", ":".join((*namespaces, pattern.name or pattern.lookup_str))
+
+
+def _customer(settings: Settings) -> list[CheckMessage]:
+    """Warn where the default resolver would find no customer for anybody."""
+    first = settings.customer_attribute.partition(".")[0]
+    if settings.customer_resolver not in (from_user, "entitlement_gate.resolvers.from_user") or not apps.is_installed(
+        "django.contrib.auth"
+    ):
+        return []
+    user = get_user_model()
+    if hasattr(user, first) or first in {f.name for f in user._meta.get_fields()}:  # noqa: SLF001 - Django's own API
+        return []
+    return [
+        checks.Warning(
+            f"{SETTING}['CUSTOMER_ATTRIBUTE']: {user.__name__} has no {first!r}: nobody will have a customer.",
+            hint="Name where a user's Zenskar customer id is kept, or set CUSTOMER_RESOLVER.",
+            id="entitlement_gate.W004",
+        )
+    ]

@@ -1,0 +1,37 @@
+"""The versions matrix: every Python and Django that is supported, where the interpreter exists.
+
+``make test-matrix`` runs it; ``make test`` covers the first combination by itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+# Django 6 needs Python 3.12.
+MATRIX = [
+    (python, django)
+    for python in ("3.11", "3.12", "3.13")
+    for django in ("5.2", "6.0", "6.1")
+    if (python, django) != ("3.11", "6.0") and (python, django) != ("3.11", "6.1")
+]
+
+
+@nox.session
+@nox.parametrize(("python", "django"), MATRIX)
+def tests(session: nox.Session, django: str) -> None:
+    """Run the tests that a Python or a Django could break; load and faults are the same everywhere."""
+    constraints = Path(session.create_tmp()) / "constraints.txt"
+    pinned = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
+    constraints.write_text(
+        "\n".join(line for line in pinned if not line.lower().startswith("django==")), encoding="utf-8"
+    )
+    session.install("--constraint", str(constraints), "--upgrade", "pip", silent=True)
+    session.install("--constraint", str(constraints), "--editable", ".", "--group", "test", f"django~={django}.0")
+    session.run(
+        "python", "-m", "pytest", "--quiet", "--ignore=tests/lab", "--ignore=tests/benchmarks", *session.posargs
+    )

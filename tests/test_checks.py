@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
+OURS = "entitlement_gate.middleware.EntitlementMiddleware"
+GOOD = {"API_KEY": "key", "ORGANISATION": "org", "CUSTOMER_ATTRIBUTE": "username"}
+
+
+def found(settings, **others):
+    with override_settings(ENTITLEMENT_GATE=settings, **others):
+        return [
+            (message.id.removeprefix("entitlement_gate."), message.msg)
+            for message in run_checks(tags=["entitlement_gate"])
+        ]
+
+
+def test_good_settings_are_passed_in_silence():
+    assert found(GOOD) == []
+
+
+def test_missing_settings_say_what_to_set():
+    assert found(None)[0][0] == "E001"
+    assert "API_KEY" in found({})[0][1]
+    assert "ORGANISATION" in found({"API_KEY": "key"})[0][1]
+
+
+def test_an_unknown_key_names_the_nearest():
+    with override_settings(ENTITLEMENT_GATE={**GOOD, "API_KYE": "x", "ZZZ": 1}):
+        near, far = run_checks(tags=["entitlement_gate"])
+    assert (near.id, near.hint) == ("entitlement_gate.E002", "Did you mean 'API_KEY'?")
+    assert "reference" in far.hint
+
+
+@pytest.mark.parametrize("key", ["CUSTOMER_RESOLVER", "DENIED_HANDLER", "WEBHOOK_VERIFIER"])
+@pytest.mark.parametrize("path", ["no.such.thing", "tests.customers.FREE", "nodots"])
+def test_a_bad_dotted_path_names_its_key(key, path):
+    (problem,) = found({**GOOD, key: path})
+    assert problem[0] == "E003"
+    assert key in problem[1]
+
+
+def test_rules_without_the_middleware_are_an_error():
+    rules = [{"path": "^/", "requires": "reports"}]
+    assert [code for code, _ in found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH])] == ["E004"]
+    assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS]) == []
+
+
+def test_a_rule_that_names_no_url_is_warned_about():
+    rules = [{"view": name, "requires": "x"} for name in ("entitlement_gate:me", "nothing:here")]
+    rules += [{"namespace": name, "requires": "x"} for name in ("entitlement_gate", "nothing")]
+    problems = found({**GOOD, "RULES": rules}, ROOT_URLCONF="tests.included_urls")
+    assert [(code, "nothing" in text) for code, text in problems] == [("W003", True), ("W003", True)]
+
+
+def test_middleware_before_authentication_is_warned_about():
+    assert [code for code, _ in found(GOOD, MIDDLEWARE=[OURS, AUTH])] == ["W001"]
+    assert found(GOOD, MIDDLEWARE=[AUTH, OURS]) == []
+
+
+def test_the_sandbox_outside_debug_is_warned_about():
+    sandbox = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username"}
+    assert [code for code, _ in found(sandbox, DEBUG=False)] == ["W002"]
+    assert found(sandbox, DEBUG=True) == []
+
+
+def test_a_user_without_the_customer_attribute_is_warned_about():
+    assert [code for code, _ in found({**GOOD, "CUSTOMER_ATTRIBUTE": "organisation.customer"})] == ["W004"]
+    assert found({**GOOD, "CUSTOMER_ATTRIBUTE": "nope", "CUSTOMER_RESOLVER": "tests.customers.from_header"}) == []
+    assert found({**GOOD, "CUSTOMER_ATTRIBUTE": "groups"}) == []
+
+
+def test_the_checks_never_reach_for_billing(monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("connected"))
+    assert found(GOOD) == []

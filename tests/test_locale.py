@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import gettext
+import re
+from pathlib import Path
+
+import pytest
+from django.template.loader import render_to_string
+from django.utils.translation import override
+
+import entitlement_gate
+from entitlement_gate import wording
+from entitlement_gate.domain.decisions import Decision, Reason
+
+LOCALE = Path(entitlement_gate.__file__).parent / "locale"
+
+
+def messages():
+    package = LOCALE.parent
+    words = re.findall(r'_\("((?:[^"\\]|\\.)+)"\)', (package / "wording.py").read_text(encoding="utf-8"))
+    page = (package / "templates/entitlement_gate/denied.html").read_text(encoding="utf-8")
+    return [*words, *re.findall(r'{% translate "(.+?)" %}', page)]
+
+
+@pytest.mark.parametrize("language", [path.name for path in LOCALE.iterdir()])
+def test_every_sentence_is_translated(language):
+    with (LOCALE / language / "LC_MESSAGES/django.mo").open("rb") as compiled:
+        known = gettext.GNUTranslations(compiled)
+    assert len(messages()) > 20
+    assert [text for text in messages() if known.gettext(text) == text] == []
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.outcome != "allowed"])
+def test_every_refusal_has_words_in_each_language(reason):
+    decision = Decision.of(reason, "reports")
+    english = (str(wording.title_of(decision)), str(wording.detail_of(decision)))
+    with override("de"):
+        german = (str(wording.title_of(decision)), str(wording.detail_of(decision)))
+    assert all(english)
+    assert all(a != b for a, b in zip(english, german, strict=True))
+
+
+@pytest.mark.parametrize(("language", "direction"), [("de", "ltr"), ("ar", "rtl")])
+def test_the_page_follows_the_direction_of_the_language(language, direction):
+    decision = Decision.of(Reason.NOT_ENTITLED, "reports")
+    with override(language):
+        page = render_to_string("entitlement_gate/denied.html", {"decision": decision, "title": "t", "detail": "d"})
+    assert f'<html lang="{language}" dir="{direction}">' in page

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import pytest
+from django.core.exceptions import PermissionDenied
+from django.test import Client, override_settings
+from django.urls import include, path, reverse
+
+from entitlement_gate import views
+from entitlement_gate.api import default_gate
+from entitlement_gate.webhooks import Throttle
+from tests.customers import FREE, LAPSED, PRO, SETTINGS
+
+urlconf = ModuleType("urlconf")
+urlconf.urlpatterns = [path("entitlements/", include("entitlement_gate.urls"))]
+ME, WEBHOOK = "/entitlements/me/", "/entitlements/webhook/"
+
+
+def accept(request):
+    """Let every call in."""
+
+
+def refuse(request):
+    raise PermissionDenied
+
+
+def fail(request):
+    raise LookupError("the verifier itself is broken")
+
+
+@pytest.fixture(autouse=True)
+def _project(monkeypatch):
+    monkeypatch.setattr(views, "_throttle", Throttle())
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": accept}, ROOT_URLCONF=urlconf):
+        yield
+
+
+def sandbox():
+    return default_gate().source._transport.sandbox
+
+
+def me(customer, **headers):
+    return Client().get(ME, headers={"X-Customer": customer, "Accept": "application/json", **headers})
+
+
+def test_the_urls_have_names():
+    assert (reverse("entitlement_gate:me"), reverse("entitlement_gate:webhook")) == (ME, WEBHOOK)
+
+
+def test_me_lists_the_callers_own_entitlements():
+    answer = me(PRO)
+    listed = {entry["name"]: entry for entry in answer.json()["entitlements"]}
+    assert answer.json()["customer_id"] == PRO
+    assert list(listed) == sorted(listed)
+    assert listed["API Calls"]["remaining"] == "950"
+    assert listed["reports"]["allowed"] is True
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert answer.headers["Vary"] == "Cookie, Authorization"
+    assert me(LAPSED).json()["customer_id"] == LAPSED
+
+
+def test_me_answers_304_until_something_changes():
+    etag = me(PRO).headers["ETag"]
+    unchanged = me(PRO, **{"If-None-Match": etag})
+    assert (unchanged.status_code, unchanged.content, unchanged.headers["ETag"]) == (304, b"", etag)
+    sandbox().use(PRO, "API Calls", 1)
+    default_gate().invalidate(PRO)
+    assert me(PRO, **{"If-None-Match": etag}).status_code == 200
+
+
+def test_me_refuses_nobody_and_the_unknown():
+    assert (Client().get(ME, headers={"Accept": "application/json"}).json()["code"]) == "no_customer"
+    sandbox().fail("status", status=503)
+    assert me(FREE).status_code == 503
+
+
+def test_me_takes_get_alone():
+    assert Client().post(ME).status_code == 405
+
+
+def post(body, **options):
+    return Client(enforce_csrf_checks=True).post(WEBHOOK, body, content_type="application/json", **options)
+
+
+def test_a_verified_call_invalidates_the_customers_it_names():
+    assert default_gate().has(PRO, "reports")
+    sandbox().revoke(PRO, "reports")
+    assert default_gate().has(PRO, "reports")
+    assert post(json.dumps({"data": {"customer": {"id": PRO}}})).status_code == 204
+    assert not default_gate().has(PRO, "reports")
+
+
+@override_settings(ENTITLEMENT_GATE=SETTINGS)
+def test_without_a_verifier_there_is_no_webhook():
+    assert post("{}").status_code == 404
+
+
+@pytest.mark.parametrize("verifier", [refuse, fail, "tests.test_views.refuse"])
+def test_a_call_that_the_verifier_refuses_changes_nothing(verifier):
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": verifier}):
+        assert post(json.dumps({"customer_id": PRO})).status_code == 403
+
+
+@pytest.mark.parametrize("body", ["", "nope", "[]", "\udcff".encode("utf-8", "surrogateescape"), b"\x00", "[" * 9999])
+def test_what_cannot_be_read_is_400(body):
+    assert post(body).status_code == 400
+
+
+@override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10)
+def test_a_body_that_django_will_not_read_is_400():
+    assert post("{" + " " * 100 + "}").status_code == 400
+
+
+def test_more_calls_than_billing_has_reason_to_send_are_throttled():
+    body = json.dumps({"all": [{"customer": f"10000000-0000-4000-8000-{n:012}"} for n in range(100)]})
+    statuses = [post(body).status_code for _ in range(3)]
+    assert statuses == [204, 204, 429]
+
+
+def test_the_webhook_takes_post_alone():
+    assert Client().get(WEBHOOK).status_code == 405
