@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from functools import cache
 from typing import Protocol
 
 __all__ = ["Remade", "remake_after_fork"]
@@ -24,9 +25,14 @@ _alive: weakref.WeakSet[Remade] = weakref.WeakSet()
 
 def remake_after_fork(thing: Remade) -> None:
     """Call ``thing.remake()`` in every child process, for as long as the thing lives."""
-    if not _alive and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_remake_all)
+    _watch_forks()
     _alive.add(thing)
+
+
+@cache  # a registration cannot be taken back: one for the life of the process
+def _watch_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_remake_all)
 
 
 def _remake_all() -> None:

@@ -9,7 +9,7 @@ import dataclasses
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from entitlement_gate.domain.grants import EntitlementType
 
@@ -138,14 +138,6 @@ class Decision(_Served):
         _set_age(served, age)
         return served
 
-    if not TYPE_CHECKING:  # a typo in an attribute stays an error for type checkers
-
-        def __getattr__(self, name: str) -> Any:
-            """Read a field that ``served`` left unset from the decision it shares."""
-            if name not in Decision.__dataclass_fields__:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            return getattr(self._compiled, name)
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types: numbers as exact text, instants as ISO 8601."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -155,10 +147,20 @@ class Decision(_Served):
 # an instance of our own making.
 _new = object.__new__
 _slots = {**vars(_Served), **vars(Decision)}
-_set_compiled = _slots["_compiled"].__set__
+_get_compiled, _set_compiled = _slots["_compiled"].__get__, _slots["_compiled"].__set__
 _set_allowed = _slots["allowed"].__set__
 _set_source = _slots["source"].__set__
 _set_age = _slots["age"].__set__
+
+
+def _shared(decision: Decision, name: str) -> Any:
+    """Read a field that ``served`` left unset from the decision it shares."""
+    if name not in Decision.__dataclass_fields__:
+        raise AttributeError(f"{type(decision).__name__!r} object has no attribute {name!r}")
+    return getattr(_get_compiled(decision), name)
+
+
+Decision.__getattr__ = _shared  # type: ignore[attr-defined]  # set here, a typo in an attribute stays an error to mypy
 
 
 def _plain(value: object) -> object:

@@ -56,11 +56,11 @@ def valid_quantity(value: object) -> Decimal:
         ValueError: zero, negative, NaN, infinite, a bool, no number at all, or more than 100 digits on either
             side of the point.
     """
-    number = exact_number(repr(value) if isinstance(value, float) else value)
+    number = exact_number(float.__repr__(value) if isinstance(value, float) else value)
     if number is None or number <= 0 or not _fits(number, _ASKED_DIGITS):
         raise ValueError(
             "a quantity is a positive int, Decimal or their text with at most 100 digits on either side of the "
-            f"point, not {reprlib.repr(value)}"
+            f"point, not {_shown(value)}"
         )
     return number
 
@@ -76,6 +76,12 @@ def total(numbers: Iterable[Decimal]) -> Decimal:
 def difference(minuend: Decimal, subtrahend: Decimal) -> Decimal:
     """Return what is left, to the last digit."""
     return _EXACT.subtract(minuend, subtrahend)
+
+
+def _shown(value: object) -> str:
+    """Python refuses to write an int of more than 4,300 digits."""
+    is_huge = isinstance(value, int) and value.bit_length() > 4 * _WIRE_DIGITS
+    return "a huge int" if is_huge else reprlib.repr(value)
 
 
 def _fits(number: Decimal, digits: int) -> bool:

@@ -29,6 +29,7 @@ PerName = str | Mapping[str, str]
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _ZERO = Decimal(0)
+_MOST = Decimal("inf")
 _STANDING = {"draft": Reason.DRAFT, "voided": Reason.VOIDED, "expired": Reason.EXPIRED}
 _CLOSENESS = {reason: rank for rank, reason in enumerate(Reason)}
 _INSUFFICIENT = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
@@ -67,7 +68,8 @@ class _Candidate(NamedTuple):
     @property
     def rank(self) -> tuple[int, Decimal, tuple[str, ...]]:
         """Closest first, then the most left, then ids: the order of rows never matters."""
-        left = (self.remaining or _ZERO).copy_negate()  # unary minus would round to 28 digits
+        left = _MOST if self.unlimited else self.remaining or _ZERO
+        left = left.copy_negate()  # unary minus would round to 28 digits
         return _CLOSENESS[self.reason], left, tuple(sorted(row.id for row in self.rows))
 
 
@@ -94,6 +96,9 @@ def dedupe(grants: Iterable[Grant]) -> tuple[Grant, ...]:
 
     Two versions of one row mean that the fetch straddled a change: the one that gives less is believed.
     """
+    grants = tuple(grants)
+    if len({grant.id for grant in grants}) == len(grants):
+        return grants
     kept: dict[object, Grant] = {}
     for position, grant in enumerate(grants):
         key = grant.id or position
@@ -103,8 +108,9 @@ def dedupe(grants: Iterable[Grant]) -> tuple[Grant, ...]:
     return tuple(kept.values())
 
 
-def _generosity(grant: Grant) -> tuple[bool, bool, Decimal | int, str]:
-    return grant.is_malformed, grant.status in (None, "active"), grant.remaining or 0, repr(grant)
+def _generosity(grant: Grant) -> tuple[bool, bool, bool, Decimal, str]:
+    is_active = grant.status in (None, "active")
+    return grant.is_malformed, is_active, not grant.is_disabled, grant.remaining or _ZERO, repr(grant)
 
 
 def rows_named(grants: Iterable[Grant], entitlement: str, terms: Terms) -> list[Grant]:
@@ -124,18 +130,17 @@ def _answering(rows: list[Grant], requested: Decimal | None) -> list[Grant]:
 
 
 def _candidates(rows: list[Grant], asked: Requirement, now: datetime, terms: Terms) -> Iterator[_Candidate]:
-    by_reason: dict[Reason, list[Grant]] = {}
-    metered: dict[str, list[Grant]] = {}
+    """Yield what rows of one standing and one entitlement id say together: ids are never mixed."""
+    groups: dict[tuple[Reason, bool, str], list[Grant]] = {}
     for row in rows:
         reason = _standing(row, asked.requested, now)
-        if reason is Reason.ALLOWED and row.is_metered:
-            metered.setdefault(row.entitlement_id or f"row {row.id}", []).append(row)
+        key = reason, row.is_metered, row.entitlement_id or f"row {row.id}"
+        groups.setdefault(key, []).append(row)
+    for (reason, is_metered, _), alike in groups.items():
+        if reason is Reason.ALLOWED and is_metered:
+            yield _balance(tuple(alike), asked, terms)
         else:
-            by_reason.setdefault(reason, []).append(row)
-    for reason, alike in by_reason.items():
-        yield _Candidate(reason, tuple(alike))
-    for group in metered.values():
-        yield _balance(tuple(group), asked, terms)
+            yield _Candidate(reason, tuple(alike))
 
 
 def _standing(row: Grant, requested: Decimal | None, now: datetime) -> Reason:

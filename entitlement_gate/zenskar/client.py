@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-import zlib
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
@@ -19,13 +18,14 @@ from entitlement_gate.domain.errors import SourceMalformed, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.zenskar.bodies import read_body, without_secrets
 from entitlement_gate.zenskar.flow import Call, Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
-from entitlement_gate.zenskar.network import DeadlineTransport
+from entitlement_gate.zenskar.network import DeadlineTransport, environment_proxy
 from entitlement_gate.zenskar.options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
 from entitlement_gate.zenskar.wire import grants_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from entitlement_gate.zenskar.flow import Clock, Flow
     from entitlement_gate.zenskar.models import Page
@@ -49,6 +49,8 @@ class ZenskarClient:
         ValueError: a credential or an option cannot work; the message names it.
     """
 
+    options = ClientOptions()  # until its own are read: an error page shows the repr of a half-made client as well
+
     def __init__(
         self,
         api_key: Secret = "",
@@ -58,15 +60,14 @@ class ZenskarClient:
         clock: Clock = time,
         **options: Unpack[ClientKeywords],
     ) -> None:
-        self.options = ClientOptions(**options)
-        if self.options.base_url.startswith(SANDBOX) and transport is None:
-            transport, api_key, organisation = _sandbox(self.options.base_url, api_key, organisation)
         self._credentials = Credentials(api_key, organisation)
         api_key = organisation = ""  # error pages show the locals of every frame
+        self.options = ClientOptions(**options)
+        if self.options.base_url.startswith(SANDBOX) and transport is None:
+            transport = self._sandbox()
         self._credentials.check()
         self._transport = transport
         self._clock = clock
-        self._budget = RetryBudget()
         self._is_closed = False
         self.remake()
         remake_after_fork(self)
@@ -76,6 +77,7 @@ class ZenskarClient:
 
     def remake(self) -> None:
         """Forget the connections, as in a process just forked; the next fetch makes new ones."""
+        self._budget = RetryBudget()
         self._lock = threading.Lock()
         self._http: httpx.Client | None = None
         self._network: httpx.BaseTransport | None = None
@@ -174,22 +176,26 @@ class ZenskarClient:
             return Failure(f"no answer in time ({type(error).__name__})")
         except httpx.LocalProtocolError:
             return Failure("the request could not be written", may_retry=False)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed by another thread meanwhile
             return Failure(f"no connection ({type(error).__name__})")
 
     def _reply(self, response: httpx.Response, deadline: Deadline) -> Reply | Failure:
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        if response.is_stream_consumed:  # a scripted transport (httpx.MockTransport) hands over a body already read
-            return Reply(response.status_code, headers, response.content)
-        chunks = _decoded(response.iter_raw(), headers.get("content-encoding", ""), self.options.max_body_bytes)
-        body = bytearray()
-        for chunk in chunks:
-            body += chunk
-            if deadline.remaining() <= 0:
-                return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
-            if len(body) > self.options.max_body_bytes:
-                raise SourceMalformed(f"the body is longer than {self.options.max_body_bytes} bytes")
-        return Reply(response.status_code, headers, bytes(body))
+        status, headers = response.status_code, {name.lower(): value for name, value in response.headers.items()}
+        # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.
+        is_read = response.is_stream_consumed
+        encoding = "" if is_read else headers.get("content-encoding", "")
+        chunks = [response.content] if is_read else response.iter_raw()
+        try:
+            body = read_body(chunks, encoding, deadline, most=self.options.max_body_bytes)
+        except SourceMalformed:
+            if status == httpx.codes.OK:
+                raise
+            body = b""  # any other status stands without its body
+        if body is None:
+            return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
+        if status != httpx.codes.OK:
+            body = without_secrets(body, response.request.headers)
+        return Reply(status, headers, body)
 
     def _connected(self, deadline: Deadline) -> httpx.Client:
         with self._lock:
@@ -204,22 +210,34 @@ class ZenskarClient:
 
     def _connect(self) -> httpx.Client:
         """Make the one ``httpx.Client`` of this process: its TLS context costs 22 ms."""
-        many = self.options.max_concurrency
-        limits = httpx.Limits(max_connections=many, max_keepalive_connections=many)
-        trust_env = self.options.trust_env
-        self._network = self._transport or (None if trust_env else DeadlineTransport(limits=limits, trust_env=False))
+        base_url = self.options.base_url
+        self._network = self._transport or self._made_network()
         headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": _USER_AGENT}
         if self.options.api_version is not None:
             headers["apiversion"] = self.options.api_version
         return httpx.Client(
-            base_url="http://sandbox" if self.options.base_url.startswith(SANDBOX) else self.options.base_url,
+            base_url="http://sandbox" if base_url.startswith(SANDBOX) else base_url,
             headers=headers,
             auth=_Auth(self._credentials),
             transport=self._network,
-            limits=limits,
-            trust_env=trust_env,
+            trust_env=False,
             follow_redirects=False,
         )
+
+    def _made_network(self) -> DeadlineTransport:
+        many, trust_env = self.options.max_concurrency, self.options.trust_env
+        limits = httpx.Limits(max_connections=many, max_keepalive_connections=many)
+        proxy = environment_proxy(self.options.base_url) if trust_env else None
+        return DeadlineTransport(limits=limits, trust_env=trust_env, proxy=proxy)
+
+    def _sandbox(self) -> httpx.BaseTransport:
+        """Return a transport into a sandbox in this process; its own credentials do where none were given."""
+        from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario  # noqa: PLC0415 - on use only
+
+        path = self.options.base_url.removeprefix(SANDBOX)
+        scenario = Scenario.load(path) if path else Scenario.default()
+        self._credentials.fall_back(scenario.api_key, scenario.organisation)
+        return SandboxTransport(Sandbox(scenario))
 
 
 class _Auth(httpx.Auth):
@@ -243,33 +261,3 @@ def _customer(customer_id: UUID | str) -> str:
 def _listed(name: str, values: str | Iterable[str] | None) -> dict[str, str]:
     text = values if isinstance(values, str) else ",".join(values or ())
     return {name: text} if text else {}
-
-
-def _sandbox(base_url: str, api_key: Secret, organisation: Secret) -> tuple[httpx.BaseTransport, Secret, Secret]:
-    """Return a transport into a sandbox in this process, and its own credentials where none were given."""
-    from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario  # noqa: PLC0415 - on use only
-
-    path = base_url.removeprefix(SANDBOX)
-    scenario = Scenario.load(path) if path else Scenario.default()
-    return (
-        SandboxTransport(Sandbox(scenario)),
-        api_key or scenario.api_key,
-        organisation or scenario.organisation,
-    )
-
-
-def _decoded(chunks: Iterable[bytes], encoding: str, most: int) -> Iterator[bytes]:
-    """Yield the body piece by piece, never more than ``most`` bytes and one piece: a gzip bomb stays small."""
-    if encoding in ("", "identity"):
-        yield from chunks
-        return
-    if encoding != "gzip":
-        raise SourceMalformed(f"the body is encoded as {encoding[:20]!r}, which was not asked for")
-    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        for chunk in chunks:
-            yield inflate.decompress(chunk, most + 1)
-    except zlib.error:
-        raise SourceMalformed("the body is no gzip") from None
-    if not inflate.eof:
-        raise SourceMalformed("the compressed body ends early")

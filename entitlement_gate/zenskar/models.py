@@ -44,6 +44,7 @@ class _Lenient(BaseModel):
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Self:
         """Return the model; what cannot be read is left out and named in ``unreadable``."""
+        fields = {name: value for name, value in fields.items() if name != "unreadable"}
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -115,7 +116,8 @@ class Page(BaseModel):
             SourceMalformed: there is no list of results.
         """
         rows, cursor, page = read_page(body)
-        previous, count = page.get("previous"), page.get("total_count", page.get("total"))
+        previous, count = page.get("previous"), page.get("total_count")
+        count = page.get("total") if count is None else count
         if not isinstance(previous, str | None):
             raise SourceMalformed("the previous cursor is no text")
         results = tuple(CustomerEntitlement.read(row) for row in rows if isinstance(row, dict))

@@ -6,8 +6,11 @@ the headers, where no caller of httpx gets to look at a clock. Never here: what 
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
@@ -18,7 +21,16 @@ if TYPE_CHECKING:
 
     from entitlement_gate.zenskar.flow import Deadline
 
-__all__ = ["DeadlineTransport"]
+__all__ = ["DeadlineTransport", "environment_proxy"]
+
+
+def environment_proxy(base_url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, or None."""
+    parts = urlsplit(base_url)
+    if proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 class DeadlineTransport(httpx.HTTPTransport):
@@ -59,9 +71,28 @@ class _Backend(_Bounded, httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        left = self._left(timeout, httpcore.ConnectTimeout)
-        inner = self._inner.connect_tcp(host, port, left, local_address, socket_options)
-        return _Stream(inner, self._deadlines)
+        """Connect to the first address that answers.
+
+        Tried one by one here: the standard library gives *each* address of a name the whole timeout.
+        """
+        error: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
+        for address in _addresses(host, port):
+            left = self._left(timeout, httpcore.ConnectTimeout)
+            try:
+                inner = self._inner.connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as refused:
+                error = refused
+            else:
+                return _Stream(inner, self._deadlines)
+        raise error or httpcore.ConnectError("the name has no address")
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
+        raise httpcore.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 class _Stream(_Bounded, httpcore.NetworkStream):

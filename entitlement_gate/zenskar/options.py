@@ -86,7 +86,7 @@ class ClientOptions:
         if self.api_version is not None and not _is_header_value(self.api_version):
             raise ValueError(f"api_version: a date as text or None, not {self.api_version!r}")
         if isinstance(self.status_filter, str):
-            raise ValueError("status_filter: a list of statuses or None, not one text")  # noqa: TRY004 - a setting's value
+            raise ValueError("status_filter: a list of statuses or None, not one text")
 
 
 class Credentials:
@@ -102,6 +102,11 @@ class Credentials:
 
     def __reduce__(self) -> str:
         raise TypeError("credentials are not pickled")
+
+    def fall_back(self, api_key: str, organisation: str) -> None:
+        """Use these where none were given."""
+        given, others = self._secrets, {"api_key": api_key, "organisation": organisation}
+        self._secrets = {name: given[name] or other for name, other in others.items()}
 
     def check(self) -> None:
         """Raise ``ValueError`` naming the credential that no header could hold; callables are asked later."""
@@ -120,8 +125,12 @@ class Credentials:
         Raises:
             SourceUnavailable: a callable failed or returned what no header can hold.
         """
-        headers["x-api-key"] = _revealed("api_key", self._secrets["api_key"])
-        headers["organisation"] = _revealed("organisation", self._secrets["organisation"])
+        try:
+            headers["x-api-key"] = _revealed("api_key", self._secrets["api_key"])
+            headers["organisation"] = _revealed("organisation", self._secrets["organisation"])
+        except SourceUnavailable:
+            headers.pop("x-api-key", None)  # error pages show the locals of every frame
+            raise
 
 
 def _revealed(name: str, secret: Secret) -> str:
@@ -159,13 +168,13 @@ def _check_base_url(base_url: object) -> None:
         parts = urlsplit(base_url if isinstance(base_url, str) else "")
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        host = ""
+        parts, host = urlsplit(""), ""
     if not host:
         raise ValueError("base_url: an https URL such as https://api.zenskar.com")
     if parts.username is not None or parts.password is not None:
         raise ValueError("base_url: credentials do not belong into the URL; use api_key and organisation")
-    if parts.query or parts.fragment or re.search(r"[\s\\]", str(base_url)):
-        raise ValueError("base_url: no query, fragment, blank or backslash")
+    if re.search(r"[^\x21-\x7e]|[\\?#]", str(base_url)):
+        raise ValueError("base_url: visible ASCII without query, fragment or backslash")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise ValueError("base_url: https, or http to a loopback address: the key would travel in the clear")
 

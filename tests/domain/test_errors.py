@@ -1,0 +1,51 @@
+import pickle
+
+import pytest
+from django.core.exceptions import PermissionDenied
+
+from entitlement_gate.domain import errors
+from entitlement_gate.domain.decisions import Decision, Reason
+
+
+def test_every_error_is_of_one_tree_and_named():
+    found = {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and kind.__module__ == errors.__name__
+    }
+
+    assert found == set(errors.__all__)
+    assert all(issubclass(getattr(errors, name), errors.EntitlementGateError) for name in found)
+
+
+def test_a_denial_is_a_permission_denied_of_django():
+    assert issubclass(errors.EntitlementDenied, PermissionDenied)
+
+
+@pytest.mark.parametrize("kind", ["EntitlementUnavailable", "SourceUnavailable", "ReservationError"])
+def test_nothing_else_looks_like_a_denial(kind):
+    assert not issubclass(getattr(errors, kind), PermissionDenied)
+
+
+@pytest.mark.parametrize("kind", [errors.EntitlementDenied, errors.EntitlementUnavailable])
+def test_errors_about_a_check_carry_the_decision_and_survive_pickling(kind):
+    decision = Decision.of(Reason.EXPIRED, "reports")
+    error = pickle.loads(pickle.dumps(kind(decision)))
+
+    assert error.decision == decision
+    assert str(error) == "reports: expired"
+
+
+@pytest.mark.parametrize(("detail", "text"), [("", "HTTP 401"), ("who are you", "HTTP 401: who are you")])
+def test_a_rejection_tells_status_and_detail(detail, text):
+    error = pickle.loads(pickle.dumps(errors.SourceRejected(401, detail)))
+
+    assert (error.status, error.detail, str(error)) == (401, detail, text)
+
+
+@pytest.mark.parametrize("kind", ["SourceUnavailable", "SourceRejected", "CustomerNotFound", "SourceMalformed"])
+def test_a_failed_fetch_is_a_source_error(kind):
+    assert issubclass(getattr(errors, kind), errors.SourceError)
+
+
+@pytest.mark.parametrize("kind", ["ReservationConflict", "ReservationExpired", "ReservationNotFound"])
+def test_reservations_fail_as_reservation_errors(kind):
+    assert issubclass(getattr(errors, kind), errors.ReservationError)

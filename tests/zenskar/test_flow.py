@@ -1,0 +1,259 @@
+import random
+from collections import deque
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+
+from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
+from entitlement_gate.zenskar.flow import Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
+from tests.zenskar.scripted import a_page, a_row
+
+NOON = 1_768_478_400.0
+
+
+class Hands:
+    """A clock whose hands a test moves."""
+
+    def __init__(self):
+        self.elapsed = 0.0
+
+    def time(self):
+        return NOON + self.elapsed
+
+    def monotonic(self):
+        return self.elapsed
+
+
+@pytest.fixture
+def clock():
+    return Hands()
+
+
+def run(flow, clock, *told):
+    """Tell a flow what came of each call; give its value, its calls and the pauses it took."""
+    answers, calls, pauses = deque(told), [], []
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, Pause):
+                pauses.append(step.seconds)
+                clock.elapsed += step.seconds
+                step = next(flow)
+            else:
+                calls.append(dict(step.params))
+                step = flow.send(answers.popleft() if len(answers) > 1 else answers[0])
+    except StopIteration as end:
+        return end.value, calls, pauses
+
+
+def asking(clock, *told, budget=None, attempts=3, seconds=3.0):
+    return run(answer({}, Deadline(seconds, clock), budget or RetryBudget(), attempts), clock, *told)
+
+
+def listing(clock, *told, max_pages=50):
+    limits = {"max_attempts": 3, "max_pages": max_pages}
+    return run(all_rows({"limit": "100"}, Deadline(3.0, clock), RetryBudget(), **limits), clock, *told)
+
+
+def ok(*rows, cursor=None):
+    return Reply(200, {}, a_page(*rows, cursor=cursor))
+
+
+def status(number, body=b"", **headers):
+    return Reply(number, {name.replace("_", "-"): text for name, text in headers.items()}, body)
+
+
+def test_a_deadline_counts_down_to_zero_and_no_further(clock):
+    deadline = Deadline(3.0, clock)
+    clock.elapsed = 1.0
+    assert deadline.remaining() == 2.0
+    clock.elapsed = 9.0
+    assert deadline.remaining() == 0.0
+    assert deadline.wall() == NOON + 9.0
+
+
+def test_a_body_is_not_shown_in_a_reply():
+    assert "secret" not in repr(Reply(200, {}, b"secret"))
+
+
+def test_a_good_answer_is_taken_at_once(clock):
+    reply, calls, pauses = asking(clock, ok())
+
+    assert (reply.status, len(calls), pauses) == (200, 1, [])
+
+
+@pytest.mark.parametrize(
+    "told", [*map(status, (408, 425, 429, 500, 502, 503, 504, 599)), Failure("no connection")], ids=str
+)
+def test_what_may_pass_is_tried_three_times_with_growing_pauses(clock, told):
+    with pytest.raises(SourceUnavailable, match=r"\(3 attempts\)"):
+        asking(clock, told)
+    assert clock.elapsed <= 0.1 + 0.2
+
+
+@pytest.mark.parametrize("number", [408, 425, 429, 500, 502, 503])
+def test_what_has_passed_is_answered(clock, number):
+    reply, calls, pauses = asking(clock, status(number), Failure("reset"), ok())
+
+    assert (reply.status, len(calls), len(pauses)) == (200, 3, 2)
+
+
+@pytest.mark.parametrize("number", [400, 401, 403, 405, 409, 422, 499])
+def test_a_refusal_is_never_tried_again(clock, number):
+    with pytest.raises(SourceRejected) as caught:
+        asking(clock, status(number, b'{"detail": "who are you"}'), ok())
+
+    assert (caught.value.status, caught.value.detail, clock.elapsed) == (number, "who are you", 0.0)
+
+
+@pytest.mark.parametrize("number", [101, 201, 202, 204, 206, 300, 301, 302, 304, 307, 308, 399])
+def test_another_success_and_a_redirection_are_no_answer(clock, number):
+    with pytest.raises(SourceMalformed, match=f"HTTP {number} is no answer"):
+        asking(clock, status(number), ok())
+
+
+def test_an_unknown_customer_is_told_as_such(clock):
+    with pytest.raises(CustomerNotFound):
+        asking(clock, status(404), ok())
+
+
+def test_a_failure_that_another_try_cannot_mend_is_not_tried_again(clock):
+    with pytest.raises(SourceUnavailable, match=r"late \(1 attempt\)"):
+        asking(clock, Failure("late", may_retry=False), ok())
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_attempts_are_counted_with_the_first(clock, attempts):
+    with pytest.raises(SourceUnavailable, match=rf"\({attempts} attempts?\)"):
+        asking(clock, status(500), attempts=attempts)
+
+
+def test_a_pause_never_outlasts_the_deadline(clock):
+    with pytest.raises(SourceUnavailable, match="1 attempt"):
+        asking(clock, status(503, retry_after="3"), ok())
+    assert clock.elapsed == 0.0
+
+
+def date(seconds):
+    return format_datetime(datetime.fromtimestamp(NOON + seconds, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [("1", 1.0), (" 2 ", 2.0), ("0", 0.0), (date(2), 2.0), (date(2).replace("GMT", "-0000"), 2.0), (date(2)[5:], 2.0)],
+)
+def test_retry_after_is_honoured(clock, text, least):
+    _, _, pauses = asking(clock, status(503, retry_after=text), ok())
+
+    assert least <= pauses[0] <= max(least, 0.1)
+
+
+@pytest.mark.parametrize(
+    "text", [*("", "soon", "-5", "1.5", "1e3", "\u0665", "0x10", "1,5", "Mon", "1 2 3"), date(-60), date(-1e9)]
+)
+def test_a_retry_after_that_says_nothing_usable_is_as_none(clock, text):
+    _, _, pauses = asking(clock, status(429, retry_after=text), ok())
+
+    assert pauses[0] <= 0.1
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "3600", "9" * 20, "9" * 5000, date(4), date(1e9), "Mon, 01 Jan 9999 00:00:00 GMT"], ids=len
+)
+def test_a_retry_after_beyond_the_deadline_ends_the_fetch_at_once(clock, text):
+    with pytest.raises(SourceUnavailable, match="1 attempt"):
+        asking(clock, status(429, retry_after=text), ok())
+    assert clock.elapsed == 0.0
+
+
+def test_no_retry_after_whatsoever_breaks_a_fetch(clock):
+    letters = random.Random(7)
+    for _ in range(3000):
+        text = "".join(letters.choices('0123456789 :,-+GMTJanFebMon/.()\\"', k=letters.randrange(40)))
+        try:
+            asking(clock, status(503, retry_after=text), ok())
+        except SourceUnavailable:
+            continue
+
+
+def test_pauses_are_jittered_in_full(clock):
+    pauses = [asking(clock, status(500), ok())[2][0] for _ in range(200)]
+
+    assert min(pauses) < 0.02
+    assert 0.08 < max(pauses) <= 0.1
+
+
+def test_in_a_steady_outage_retries_add_almost_nothing(clock):
+    budget, calls = RetryBudget(), 0
+    for _ in range(200):
+        with pytest.raises(SourceUnavailable) as caught:
+            asking(clock, status(500), budget=budget)
+        calls += int(str(caught.value).partition("(")[2].split()[0])
+
+    assert 1 < calls / 200 <= 1.1
+
+
+def test_successes_earn_retries_back():
+    budget = RetryBudget()
+    assert [budget.spend() for _ in range(6)] == [True] * 5 + [False]
+    for _ in range(11):
+        budget.earn()
+    assert [budget.spend(), budget.spend()] == [True, False]
+
+
+def test_saved_retries_are_bounded():
+    budget = RetryBudget()
+    for _ in range(1000):
+        budget.earn()
+    assert sum(budget.spend() for _ in range(10)) == 5
+
+
+def test_rows_of_all_pages_come_in_order(clock):
+    rows, calls, _ = listing(clock, ok({"id": 1}, cursor="a"), ok(cursor="b"), ok({"id": 2}, {"id": 3}))
+
+    assert [row["id"] for row in rows] == [1, 2, 3]
+    assert [call.get("cursor") for call in calls] == [None, "a", "b"]
+    assert all(call["limit"] == "100" for call in calls)
+
+
+def test_a_later_page_is_retried_too(clock):
+    rows, calls, _ = listing(clock, ok({"id": 1}, cursor="a"), status(500), ok({"id": 2}))
+
+    assert [row["id"] for row in rows] == [1, 2]
+    assert [call.get("cursor") for call in calls] == [None, "a", "a"]
+
+
+def test_404_on_the_first_page_is_an_answer(clock):
+    with pytest.raises(CustomerNotFound):
+        listing(clock, status(404))
+
+
+@pytest.mark.parametrize(
+    ("second", "error"),
+    [
+        (status(404), SourceMalformed),
+        (status(401), SourceRejected),
+        (status(500), SourceUnavailable),
+        (Reply(200, {}, b"{}"), SourceMalformed),
+        (Reply(200, {}, b"<html>"), SourceMalformed),
+    ],
+    ids=str,
+)
+def test_a_part_of_an_answer_is_no_answer(clock, second, error):
+    with pytest.raises(error):
+        listing(clock, ok(a_row(), cursor="a"), second)
+
+
+@pytest.mark.parametrize("cursors", ["aa", "aba", "abcb"])
+def test_a_repeated_cursor_is_a_failed_fetch(clock, cursors):
+    with pytest.raises(SourceMalformed, match="repeats a cursor"):
+        listing(clock, *(ok(cursor=cursor) for cursor in cursors))
+
+
+def test_too_many_pages_are_a_failed_fetch(clock):
+    pages = [ok({"id": number}, cursor=str(number)) for number in range(3)]
+
+    with pytest.raises(SourceMalformed, match="more than 3 pages"):
+        listing(clock, *pages, ok(), max_pages=3)
+    assert len(listing(clock, *pages, ok({"id": 3}), max_pages=4)[0]) == 4
