@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
     from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.rules import entitlement_exempt
     from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement
     from entitlement_gate.runtime.gate import EntitlementGate
     from entitlement_gate.zenskar.client import ZenskarClient
@@ -76,6 +77,7 @@ __all__ = [
     "ainvalidate_entitlements",
     "arequire_entitlement",
     "check_entitlement",
+    "entitlement_exempt",
     "get_entitlements",
     "has_entitlement",
     "invalidate_entitlements",
@@ -91,6 +93,7 @@ _HOMES = {
     "runtime.gate": ("EntitlementGate",),
     "zenskar.client": ("ZenskarClient",),
     "decorators": ("requires_entitlement",),
+    "rules": ("entitlement_exempt",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,7 +10,6 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.template import TemplateDoesNotExist, engines
 from django.template.loader import get_template
@@ -33,7 +32,7 @@ _TEMPLATE = "entitlement_gate/denied.html"
 def denied(request: HttpRequest, decision: Decision) -> HttpResponseBase:
     """Return the answer to a request that ``decision`` refuses: the default ``DENIED_HANDLER``."""
     if decision.reason is Reason.NO_CUSTOMER and _may_log_in(request):
-        response: HttpResponseBase = redirect_to_login(request.get_full_path())
+        response: HttpResponseBase = _to_login(request)
     elif prefers_json(request):
         response = _problem(request, decision)
     else:
@@ -79,16 +78,29 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
         except NoReverseMatch:
             _logger.error("UPGRADE_URL: there is no URL named %r", url)  # noqa: TRY400 - a traceback adds nothing
             return None
-    if urlsplit(url.strip()).scheme not in _SAFE_SCHEMES:
+    if not _is_safe(url):
         _logger.error("UPGRADE_URL: %r is no address to visit", url)
         return None
     return str(url)
+
+
+def _is_safe(url: str) -> bool:
+    try:
+        return urlsplit(url.strip()).scheme in _SAFE_SCHEMES
+    except ValueError:
+        return False
 
 
 def _preference(request: HttpRequest, media_type: str) -> int:
     """Return the rank of a media type in ``Accept``, 0 for the most wanted."""
     accepted = request.accepted_type(media_type)
     return len(request.accepted_types) if accepted is None else request.accepted_types.index(accepted)
+
+
+def _to_login(request: HttpRequest) -> HttpResponseBase:
+    from django.contrib.auth.views import redirect_to_login  # noqa: PLC0415 - a project may do without that app
+
+    return redirect_to_login(request.get_full_path())
 
 
 def _may_log_in(request: HttpRequest) -> bool:

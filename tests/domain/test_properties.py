@@ -29,7 +29,7 @@ numbers = st.decimals(-1000, 1000, allow_nan=False, allow_infinity=False, places
 quantities = st.none() | st.decimals(Decimal("0.001"), 1000, places=3)
 instants = st.none() | st.integers(-5, 5).map(lambda hours: NOW + timedelta(hours=hours))
 types = st.sampled_from([*EntitlementType, None, "access"])
-statuses = st.sampled_from(["active", None, "draft", "voided", "expired", "paused"])
+statuses = st.sampled_from(["active", "active", "active", None, "draft", "voided", "expired", "paused"])
 terms = st.builds(
     Terms,
     on_exhausted=st.sampled_from(["deny", "allow"]),
@@ -47,7 +47,7 @@ fields = st.fixed_dictionaries(
         "used": st.none() | numbers,
         "reported_remaining": st.none() | numbers,
         "is_disabled": st.booleans(),
-        "is_malformed": st.booleans(),
+        "is_malformed": st.sampled_from([False, False, False, True]),
     }
 )
 

@@ -1,0 +1,129 @@
+"""How the example is started and stopped, and what it does when billing fails."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from tests.example.conftest import PROJECT, environment, free_port, running, visiting
+
+STOPS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("by", STOPS, ids=lambda signalled: signalled.name)
+def test_the_demo_ends_promptly_and_quietly(by):
+    with running("--port", "0") as demo, visiting(demo.address, "pro") as visitor:
+        assert visitor.get("/reports/").status_code == 200  # a connection stays open
+        assert demo.stop(by) < 3
+        assert demo.process.returncode == 0
+        assert demo.process.stdout.read() + demo.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("by", STOPS, ids=lambda signalled: signalled.name)
+def test_the_sandbox_server_ends_with_the_demo(by):
+    with running("--port", "0", "--sandbox-server") as demo:
+        assert httpx.get(f"{demo.billing}/_sandbox", trust_env=False).json()["requests"] == 0
+        with visiting(demo.address, "pro") as visitor:
+            assert visitor.get("/reports/").status_code == 200
+        assert httpx.get(f"{demo.billing}/_sandbox", trust_env=False).json()["requests"] == 1
+        assert demo.stop(by) < 3
+        assert demo.process.returncode == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{demo.billing}/_sandbox", trust_env=False)
+
+
+def test_a_taken_port_is_replaced_by_a_free_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with running("--port", str(port)) as demo:
+            assert not demo.address.endswith(f":{port}")
+            assert httpx.get(f"{demo.address}/plans/", trust_env=False).status_code == 200
+
+
+def test_the_port_asked_for_is_taken_where_it_is_free():
+    port = free_port()
+    with running("--port", str(port)) as demo:
+        assert demo.address == f"http://127.0.0.1:{port}"
+
+
+def test_the_demo_says_where_it_is_and_who_can_be_switched_to():
+    with running("--port", "0") as demo:
+        assert demo.billing == "the sandbox, in this process"
+        for name in ("Free Fields", "Pro Plumbing", "Lapsed Logistics"):
+            assert name in demo.said
+
+
+def test_the_environment_names_other_customers():
+    with running("--port", "0", FIELDNOTES_CUSTOMERS="Acme=20000000-0000-4000-8000-000000000002") as demo:
+        assert "Acme" in demo.said
+        assert "Free Fields" not in demo.said
+
+
+@pytest.mark.parametrize("port", ["-1", "70000", "eighty"])
+def test_what_is_no_port_is_refused(port):
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "demo.py"), f"--port={port}"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "expected a port from 0 to 65535" in done.stderr
+
+
+def test_an_outage_of_billing_is_503_and_never_about_the_plan():
+    with running("--port", "0", "--sandbox-server") as demo:
+        faults = [{"kind": "status", "status": 503}]
+        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False).raise_for_status()
+        with visiting(demo.address, "pro") as visitor:
+            page = visitor.get("/reports/")
+            home = visitor.get("/")
+            problem = visitor.get("/export/", headers={"Accept": "application/json"})
+    assert (page.status_code, home.status_code, problem.status_code) == (503, 503, 503)
+    assert page.headers["retry-after"] == problem.headers["retry-after"] == "5"
+    assert problem.json()["code"] == "unavailable"
+    assert "This is not about your plan" in page.text
+    assert "This is not about your plan" in home.text
+
+
+def test_the_example_runs_under_wsgi_too():
+    port = free_port()
+    command = [sys.executable, "-W", "error", str(PROJECT / "manage.py"), "runserver", "--noreload", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()) as server:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait_for(address)
+            with visiting(address, "pro") as visitor:
+                pages = ("/", "/reports/", "/export/", "/summary/", "/summary/?length=long", "/team/", "/api/report/")
+                assert [visitor.get(page).status_code for page in pages] == [200, 200, 200, 200, 402, 200, 200]
+        finally:
+            server.terminate()
+
+
+def wait_for(address):
+    for _ in range(200):
+        try:
+            return httpx.get(f"{address}/plans/", trust_env=False)
+        except httpx.ConnectError:
+            time.sleep(0.1)
+    raise AssertionError(f"nothing listens at {address}")
+
+
+def test_the_examples_settings_pass_every_check():
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "manage.py"), "check", "--fail-level", "WARNING"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
