@@ -1,0 +1,92 @@
+"""The warm check: what is asked is in memory already, in ours and in every peer that answers rightly."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks import peers
+from benchmarks.contestants import Verified, verify
+from benchmarks.ours import GATE_HAS, LIMIT, ours
+from benchmarks.project import configure
+from benchmarks.rounds import Sample, compared, interleaved, walk
+from benchmarks.tables import Table, micros, times
+from benchmarks.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.effort import Effort
+
+__all__ = ["Setting", "measure", "tables"]
+
+
+class Setting(NamedTuple):
+    """How many customers are asked about in turn, by how many threads."""
+
+    customers: int
+    threads: int
+
+    def __str__(self) -> str:
+        who = "1 customer" if self.customers == 1 else f"{self.customers:,} customers"
+        return f"{who}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+def tables(effort: Effort) -> list[Table]:
+    """Measure one and many customers, with one and eight threads."""
+    configure()
+    by_limit = Table("Warm check", _HOW, ["check"])
+    by_gate = Table(f"Warm check, against {GATE_HAS}", _HOW_BY_GATE, ["check"])
+    does: dict[str, str] = {}
+    for customers in (1, effort.customers):
+        present, absent = _line_up(customers, with_peers=effort.with_peers)
+        does |= {verified.contestant.name: verified.contestant.does for verified in present}
+        by_limit.notes = [f"Not measured: {peer.name} ({peer.reason})." for peer in absent]
+        for setting in (Setting(customers, 1), Setting(customers, 8)):
+            seconds = measure(present, setting, effort)
+            _add(by_limit, str(setting), compared(seconds, LIMIT), with_time=True)
+            _add(by_gate, str(setting), compared(seconds, GATE_HAS), with_time=False)
+        for verified in present:
+            verified.contestant.close()
+    by_limit.columns = [*by_limit.columns, "a check is"]
+    by_limit.rows = [[*row, does[row[0]]] for row in by_limit.rows]
+    return [by_limit, by_gate]
+
+
+def _add(table: Table, column: str, samples: Mapping[str, Sample], *, with_time: bool) -> None:
+    """Add a column; whoever could not take part in it has a dash."""
+    rows = {row[0]: row for row in table.rows}
+    width = len(table.columns)
+    for name, sample in samples.items():
+        cell = f"{times(sample.ratio)} ({micros(sample.seconds)})" if with_time else times(sample.ratio)
+        rows[name] = [*rows.get(name, [name, *["-"] * (width - 1)]), cell]
+    table.columns = [*table.columns, column]
+    table.rows = [row if len(row) > width else [*row, "-"] for row in rows.values()]
+
+
+def _line_up(customers: int, *, with_peers: bool) -> tuple[list[Verified], list[peers.Absent]]:
+    world = World(customers)
+    present = [verify(contestant, world) for contestant in ours(world)]
+    others, absent = peers.load(world) if with_peers else ([], [])
+    for verified in (*present, *others):
+        # Nobody asks in the order of the memory; everybody asks in the same order.
+        Random(customers).shuffle(verified.subjects)  # noqa: S311 - no secret
+    return present + others, absent
+
+
+def measure(present: list[Verified], setting: Setting, effort: Effort) -> dict[str, list[float]]:
+    """Return everybody's seconds a call, by round."""
+    is_alone = setting.threads == 1
+    seconds, rounds = effort.alone if is_alone else effort.together
+    timers = {
+        contestant.name: walk(contestant.batch, subjects, seconds=seconds, threads=setting.threads)
+        for contestant, subjects in present
+    }
+    return interleaved(timers, rounds)
+
+
+_HOW = (
+    "Against the practical limit: the median of the rounds' ratios, and in brackets the median time of one check "
+    "(with 8 threads: the time of the wall over the checks of all threads)."
+)
+_HOW_BY_GATE = f"The same rounds: how many times as long as {GATE_HAS} each takes."
