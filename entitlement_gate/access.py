@@ -97,14 +97,8 @@ class RequestEntitlements:
 
     def checking(self, requirement: Requirement) -> Steps[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
-        gate = default_gate()
         known = yield from self._getting()
-        decision = known.check(requirement)
-        if decision.outcome is Outcome.DENIED and (decision.age or 0) >= gate.options.denial_max_age:
-            decision = yield from gate.checking(self._request, requirement)
-            self._all = yield from gate.getting(self._request)
-        else:
-            yield from gate.announcing(decision)
+        decision, self._all = yield from default_gate().deciding(requirement, known)
         return decision
 
     def _getting(self) -> Steps[CustomerEntitlements]:

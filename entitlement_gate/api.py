@@ -11,18 +11,30 @@ import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from entitlement_gate.conf import SETTING, Settings, get_settings
+from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.resolvers import resolving
 from entitlement_gate.runtime.gate import EntitlementGate
-from entitlement_gate.signals import Sent, entitlement_checked, entitlement_denied
+from entitlement_gate.signals import (
+    Sent,
+    entitlement_checked,
+    entitlement_denied,
+    entitlements_refreshed,
+    source_failed,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entitlement_gate.domain.decisions import Decision
+    from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.runtime.entitlements import CustomerEntitlements
+    from entitlement_gate.runtime.fetching import SnapshotSource
     from entitlement_gate.runtime.steps import Steps
 
 _logger = logging.getLogger("entitlement_gate")
@@ -43,7 +55,13 @@ __all__ = [
 
 
 class RequestGate(EntitlementGate):
-    """A gate that takes a request where others take a customer id."""
+    """A gate that takes a request where others take a customer id, and sends the signals."""
+
+    def __init__(self, source: SnapshotSource, **options: Any) -> None:
+        super().__init__(source, **options)
+        for signal in (entitlement_checked, entitlement_denied):
+            signal.watchers.add(self)
+        self.mind_listeners()
 
     def _resolving(self, customer: object) -> Steps[object]:
         # A framework's own request, such as Django REST framework's, carries Django's in `_request`.
@@ -72,11 +90,26 @@ class RequestGate(EntitlementGate):
         yield from self.announcing(decision)
         return decision
 
-    def _warm(self, customer: object, entitlement: str | Requirement) -> Any:
-        # The short cut of a warm check tells nobody: where somebody listens, or notes shadows, it is not taken.
-        if entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow:
-            return None
-        return super()._warm(customer, entitlement)
+    def mind_listeners(self) -> None:
+        """Take the long way, which tells of each check, only where somebody listens or shadows are noted."""
+        is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
+        self._answers = {} if is_heard else self._fetching.answers
+
+    def refreshed(self, snapshot: Snapshot) -> None:
+        """Tell whoever listens of a fetch, on the thread that did it."""
+        entitlements_refreshed.send_robust(type(self), snapshot=snapshot)
+
+    def failed(self, customer_id: str, error: BaseException) -> None:
+        """Tell whoever listens of a fetch that failed, on the thread that tried."""
+        source_failed.send_robust(type(self), customer_id=customer_id, error=error)
+
+    def deciding(
+        self, requirement: Requirement, known: CustomerEntitlements
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Answer from what a request knows; return also what it knows then, newer where that was too old to deny."""
+        decision, newer = yield from self._renewing(requirement, known)
+        yield from self.announcing(decision)
+        return decision, newer
 
     def getting(self, customer: object) -> Steps[CustomerEntitlements]:
         """Get all entitlements as a part of other steps."""
@@ -88,6 +121,12 @@ class _Default:
 
     gate: RequestGate | None = None
     lock = threading.Lock()
+    make: Callable[[Settings], RequestGate] | None = None  # in place of `_made`: tests answer by gates of their own
+
+    @classmethod
+    def remake(cls) -> None:
+        """Make the lock anew, as in a process just forked, perhaps while another thread made the gate."""
+        cls.lock = threading.Lock()
 
 
 def default_gate() -> RequestGate:
@@ -99,7 +138,7 @@ def default_gate() -> RequestGate:
     gate = _Default.gate
     if gate is None:
         with _Default.lock:
-            gate = _Default.gate = _Default.gate or _made(get_settings())
+            gate = _Default.gate = _Default.gate or (_Default.make or _made)(get_settings())
     return gate
 
 
@@ -168,7 +207,10 @@ async def ainvalidate_entitlements(customer: object) -> None:
 def _made(settings: Settings) -> RequestGate:
     from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
 
-    client = ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
+    try:
+        client = ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
+    except ValueError as error:  # the options were checked; what is left is the scenario of a sandbox
+        raise ImproperlyConfigured(f"{SETTING}['BASE_URL']: {error}") from None
     return RequestGate(client, **_as_keywords(settings.gate))
 
 
@@ -184,3 +226,4 @@ def _forget(*, setting: str, **_: Any) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="entitlement_gate.api")
+remake_after_fork(_Default)

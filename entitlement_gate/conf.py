@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 
 from entitlement_gate.domain.decisions import Reason
@@ -75,6 +76,8 @@ class Settings:
             raise _wrong("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
         if not isinstance(self.customer_attribute, str) or not self.customer_attribute:
             raise _wrong("CUSTOMER_ATTRIBUTE", f"a dotted path from the user, not {self.customer_attribute!r}")
+        if not (self.upgrade_url is None or callable(self.upgrade_url) or isinstance(self.upgrade_url, (str, Promise))):
+            raise _wrong("UPGRADE_URL", f"a URL, a URL name or a callable, not {self.upgrade_url!r}")
         codes = self.status_codes.values() if isinstance(self.status_codes, Mapping) else (None,)
         if not all(type(code) is int and code in _REFUSALS for code in codes) or self.status_codes.keys() - _REASONS:
             raise _wrong("STATUS_CODES", "a dict of reason (see the reference) to an HTTP status from 400 to 599")

@@ -6,7 +6,7 @@ A rule names what it is about in exactly one way and what it requires; every rul
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,7 +59,7 @@ def read_rules(raw: Any) -> tuple[Rule, ...]:
     Raises:
         ValueError: an entry cannot work; the message says which and why.
     """
-    if isinstance(raw, (str, Mapping)):
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Iterable):
         raise ValueError(f"rules: a list of dicts, not {raw!r}")
     return tuple(_read(number, entry) for number, entry in enumerate(raw))
 

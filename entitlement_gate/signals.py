@@ -16,14 +16,54 @@ The sender is the gate's class.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from django.dispatch import Signal
 
-__all__ = ["Sent", "entitlement_checked", "entitlement_denied", "entitlements_refreshed", "source_failed"]
+__all__ = [
+    "Listened",
+    "Sent",
+    "WatchedSignal",
+    "entitlement_checked",
+    "entitlement_denied",
+    "entitlements_refreshed",
+    "source_failed",
+]
 
-entitlement_checked = Signal()
-entitlement_denied = Signal()
+
+class Listened(Protocol):
+    """Something that does more where somebody listens."""
+
+    def mind_listeners(self) -> None:
+        """See anew whether somebody does."""
+
+
+class WatchedSignal(Signal):
+    """A signal that says when somebody begins to listen: a warm check looks at nothing, not even at that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watchers: WeakSet[Listened] = WeakSet()
+
+    def connect(self, *args: Any, **kwargs: Any) -> None:
+        """Connect, and tell the watchers."""
+        super().connect(*args, **kwargs)
+        self._tell()
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> bool:
+        """Disconnect, and tell the watchers."""
+        was_connected = super().disconnect(*args, **kwargs)
+        self._tell()
+        return was_connected
+
+    def _tell(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher.mind_listeners()
+
+
+entitlement_checked = WatchedSignal()
+entitlement_denied = WatchedSignal()
 entitlements_refreshed = Signal()
 source_failed = Signal()
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 from django.test import override_settings
 
 from entitlement_gate import ahas_entitlement, check_entitlement, has_entitlement
 from entitlement_gate.access import RequestEntitlements
-from entitlement_gate.signals import entitlement_checked, entitlement_denied
+from entitlement_gate.api import default_gate
+from entitlement_gate.signals import entitlement_checked, entitlement_denied, entitlements_refreshed, source_failed
 from tests.customers import FREE, PRO, SETTINGS
 
 
@@ -88,3 +90,39 @@ def test_shadow_mode_allows_tells_and_logs_what_it_would_refuse(heard, caplog):
     assert heard == [("checked", "not_entitled"), ("denied", "not_entitled")] * 2
     assert caplog.messages == ["shadow: would refuse: reports: not_entitled"] * 2
     assert not has_entitlement(FREE, "sso")
+
+
+def test_a_fetch_is_told_once_its_snapshot_serves_checks():
+    heard = []
+
+    def hear(snapshot, **_):
+        heard.append((snapshot.customer_id, has_entitlement(PRO, "reports")))
+
+    entitlements_refreshed.connect(hear)
+    try:
+        assert has_entitlement(PRO, "reports")
+        assert wait_until(lambda: heard == [(PRO, True)])
+    finally:
+        entitlements_refreshed.disconnect(hear)
+
+
+def test_a_failed_fetch_is_told():
+    heard = []
+
+    def hear(customer_id, error, **_):
+        heard.append((customer_id, type(error).__name__))
+
+    source_failed.connect(hear)
+    try:
+        default_gate().source._transport.sandbox.fail("status", status=401)
+        assert not has_entitlement(PRO, "reports")
+        assert wait_until(lambda: heard == [(PRO, "SourceRejected")])
+    finally:
+        source_failed.disconnect(hear)
+
+
+def wait_until(happened, seconds=5.0):
+    until = time.monotonic() + seconds
+    while not happened() and time.monotonic() < until:
+        time.sleep(0.005)
+    return happened()

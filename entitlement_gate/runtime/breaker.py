@@ -22,13 +22,13 @@ class Breaker:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._failures = 0
+        self._opens_at: float | None = None
         self.remake()
 
     def remake(self) -> None:
         """Make the lock anew, as after a fork; what was learned stays."""
         self._lock = threading.Lock()
-        self._failures = getattr(self, "_failures", 0)
-        self._opens_at: float | None = getattr(self, "_opens_at", None)
 
     @property
     def state(self) -> Literal["closed", "open", "half_open"]:
@@ -40,21 +40,25 @@ class Breaker:
 
     def admit(self) -> bool:
         """Return whether one fetch may go upstream now; of a half-open breaker only one may."""
-        if self._opens_at is None:
-            return True
         with self._lock:
+            if self._opens_at is None:
+                return True
             now = self._clock.monotonic()
-            if self._opens_at is None or now < self._opens_at:
-                return self._opens_at is None
+            if now < self._opens_at:
+                return False
             self._opens_at = now + self.SECONDS  # a probe that never reports back is followed by another
             return True
 
     def succeeded(self) -> None:
-        """Note that upstream answered."""
-        if self._failures:
-            with self._lock:
-                self._failures = 0
-                self._opens_at = None
+        """Note that upstream answered as it should."""
+        with self._lock:
+            self._failures = 0
+            self._opens_at = None
+
+    def answered(self) -> None:
+        """Note an answer that says no more than "I am there": it ends an outage, and counts for nothing else."""
+        if self._opens_at is not None:
+            self.succeeded()
 
     def failed(self) -> None:
         """Note a failed fetch."""

@@ -92,21 +92,21 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     """
 
     def __init__(self, view: View | None, judge: Judge, refusal: Reason | None = None) -> None:
-        self._view = view
+        self.view = view
         self._judge = judge
         self._refusal = refusal
 
     @property
     def customer_id(self) -> str | None:
         """Canonical UUID text, or None when there was no usable id."""
-        return self._view.customer_id if self._view else None
+        return self.view.customer_id if self.view else None
 
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision. Raises ``ValueError`` for what is no quantity."""
         requirement = as_requirement(entitlement, quantity)
-        if self._view is None:
+        if self.view is None:
             return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
-        return self._judge.decide(requirement, self._view)
+        return self._judge.decide(requirement, self.view)
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
@@ -136,10 +136,10 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     @property
     def _grants(self) -> tuple[Grant, ...]:
-        return self._view.entry.snapshot.grants if self._view and self._view.entry else ()
+        return self.view.entry.snapshot.grants if self.view and self.view.entry else ()
 
     def _known(self) -> tuple[Grant, ...]:
-        if self._view is not None and self._view.entry is None:
+        if self.view is not None and self.view.entry is None:
             raise EntitlementUnavailable(self.check("*"))
         return self._grants
 

@@ -10,35 +10,54 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, NamedTuple
 
+from entitlement_gate.domain.errors import SourceUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import Lock
+    from contextlib import AbstractContextManager
 
     from entitlement_gate.runtime.cache import Entry
     from entitlement_gate.runtime.workers import Workers
+    from entitlement_gate.zenskar.flow import Clock
 
-__all__ = ["Flight", "Flights", "Landing", "Wait"]
+__all__ = ["Flight", "Flights", "Landing", "Rules", "Wait"]
 
 
 class Landing(NamedTuple):
     """What a fetch came to: an entry, or the error that all who waited share."""
 
     entry: Entry | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
+
+
+_UNWANTED = Landing(error=SourceUnavailable("nobody waits any longer for this fetch"))
+_NO_WORKER = Landing(error=SourceUnavailable("the gate is closed, or the process can start no thread"))
 
 
 class Flight:
-    """A fetch on its way."""
+    """A fetch on its way.
 
-    __slots__ = ("customer_id", "future", "has_begun", "is_void", "successor")
+    Attributes:
+        customer_id: whose data is fetched.
+        future: done when it has landed.
+        began_at: monotonic clock when the fetch began; None while it waits for a worker.
+        wanted_until: monotonic clock when the last of those who wait for it gives up.
+        is_void: it no longer counts; only those who wait for it get what it brings.
+        is_counted: its failure, if only that it outlasted those who waited, has been noted.
+        successor: the flight that starts when this one has landed.
+    """
+
+    __slots__ = ("began_at", "customer_id", "future", "is_counted", "is_void", "successor", "wanted_until")
 
     def __init__(self, customer_id: str) -> None:
         self.customer_id = customer_id
         self.future: Future[Landing] = Future()
         # Marked as running, a future cannot be cancelled: a waiter that gives up harms nobody else.
         self.future.set_running_or_notify_cancel()
-        self.has_begun = False
+        self.began_at: float | None = None
+        self.wanted_until = 0.0
         self.is_void = False
+        self.is_counted = False
         self.successor: Flight | None = None
 
 
@@ -58,47 +77,64 @@ class Wait(NamedTuple):
         """Leave the loop free. Cancelling this never cancels the flight."""
         future = self.flight.future
         if not future.done():
-            await asyncio.wait((asyncio.wrap_future(future),), timeout=self.seconds)
+            loop = asyncio.get_running_loop()
+            landed = loop.create_future()
+            future.add_done_callback(lambda _: _tell(loop, landed))
+            await asyncio.wait((landed,), timeout=self.seconds)
         return future.result() if future.done() else None
 
 
-class Flights:
-    """The flights of all customers.
+def _tell(loop: asyncio.AbstractEventLoop, landed: asyncio.Future[None]) -> None:
+    """Wake a waiter of another thread's loop (``asyncio.wrap_future`` logs an error where that loop is closed)."""
+    try:
+        loop.call_soon_threadsafe(landed.set_result, None)
+    except RuntimeError:
+        return  # closed while the flight was up: nobody waits there
 
-    Args:
-        lock: the gate's; held for bookkeeping only, never during a fetch.
-        workers: where fetches run.
-        fetch: customer id → landing; never raises.
-        land: keeps an entry; called with the lock held, and only for a flight that still counts.
+
+class Rules(NamedTuple):
+    """What flights are told by whoever owns them.
+
+    Attributes:
+        admit: whether a fetch for the customer may start; called with the lock held.
+        fetch: what a flight does on its worker thread; never raises.
+        land: keeps what came; called with the lock held, and only for a flight that still counts.
+        deadline: seconds that anybody waits.
+        patience: seconds after which a fetch that has begun is taken for hung, and another may start.
     """
 
-    def __init__(
-        self,
-        lock: Lock,
-        workers: Workers,
-        *,
-        fetch: Callable[[str], Landing],
-        land: Callable[[Entry], None],
-    ) -> None:
+    admit: Callable[[str], bool]
+    fetch: Callable[[Flight], Landing]
+    land: Callable[[str, Landing], None]
+    deadline: float
+    patience: float
+
+
+class Flights:
+    """The flights of all customers. ``lock`` is the gate's: held for bookkeeping only, never during a fetch."""
+
+    def __init__(self, lock: AbstractContextManager[object], workers: Workers, clock: Clock, rules: Rules) -> None:
         self._lock = lock
         self._workers = workers
-        self._fetch = fetch
-        self._land = land
+        self._clock = clock
+        self._rules = rules
         self._flying: dict[str, Flight] = {}
 
-    def join(self, customer_id: str, *, later: bool = False) -> Flight:
-        """Return the customer's flight, starting one where there is none.
+    def join(self, customer_id: str, *, later: bool = False) -> Flight | None:
+        """Return the customer's flight, starting one where there is none; None where none may start.
 
         With ``later`` it is a flight whose fetch begins after this call: where one has begun already, the next
         one, which starts when that has landed and which all later callers share.
         """
         with self._lock:
-            flight = self._flying.get(customer_id)
+            now = self._clock.monotonic()
+            flight = self._current(customer_id, now)
             if flight is None:
-                return self._start(Flight(customer_id))
-            if later and flight.has_begun:
-                flight.successor = flight.successor or Flight(customer_id)
-                return flight.successor
+                flight = self._start(Flight(customer_id)) if self._rules.admit(customer_id) else None
+            elif later and flight.began_at is not None:
+                flight = self._next(flight)
+            if flight is not None:
+                flight.wanted_until = now + self._rules.deadline
             return flight
 
     def is_flying(self, customer_id: str) -> bool:
@@ -108,33 +144,44 @@ class Flights:
     def void(self, customer_id: str) -> None:
         """Let a flight on its way no longer count: those who wait for it get it, nobody else. Lock held."""
         flight = self._flying.pop(customer_id, None)
-        if flight is not None:
-            flight.is_void = True
+        if flight is None:
+            return
+        flight.is_void = True
+        if flight.successor is not None:
+            self._start(flight.successor)
+
+    def _current(self, customer_id: str, now: float) -> Flight | None:
+        flight = self._flying.get(customer_id)
+        if flight is None or flight.began_at is None or now - flight.began_at <= self._rules.patience:
+            return flight
+        self.void(customer_id)
+        return self._flying.get(customer_id)
+
+    def _next(self, flight: Flight) -> Flight | None:
+        if flight.successor is None and self._rules.admit(flight.customer_id):
+            flight.successor = Flight(flight.customer_id)
+        return flight.successor
 
     def _start(self, flight: Flight) -> Flight:
         self._flying[flight.customer_id] = flight
         if not self._workers.submit(lambda: self._fly(flight)):
             self._flying.pop(flight.customer_id)
-            flight.future.set_result(Landing(error=RuntimeError("the gate is closed")))
+            flight.future.set_result(_NO_WORKER)
         return flight
 
     def _fly(self, flight: Flight) -> None:
-        with self._lock:
-            flight.has_begun = True
-        landing = self._fetch(flight.customer_id)
+        is_wanted = self._begin(flight)
+        landing = self._rules.fetch(flight) if is_wanted else _UNWANTED
         with self._lock:
             if not flight.is_void:
-                self._flying.pop(flight.customer_id, None)
-                if landing.entry is not None:
-                    self._land(landing.entry)
-            if flight.successor is not None:
-                self._succeed(flight.successor)
+                self._flying.pop(flight.customer_id)
+                self._rules.land(flight.customer_id, landing)
+                if flight.successor is not None:
+                    self._start(flight.successor)
         flight.future.set_result(landing)
 
-    def _succeed(self, successor: Flight) -> None:
-        """Start the next flight; after an invalidation, another may be in its place, which is as late."""
-        current = self._flying.get(successor.customer_id)
-        if current is None:
-            self._start(successor)
-        else:
-            current.future.add_done_callback(lambda done: successor.future.set_result(done.result()))
+    def _begin(self, flight: Flight) -> bool:
+        """Return whether somebody may still wait; a queue that nobody waits for is not worth a call to billing."""
+        with self._lock:
+            flight.began_at = self._clock.monotonic()
+            return flight.began_at <= flight.wanted_until

@@ -66,7 +66,7 @@ class Judge:
         now = self._clock.time()
         asked = requirement if requirement.operator or requirement.quantity else requirement.entitlement
         known = entry.answers.get(asked)
-        if known is not None and known.since <= now < known.until:
+        if known is not None and known.since <= now < known.steady_until:
             return known
         answer = self._worked_out(requirement, entry, now)
         entry.keep(asked, answer)
@@ -75,13 +75,19 @@ class Judge:
     def _worked_out(self, requirement: Requirement, entry: Entry, now: float) -> Answer:
         at = datetime.fromtimestamp(now, UTC)
         judged = requirement.judge(lambda leaf: decide(entry.snapshot, leaf, at, self._terms))
-        since, until = entry.snapshot.steady_span(now)
+        # Around the instant that was judged, which is `now` rounded to a microsecond.
+        since, until = entry.snapshot.steady_span(at.timestamp())
         good_for = entry.fresh_for
         if judged.outcome is Outcome.DENIED:
             good_for = min(good_for, self._options.denial_max_age)
+        decision = self.settle(requirement, judged)
         return Answer(
-            since,
-            min(until, entry.fetched_wall + good_for),
-            entry.fetched_at + good_for,
-            self.settle(requirement, judged),
+            since=since,
+            until=min(until, entry.fetched_wall + good_for),
+            fresh_until=entry.fetched_at + good_for,
+            allowed=decision.allowed,
+            decision=decision,
+            steady_until=until,
+            fetched_at=entry.fetched_at,
+            fetched_wall=entry.fetched_wall,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -30,18 +31,29 @@ class FailureLog:
         """Make the lock anew, as after a fork."""
         self._lock = threading.Lock()
 
-    def note(self, error: Exception) -> None:
+    def note(self, error: BaseException) -> None:
         """Log the failure, unless one of its kind was logged within the minute."""
+        is_refused = isinstance(error, SourceRejected) and error.status in _CREDENTIALS
         kind = type(error).__name__
-        with self._lock:
-            now = self._clock.monotonic()
-            if now - self._last.get(kind, -_EVERY) < _EVERY:
-                return
-            self._last[kind] = now
+        if not self._is_due("credentials" if is_refused else kind):
+            return
         if isinstance(error, SourceRejected):
-            hint = "; check API_KEY and ORGANISATION" if error.status in _CREDENTIALS else ""
+            hint = "; check API_KEY and ORGANISATION" if is_refused else ""
             _logger.error("billing rejects our requests: %s%s", error, hint)
         elif isinstance(error, SourceError):
             _logger.warning("a fetch of entitlements failed: %s: %s", kind, error)
         else:
             _logger.error("the source of entitlements is broken: %s", kind, exc_info=error)
+
+    def note_refusal(self) -> None:
+        """Log that a fetch was not begun for want of budget, once a minute."""
+        if self._is_due("budget"):
+            _logger.warning("more unknown customers are asked about than may be fetched; some checks go unanswered")
+
+    def _is_due(self, kind: str) -> bool:
+        with self._lock:
+            now = self._clock.monotonic()
+            if now - self._last.get(kind, -math.inf) < _EVERY:
+                return False
+            self._last[kind] = now
+            return True

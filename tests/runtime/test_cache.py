@@ -1,0 +1,91 @@
+import pytest
+
+from entitlement_gate.domain.grants import Snapshot
+from entitlement_gate.runtime.cache import _MOST_ANSWERS, Entry, SnapshotCache
+from tests.runtime.fakes import ANNA, BERT, customers, feature
+
+
+@pytest.fixture
+def make(clock):
+    def make(customer=ANNA, *grants):
+        return Entry(Snapshot(customer, grants, clock.time()), clock.monotonic(), clock.time(), 60)
+
+    return make
+
+
+def test_age_is_what_the_clocks_agree_on(make, clock):
+    entry = make()
+    clock.advance(7)
+    assert entry.age(clock) == 7
+
+
+def test_a_wall_clock_set_back_makes_nothing_younger(make, clock):
+    entry = make()
+    clock.advance(7)
+    clock.step(-3_600)
+    assert entry.age(clock) == 7
+
+
+def test_a_suspended_machine_ages_what_it_holds(make, clock):
+    entry = make()
+    clock.step(3_600)
+    assert entry.age(clock) == 3_600
+
+
+def test_answers_are_bounded(make):
+    entry = make()
+    held = entry.answers
+    for number in range(_MOST_ANSWERS + 1):
+        entry.keep(number, number)
+    assert held is entry.answers
+    assert list(held) == [_MOST_ANSWERS]
+
+
+def test_the_customer_refreshed_longest_ago_leaves_first(make):
+    cache, (one, two, three) = SnapshotCache(2), customers(3)
+    for customer in (one, two, one, three):
+        cache.put(make(customer))
+    assert sorted(cache.entries) == [one, three] == sorted(cache.answers)
+
+
+def test_customers_without_a_grant_leave_before_any_other(make):
+    cache, (paying, one, two, three) = SnapshotCache(3), customers(4)
+    for entry in (make(paying, feature()), make(one), make(two), make(one), make(three)):
+        cache.put(entry)
+    assert sorted(cache.entries) == [paying, one, three] == sorted(cache.answers)
+    assert list(cache.blanks) == [one, three]
+
+
+def test_a_customer_who_gets_a_first_grant_is_no_longer_one_of_those(make):
+    cache, (one, two, three) = SnapshotCache(2), customers(3)
+    for entry in (make(one), make(one, feature()), make(two, feature()), make(three, feature())):
+        cache.put(entry)
+    assert sorted(cache.entries) == [two, three]
+    assert cache.blanks == {}
+
+
+def test_expired_data_is_kept_for_outages_and_answers_nothing_by_itself(make):
+    cache, entry = SnapshotCache(2), make()
+    entry.keep("reports", "yes")
+    cache.put(entry)
+    cache.expire(ANNA)
+    assert cache.entries[ANNA].snapshot is entry.snapshot
+    assert cache.entries[ANNA].is_invalidated
+    assert cache.answers[ANNA] == {}
+
+
+def test_expiring_a_customer_who_is_not_held_changes_nothing():
+    cache = SnapshotCache(2)
+    cache.expire(BERT)
+    assert cache.entries == {}
+
+
+def test_a_forked_child_evicts_by_age_too(make, clock):
+    cache, (one, two, three) = SnapshotCache(2), customers(3)
+    cache.put(make(one))
+    cache.put(make(two))
+    clock.advance(1)
+    cache.put(make(one))
+    cache.remake()
+    cache.put(make(three))
+    assert sorted(cache.entries) == [one, three]

@@ -1,0 +1,100 @@
+import pytest
+
+from entitlement_gate.domain.decisions import Reason
+from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
+from entitlement_gate.domain.grants import EntitlementType
+from entitlement_gate.runtime.entitlements import required
+from tests.runtime.fakes import ANNA, DOWN, feature, instant
+
+SEATS = feature(
+    "seats",
+    type=EntitlementType.QUANTITY,
+    quantity=10,
+    used=4,
+    reported_remaining=6,
+    units="seats",
+    active_from=instant(-60),
+    expires_at=instant(60),
+)
+
+
+@pytest.fixture
+def known(gate, billing, ask):
+    billing.error = None
+    billing.grants[ANNA] = (feature(), SEATS, feature(id="second row"))
+    return ask(gate, "get", ANNA)
+
+
+@pytest.fixture
+def unknown(gate, billing, ask):
+    billing.error = DOWN
+    return ask(gate, "get", ANNA)
+
+
+def test_it_is_a_mapping_of_names(known):
+    assert list(known) == ["reports", "seats"]
+    assert len(known) == 2
+    assert "sso" not in known
+    assert known.customer_id == ANNA
+    assert repr(known) == f"<CustomerEntitlements of {ANNA}>"
+    with pytest.raises(KeyError):
+        known["sso"]
+
+
+def test_an_entitlement_shows_its_decision_and_its_rows(known):
+    seats = known["seats"]
+    assert seats
+    shown = (
+        "allowed",
+        "reason",
+        "type",
+        "units",
+        "limit",
+        "used",
+        "remaining",
+        "unlimited",
+        "active_from",
+        "expires_at",
+    )
+    for name in shown:
+        assert getattr(seats, name) == getattr(seats.decision, name)
+    assert seats.grants == (SEATS,)
+    assert len(known["reports"].grants) == 2
+
+
+def test_all_of_it_is_one_snapshot_judged_by_the_clock(known, billing, clock):
+    billing.grants[ANNA] = ()
+    assert known.has("seats", 6)
+    assert not known.has("seats", 7)
+    clock.advance(60)
+    assert known.check("seats").reason is Reason.EXPIRED
+    assert known.check("seats").age == 60
+    assert not known["seats"]
+
+
+def test_a_requirement_raises_what_stands_for_the_decision(known):
+    with pytest.raises(EntitlementDenied):
+        known.require("sso")
+    assert known.require("reports").allowed
+
+
+def test_an_outage_does_not_look_like_a_customer_without_entitlements(unknown):
+    assert unknown.customer_id == ANNA
+    assert unknown.check("reports").reason is Reason.UNAVAILABLE
+    for look in (list, len, lambda them: them["reports"], lambda them: "reports" in them):
+        with pytest.raises(EntitlementUnavailable):
+            look(unknown)
+    with pytest.raises(EntitlementUnavailable):
+        unknown.require("reports")
+
+
+@pytest.mark.parametrize(("customer", "reason"), [(None, Reason.NO_CUSTOMER), ("anna", Reason.INVALID_CUSTOMER)])
+def test_nobody_has_no_entitlements(gate, ask, customer, reason):
+    nobody = ask(gate, "get", customer)
+    assert (nobody.customer_id, list(nobody), len(nobody)) == (None, [], 0)
+    assert nobody.check("reports").reason is reason
+
+
+def test_an_allowance_is_handed_through(known):
+    decision = known.check("reports")
+    assert required(decision) is decision

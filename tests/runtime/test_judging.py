@@ -1,0 +1,118 @@
+import pytest
+
+from entitlement_gate.domain.decisions import Reason
+from entitlement_gate.domain.grants import Snapshot
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.runtime.cache import Entry
+from entitlement_gate.runtime.fetching import View
+from entitlement_gate.runtime.judging import Judge
+from entitlement_gate.runtime.options import GateOptions
+from tests.runtime.fakes import ANNA, feature, instant
+
+MILLISECOND = 0.001
+
+
+@pytest.fixture
+def judged(clock):
+    """Judge one view again and again; ``judged.entry`` is what it holds."""
+
+    def judged(entitlement, *grants, source="cache", **options):
+        if not hasattr(judged, "judge"):
+            judged.judge = Judge(GateOptions(**options), clock)
+            judged.entry = Entry(Snapshot(ANNA, grants, clock.time()), clock.monotonic(), clock.time(), 60)
+        return judged.judge.decide(as_requirement(entitlement), View(ANNA, judged.entry, source))
+
+    return judged
+
+
+def test_an_answer_is_worked_out_once(judged):
+    judged("reports", feature())
+    known = judged.entry.answers["reports"]
+    judged("reports")
+    assert judged.entry.answers["reports"] is known
+
+
+def test_a_grant_that_ends_while_cached_ends_to_the_millisecond(judged, clock):
+    end = instant(30)
+    assert judged("reports", feature(expires_at=end)).allowed
+    clock.advance(30 - MILLISECOND)
+    assert judged("reports").allowed
+    clock.advance(MILLISECOND)
+    assert judged("reports").reason is Reason.EXPIRED
+    clock.step(-MILLISECOND)  # the wall clock is set back: it has not ended yet
+    assert judged("reports").allowed
+
+
+def test_a_grant_that_starts_while_cached_starts_to_the_millisecond(judged, clock):
+    assert judged("reports", feature(active_from=instant(30))).reason is Reason.NOT_STARTED
+    clock.advance(30 - MILLISECOND)
+    assert judged("reports").reason is Reason.NOT_STARTED
+    clock.advance(MILLISECOND)
+    assert judged("reports").allowed
+    clock.step(-MILLISECOND)
+    assert judged("reports").reason is Reason.NOT_STARTED
+
+
+def test_the_instant_that_is_judged_is_the_one_whose_span_is_kept(judged, clock):
+    """A datetime knows microseconds, a clock less than one: the last of them before the end is rounded up to it."""
+    assert judged("reports", feature(expires_at=instant(1))).allowed
+    clock.advance(1)
+    clock.step(-2.4e-7)
+    judged("reports")
+    clock.step(-0.5)
+    assert judged("reports").allowed
+
+
+def test_a_denial_is_at_hand_for_its_own_age_only(judged, clock):
+    judged("sso", feature(), denial_max_age=5)
+    judged("reports")
+    denial, allowance = (judged.entry.answers[name] for name in ("sso", "reports"))
+    assert (denial.fresh_until - clock.monotonic(), denial.until - clock.time()) == (5, 5)
+    assert allowance.fresh_until - clock.monotonic() == 60
+
+
+def test_a_denial_in_shadow_mode_is_allowed_marked_and_no_longer_at_hand_than_any(judged, clock):
+    decision = judged("sso", feature(), shadow={"sso"})
+    assert (decision.allowed, decision.shadow, decision.outcome) == (True, True, "denied")
+    answer = judged.entry.answers["sso"]
+    assert (answer.allowed, answer.fresh_until - clock.monotonic()) == (True, 5)
+
+
+def test_stale_data_is_not_worked_out_again_at_every_check(judged, clock):
+    judged("reports", feature())
+    known = judged.entry.answers["reports"]
+    clock.advance(600)
+    assert judged("reports", source="stale").age == 600
+    assert judged.entry.answers["reports"] is known
+
+
+def test_a_quantity_and_a_combination_are_remembered_apart_from_the_name(judged):
+    judged("reports", feature())
+    judged(Requirement("reports", 3))
+    judged(Requirement("reports") & "sso")
+    assert len(judged.entry.answers) == 3
+
+
+@pytest.mark.parametrize(
+    ("policy", "entitlement", "allowed"),
+    [
+        ("deny", "reports", False),
+        ("allow", "reports", True),
+        ({"reports": "allow"}, "reports", True),
+        ({"reports": "allow"}, "sso", False),
+        ({"*": "allow", "sso": "deny"}, "sso", False),
+        ({"reports": "allow"}, Requirement("reports") | "sso", False),  # the policy applies to the whole
+        ({"*": "allow"}, Requirement("reports") & "sso", True),
+    ],
+)
+def test_unknown_is_left_to_the_failure_policy(clock, policy, entitlement, allowed):
+    judge = Judge(GateOptions(on_unavailable=policy), clock)
+    view = View(ANNA, None, "fallback", Reason.REJECTED)
+    decision = judge.decide(as_requirement(entitlement), view)
+    assert (decision.allowed, decision.source, decision.age) == (allowed, "fallback", None)
+    assert (decision.reason, decision.customer_id) == (Reason.REJECTED, ANNA)
+
+
+def test_unknown_without_a_failure_is_unavailable(clock):
+    decision = Judge(GateOptions(), clock).decide(as_requirement("reports"), View(ANNA, None, "fallback"))
+    assert decision.reason is Reason.UNAVAILABLE

@@ -1,0 +1,47 @@
+import pytest
+
+from entitlement_gate.runtime.options import GateKeywords, GateOptions
+
+
+def test_the_keywords_are_the_options():
+    assert set(GateKeywords.__annotations__) == set(GateOptions.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", ["ttl", "stale_while_revalidate", "stale_if_error", "denial_max_age"])
+def test_no_seconds_at_all_are_allowed(name):
+    assert getattr(GateOptions(**{name: 0}), name) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, bad) for name in ("ttl", "denial_max_age") for bad in (-1, float("nan"), float("inf"), "60", True)],
+        ("deadline", 0),
+        *[(name, bad) for name in ("max_customers", "max_concurrency") for bad in (0, -1, 1.5, True, None)],
+        *[
+            (name, bad)
+            for name in ("on_unavailable", "on_exhausted")
+            for bad in ("perhaps", None, {"a": "no"}, {"a": 1})
+        ],
+        ("null_quantity", "allow"),
+        ("aliases", ["a"]),
+        ("aliases", {"a": 1}),
+        ("shadow", "reports"),
+        ("shadow", 1),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        GateOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("shadow", "is_shadowed"), [(False, False), (True, True), ({"reports"}, True), (["seats"], False)]
+)
+def test_shadow_is_for_all_or_by_name(shadow, is_shadowed):
+    assert GateOptions(shadow=shadow).is_shadowed("reports") is is_shadowed
+
+
+def test_the_rule_is_given_its_terms():
+    terms = GateOptions(aliases={"a": "b"}, on_exhausted="allow", null_quantity={"*": "unlimited"}).terms
+    assert (terms.aliases, terms.on_exhausted, terms.null_quantity) == ({"a": "b"}, "allow", {"*": "unlimited"})

@@ -1,0 +1,210 @@
+import threading
+
+import pytest
+
+from entitlement_gate.runtime import workers as module
+from entitlement_gate.runtime.workers import Workers
+from tests.runtime.fakes import eventually
+
+
+@pytest.fixture
+def make(clock):
+    made = []
+
+    def make(most=2, patience=30):
+        made.append(Workers(most, clock, patience))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
+class Held:
+    """Work that waits to be let go."""
+
+    def __init__(self):
+        self.has_begun = threading.Event()
+        self.may_end = threading.Event()
+        self.thread = None
+
+    def __call__(self):
+        self.thread = threading.current_thread()
+        self.has_begun.set()
+        assert self.may_end.wait(30)
+
+
+def begun(pool, count):
+    works = [Held() for _ in range(count)]
+    for work in works:
+        assert pool.submit(work)
+        assert work.has_begun.wait(5)
+    return works
+
+
+def end(works):
+    for work in works:
+        work.may_end.set()
+        work.thread.join(0.05)
+
+
+def test_there_is_no_thread_before_the_first_work(make):
+    before = threading.active_count()
+    make()
+    assert threading.active_count() == before
+
+
+def test_threads_are_daemons_and_bounded(make):
+    pool = make(most=2)
+    works, later = begun(pool, 2), Held()
+    assert pool.submit(later)
+    assert not later.has_begun.wait(0.05)
+    assert all(work.thread.daemon for work in works)
+    end([works[0]])
+    assert later.has_begun.wait(5)
+    end([works[1], later])
+
+
+def test_work_never_waits_behind_other_work_while_a_thread_may_be_hired(make):
+    for _ in range(50):
+        pool = make(most=2)
+        quick = threading.Event()
+        pool.submit(quick.set)
+        held = Held()
+        pool.submit(held)
+        done = threading.Event()
+        pool.submit(done.set)
+        assert done.wait(5)
+        end([held])
+        pool.close()
+
+
+def test_an_idle_thread_ends_and_the_next_work_finds_another(make, monkeypatch):
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.01)
+    pool = make()
+    works = begun(pool, 1)
+    end(works)
+    works[0].thread.join(5)
+    assert not works[0].thread.is_alive()
+    end(begun(pool, 1))
+
+
+def test_work_that_comes_as_a_thread_gives_up_waiting_is_done_by_it(make, monkeypatch):
+    pool = make()
+    done = threading.Event()
+    get = pool._waiting.get
+    answers = iter([module.queue.Empty])
+
+    class Late:
+        """A queue whose first wait ends just before the work arrives."""
+
+        def get(self, timeout):
+            for answer in answers:
+                raise answer
+            return get(timeout=timeout)
+
+        put, empty = pool._waiting.put, pool._waiting.empty
+
+    monkeypatch.setattr(pool, "_waiting", Late())
+    with pool._lock:  # the thread finds the work when it looks a last time
+        pool._hire()
+        pool._unfinished += 1
+        pool._waiting.put(done.set)
+    assert done.wait(5)
+
+
+def test_a_closed_pool_refuses_work_and_ends_its_threads(make):
+    pool = make()
+    works = begun(pool, 1)
+    pool.close()
+    pool.close()
+    assert not pool.submit(lambda: None)
+    end(works)
+    works[0].thread.join(5)
+    assert not works[0].thread.is_alive()
+
+
+def test_a_closed_pool_stays_closed_in_a_forked_child(make):
+    pool = make()
+    pool.close()
+    pool.remake()
+    assert not pool.submit(lambda: None)
+
+
+def test_a_system_without_threads_is_an_answer_and_no_error(make, monkeypatch):
+    pool = make()
+    works = begun(pool, 1)
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    later = Held()
+    assert pool.submit(later)  # the thread there is will do it
+    end(works)
+    assert later.has_begun.wait(5)
+    end([later])
+    assert not make().submit(later)
+
+
+def test_threads_that_hang_are_replaced_once_others_wait_and_patience_is_over(make, clock):
+    pool = make(most=2, patience=30)
+    hung = begun(pool, 2)
+    waiting = Held()
+    clock.advance(30)
+    pool.submit(waiting)
+    assert not waiting.has_begun.wait(0.05)
+    clock.advance(1)
+    pool.submit(lambda: None)
+    assert waiting.has_begun.wait(5)
+    end([waiting, *hung])
+
+
+def test_patience_doubles_with_every_pool_of_threads_that_hangs(make, clock):
+    pool = make(most=1, patience=30)
+    hung = begun(pool, 1)
+    clock.advance(31)
+    hung += begun(pool, 1)
+    clock.advance(31)
+    third = Held()
+    pool.submit(third)
+    assert not third.has_begun.wait(0.05)
+    clock.advance(30)
+    pool.submit(lambda: None)
+    assert third.has_begun.wait(5)
+    end([*hung, third])
+
+
+def test_a_thread_that_was_written_off_ends_when_it_comes_back(make, clock):
+    pool = make(most=1, patience=30)
+    hung = begun(pool, 1)
+    clock.advance(31)
+    other = begun(pool, 1)
+    assert pool._written_off == 1
+    end(hung)
+    hung[0].thread.join(5)
+    assert not hung[0].thread.is_alive()
+    assert pool._written_off == 0
+    end(other)
+    end(begun(pool, 1))
+
+
+def test_a_lock_held_at_the_fork_does_not_matter_in_the_child(make):
+    pool = make()
+    pool._lock.acquire()
+    pool.remake()
+    end(begun(pool, 1))
+
+
+def test_many_threads_submit_and_all_work_is_done(make):
+    pool, done = make(most=4), []
+    submitters = [
+        threading.Thread(target=lambda: [pool.submit(lambda: done.append(1)) for _ in range(200)]) for _ in range(8)
+    ]
+    for submitter in submitters:
+        submitter.start()
+    for submitter in submitters:
+        submitter.join()
+    eventually(lambda: len(done) == 1_600)
+    eventually(lambda: pool._unfinished == 0)
+    assert pool._threads <= 4
