@@ -7,23 +7,28 @@ requirement on ``view.entitlement_requirements``.
 from __future__ import annotations
 
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.views import View
 
 from entitlement_gate.access import Guard
-from entitlement_gate.domain.numbers import valid_quantity
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.runtime.steps import drive, drive_async
+from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["requires_entitlement"]
+__all__ = ["requirements_of", "requires_entitlement"]
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any]")
+
+# One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
+# `entitlement_requirements` of one overwrites that of the other.
+_MARK = "_requires "
 
 
 def requires_entitlement(
@@ -41,49 +46,71 @@ def requires_entitlement(
 
     Args:
         entitlement: a name, an alias, an entitlement id, or a ``Requirement``.
-        quantity: how much is needed; a number, or ``(request) -> number``.
+        quantity: how much is needed; a number, or ``(request) -> number``, sync or async.
         customer: ``(request) -> id`` in place of the resolver; sync or async.
         on_unavailable: ``"deny"`` or ``"allow"`` in place of ``ON_UNAVAILABLE``.
-        on_denied: ``(request, decision) -> response``, ``"raise"``, or a URL or URL name to redirect to, in place
-            of ``DENIED_HANDLER``.
+        on_denied: ``(request, decision) -> response``, sync or async; ``"raise"``; or a URL or URL name to redirect
+            to: in place of ``DENIED_HANDLER``. Nobody is redirected for an outage.
 
     Raises:
         ValueError: an argument cannot work; at import, not at the first request.
+        TypeError: an argument, or what is decorated, is of the wrong kind; as above.
     """
+    requirement = as_requirement(entitlement, None if callable(quantity) else quantity)
+    if callable(quantity):
+        as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
+    if customer is not None and not callable(customer):
+        raise TypeError(f"customer: a callable (request) -> id, not {customer!r}")
     if on_unavailable not in (None, "deny", "allow"):
         raise ValueError(f'on_unavailable: "deny", "allow" or None, not {on_unavailable!r}')
-    fixed = None if callable(quantity) or quantity is None else valid_quantity(quantity)
+    _check_on_denied(on_denied)
     guard = Guard(
-        requirement=as_requirement(entitlement, fixed),
+        requirement=requirement,
         quantity=quantity if callable(quantity) else None,
         customer=customer,
         on_unavailable=on_unavailable,
         on_denied=on_denied,
     )
-    return partial(_guarded, guard)
+
+    def gate(view: ViewT) -> ViewT:
+        guarded: ViewT = _guarded(guard, view)
+        return guarded
+
+    return gate
 
 
-@overload
-def _guarded(guard: Guard, view: type[View]) -> type[View]: ...
-@overload
-def _guarded(guard: Guard, view: ViewT) -> ViewT: ...
+def requirements_of(view: Any) -> tuple[Requirement, ...]:
+    """Return what all gates on a view require: those of its class, of its methods and of ``method_decorator`` too.
+
+    ``view.entitlement_requirements`` knows what the outermost decorated thing knew of itself; where several
+    ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this tells all.
+    """
+    marked = {key: value for part in _parts(view) for key, value in _marks(part)}
+    listed = getattr(view, "entitlement_requirements", ())
+    return tuple(dict.fromkeys((*listed, *marked.values())))
+
+
+def _check_on_denied(on_denied: object) -> None:
+    if on_denied is None or callable(on_denied):
+        return
+    if not isinstance(on_denied, str):
+        raise TypeError(f'on_denied: a callable (request, decision) -> response, "raise", or a URL, not {on_denied!r}')
+    if not on_denied.strip():
+        raise ValueError("on_denied: the URL to redirect to is empty")
+
+
 def _guarded(guard: Guard, view: Any) -> Any:
     if isinstance(view, type):
-        if not issubclass(view, View):
-            raise TypeError(f"@requires_entitlement gates views; {view.__name__} is a class that is none")
-        view.dispatch = _guarded_method(guard, view.dispatch)  # type: ignore[method-assign]  # gating it is the point
-        _list(guard, view, view)
-        return view
-    wrapper = _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view)
-    _list(guard, view, wrapper)
-    return wrapper
+        return _guarded_class(guard, view)
+    if not callable(view):
+        raise TypeError(f"@requires_entitlement gates views, not {view!r}")
+    return _listed(guard, view, _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view))
 
 
 def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     def gated(*args: Any, **kwargs: Any) -> Any:
-        refused = drive(guard.passing(_request(view, args)))
-        return view(*args, **kwargs) if refused is None else refused
+        return _entered(guard, view, args, kwargs)
 
     return gated
 
@@ -91,22 +118,62 @@ def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
 def _guarded_async(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     async def gated(*args: Any, **kwargs: Any) -> Any:
-        refused = await drive_async(guard.passing(_request(view, args)))
-        return await view(*args, **kwargs) if refused is None else refused
+        return await _aentered(guard, view, args, kwargs)
 
     return gated
 
 
-def _guarded_method(guard: Guard, dispatch: Callable[..., Any]) -> Callable[..., Any]:
-    """Gate ``View.dispatch``, which looks sync on an async class but returns a coroutine."""
-    sync, asynchronous = _guarded_sync, _guarded_async
+def _entered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    refused = drive(guard.passing(_request(view, args)))
+    return view(*args, **kwargs) if refused is None else refused
+
+
+async def _aentered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    refused = await drive_async(guard.passing(_request(view, args)))
+    if refused is not None:
+        return refused
+    response = view(*args, **kwargs)
+    # A decorator that took an async `dispatch` for a sync one may answer with a plain response.
+    return await response if isawaitable(response) else response
+
+
+def _guarded_class(guard: Guard, view: type) -> type:
+    """Gate ``dispatch`` of this class, neither its parents' nor past its siblings in multiple inheritance."""
+    if not issubclass(view, View):
+        raise TypeError(f"@requires_entitlement gates views; {view.__name__} is a class that is none")
+    dispatch = vars(view).get("dispatch") or _inherited(view)
+    gated = _guarded_dispatch(guard, dispatch, is_async=bool(view.view_is_async))
+    view.dispatch = _listed(guard, view.dispatch, gated)  # type: ignore[method-assign]  # gating it is the point
+    return _listed(guard, view, view)  # type: ignore[no-any-return]  # the class itself
+
+
+def _inherited(view: type[View]) -> Callable[..., Any]:
+    """Return a ``dispatch`` that goes on to the next class: a captured one would skip what siblings check."""
+
+    @wraps(view.dispatch)
+    def dispatch(self: View, *args: Any, **kwargs: Any) -> Any:
+        return super(view, self).dispatch(*args, **kwargs)  # type: ignore[misc]  # self is an instance of view
+
+    return dispatch
+
+
+def _guarded_dispatch(guard: Guard, dispatch: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """Gate ``View.dispatch``, which looks sync on an async class but returns a coroutine.
+
+    The gated one looks what it is, so that a ``login_required`` put above it by ``method_decorator`` works. A class
+    without handlers leaves the colour to its subclasses.
+    """
 
     @wraps(dispatch)
     def gated(self: View, *args: Any, **kwargs: Any) -> Any:
-        colour = asynchronous if self.view_is_async else sync
-        return colour(guard, partial(dispatch, self))(*args, **kwargs)
+        enter = _aentered if is_async_class(type(self)) else _entered
+        return enter(guard, partial(dispatch, self), args, kwargs)
 
-    return gated
+    @wraps(dispatch)
+    async def gated_async(self: View, *args: Any, **kwargs: Any) -> Any:
+        return await _aentered(guard, partial(dispatch, self), args, kwargs)
+
+    return gated_async if is_async else gated
 
 
 def _is_async(view: Callable[..., Any]) -> bool:
@@ -121,7 +188,7 @@ def _is_async(view: Callable[..., Any]) -> bool:
     while inner is not None:
         bound_to = getattr(getattr(inner, "func", None), "__self__", None)
         if isinstance(bound_to, View):
-            return bool(bound_to.view_is_async) and inner.func.__name__ == "dispatch"
+            return is_async_class(type(bound_to)) and inner.func.__name__ == "dispatch"
         inner = getattr(inner, "__wrapped__", None)
     return False
 
@@ -130,13 +197,31 @@ def _request(view: Callable[..., Any], args: tuple[Any, ...]) -> HttpRequest:
     request = args[0] if args else None
     if isinstance(request, HttpRequest):
         return request
-    if isinstance(getattr(request, "_request", None), HttpRequest):
-        return request._request  # type: ignore[union-attr]  # noqa: SLF001 - a framework's request around Django's
+    inner = getattr(request, "_request", None)  # a framework's request around Django's
+    if isinstance(inner, HttpRequest):
+        return inner
     raise TypeError(
         f"@requires_entitlement on {getattr(view, '__qualname__', view)!r}: the first argument is no request; "
         "on a method use method_decorator(requires_entitlement(…))"
     )
 
 
-def _list(guard: Guard, view: Any, on: Any) -> None:
-    on.entitlement_requirements = (*getattr(view, "entitlement_requirements", ()), guard.requirement)
+def _listed(guard: Guard, view: Any, gated: Any) -> Any:
+    """Write on the gated view what it requires, in the order in which it is enforced."""
+    gated.entitlement_requirements = (guard.requirement, *getattr(view, "entitlement_requirements", ()))
+    setattr(gated, f"{_MARK}{guard.requirement!r}", guard.requirement)
+    return gated
+
+
+def _parts(view: Any) -> Iterator[Any]:
+    """Yield the view, its class and whatever of the class answers requests."""
+    yield view
+    view_class = view if isinstance(view, type) else getattr(view, "view_class", None)
+    for base in getattr(view_class, "__mro__", ()):
+        yield from (vars(base)[name] for name in ("dispatch", *View.http_method_names) if name in vars(base))
+
+
+def _marks(part: Any) -> Iterator[tuple[str, Requirement]]:
+    for key, value in getattr(part, "__dict__", {}).items():
+        if key.startswith(_MARK):
+            yield key, value

@@ -15,6 +15,7 @@ from django.template import TemplateDoesNotExist, engines
 from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.http import escape_leading_slashes
 
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
@@ -100,7 +101,7 @@ def _preference(request: HttpRequest, media_type: str) -> int:
 def _to_login(request: HttpRequest) -> HttpResponseBase:
     from django.contrib.auth.views import redirect_to_login  # noqa: PLC0415 - a project may do without that app
 
-    return redirect_to_login(request.get_full_path())
+    return redirect_to_login(escape_leading_slashes(request.get_full_path()))
 
 
 def _may_log_in(request: HttpRequest) -> bool:

@@ -127,12 +127,12 @@ class Fetching:
         entry = view.entry
         if entry is None or view.was_tried or not self._is_too_old_to_deny(entry):
             return view
-        current = self.entries.get(view.customer_id)
-        if current is not None and current.fetched_at > entry.fetched_at:  # another check has fetched it meanwhile
-            view, entry = View(view.customer_id, current, "cache"), current
+        with self._lock:  # held over all of it, or who comes in between sees no fetch due, none up and none landed
+            current = self.entries.get(view.customer_id)
+            if current is not None and current.fetched_at > entry.fetched_at:
+                view, entry = View(view.customer_id, current, "cache"), current
             if not self._is_too_old_to_deny(entry):
                 return view
-        with self._lock:  # held over both, or who comes in between sees neither a fetch due nor one on its way
             if not self._is_denial_worth_a_fetch(entry) and not self._flights.is_flying(view.customer_id):
                 return view._replace(source="stale")
             flight = self._flights.join(view.customer_id)

@@ -59,7 +59,7 @@ class EntitlementGate:
         self._judge = Judge(self.options, clock)
         self._fetching = Fetching(source, self.options, clock, self)
         # What a warm check reads; empty for a gate that has to take the long way each time.
-        self._answers: Mapping[object, Mapping[object, Answer]] = self._fetching.answers
+        self._answers: Mapping[Any, Mapping[Any, Answer]] = self._fetching.answers
         self._health = self._fetching.health
         remake_after_fork(self)
 
@@ -233,7 +233,8 @@ class EntitlementGate:
             answer = self._answers[customer][entitlement]
         except (KeyError, TypeError):
             return None
-        tick, now = self._clock.monotonic(), self._clock.time()
+        clock = self._clock
+        tick, now = clock.monotonic(), clock.time()
         if tick < answer.fresh_until and answer.since <= now < answer.until:
             self._health.hits += 1
             age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall

@@ -1,0 +1,113 @@
+"""``EntitlementRequiredMixin``: the gate as a base class of views. Never here: what it asks or answers (``access``).
+
+Django's own access mixins fail on async classes, where ``dispatch`` must return an awaitable; this one does.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.decorators import classonlymethod
+from django.views import View
+
+from entitlement_gate.access import Guard
+from entitlement_gate.conf import get_settings
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.runtime.steps import drive, drive_async
+from entitlement_gate.waiting import Called, is_async_class
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from django.http import HttpRequest, HttpResponseBase
+
+    from entitlement_gate.domain.decisions import Decision
+
+__all__ = ["EntitlementRequiredMixin"]
+
+# The same few requirements for every request; `typed` keeps the quantity True, which is none, apart from 1.
+_as_requirement = lru_cache(maxsize=512, typed=True)(as_requirement)
+
+
+class EntitlementRequiredMixin(View):
+    """Let only those in whose customer has the entitlement.
+
+    It is a ``View``, so that its place among the bases never lets ``View.dispatch`` answer before it.
+
+    Attributes:
+        entitlement_required: a name, an alias, an entitlement id, or a ``Requirement``.
+        entitlement_quantity: how much is needed; a number, or a method ``(request) -> number``, sync or async.
+    """
+
+    entitlement_required: str | Requirement | None = None
+    entitlement_quantity: Any = None
+
+    @classonlymethod
+    def as_view(cls, *args: Any, **initkwargs: Any) -> Callable[..., Any]:  # noqa: N805 - a class method, by another name
+        """Return the view, which lists what it requires where that is the same for every request."""
+        view: Any = super().as_view(*args, **initkwargs)
+        quantity = initkwargs.get("entitlement_quantity", cls.entitlement_quantity)
+        required = initkwargs.get("entitlement_required", cls.entitlement_required)
+        if required is not None:
+            own = cls._requirement(required, None if callable(quantity) else quantity)
+            view.entitlement_requirements = (*getattr(view, "entitlement_requirements", ()), own)
+        gated: Callable[..., Any] = view
+        return gated
+
+    def get_entitlement_requirement(self) -> Requirement:
+        """Return what this request needs; on an async view it may be ``async def``.
+
+        Raises:
+            ImproperlyConfigured: ``entitlement_required`` is missing or cannot work; the message names the class.
+        """
+        quantity = None if callable(self.entitlement_quantity) else self.entitlement_quantity
+        return self._requirement(self.entitlement_required, quantity)
+
+    def handle_entitlement_denied(self, decision: Decision) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Return the answer to a refused request, by default that of ``DENIED_HANDLER``; may be ``async def``.
+
+        Raise ``EntitlementDenied(decision)`` to leave it to the middleware.
+        """
+        answer = Called(get_settings().load("denied_handler"), self.request, decision)
+        response: HttpResponseBase | Awaitable[HttpResponseBase]
+        response = answer.wait_async() if is_async_class(type(self)) else answer.wait()
+        return response
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Let the request pass, or answer it; an awaitable on an async view."""
+        if is_async_class(type(self)):
+            return self._adispatch(request, *args, **kwargs)
+        refused = drive(self._guard(self.get_entitlement_requirement()).passing(request))
+        return super().dispatch(request, *args, **kwargs) if refused is None else refused
+
+    async def _adispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        requirement: Any = self.get_entitlement_requirement()
+        if isawaitable(requirement):
+            requirement = await requirement
+        refused = await drive_async(self._guard(requirement).passing(request))
+        if refused is not None:
+            return refused
+        response: Any = super().dispatch(request, *args, **kwargs)
+        return await response if isawaitable(response) else response
+
+    def _guard(self, requirement: str | Requirement) -> Guard:
+        return Guard(
+            requirement=self._requirement(requirement, None),
+            quantity=self.entitlement_quantity if callable(self.entitlement_quantity) else None,
+            on_denied=lambda _, decision: self.handle_entitlement_denied(decision),
+        )
+
+    @classmethod
+    def _requirement(cls, required: str | Requirement | None, quantity: Any) -> Requirement:
+        if required is None:
+            raise ImproperlyConfigured(
+                f"{cls.__qualname__} requires nothing: define {cls.__qualname__}.entitlement_required "
+                "or override get_entitlement_requirement()"
+            )
+        try:
+            return _as_requirement(required, quantity)
+        except (TypeError, ValueError) as error:
+            raise ImproperlyConfigured(f"{cls.__qualname__}.entitlement_required: {error}") from error

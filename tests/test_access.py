@@ -1,0 +1,160 @@
+import asyncio
+import dataclasses
+import logging
+
+import pytest
+from django.test import AsyncRequestFactory, RequestFactory
+
+from entitlement_gate import EntitlementDenied, EntitlementUnavailable, Reason, Requirement
+from entitlement_gate.access import Guard, RequestEntitlements, entitlements_of, refusal
+from entitlement_gate.api import default_gate
+from entitlement_gate.runtime.steps import drive, drive_async
+from tests.customers import FREE, LAPSED, PRO, SETTINGS
+from tests.views.browsers import asked, broken
+
+
+@pytest.fixture(autouse=True)
+def sandbox(settings):
+    settings.ENTITLEMENT_GATE = SETTINGS
+
+
+@pytest.fixture
+def of():
+    def of(customer=PRO):
+        return RequestEntitlements(RequestFactory().get("/", headers={"X-Customer": customer} if customer else {}))
+
+    return of
+
+
+def whole(decision):
+    return {f.name: getattr(decision, f.name) for f in dataclasses.fields(decision) if f.name not in ("age", "source")}
+
+
+def outcome(call, *args):
+    """What a method returns or raises, comparable."""
+    try:
+        result = asyncio.run(call(*args)) if asyncio.iscoroutinefunction(call) else call(*args)
+    except (EntitlementDenied, EntitlementUnavailable) as error:
+        return type(error), whole(error.decision)
+    return result if isinstance(result, bool) else whole(result)
+
+
+@pytest.mark.parametrize("question", [("reports",), ("seats", 2), ("seats", 3), ("nothing",)])
+@pytest.mark.parametrize("customer", [PRO, FREE, LAPSED, "no id", None])
+@pytest.mark.parametrize("name", ["check", "has", "require"])
+def test_a_method_and_its_twin_answer_alike(of, name, customer, question):
+    plain = outcome(getattr(of(customer), name), *question)
+    assert outcome(getattr(of(customer), f"a{name}"), *question) == plain
+
+
+def test_it_reads_like_a_mapping(of):
+    entitlements = of()
+    assert "seats" in entitlements
+    assert "nothing" not in entitlements
+    assert entitlements["seats"].remaining == 2
+    assert sorted(entitlements) == list(entitlements)
+    assert len(entitlements) == len(entitlements.all()) == 12
+    with pytest.raises(KeyError, match="nothing"):
+        _ = entitlements["nothing"]
+
+
+async def test_all_of_them_can_be_awaited():
+    entitlements = RequestEntitlements(AsyncRequestFactory().get("/", headers={"X-Customer": PRO}))
+    every = await entitlements.aall()
+    assert "seats" in every
+    assert await entitlements.aall() is every
+    assert entitlements["seats"].remaining == 2
+
+
+def test_nothing_is_asked_until_something_is(of):
+    entitlements = of()
+    assert repr(entitlements) == "<RequestEntitlements: nothing asked yet>"
+    assert asked() == []
+    assert entitlements.has("reports")
+    assert repr(entitlements) == f"<RequestEntitlements: <CustomerEntitlements of {PRO}>>"
+    assert repr(of(None)) == "<RequestEntitlements: nothing asked yet>"
+    assert len(asked()) == 1
+
+
+def test_a_customer_without_entitlements_has_been_asked_for_too(of):
+    entitlements = of(None)
+    assert len(entitlements) == 0
+    assert repr(entitlements) == "<RequestEntitlements: <CustomerEntitlements of None>>"
+
+
+def test_what_is_no_quantity_is_a_value_error_before_any_work(of):
+    with pytest.raises(ValueError, match="a quantity is"):
+        of().check("seats", 0)
+    assert asked() == []
+
+
+def test_a_request_is_answered_from_one_snapshot_even_when_data_changes_midway(of):
+    entitlements = of()
+    assert entitlements.has("reports")
+    default_gate().source._transport.sandbox.revoke(PRO, "reports")
+    default_gate().invalidate(PRO)
+    assert entitlements.has("reports")
+    assert not of().has("reports")
+
+
+def test_a_denial_is_not_made_from_data_that_is_too_old_to_deny(of, settings):
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "DENIAL_MAX_AGE": 0}
+    entitlements = of(FREE)
+    assert not entitlements.has("sso")
+    default_gate().source._transport.sandbox.grant(FREE, "sso")
+    assert entitlements.has("sso")
+    assert entitlements["sso"].allowed
+
+
+def test_a_young_denial_stands(of):
+    entitlements = of(FREE)
+    assert not entitlements.has("sso")
+    default_gate().source._transport.sandbox.grant(FREE, "sso")
+    assert not entitlements.has("sso")
+    assert len(asked()) == 1
+
+
+def test_an_outage_raises_where_it_is_read_as_a_mapping(of, settings, tmp_path):
+    settings.ENTITLEMENT_GATE = broken(tmp_path)
+    entitlements = of()
+    assert entitlements.check("reports").reason == Reason.MALFORMED_RESPONSE
+    for read in (len, list, lambda those: those["reports"]):
+        with pytest.raises(EntitlementUnavailable):
+            read(entitlements)
+
+
+def test_the_middlewares_entitlements_are_used():
+    request = RequestFactory().get("/")
+    request.entitlements = RequestEntitlements(request)
+    assert entitlements_of(request) is request.entitlements
+
+
+@pytest.mark.parametrize("other", [None, "something of the project's own"])
+def test_without_the_middleware_a_request_gets_entitlements(other):
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    if other:
+        request.entitlements = other
+    assert entitlements_of(request).has("reports")
+    assert entitlements_of(request) is request.entitlements
+
+
+def test_gates_of_one_request_share_one_snapshot():
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    for name in ("reports", "sso", "seats"):
+        assert drive(Guard(requirement=Requirement(name)).passing(request)) is None
+    assert len(asked()) == 1
+
+
+@pytest.mark.parametrize("on_denied", [None, "/pricing/"])
+def test_a_refused_request_is_one_line_in_the_log_without_its_customer(caplog, on_denied):
+    request = RequestFactory().get("/", headers={"X-Customer": FREE})
+    with caplog.at_level(logging.INFO, logger="entitlement_gate"):
+        drive(Guard(requirement=Requirement("reports"), on_denied=on_denied).passing(request))
+    assert [record.getMessage() for record in caplog.records] == ["refused: reports: not_entitled"]
+    assert caplog.records[0].decision.entitlement == "reports"
+
+
+async def test_a_refusal_is_answered_by_the_settings_handler():
+    request = AsyncRequestFactory().get("/", headers={"X-Customer": FREE})
+    decision = await entitlements_of(request).acheck("reports")
+    assert (await drive_async(refusal(request, decision))).status_code == 403

@@ -1,0 +1,190 @@
+import asyncio
+import logging
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+from django.http import HttpResponse
+from django.test import AsyncRequestFactory, RequestFactory
+from django.urls import path
+
+from entitlement_gate import Reason, acheck_entitlement, check_entitlement, has_entitlement, requires_entitlement
+from entitlement_gate.resolvers import afrom_user, from_user
+from tests.customers import FREE, PRO
+from tests.views.browsers import GATE, MIDDLEWARE, OURS, Browser, asked
+
+
+@requires_entitlement("reports")
+def page(request):
+    return HttpResponse(check_entitlement(request, "reports").customer_id)
+
+
+@requires_entitlement("reports")
+async def async_page(request):
+    return HttpResponse((await acheck_entitlement(request, "reports")).customer_id)
+
+
+urlpatterns = [path("sync/", page), path("async/", async_page)]
+
+
+@pytest.fixture(autouse=True)
+def sandbox(settings):
+    settings.ENTITLEMENT_GATE = GATE
+    settings.MIDDLEWARE = [*MIDDLEWARE, OURS]
+    settings.ROOT_URLCONF = __name__
+
+
+def user(**attributes):
+    return SimpleNamespace(is_authenticated=True, **attributes)
+
+
+def request_of(person):
+    request = RequestFactory().get("/")
+    request.user = person
+    return request
+
+
+def find(person):
+    """Whom both doors of the resolver find, which must be the same."""
+    request = request_of(person)
+    found = from_user(request)
+    assert asyncio.run(afrom_user(request)) == found
+    return found
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("handler", ["WSGI", "ASGI"])
+@pytest.mark.parametrize("view", ["sync", "async"])
+def test_the_customer_is_the_signed_in_users(handler, view):
+    response = Browser(handler, PRO).get(f"/{view}/")
+    assert (response.status_code, response.content) == (200, PRO.encode())
+    assert Browser(handler, FREE).get(f"/{view}/").status_code == 403
+    assert Browser(handler).get(f"/{view}/", accept="application/json").json()["code"] == "no_customer"
+
+
+@pytest.mark.parametrize("handler", ["WSGI", "ASGI"])
+@pytest.mark.parametrize("view", ["sync", "async"])
+def test_without_authentication_there_is_no_customer(settings, handler, view):
+    settings.MIDDLEWARE = []
+    response = Browser(handler).get(f"/{view}/", accept="application/json")
+    assert (response.status_code, response.json()["code"]) == (403, "no_customer")
+
+
+@pytest.mark.parametrize("person", [AnonymousUser(), None, SimpleNamespace(is_authenticated=False, username=PRO)])
+def test_who_is_not_signed_in_is_no_customer(person):
+    assert find(person) is None
+
+
+def test_a_path_may_lead_over_relations(settings):
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_ATTRIBUTE": "organisation.billing.customer"}
+    billing = SimpleNamespace(customer=UUID(PRO))
+    assert find(user(organisation=SimpleNamespace(billing=billing))) == UUID(PRO)
+    assert find(user(organisation=SimpleNamespace(billing=None))) is None
+    assert find(user(organisation=None)) is None
+
+
+def test_a_relation_that_leads_nowhere_is_no_customer():
+    class Lonely:
+        is_authenticated = True
+
+        @property
+        def username(self):
+            raise ObjectDoesNotExist
+
+    assert find(Lonely()) is None
+
+
+def test_a_path_that_does_not_exist_is_no_customer_and_a_line_in_the_log(settings, caplog):
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_ATTRIBUTE": "organisation.customer"}
+    with caplog.at_level(logging.WARNING, logger="entitlement_gate"):
+        assert from_user(request_of(user(organisation=User()))) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "CUSTOMER_ATTRIBUTE: a User has no 'customer'; nobody to check"
+    ]
+
+
+@pytest.mark.django_db
+def test_a_relation_that_is_not_loaded_is_loaded_beside_the_event_loop(settings):
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_ATTRIBUTE": "content_type.model"}
+    kind = ContentType.objects.create(app_label="tests", model=PRO)
+    made = Permission.objects.create(name="p", content_type=kind, codename="p")
+
+    async def auser():
+        person = await Permission.objects.aget(pk=made.pk)
+        person.is_authenticated = True
+        return person
+
+    @requires_entitlement("reports")
+    async def view(request):
+        return HttpResponse("in")
+
+    async def respond():
+        request = AsyncRequestFactory().get("/")
+        request.auser = auser
+        return await view(request)
+
+    assert async_to_sync(respond)().content == b"in"
+
+
+async def test_an_async_request_that_knows_only_user_is_understood():
+    request = AsyncRequestFactory().get("/")
+    request.user = user(username=PRO)
+    assert (await acheck_entitlement(request, "reports")).customer_id == PRO
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("view", ["sync", "async"])
+@pytest.mark.parametrize("found", [UUID(PRO), PRO, PRO.upper()])
+def test_a_resolver_may_be_the_projects_own(settings, colour, view, found):
+    def resolver(request):
+        return found
+
+    async def resolver_async(request):
+        return found
+
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": resolver if colour == "sync" else resolver_async}
+    settings.MIDDLEWARE = []
+    response = Browser("WSGI" if view == "sync" else "ASGI").get(f"/{view}/")
+    assert response.content == PRO.encode()
+
+
+@pytest.mark.parametrize("found", [None, "nobody"])
+def test_a_resolver_is_asked_once_for_each_request(settings, found):
+    calls = []
+
+    def resolver(request):
+        calls.append(request)
+        return found
+
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": resolver}
+    first, second = RequestFactory().get("/"), RequestFactory().get("/")
+    for request in (first, first, second):
+        assert not has_entitlement(request, "reports")
+        assert not asyncio.run(acheck_entitlement(request, "seats"))
+    assert calls == [first, second]
+    assert asked() == []
+
+
+def test_an_error_of_a_resolver_is_not_hidden(settings):
+    def resolver(request):
+        raise LookupError("the tenant is gone")
+
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": resolver}
+    with pytest.raises(LookupError, match="the tenant is gone"):
+        has_entitlement(RequestFactory().get("/"), "reports")
+
+
+@pytest.mark.parametrize("resolver", ["no.such.module", "entitlement_gate.resolvers.nothing", "tests.customers.PRO", 5])
+def test_a_resolver_that_cannot_be_called_names_the_setting(settings, resolver):
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": resolver}
+    with pytest.raises(ImproperlyConfigured, match=r"ENTITLEMENT_GATE\['CUSTOMER_RESOLVER'\]"):
+        has_entitlement(RequestFactory().get("/"), "reports")
+
+
+def test_what_the_resolver_found_may_be_no_customer_id(settings):
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": lambda request: "me@example.com"}
+    assert check_entitlement(RequestFactory().get("/"), "reports").reason == Reason.INVALID_CUSTOMER
