@@ -17,6 +17,7 @@ from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.resolvers import resolving
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement, required
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 from entitlement_gate.waiting import Called
@@ -97,13 +98,20 @@ class RequestEntitlements:
 
     def checking(self, requirement: Requirement) -> Steps[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
-        known = yield from self._getting()
-        decision, self._all = yield from default_gate().deciding(requirement, known)
+        gate = default_gate()
+        known = (yield from self._getting()) if self._all is None else self._all
+        decision = known.check(requirement)
+        if decision.outcome is Outcome.ALLOWED and not gate.is_heard:
+            return decision
+        decision, self._all = yield from gate.deciding(requirement, known)
         return decision
 
     def _getting(self) -> Steps[CustomerEntitlements]:
         if self._all is None:
-            self._all = yield from default_gate().getting(self._request)
+            gate = default_gate()
+            customer = yield from resolving(self._request)
+            at_hand = gate.at_hand(customer)
+            self._all = (yield from gate.getting(customer)) if at_hand is None else at_hand
         return self._all
 
 

@@ -92,8 +92,8 @@ class RequestGate(EntitlementGate):
 
     def mind_listeners(self) -> None:
         """Take the long way, which tells of each check, only where somebody listens or shadows are noted."""
-        is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
-        self._answers = {} if is_heard else self._fetching.answers
+        self.is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
+        self._answers = {} if self.is_heard else self._fetching.answers
 
     def refreshed(self, snapshot: Snapshot) -> None:
         """Tell whoever listens of a fetch, on the thread that did it."""

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.conf import settings as django_settings
@@ -26,6 +27,7 @@ from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials
 __all__ = ["SETTING", "Settings", "get_settings", "known_keys", "unknown_keys"]
 
 SETTING = "ENTITLEMENT_GATE"
+_imported = lru_cache(import_string)  # asked for at each request
 _Options = TypeVar("_Options", GateOptions, ClientOptions)
 # Not settings of the project: `trust_env` is for scripts that make their own client.
 _REFUSALS = range(400, 600)
@@ -90,7 +92,7 @@ class Settings:
         """
         value = getattr(self, name)
         try:
-            loaded = import_string(value) if isinstance(value, str) else value
+            loaded = _imported(value) if isinstance(value, str) else value
         except ImportError as error:
             raise _wrong(name.upper(), f"{value!r} cannot be imported: {error}") from error
         if not callable(loaded):

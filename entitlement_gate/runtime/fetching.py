@@ -122,6 +122,13 @@ class Fetching:
         known = None if entry is None else self._at_once(customer_id, entry)
         return known or (yield from self._fetched(customer_id, self._flights.join(customer_id, later=refresh)))
 
+    def fresh(self, customer: object) -> View | None:
+        """Return fresh data of a customer given as canonical text, without a step."""
+        entry = self.entries.get(customer) if isinstance(customer, str) else None
+        if entry is None or entry.age(self._clock) >= entry.fresh_for:
+            return None
+        return View(entry.snapshot.customer_id, entry, "cache")
+
     def for_denial(self, view: View) -> Steps[View]:
         """Return newer data before a denial, where the data is too old to deny and a fetch is due."""
         entry = view.entry

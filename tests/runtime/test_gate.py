@@ -8,6 +8,7 @@ from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.runtime.steps import drive
 from tests.runtime.fakes import ANNA, BERT, DOWN, Billing, feature, instant
 
 UPPER = "ABCDEF00-0000-4000-8000-000000000001"
@@ -146,6 +147,23 @@ def test_health_is_plain_and_counts_what_was_answered_from_where(gate, billing, 
         "stale": 1,
         "misses": 1,
     }
+
+
+def test_a_snapshot_kept_for_a_request_is_renewed_once_before_it_denies(gate, billing, clock):
+    known = gate.get(ANNA)
+    clock.advance(5)
+    allowed, same = drive(gate._renewing(Requirement("reports"), known))
+    assert (allowed.source, same is known) == ("live", True)
+    billing.grants[ANNA] = (feature("sso"),)
+    decision, newer = drive(gate._renewing(Requirement("sso"), known))
+    assert (decision.allowed, decision.age, newer.has("sso")) == (True, 0, True)
+    assert len(billing.calls) == 2
+
+
+def test_nobodys_snapshot_is_never_renewed(gate):
+    nobody = gate.get(None)
+    decision, same = drive(gate._renewing(Requirement("reports"), nobody))
+    assert (decision.reason, same is nobody) == (Reason.NO_CUSTOMER, True)
 
 
 def test_a_gate_can_resolve_whom_it_is_asked_about(make_gate, billing, clock, ask):
