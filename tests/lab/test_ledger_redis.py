@@ -1,0 +1,194 @@
+"""What only real processes and a real, dying Redis show."""
+
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from functools import partial
+
+import pytest
+
+from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable, Receipt
+from entitlement_gate.ledger.redis import RedisLedger
+from entitlement_gate.ledger.rule import Row, available
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
+from tests.ledger.racing import drained, kill_many, race
+from tests.ledger.servers import RedisServer
+
+BUDGET = Row("row", 1_000)
+
+
+def left(ledger, row=BUDGET):
+    return available((row,), ledger.charges(ANNA)[CALLS])
+
+
+@pytest.fixture
+def make_server(tmp_path):
+    servers = []
+
+    def make(*options):
+        servers.append(RedisServer(tmp_path, *options))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.kill()
+
+
+def test_eight_processes_on_a_budget_of_a_thousand_get_exactly_a_thousand(make_server, tmp_path):
+    url = make_server().url
+    keys = race(partial(RedisLedger, url), tmp_path)
+    ledger = RedisLedger(url)
+    assert len(keys) == len(set(keys)) == 1_000
+    assert left(ledger) == 0
+    assert sorted(drained(ledger)) == sorted((key, 1) for key in keys)
+
+
+def test_killed_workers_lose_nothing_acknowledged_and_their_holds_return(make_server, tmp_path):
+    url, row = make_server().url, Row("row", 10**6)
+    keys = kill_many(partial(RedisLedger, url), tmp_path)
+    ledger = RedisLedger(url)
+    time.sleep(2.1)  # the holds of the dead
+    events = drained(ledger)
+    assert set(keys) <= {key for key, _ in events}
+    assert len(events) == len(set(events)) == ledger.pending()
+    assert left(ledger, row) == 10**6 - len(events)
+
+
+def test_a_killed_redis_with_aof_keeps_what_it_acknowledged(make_server):
+    server = make_server("--appendonly", "yes")
+    ledger = RedisLedger(server.url)
+    for number in range(100):
+        ledger.consume(ANNA, [demand(1, BUDGET)], key=str(number))
+    server.kill()
+    with pytest.raises(LedgerUnavailable):
+        ledger.consume(ANNA, [demand(1, BUDGET)], key="down")
+    server.start()
+    assert left(ledger) == 900
+    assert ledger.consume(ANNA, [demand(1, BUDGET)], key="99").is_replay
+
+
+def test_a_killed_redis_without_aof_is_lost_and_not_refilled(make_server):
+    server = make_server()
+    ledger = RedisLedger(server.url)
+    ledger.consume(ANNA, [demand(1_000, BUDGET)], key="all")
+    server.kill()
+    server.start()
+    for _ in range(2):
+        with pytest.raises(LedgerLost):
+            ledger.consume(ANNA, [demand(1, BUDGET)], key="more")
+    with pytest.raises(LedgerLost):
+        RedisLedger(server.url, must_exist=True).charges(ANNA)
+    ledger.accept_loss()
+    assert isinstance(ledger.consume(ANNA, [demand(1, BUDGET)], key="more"), Receipt)
+
+
+def test_an_old_dump_is_loss(make_server):
+    server = make_server()
+    ledger = RedisLedger(server.url)
+    ledger.consume(ANNA, [demand(1, BUDGET)], key="dumped")
+    ledger._client.save()
+    ledger.consume(ANNA, [demand(1, BUDGET)], key="not dumped")
+    server.kill()
+    server.start()
+    with pytest.raises(LedgerLost, match="behind"):
+        ledger.consume(ANNA, [demand(1, BUDGET)], key="more")
+
+
+def test_a_hung_redis_is_unavailable_within_half_a_second(make_server):
+    server = make_server()
+    ledger = RedisLedger(server.url)
+    ledger.consume(ANNA, [demand(1, BUDGET)], key="a")
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        for each in (ledger, RedisLedger(server.url)):
+            began = time.monotonic()
+            with pytest.raises(LedgerUnavailable):
+                each.consume(ANNA, [demand(1, BUDGET)], key="b")
+            assert time.monotonic() - began < 0.5
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    assert isinstance(ledger.consume(ANNA, [demand(1, BUDGET)], key="b"), Receipt)
+    assert left(ledger) == 998
+
+
+class DroppingProxy:
+    """Passes requests on; drops the next replies and the connection when told to."""
+
+    def __init__(self, port):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.target = port
+        self.to_drop = 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.target))
+            for source, sink, is_reply in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self.pump, args=(source, sink, is_reply), daemon=True).start()
+
+    def pump(self, source, sink, is_reply):
+        try:
+            while data := source.recv(65_536):
+                if is_reply and self.to_drop:
+                    self.to_drop -= 1
+                    break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            end.close()
+
+
+def test_a_dropped_reply_of_any_verb_counts_nothing_twice(make_server):
+    server = make_server()
+    proxy = DroppingProxy(server.port)
+    ledger = RedisLedger(f"redis://127.0.0.1:{proxy.port}/0")
+    asked = [demand(3, BUDGET, target=METER)]
+    ledger.consume(ANNA, [demand(1, BUDGET)], key="connects")
+
+    def dropping(verb, *args, **more):
+        proxy.to_drop = 1
+        told = verb(*args, **more)
+        assert proxy.to_drop == 0
+        return told
+
+    assert dropping(ledger.reserve, ANNA, asked, key="k", ttl=60).quantity == 3
+    assert left(ledger) == 996
+    dropping(ledger.extend, ANNA, "k", 60)
+    dropping(ledger.commit, ANNA, "k", actual=2)
+    assert left(ledger) == 997
+    dropping(ledger.consume, ANNA, asked, key="l")
+    ledger.reserve(ANNA, asked, key="m", ttl=60)
+    dropping(ledger.release, ANNA, "m")
+    dropping(ledger.adopt_upstream, ANNA, {CALLS: (BUDGET,)}, 2.0)
+    dropping(ledger.charges, ANNA)
+    assert left(ledger) == 994
+    assert sorted(drained(ledger)) == [("k", 2), ("l", 3)]
+    proxy.listener.close()
+
+
+def test_every_key_of_a_verb_is_in_one_slot_of_a_cluster(make_server):
+    server = make_server("--cluster-enabled", "yes")
+    ledger = RedisLedger(server.url, prefix=uuid.uuid4().hex)
+    ledger._client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+    deadline = time.monotonic() + 10
+    while b"cluster_state:ok" not in ledger._client.execute_command("CLUSTER", "INFO"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    ledger.reserve(ANNA, [demand(1, BUDGET, target=METER)], key="k", ttl=60)
+    ledger.commit(ANNA, "k")
+    ledger.adopt_upstream(ANNA, {CALLS: (BUDGET,)}, 2.0)
+    assert left(ledger) == 999
+    assert len(drained(ledger)) == 1

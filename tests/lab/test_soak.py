@@ -1,0 +1,147 @@
+"""Full speed for a while, with faults switching on and off.
+
+``ENTITLEMENT_GATE_SOAK`` sets the seconds: 10 by default, so that CI stays quick; 60 before a release.
+"""
+
+import asyncio
+import os
+import random
+import threading
+import time
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.runtime.fakes import customers
+
+SECONDS = min(60.0, float(os.environ.get("ENTITLEMENT_GATE_SOAK", "10")))
+CROWD = customers(30, start=1)
+DEADLINE, STALE = 0.3, 3.0
+FAULTS = [
+    {"kind": "status", "status": 503},
+    {"kind": "status", "status": 401},
+    {"kind": "status", "status": 422},
+    {"kind": "status", "status": 429, "retry_after": 1},
+    {"kind": "hang"},
+    {"kind": "reset"},
+    {"kind": "garbage"},
+    {"kind": "gzip_bomb", "bytes": 2_000_000},
+    {"kind": "foreign"},
+]
+# How long a fault is felt after its end: a fetch under way, then the breaker, the hold-off and the next fetch; and
+# half a second for two cores on which seven threads are at full speed, among whatever else the machine does.
+ECHO = DEADLINE + 0.3 + 0.3 + DEADLINE + 0.5
+
+
+class Upstream:
+    """Billing that is well and ill by turns, and remembers when it was what."""
+
+    def __init__(self, sandbox):
+        self._sandbox = sandbox
+        self._turns = [(time.monotonic(), "well")]
+
+    @property
+    def is_ill(self):
+        return self._turns[-1][1] == "ill"
+
+    def turn(self):
+        """Change; an illness is noted before it begins, and its end when it is over."""
+        if not self.is_ill:
+            self._turns.append((time.monotonic(), "ill"))
+            self._sandbox.fail(**random.choice(FAULTS))
+        else:
+            self._sandbox.recover()
+            self._turns.append((time.monotonic(), "well"))
+
+    def was(self, state, start, end):
+        """Whether it was so at any instant between two."""
+        turns = [*self._turns, (float("inf"), "")]
+        return any(turn[1] == state and turn[0] <= end and after[0] >= start for turn, after in pairwise(turns))
+
+
+class Crowd:
+    """Threads and event loops that ask until the end, and judge every answer by what upstream was."""
+
+    def __init__(self, gate, upstream):
+        self.told = Counter()
+        self._gate = gate
+        self._upstream = upstream
+        self._end = time.monotonic() + SECONDS
+        works = [self._work] * 4 + [lambda: asyncio.run(self._work_async())] * 2
+        self._threads = [threading.Thread(target=self._watched, args=(work,)) for work in works]
+
+    def ask(self):
+        """Let them ask, upstream change, and return how much memory there was meanwhile."""
+        for thread in self._threads:
+            thread.start()
+        sizes = []
+        while time.monotonic() < self._end:
+            time.sleep(random.uniform(0.2, 0.7) if self._upstream.is_ill else random.uniform(0.2, 2.5))
+            self._upstream.turn()
+            sizes.append(resident())
+        for thread in self._threads:
+            thread.join(10)
+        return sizes
+
+    def _questions(self):
+        while time.monotonic() < self._end:
+            yield random.choice(CROWD), random.choice(["reports", "sso"]), time.monotonic()
+
+    def _work(self):
+        for customer, name, asked in self._questions():
+            self._note(self._gate.check(customer, name), asked)
+            self._gate.has(customer, name)
+
+    async def _work_async(self):
+        for customer, name, asked in self._questions():
+            self._note(await self._gate.acheck(customer, name), asked)
+            await asyncio.sleep(0)
+
+    def _watched(self, work):
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - counted, and the test fails
+            self.told[repr(error)] += 1
+
+    def _note(self, decision, asked):
+        now = time.monotonic()
+        self.told[self._trouble(decision, asked, now) or decision.source] += 1
+        if now - asked > DEADLINE + 0.5:  # six threads at full speed share two cores with billing
+            self.told["late"] += 1
+
+    def _trouble(self, decision, asked, now):
+        """Return what is wrong with a decision, or None."""
+        was_ill = self._upstream.was("ill", asked - ECHO, now)
+        if decision.outcome == "unknown":
+            return None if was_ill and not decision.allowed else "unknown without cause, or allowed"
+        if decision.allowed is not (decision.entitlement == "reports"):
+            return "wrong answer"
+        if decision.source == "stale":
+            is_bounded = decision.age <= STALE + 0.5
+            return None if was_ill and is_bounded else f"stale: {was_ill=} {is_bounded=} {decision.entitlement}"
+        fetched = now - decision.age
+        was_well = self._upstream.was("well", fetched - 0.2, fetched + DEADLINE)
+        return None if was_well else "fetched from a billing that was ill"
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_every_answer_is_explained_and_memory_stays_flat(make_gate, sandbox, monkeypatch):
+    monkeypatch.setattr("entitlement_gate.runtime.breaker.Breaker.SECONDS", 0.3)
+    monkeypatch.setattr("entitlement_gate.runtime.fetching._HOLD_OFF", 0.3)
+    for customer in CROWD:
+        sandbox.grant(customer, "reports")
+    ages = {"ttl": 0.3, "stale_while_revalidate": 0.3, "stale_if_error": STALE, "denial_max_age": 0.1}
+    gate = make_gate(client={"deadline": DEADLINE, "max_body_bytes": 500_000}, deadline=DEADLINE, **ages)
+    crowd = Crowd(gate, Upstream(sandbox))
+    sizes = crowd.ask()
+    assert set(crowd.told) <= {"cache", "live", "stale", "fallback"}, crowd.told
+    assert min(crowd.told[source] for source in ("cache", "live", "stale")) > 0, crowd.told
+    third = len(sizes) // 3  # the pool's threads and their buffers have grown by then
+    assert median(sizes[-third:]) - median(sizes[third:-third]) < 16 << 20, sizes
