@@ -57,8 +57,11 @@ def status_of(decision: Decision) -> int:
 
 def prefers_json(request: HttpRequest) -> bool:
     """Return whether the client would rather have JSON: by ``Accept``, else by the body it sent."""
-    json = min(_preference(request, "application/json"), _preference(request, "application/problem+json"))
-    html = _preference(request, "text/html")
+    try:
+        json = min(_preference(request, "application/json"), _preference(request, "application/problem+json"))
+        html = _preference(request, "text/html")
+    except ValueError:  # Django reads no header of absurd length
+        json = html = 0
     if json == html:
         return (request.content_type or "").endswith(("/json", "+json"))
     return json < html

@@ -45,6 +45,7 @@ def begun(pool, count):
 def end(works):
     for work in works:
         work.may_end.set()
+        assert work.has_begun.wait(5)
         work.thread.join(0.05)
 
 
