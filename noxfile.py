@@ -36,7 +36,9 @@ def tests(session: nox.Session, django: str) -> None:
         "\n".join(line for line in pinned if not line.lower().startswith("django==")), encoding="utf-8"
     )
     session.install("--constraint", str(constraints), "--upgrade", "pip", silent=True)
-    session.install("--constraint", str(constraints), "--editable", ".", "--group", "test", "--group", "demo", f"django~={django}.0")
+    session.install(
+        "--constraint", str(constraints), "--editable", ".", "--group", "test", "--group", "demo", f"django~={django}.0"
+    )
     session.run(
         "python",
         "-m",

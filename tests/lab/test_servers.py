@@ -1,0 +1,94 @@
+"""Real servers, real workers, real billing over HTTP: 10,000 requests, each answered for its own customer."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
+from tests.customers import FREE, PRO
+
+REQUESTS = 2_500  # for each of the four servers
+VISITORS = 4
+PAYING = [f"50000000-0000-4000-8000-{number:012}" for number in range(20)]
+FREE_RIDERS = [f"60000000-0000-4000-8000-{number:012}" for number in range(20)]
+MODULE = "tests.lab.served.project"
+SERVERS = {
+    "gunicorn sync": ["gunicorn", f"{MODULE}:wsgi", "--workers=2"],
+    "gunicorn gthread": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=4"],
+    "gunicorn preload": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=2", "--preload"],
+    "uvicorn": ["uvicorn", f"{MODULE}:asgi", "--log-level=error"],
+}
+
+
+@pytest.fixture(scope="module")
+def billing():
+    sandbox = Sandbox(Scenario.default())
+    for customer in PAYING:
+        sandbox.grant(customer, "reports")
+    for customer in FREE_RIDERS:
+        sandbox.grant(customer, "sso")
+    with SandboxServer(sandbox) as server:
+        yield server
+
+
+@pytest.fixture(params=SERVERS)
+def address(request, billing):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    name, *rest = SERVERS[request.param]
+    place = [f"--bind=127.0.0.1:{port}"] if name == "gunicorn" else [f"--port={port}"]
+    command = [sys.executable, "-m", name, *rest, *place]
+    environment = {**os.environ, "BILLING": billing.url, "WARM_BEFORE_FORK": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for(port, server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            assert server.wait(15) is not None
+
+
+def wait_for(port, server):
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        assert server.poll() is None, "the server ended at once"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail("the server did not start")
+
+
+def visit(address, number, seed):
+    """Return how often which answer came: right, or what was wrong."""
+    chosen = random.Random(seed)
+    seen = Counter()
+    with httpx.Client(base_url=address, trust_env=False, timeout=10) as visitor:
+        for _ in range(number):
+            customer = chosen.choice([*PAYING, *FREE_RIDERS, PRO, FREE])
+            url = chosen.choice(["/sync/", "/async/"])
+            answer = visitor.get(url, headers={"X-Customer": customer, "Accept": "application/json"})
+            if customer in PAYING or customer == PRO:
+                is_right = answer.status_code == 200 and answer.json() == {"customer": customer}
+            else:
+                is_right = answer.status_code == 403 and answer.json()["code"] == "not_entitled"
+            seen["right" if is_right else f"{customer} {url}: {answer.status_code} {answer.text[:200]}"] += 1
+    return seen
+
+
+def test_every_request_is_answered_for_its_own_customer(address):
+    with ThreadPoolExecutor(VISITORS) as crowd:
+        visits = [crowd.submit(visit, address, REQUESTS // VISITORS, seed) for seed in range(VISITORS)]
+        seen = sum((each.result() for each in visits), Counter())
+    assert seen == {"right": REQUESTS}
