@@ -1,0 +1,1 @@
+"""``manage.py entitlements``. Never here: the logic behind it (``operating``)."""

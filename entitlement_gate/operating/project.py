@@ -1,0 +1,98 @@
+"""What a doctor finds in a project's own settings and code. Never here: reaching billing (``doctor``)."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+from django.core.checks import ERROR, WARNING, run_checks
+
+from entitlement_gate.conf import get_settings
+from entitlement_gate.operating.calls import calls_in
+from entitlement_gate.operating.doctor import NameInCode
+from entitlement_gate.operating.findings import Finding
+from entitlement_gate.operating.gates import all_gates
+from entitlement_gate.operating.reports import DENIED, FINE, Cell, Line, Report, Table
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+    from entitlement_gate.operating.gates import Gate
+
+__all__ = ["names_in_code", "settings_findings", "tell_gates"]
+
+_TAG = "entitlement_gate"
+
+
+def settings_findings() -> Iterator[Finding]:
+    """Yield what the system checks say of this library's settings."""
+    messages = run_checks(tags=[_TAG])
+    for message in messages:
+        yield _checked(message)
+    if not messages:
+        yield Finding("ok", "settings", "the system checks find nothing")
+
+
+def names_in_code() -> list[NameInCode]:
+    """Return every literal name that gates, settings and plain calls ask for."""
+    gated = [NameInCode(name, gate.where) for gate in all_gates() for name in gate.names]
+    return [*gated, *_names_in_settings(), *calls_in(_own_folders())]
+
+
+def tell_gates(*, only_ungated: bool) -> Report:
+    """Report every gate, or the views that have none: then there is something to look at."""
+    gates = [gate for gate in all_gates() if gate.is_ungated or not only_ungated]
+    data = {"gates": [_gate_data(gate) for gate in gates]}
+    ungated = sum(gate.is_ungated for gate in gates)
+    exit_code = DENIED if only_ungated and gates else FINE
+    if not gates:
+        return Report(
+            data=data, parts=(Line("every view is gated or exempt" if only_ungated else "no views, no gates"),)
+        )
+    summary = Line(f"{ungated} of {sum(gate.kind == 'view' for gate in gates)} views ungated")
+    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_gate_row(gate) for gate in gates))
+    return Report(exit_code=exit_code, data=data, parts=(table, summary))
+
+
+def _checked(message: CheckMessage) -> Finding:
+    level = message.level
+    word = "error" if level >= ERROR else "warning" if level >= WARNING else "note"
+    return Finding(word, "settings", str(message.msg), str(message.hint or ""), message.id)  # type: ignore[arg-type]  # one of the words
+
+
+def _names_in_settings() -> Iterator[NameInCode]:
+    options = get_settings().gate
+    for key in ("aliases", "on_unavailable", "on_exhausted", "null_quantity", "shadow"):
+        value = getattr(options, key)
+        names = value if isinstance(value, Mapping) or (key == "shadow" and not isinstance(value, bool)) else ()
+        for name in names:
+            if name != "*":
+                yield NameInCode(name, f"ENTITLEMENT_GATE[{key.upper()!r}]")
+
+
+def _own_folders() -> list[Path]:
+    """Return the folders of the project's own apps: not of what is installed, nor this library's."""
+    installed = {Path(sysconfig.get_paths()[key]).resolve() for key in ("purelib", "platlib", "stdlib")}
+    folders = [Path(config.path).resolve() for config in apps.get_app_configs() if config.name != _TAG]
+    return [folder for folder in folders if not installed.intersection(folder.parents)]
+
+
+def _gate_data(gate: Gate) -> dict[str, object]:
+    return {
+        "kind": gate.kind,
+        "what": gate.what,
+        "name": gate.name or None,
+        "requires": list(gate.requires),
+        "by": list(gate.by),
+        "where": gate.where,
+        "gated": not gate.is_ungated,
+    }
+
+
+def _gate_row(gate: Gate) -> tuple[Cell | str, ...]:
+    what = f"{gate.what} ({gate.name})" if gate.name else gate.what
+    requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(gate.requires))
+    return what, requires, ", ".join(gate.by), gate.where
