@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponseBase
 
+    from entitlement_gate.api import RequestGate
+
 _logger = logging.getLogger("entitlement_gate")
 
 __all__ = ["Guard", "RequestEntitlements", "entitlements_of", "refusal"]
@@ -41,11 +43,12 @@ class RequestEntitlements:
     blocks; in async code await ``all`` once, or use the twins.
     """
 
-    __slots__ = ("_all", "_request")
+    __slots__ = ("_all", "_gate", "_request")
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
         self._all: CustomerEntitlements | None = None
+        self._gate: RequestGate | None = None
 
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision."""
@@ -99,7 +102,7 @@ class RequestEntitlements:
     def checking(self, requirement: Requirement) -> Steps[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
         gate = default_gate()
-        known = (yield from self._getting()) if self._all is None else self._all
+        known = self._all if self._all is not None and self._gate is gate else (yield from self._getting())
         decision = known.check(requirement)
         if decision.outcome is Outcome.ALLOWED and not gate.is_heard:
             return decision
@@ -107,11 +110,12 @@ class RequestEntitlements:
         return decision
 
     def _getting(self) -> Steps[CustomerEntitlements]:
-        if self._all is None:
-            gate = default_gate()
+        gate = default_gate()
+        if self._all is None or self._gate is not gate:  # a test may put another gate in place meanwhile
             customer = yield from resolving(self._request)
             at_hand = gate.at_hand(customer)
             self._all = (yield from gate.getting(customer)) if at_hand is None else at_hand
+            self._gate = gate
         return self._all
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.runtime.entitlements import CustomerEntitlements
-    from entitlement_gate.runtime.fetching import SnapshotSource
     from entitlement_gate.runtime.steps import Steps
+    from entitlement_gate.runtime.views import SnapshotSource
 
 _logger = logging.getLogger("entitlement_gate")
 

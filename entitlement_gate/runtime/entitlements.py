@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from entitlement_gate.runtime.fetching import View
     from entitlement_gate.runtime.judging import Judge
+    from entitlement_gate.runtime.views import View
 
 __all__ = ["CustomerEntitlements", "Entitlement", "required"]
 

@@ -9,9 +9,9 @@ import random
 import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
-from entitlement_gate.domain.decisions import Reason, Source
+from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import (
     CustomerNotFound,
     SourceMalformed,
@@ -25,6 +25,7 @@ from entitlement_gate.runtime.cache import Entry, SnapshotCache
 from entitlement_gate.runtime.flights import Flights, Landing, Rules, Wait
 from entitlement_gate.runtime.health import Health
 from entitlement_gate.runtime.reporting import FailureLog
+from entitlement_gate.runtime.views import View
 from entitlement_gate.runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from entitlement_gate.runtime.flights import Flight
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.steps import Steps
+    from entitlement_gate.runtime.views import Listener, SnapshotSource
     from entitlement_gate.zenskar.flow import Clock
 
-__all__ = ["Fetching", "SnapshotSource", "View"]
+__all__ = ["Fetching"]
 
 _JITTER = 0.1
 # After a failed fetch the customer is left alone for as long, where there is data to serve meanwhile: billing that
@@ -48,41 +50,6 @@ _ALL_OF_IT = 0.9  # of the deadline: a fetch begins a little later than the wait
 _PATIENCE = 30.0
 # Wrong parameters say nothing about billing's health; wrong credentials fail every customer alike.
 _HARMLESS_STATUSES = (400, 422)
-
-
-class SnapshotSource(Protocol):
-    """Where snapshots come from: ``ZenskarClient``, or anything with this method."""
-
-    def fetch(self, customer_id: str) -> Snapshot:
-        """Return all grants of a customer, or raise a ``SourceError``. May block; called on a worker thread."""
-
-
-class Listener(Protocol):
-    """What hears of fetches: the gate."""
-
-    def refreshed(self, snapshot: Snapshot) -> None:
-        """Hear of a fetch, on the thread that did it, once its snapshot serves checks."""
-
-    def failed(self, customer_id: str, error: BaseException) -> None:
-        """Hear of a fetch that failed, on the thread that tried."""
-
-
-class View(NamedTuple):
-    """What can be said about a customer now.
-
-    Attributes:
-        customer_id: canonical.
-        entry: the data, or None when there is none fit to use.
-        source: where it came from.
-        failure: why there is none.
-        was_tried: a fetch was waited for on the way here.
-    """
-
-    customer_id: str
-    entry: Entry | None
-    source: Source
-    failure: Reason | None = None
-    was_tried: bool = False
 
 
 class Fetching:

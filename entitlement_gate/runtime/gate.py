@@ -15,7 +15,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, required
-from entitlement_gate.runtime.fetching import Fetching, SnapshotSource
+from entitlement_gate.runtime.fetching import Fetching
 from entitlement_gate.runtime.judging import Judge
 from entitlement_gate.runtime.options import GateKeywords, GateOptions
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.runtime.cache import Answer
-    from entitlement_gate.runtime.fetching import View
+    from entitlement_gate.runtime.views import SnapshotSource, View
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = ["EntitlementGate"]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Grant
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.runtime.cache import Entry
-    from entitlement_gate.runtime.fetching import View
     from entitlement_gate.runtime.options import GateOptions
+    from entitlement_gate.runtime.views import View
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = ["Judge"]

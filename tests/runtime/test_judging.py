@@ -4,9 +4,9 @@ from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.runtime.cache import Entry
-from entitlement_gate.runtime.fetching import View
 from entitlement_gate.runtime.judging import Judge
 from entitlement_gate.runtime.options import GateOptions
+from entitlement_gate.runtime.views import View
 from tests.runtime.fakes import ANNA, feature, instant
 
 MILLISECOND = 0.001

@@ -1,0 +1,49 @@
+"""Kit for the tests of a project that uses the gate: overrides, a billing of one's own, assertions, a fake source.
+
+Never here: anything that the package needs outside tests. Every name is imported on first use; ``plugin`` is what
+pytest loads, and it too imports nothing before a test uses it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from entitlement_gate.testing.asserting import aassert_gated, aassert_not_gated, assert_gated, assert_not_gated
+    from entitlement_gate.testing.billing import FakeBilling
+    from entitlement_gate.testing.fake_source import FakeSource
+    from entitlement_gate.testing.ledger_contract import LedgerContract
+    from entitlement_gate.testing.overrides import override_entitlements
+
+__all__ = [
+    "FakeBilling",
+    "FakeSource",
+    "LedgerContract",
+    "aassert_gated",
+    "aassert_not_gated",
+    "assert_gated",
+    "assert_not_gated",
+    "override_entitlements",
+]
+
+_HOMES = {
+    "FakeBilling": "billing",
+    "FakeSource": "fake_source",
+    "LedgerContract": "ledger_contract",
+    "aassert_gated": "asserting",
+    "aassert_not_gated": "asserting",
+    "assert_gated": "asserting",
+    "assert_not_gated": "asserting",
+    "override_entitlements": "overrides",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,126 @@
+"""``FakeBilling``: the settings' gate over a sandbox of the test's own, empty at first; pytest's ``entitlements``.
+
+Never here: how the sandbox answers, or pytest.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from entitlement_gate.api import RequestGate, _as_keywords
+from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
+from entitlement_gate.testing.clock import MovableClock
+from entitlement_gate.testing.layers import canonical_customer
+from entitlement_gate.testing.swapping import billing_by, forget_billing
+from entitlement_gate.zenskar.client import ZenskarClient
+from entitlement_gate.zenskar.options import SANDBOX
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from entitlement_gate.conf import Settings
+
+__all__ = ["FakeBilling"]
+
+_KEY = "test"
+_ORGANISATION = "00000000-0000-4000-8000-000000000000"
+
+
+class FakeBilling:
+    """A billing that obeys the test, for as long as its ``with`` block. What it is told takes effect at once.
+
+    >>> with FakeBilling() as entitlements:  # doctest: +SKIP - needs Django's settings
+    ...     entitlements.grant(customer, "seats", 5)
+    ...     entitlements.use(customer, "seats", 2)
+    ...     check_entitlement(customer, "seats").remaining
+    Decimal('3')
+
+    Everything but the network is the project's own: aliases, policies, freshness, the rule. Two things differ: a
+    request that fails is not tried again, and waiting for a slow billing moves the clock instead of the test.
+
+    Attributes:
+        sandbox: the sandbox itself, for what is not offered here (its requests, usage events).
+        clock: what the gate and the sandbox go by.
+    """
+
+    def __init__(self) -> None:
+        self.clock = MovableClock()
+        self.sandbox = Sandbox(Scenario(_KEY, _ORGANISATION), clock=self.clock)
+        self._gate: _FakeBillingGate | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(billing_by(self._made))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def grant(self, customer: UUID | str, name: str, quantity: object = None, **fields: Any) -> str:
+        """Give a customer an entitlement; a Feature without a quantity. Returns the id of the row.
+
+        ``fields`` are a row's own: ``type``, ``units``, ``status``, ``active_from`` and ``expiry_at`` (an instant, or
+        relative to now: ``"-1h"``, ``"+30d"``), ``quantity_used`` …
+        """
+        row_id = self.sandbox.grant(customer, name, quantity, **fields)
+        self._changed(customer)
+        return row_id
+
+    def revoke(self, customer: UUID | str, name: str) -> None:
+        """Take every row of a name away."""
+        self.sandbox.revoke(customer, name)
+        self._changed(customer)
+
+    def use(self, customer: UUID | str, name: str, quantity: object = 1) -> None:
+        """Use a balance up, as an invoice does. Raises ``LookupError`` where there is none."""
+        self.sandbox.use(customer, name, quantity)
+        self._changed(customer)
+
+    def expire(self, customer: UUID | str, name: str) -> None:
+        """End every row of a name a second ago. Raises ``LookupError`` where there is none."""
+        self.sandbox.expire(customer, name)
+        self._changed(customer)
+
+    def fail(self, kind: str = "status", **options: Any) -> None:
+        """Break billing from now on; ``kind`` and options are those of the sandbox (``fail("status", status=503)``).
+
+        What was fetched before is served as stale, as in production: ``advance`` past ``STALE_IF_ERROR``, or ask of
+        a customer not asked of before, to see what nobody knows.
+        """
+        self.sandbox.fail(kind, **options)
+        if self._gate is not None:
+            self._gate.invalidate_all()
+
+    def recover(self) -> None:
+        """Mend billing; whatever was held is fetched anew."""
+        self.sandbox.recover()
+        forget_billing()
+
+    def freeze(self, at: datetime | None = None) -> None:
+        """Let time stand still for the gate and billing, now or at an instant (a naive one is UTC)."""
+        self.clock.freeze(at)
+
+    def advance(self, by: float | timedelta) -> None:
+        """Let seconds, or a ``timedelta``, pass at once for the gate and billing, frozen or not."""
+        self.clock.advance(by)
+
+    def _changed(self, customer: UUID | str) -> None:
+        if self._gate is not None:
+            self._gate.invalidate(canonical_customer(customer))
+
+    def _made(self, settings: Settings) -> RequestGate:
+        transport = SandboxTransport(self.sandbox, sleep=self.clock.advance)
+        options = {**_as_keywords(settings.client), "base_url": SANDBOX, "max_attempts": 1}
+        client = ZenskarClient(_KEY, _ORGANISATION, transport=transport, clock=self.clock, **options)
+        self._gate = _FakeBillingGate(client, clock=self.clock, **_as_keywords(settings.gate))
+        return self._gate
+
+
+class _FakeBillingGate(RequestGate):
+    """The gate, and one thing that only tests ask of it."""
+
+    def invalidate_all(self) -> None:
+        for customer_id in tuple(self._fetching.entries):
+            self._fetching.invalidate(customer_id)

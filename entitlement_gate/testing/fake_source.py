@@ -1,0 +1,124 @@
+"""``FakeSource``: grants that a test hands out, for unit tests of code that is given a gate. Never here: Django."""
+
+from __future__ import annotations
+
+import time
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import NAMESPACE_OID, uuid5
+
+from entitlement_gate.domain.errors import (
+    CustomerNotFound,
+    SourceError,
+    SourceMalformed,
+    SourceRejected,
+    SourceUnavailable,
+)
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
+from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.testing.layers import canonical_customer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = ["FakeSource"]
+
+Kind = Literal["unavailable", "rejected", "malformed_response"]
+
+_FAILURES: Mapping[str, SourceError] = {
+    "unavailable": SourceUnavailable("the test said so"),
+    "rejected": SourceRejected(401, "the test said so"),
+    "malformed_response": SourceMalformed("the test said so"),
+}
+
+
+class FakeSource:
+    """A source for ``EntitlementGate`` that answers from memory. Thread-safe.
+
+    >>> from entitlement_gate import EntitlementGate
+    >>> source = FakeSource()
+    >>> source.grant("10000000-0000-4000-8000-000000000001", "seats", 5)
+    >>> with EntitlementGate(source) as gate:
+    ...     gate.has("10000000-0000-4000-8000-000000000001", "seats", 5)
+    True
+
+    The gate holds what it fetched: after a change, ``gate.invalidate(customer)`` or ask with ``refresh=True``.
+
+    Attributes:
+        fetched: the customer ids asked for, in order.
+    """
+
+    def __init__(self, *, clock: Clock = time) -> None:
+        self.fetched: list[str] = []
+        self._clock = clock
+        self._lock = Lock()
+        self._grants: dict[str, tuple[Grant, ...]] = {}
+        self._made = 0
+        self._failure: BaseException | None = None
+
+    def grant(self, customer: UUID | str, name: str, quantity: object = None, **fields: Any) -> None:
+        """Give a customer a grant: live and a Feature, or a Quantity when there is one; ``fields`` are a ``Grant``'s.
+
+        Raises:
+            ValueError: the quantity is no number, or the customer no UUID.
+            TypeError: a field is none of a ``Grant``'s.
+        """
+        customer_id, amount = canonical_customer(customer), _amount(quantity)
+        kind = EntitlementType.FEATURE if amount is None else EntitlementType.QUANTITY
+        given = {"entitlement_id": str(uuid5(NAMESPACE_OID, name)), "type": kind, "status": "active"}
+        with self._lock:
+            self._made += 1
+            defaults: dict[str, Any] = {"id": f"grant-{self._made}", "quantity": amount, **given}
+            row = Grant(name=name, **{**defaults, **fields})
+            self._grants[customer_id] = (*self._grants.get(customer_id, ()), row)
+
+    def revoke(self, customer: UUID | str, name: str) -> None:
+        """Take every grant of a name away; the customer stays known."""
+        customer_id = canonical_customer(customer)
+        with self._lock:
+            kept = (grant for grant in self._grants.get(customer_id, ()) if grant.name != name)
+            self._grants[customer_id] = tuple(kept)
+
+    def fail(self, kind: Kind | BaseException = "unavailable") -> None:
+        """Fail every fetch from now on, with the reason that decisions shall give, or with an exception of yours.
+
+        Raises:
+            ValueError: there is no such reason.
+        """
+        if not isinstance(kind, BaseException) and kind not in _FAILURES:
+            raise ValueError(f"one of {', '.join(_FAILURES)} or an exception, not {kind!r}")
+        self._failure = kind if isinstance(kind, BaseException) else _FAILURES[kind]
+
+    def recover(self) -> None:
+        """Answer again."""
+        self._failure = None
+
+    def fetch(self, customer_id: str) -> Snapshot:
+        """Return the customer's grants, or raise as told.
+
+        Raises:
+            CustomerNotFound: nothing was ever granted to the customer.
+        """
+        with self._lock:
+            self.fetched.append(customer_id)
+            grants = self._grants.get(customer_id)
+        if self._failure is not None:
+            raise self._failure
+        if grants is None:
+            raise CustomerNotFound(customer_id)
+        return Snapshot(customer_id, grants, self._clock.time())
+
+    def __repr__(self) -> str:
+        return f"<FakeSource of {len(self._grants)} customers>"
+
+
+def _amount(quantity: object) -> Any:
+    if quantity is None:
+        return None
+    amount = exact_number(float.__repr__(quantity) if isinstance(quantity, float) else quantity)
+    if amount is None:
+        raise ValueError(f"a quantity is a finite number, not {quantity!r}")
+    return amount

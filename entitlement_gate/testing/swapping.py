@@ -1,0 +1,107 @@
+"""Which gate the process's functions ask while tests run: the settings', the test's own, or one that overrides it.
+
+Global to the process on purpose: live servers answer on other threads. Never here: what these gates answer.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.core.signals import setting_changed
+
+from entitlement_gate.api import RequestGate, _as_keywords, _Default
+from entitlement_gate.conf import SETTING
+from entitlement_gate.testing.overriding import OverridingGate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from entitlement_gate.conf import Settings
+    from entitlement_gate.testing.layers import Layer
+
+__all__ = ["billing_by", "forget_billing", "overriding", "pop", "push"]
+
+
+class _Swapped:
+    """What is swapped in. Written under the lock of the default gate.
+
+    Attributes:
+        layers: the active overrides, the innermost last.
+        make: makes the gate below them; None makes the settings' own.
+        kept: that gate, while overrides are active.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    make: Callable[[Settings], RequestGate] | None = None
+    kept: RequestGate | None = None
+
+
+def push(layer: Layer) -> None:
+    """Let an override answer before all others."""
+    with _Default.lock:
+        if not _Swapped.layers:
+            _Swapped.kept, _Default.gate = _Default.gate, None
+            _Default.make = _overriding_gate
+        _Swapped.layers = (*_Swapped.layers, layer)
+
+
+def pop(layer: Layer) -> None:
+    """End an override, whatever others have begun or ended since."""
+    with _Default.lock:
+        _Swapped.layers = tuple(other for other in _Swapped.layers if other is not layer)
+        if not _Swapped.layers:
+            _Default.gate, _Swapped.kept = _Swapped.kept, None
+            _Default.make = _Swapped.make
+
+
+@contextmanager
+def overriding(layer: Layer) -> Iterator[Layer]:
+    """Let an override answer for the length of a block."""
+    push(layer)
+    try:
+        yield layer
+    finally:
+        pop(layer)
+
+
+@contextmanager
+def billing_by(make: Callable[[Settings], RequestGate]) -> Iterator[None]:
+    """Let ``make`` make the gate below all overrides, for the length of a block."""
+    before = _Swapped.make
+    _replace(make)
+    try:
+        yield
+    finally:
+        _replace(before)
+
+
+def forget_billing() -> None:
+    """Let the gate below all overrides be made anew, with nothing cached."""
+    _replace(_Swapped.make)
+
+
+def _replace(make: Callable[[Settings], RequestGate] | None) -> None:
+    with _Default.lock:
+        _Swapped.make = make
+        if _Swapped.layers:
+            gate, _Swapped.kept = _Swapped.kept, None
+        else:
+            gate, _Default.gate = _Default.gate, None
+            _Default.make = make
+    if gate is not None:
+        gate.close()
+
+
+def _overriding_gate(settings: Settings) -> RequestGate:
+    return OverridingGate(lambda: _Swapped.layers, **_as_keywords(settings.gate))
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    """Drop the gate that waits below the overrides when the settings change, as the default gate is dropped."""
+    if setting == SETTING and _Swapped.kept is not None:
+        gate, _Swapped.kept = _Swapped.kept, None
+        gate.close()
+
+
+setting_changed.connect(_forget, dispatch_uid="entitlement_gate.testing")

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import pytest
+from django.test import TestCase, override_settings
+
+import entitlement_gate as eg
+from entitlement_gate.testing import FakeBilling
+from tests.customers import FREE, PRO
+from tests.testing.projects import CUSTOMER
+
+PLAIN = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
+REAL = {"API_KEY": "test", "ORGANISATION": "test"}
+
+
+def may(name, *quantity):
+    return eg.has_entitlement(FREE, name, *quantity)
+
+
+@pytest.mark.entitlements(sso=True, seats=5)
+def test_a_marker_says_what_customers_may():
+    assert (may("sso"), may("seats", 5), may("seats", 6), may("reports")) == (True, True, False, False)
+
+
+@pytest.mark.entitlements({"API Calls": 5, "customer": True}, customer=FREE, sso=True)
+def test_a_marker_takes_any_name_and_a_customer():
+    assert (may("API Calls", 5), may("sso"), may("customer")) == (True, True, True)
+    assert not eg.has_entitlement(PRO, "sso")
+
+
+@pytest.mark.entitlements({"seats": 1})
+@pytest.mark.entitlements(sso=True, seats=2)
+class TestMarked:
+    @pytest.fixture
+    def asked(self):
+        return may("sso")
+
+    def test_function_fixtures_are_inside(self, asked):
+        assert asked
+
+    def test_of_several_markers_the_lowest_is_innermost(self):
+        assert may("seats", 2)
+
+    @pytest.mark.entitlements(sso=False)
+    async def test_the_closest_marker_is_innermost(self):
+        assert not await eg.ahas_entitlement(FREE, "sso")
+        assert await eg.ahas_entitlement(FREE, "seats")
+
+    @pytest.mark.entitlements(reports=True)
+    def test_a_marker_stands_before_the_fixture(self, entitlements):
+        entitlements.grant(FREE, "other")
+        assert (may("reports"), may("sso"), may("other")) == (True, True, False)
+
+
+@pytest.mark.entitlements(sso=True)
+class TestMarkedCase(TestCase):
+    databases = ()
+
+    def setUp(self):
+        assert may("sso")
+
+    def test_test_cases_are_marked_like_any_class(self):
+        assert may("sso")
+
+
+def test_the_fixture_is_a_fake_billing(entitlements):
+    assert isinstance(entitlements, FakeBilling)
+
+
+@pytest.mark.parametrize("run", range(3))
+def test_the_fixture_starts_empty_each_time(entitlements, run):
+    assert not may("sso")
+    entitlements.grant(FREE, "sso")
+    assert may("sso")
+
+
+@override_settings(ENTITLEMENT_GATE=REAL)
+def test_the_fixture_and_overrides_call_no_real_billing(entitlements):
+    assert not may("sso")
+
+
+GUARDED = f"""
+    import unittest
+    import pytest
+    from entitlement_gate import EntitlementGate, ZenskarClient, has_entitlement
+    from entitlement_gate.testing import override_entitlements
+
+    def ask():
+        return has_entitlement("{CUSTOMER}", "sso")
+
+    def test_passing():
+        assert not ask()
+
+    def test_failing():
+        assert ask()
+
+    def test_expecting():
+        with pytest.raises(AssertionError):
+            assert ask()
+
+    @pytest.mark.xfail
+    def test_known():
+        assert ask()
+
+    @pytest.fixture
+    def asked():
+        return ask()
+
+    def test_setting_up(asked):
+        pass
+
+    @pytest.fixture
+    def asking_late():
+        yield
+        ask()
+
+    def test_tearing_down(asking_late):
+        pass
+
+    def test_with_a_gate_of_its_own():
+        with EntitlementGate(ZenskarClient("k", "o", base_url="https://billing.example")) as gate:
+            assert not gate.has("{CUSTOMER}", "sso")
+
+    class TestCases(unittest.TestCase):
+        def test_passing(self):
+            self.assertFalse(ask())
+
+    def test_that_asks_nothing():
+        pass
+
+    @override_entitlements({{"sso": True}})
+    def test_overridden():
+        assert ask()
+
+    def test_granted(entitlements):
+        assert not ask()
+    """
+
+
+def test_a_test_that_would_call_real_billing_fails_and_is_told_how_to_fix_it(project):
+    project.write("test_guarded.py", GUARDED)
+    outcome = project.pytest("-p", "no:randomly", "-rA")
+    assert (outcome["failed"], outcome["error"], outcome["xfailed"], outcome["passed"]) == (5, 2, 1, 4)
+    assert "this test would have called billing at https://api.zenskar.com, and tests must not." in outcome.said
+    assert "this test would have called billing at https://billing.example, and" in outcome.said
+    assert 'with override_entitlements({"sso": True, "seats": 5}):' in outcome.said
+    for failed in (
+        "test_passing",
+        "test_failing",
+        "test_expecting",
+        "test_with_a_gate_of_its_own",
+        "TestCases::test_passing",
+    ):
+        assert f"FAILED test_guarded.py::{failed}" in outcome.said
+    for error in ("test_setting_up", "test_tearing_down"):
+        assert f"ERROR test_guarded.py::{error}" in outcome.said
+    assert "where False = ask()" in outcome.said
+
+
+def test_a_run_that_is_meant_to_call_billing_goes_without_the_plugin(project):
+    project.write(
+        "test_real.py",
+        f"""
+        from entitlement_gate import check_entitlement
+
+        def test_real(settings):
+            settings.ENTITLEMENT_GATE = {{**settings.ENTITLEMENT_GATE, "BASE_URL": "https://billing.invalid"}}
+            assert check_entitlement("{CUSTOMER}", "sso").reason == "unavailable"
+        """,
+    )
+    assert project.pytest()["failed"] == 1
+    assert project.pytest("-p", "no:entitlement_gate")["passed"] == 1
+
+
+def test_loading_the_plugin_imports_nothing_heavy(project):
+    project.write("pytest.ini", PLAIN)
+    project.write(
+        "test_light.py",
+        """
+        import sys
+
+        def test_light():
+            assert "entitlement_gate.testing.plugin" in sys.modules
+            heavy = {"django", "httpx", "pydantic", "asgiref", "cachetools"}
+            assert not heavy & {name.partition(".")[0] for name in sys.modules}
+        """,
+    )
+    quiet = [
+        argument
+        for name in ("django", "schemathesis", "hypothesispytest", "anyio")
+        for argument in ("-p", f"no:{name}")
+    ]
+    outcome = project.pytest("-p", "no:randomly", *quiet)
+    assert outcome["passed"] == 1, outcome.said
+
+
+def test_a_project_without_settings_is_left_alone(project):
+    project.write("pytest.ini", PLAIN)
+    project.write("test_plain.py", "def test_plain():\n    pass\n")
+    outcome = project.pytest("-p", "no:django")
+    assert outcome["passed"] == 1, outcome.said
+
+
+def test_the_fixture_and_the_marker_are_listed(project):
+    assert "entitlements" in project.pytest("--fixtures").said
+    assert "@pytest.mark.entitlements(" in project.pytest("--markers").said
