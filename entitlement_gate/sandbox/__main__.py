@@ -7,8 +7,8 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
-from threading import Event
 
 from entitlement_gate.sandbox.core import Sandbox
 from entitlement_gate.sandbox.reading import ScenarioError
@@ -18,25 +18,31 @@ from entitlement_gate.sandbox.server import HOST, SandboxServer
 __all__ = ["main"]
 
 _BAD_USAGE = 2
+_A_WHILE = 0.2  # seconds: a signal that comes just before a wait begins is seen when the wait ends
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; the answer is the exit code."""
     options = _options(arguments)
-    stop = Event()
+    # Raised out of whatever waits: a handler that set an Event could find the main thread holding its lock.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, signal.default_int_handler)
+    server = None
     try:
         scenario = Scenario.load(options.scenario) if options.scenario else Scenario.default()
         server = SandboxServer(Sandbox(scenario), options.port).start()
+        _announce(_greeting(server.url, scenario))
+        while True:
+            time.sleep(_A_WHILE)
     except ScenarioError as error:
         return _complain(str(error))
     except OSError as error:
         return _complain(f"cannot listen on {HOST}:{options.port}: {error.strerror}")
-    _announce(_greeting(server.url, scenario))
-    stop.wait()
-    server.stop()
-    return 0
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if server is not None:
+            server.stop()
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

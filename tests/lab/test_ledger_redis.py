@@ -2,8 +2,6 @@
 
 import os
 import signal
-import socket
-import threading
 import time
 import uuid
 from functools import partial
@@ -13,7 +11,7 @@ import pytest
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable, Receipt
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.ledger.rule import Row, available
-from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
+from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
 from tests.ledger.racing import drained, kill_many, race
 from tests.ledger.servers import RedisServer
 
@@ -112,71 +110,6 @@ def test_a_hung_redis_is_unavailable_within_half_a_second(make_server):
         os.kill(server.process.pid, signal.SIGCONT)
     assert isinstance(ledger.consume(ANNA, [demand(1, BUDGET)], key="b"), Receipt)
     assert left(ledger) == 998
-
-
-class DroppingProxy:
-    """Passes requests on; drops the next replies and the connection when told to."""
-
-    def __init__(self, port):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.target = port
-        self.to_drop = 0
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.target))
-            for source, sink, is_reply in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self.pump, args=(source, sink, is_reply), daemon=True).start()
-
-    def pump(self, source, sink, is_reply):
-        try:
-            while data := source.recv(65_536):
-                if is_reply and self.to_drop:
-                    self.to_drop -= 1
-                    break
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            end.close()
-
-
-def test_a_dropped_reply_of_any_verb_counts_nothing_twice(make_server):
-    server = make_server()
-    proxy = DroppingProxy(server.port)
-    ledger = RedisLedger(f"redis://127.0.0.1:{proxy.port}/0")
-    asked = [demand(3, BUDGET, target=METER)]
-    ledger.consume(ANNA, [demand(1, BUDGET)], key="connects")
-
-    def dropping(verb, *args, **more):
-        proxy.to_drop = 1
-        told = verb(*args, **more)
-        assert proxy.to_drop == 0
-        return told
-
-    assert dropping(ledger.reserve, ANNA, asked, key="k", ttl=60).quantity == 3
-    assert left(ledger) == 996
-    dropping(ledger.extend, ANNA, "k", 60)
-    dropping(ledger.commit, ANNA, "k", actual=2)
-    assert left(ledger) == 997
-    dropping(ledger.consume, ANNA, asked, key="l")
-    ledger.reserve(ANNA, asked, key="m", ttl=60)
-    dropping(ledger.release, ANNA, "m")
-    dropping(ledger.adopt_upstream, ANNA, {CALLS: (BUDGET,)}, 2.0)
-    dropping(ledger.charges, ANNA)
-    assert left(ledger) == 994
-    assert sorted(drained(ledger)) == [("k", 2), ("l", 3)]
-    proxy.listener.close()
 
 
 def test_every_key_of_a_verb_is_in_one_slot_of_a_cluster(make_server):

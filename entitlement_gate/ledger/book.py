@@ -1,0 +1,238 @@
+"""The verbs, over what one customer's book says. Pure: stores bring the book, the time, and keep what changed.
+
+Every store written in Python runs these very verbs; Redis has them once more, in Lua.
+Never here: locks, connections, when a book is read or written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from entitlement_gate.domain.errors import ReservationConflict, ReservationExpired, ReservationNotFound
+from entitlement_gate.ledger.protocol import (
+    FORGOTTEN_AFTER,
+    RETENTION,
+    Demand,
+    Receipt,
+    Refusal,
+    State,
+    UsageEvent,
+    UsageTarget,
+)
+from entitlement_gate.ledger.rule import Row, Share, Tally, adopt, allocate, available, charge, reshare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Book", "Record", "ticket_of"]
+
+Wants = tuple[tuple[str, int, UsageTarget | None], ...]
+"""What a key was used for: entitlement ids, quantities and where they are reported."""
+
+
+_NOTHING = Tally(0, 0, 0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class Record:
+    """What a key stands for. ``until`` is when a hold runs out and, after that, when the key is forgotten."""
+
+    wants: Wants
+    shares: tuple[Share, ...]
+    state: State
+    expires_at: float
+    until: float
+    is_overage: bool = False
+    is_late: bool = False
+
+    def receipt(self, key: str, available: tuple[int, ...] = (), *, is_replay: bool = False) -> Receipt:
+        """Return what the application is told."""
+        return Receipt(
+            key=key,
+            state=self.state,
+            shares=self.shares,
+            expires_at=self.expires_at,
+            available=available,
+            is_replay=is_replay,
+            is_overage=self.is_overage,
+            is_late=self.is_late,
+        )
+
+
+class Book:
+    """One customer's tallies and keys, and what a verb changed in them.
+
+    Attributes:
+        tallies: by entitlement id and row id.
+        records: by key: all, or those that the verb is about.
+        events: usage that the verb left to be reported.
+        changed: the entitlement ids and row ids whose tallies it changed or dropped.
+    """
+
+    __slots__ = ("changed", "customer_id", "events", "records", "tallies")
+
+    def __init__(self, customer_id: str) -> None:
+        self.customer_id = customer_id
+        self.tallies: dict[str, dict[str, Tally]] = {}
+        self.records: dict[str, Record] = {}
+        self.events: list[UsageEvent] = []
+        self.changed: set[tuple[str, str]] = set()
+
+    def reserve(self, demands: Sequence[Demand], key: str, ttl: float, now: float) -> Receipt | Refusal:
+        """See ``Ledger.reserve``."""
+        wants = tuple((demand.entitlement_id, demand.quantity, demand.target) for demand in demands)
+        record = self.records.get(key)
+        if record is not None:
+            if [want[:2] for want in record.wants] != [want[:2] for want in wants]:
+                raise ReservationConflict(f"the key {key!r} was used for another quantity or entitlement")
+            if record.state in (State.HELD, State.COMMITTED):
+                return record.receipt(key, is_replay=True)
+        before = tuple(self._learned(demand) for demand in demands)
+        for demand, left in zip(demands, before, strict=True):
+            if left < demand.quantity and not demand.overdraw:
+                return Refusal(demand.entitlement_id, left)
+        shares = tuple(share for demand in demands for share in self._allocated(demand))
+        is_overage = any(left < demand.quantity for demand, left in zip(demands, before, strict=True))
+        record = Record(wants, shares, State.HELD, now + ttl, now + ttl, is_overage)
+        self._hold(shares, 1)
+        self.records[key] = record
+        return record.receipt(key, before)
+
+    def consume(self, demands: Sequence[Demand], key: str, now: float) -> Receipt | Refusal:
+        """See ``Ledger.consume``."""
+        held = self.reserve(demands, key, 0.0, now)
+        if isinstance(held, Refusal) or held.state is State.COMMITTED:
+            return held
+        return replace(self.commit(key, now), available=held.available)
+
+    def commit(self, key: str, now: float, actual: int | None = None, *, late: bool = True) -> Receipt:
+        """See ``Ledger.commit``."""
+        record = self._known(key)
+        if actual is not None and len(record.wants) > 1:
+            raise ValueError("a reservation of several entitlements is committed as it was held")
+        shares = record.shares if actual is None else reshare(record.shares, actual)
+        if record.state is State.COMMITTED:
+            if actual is not None and shares != record.shares:
+                raise ReservationConflict(f"{key!r} was committed with another quantity")
+            return record.receipt(key, is_replay=True)
+        if record.state is State.RELEASED:
+            raise ReservationConflict(f"{key!r} was released: it cannot be committed")
+        if record.state is State.EXPIRED:
+            if not late:
+                raise ReservationExpired(f"{key!r} ran out before it was committed")
+            record.is_late = True
+        else:
+            self._hold(record.shares, -1)
+        record.shares = shares
+        self._count(shares)
+        self._settle(record, State.COMMITTED, now)
+        self._report(key, record, now)
+        return record.receipt(key)
+
+    def release(self, key: str, now: float) -> Receipt:
+        """See ``Ledger.release``."""
+        record = self._known(key)
+        if record.state is State.COMMITTED:
+            raise ReservationConflict(f"{key!r} is committed: it cannot be released")
+        if record.state is not State.HELD:
+            return record.receipt(key, is_replay=True)
+        self._hold(record.shares, -1)
+        self._settle(record, State.RELEASED, now)
+        return record.receipt(key)
+
+    def extend(self, key: str, ttl: float, now: float) -> Receipt:
+        """See ``Ledger.extend``."""
+        record = self._known(key)
+        if record.state is State.EXPIRED:
+            raise ReservationExpired(f"{key!r} ran out before it was extended")
+        if record.state is not State.HELD:
+            raise ReservationConflict(f"{key!r} was {record.state}: it cannot be extended")
+        record.expires_at = record.until = now + ttl
+        return record.receipt(key)
+
+    def adopt(self, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
+        """See ``Ledger.adopt_upstream``."""
+        stamp = ticket_of(ticket)
+        oldest = ticket_of(ticket - FORGOTTEN_AFTER)
+        for entitlement_id, tallies in self.tallies.items():
+            live = rows.get(entitlement_id, ())
+            self._note(entitlement_id, adopt(live, tallies, stamp))
+            gone = tallies.keys() - {row.id for row in live}
+            for row_id in [row_id for row_id in gone if not tallies[row_id].held and tallies[row_id].ticket < oldest]:
+                del tallies[row_id]
+                self.changed.add((entitlement_id, row_id))
+
+    def expire(self, key: str, now: float) -> float | None:
+        """Let a key's time take effect; return when it has to be looked at next, None when it is forgotten."""
+        record = self.records.get(key)
+        if record is None:
+            return None
+        if now < record.until:
+            return record.until
+        if record.state is not State.HELD:
+            del self.records[key]
+            return None
+        self._hold(record.shares, -1)
+        self._settle(record, State.EXPIRED, now)
+        return record.until
+
+    def _known(self, key: str) -> Record:
+        record = self.records.get(key)
+        if record is None:
+            raise ReservationNotFound(f"customer {self.customer_id} has no reservation with the key {key!r}")
+        return record
+
+    def _learned(self, demand: Demand) -> int:
+        """Adopt the demand's rows; return what is available."""
+        tallies = self.tallies.setdefault(demand.entitlement_id, {})
+        self._note(demand.entitlement_id, adopt(demand.rows, tallies, ticket_of(demand.ticket)))
+        return available(demand.rows, tallies)
+
+    def _allocated(self, demand: Demand) -> tuple[Share, ...]:
+        tallies = self.tallies[demand.entitlement_id]
+        self._note(demand.entitlement_id, charge(demand.rows, tallies, ticket_of(demand.ticket)))
+        return allocate(demand.entitlement_id, demand.rows, tallies, demand.quantity)
+
+    def _note(self, entitlement_id: str, tallies: Mapping[str, Tally]) -> None:
+        if tallies:
+            self.tallies[entitlement_id].update(tallies)
+            self.changed.update((entitlement_id, row_id) for row_id in tallies)
+
+    def _hold(self, shares: Sequence[Share], sign: int) -> None:
+        for share in shares:
+            self._move(share, sign * share.amount, 0)
+
+    def _count(self, shares: Sequence[Share]) -> None:
+        for share in shares:
+            self._move(share, 0, share.amount)
+
+    def _move(self, share: Share, held: int, committed: int) -> None:
+        old = self._tally(share)
+        committed, held = old.committed + committed, old.held + held
+        tally = Tally(
+            old.baseline, committed, held, old.seen, old.refunded, old.ticket
+        )  # `replace` takes thrice as long
+        self.tallies[share.entitlement_id][share.row_id] = tally
+        self.changed.add((share.entitlement_id, share.row_id))
+
+    def _tally(self, share: Share) -> Tally:
+        """Return the tally of the row that pays; one dropped before a very late commit starts anew."""
+        return self.tallies.setdefault(share.entitlement_id, {}).get(share.row_id, _NOTHING)
+
+    def _settle(self, record: Record, state: State, now: float) -> None:
+        record.state = state
+        record.until = now + RETENTION
+
+    def _report(self, key: str, record: Record, now: float) -> None:
+        shipping = [(entitlement_id, target) for entitlement_id, _, target in record.wants if target is not None]
+        for entitlement_id, target in shipping:
+            quantity = sum(share.amount for share in record.shares if share.entitlement_id == entitlement_id)
+            own_key = key if len(shipping) == 1 else f"{key}/{entitlement_id}"
+            event = UsageEvent(key=own_key, customer_id=self.customer_id, target=target, quantity=quantity, at=now)
+            self.events.append(event)
+
+
+def ticket_of(instant: float) -> int:
+    """Return an instant in whole POSIX microseconds."""
+    return round(instant * 1_000_000)

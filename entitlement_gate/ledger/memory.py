@@ -1,0 +1,197 @@
+"""The ledger of one process: books in memory. Never here: anything that two processes could share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.ledger.book import Book
+from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
+from entitlement_gate.ledger.protocol import (
+    Charges,
+    DeadLetter,
+    Demand,
+    Receipt,
+    Refusal,
+    UsageEvent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from entitlement_gate.ledger.rule import Row
+
+__all__ = ["MemoryLedger"]
+
+_NO_CHARGES: Charges = {}
+Outcome = TypeVar("Outcome", Receipt, Receipt | Refusal)
+
+
+class WallClock(Protocol):
+    """What tells the time: the ``time`` module, or a test's own hands."""
+
+    def time(self) -> float:
+        """POSIX seconds."""
+
+
+class _Kept(Book):
+    """A book, and when each of its keys has to be looked at next."""
+
+    __slots__ = ("due",)
+
+    def __init__(self, customer_id: str) -> None:
+        super().__init__(customer_id)
+        self.due: list[tuple[float, str]] = []
+
+    def sweep(self, now: float) -> None:
+        while self.due and self.due[0][0] <= now:
+            _, key = heappop(self.due)
+            self.watch(self.expire(key, now), key)
+
+    def watch(self, until: float | None, key: str) -> None:
+        if until is not None:
+            heappush(self.due, (until, key))
+
+
+class MemoryLedger:
+    """Counts in this process alone: for one process, for tests, and for trying things out.
+
+    It is a ledger and its outbox in one. A process that ends takes its counts and its undelivered events along.
+    """
+
+    def __init__(self, *, clock: WallClock = time) -> None:
+        self._clock = clock
+        self._books: dict[str, _Kept] = {}
+        self._waiting: dict[tuple[str, str], tuple[float, UsageEvent]] = {}
+        self._dead: dict[tuple[str, str], DeadLetter] = {}
+        self.remake()
+        remake_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<MemoryLedger of {len(self._books)} customers>"
+
+    def remake(self) -> None:
+        """Make the lock anew, as in a process just forked; what was counted stays."""
+        self._lock = threading.Lock()
+
+    def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
+        """See ``Ledger.reserve``."""
+        checked_demands(demands)
+        ttl = checked_ttl(ttl)
+        with self._lock:
+            book, now = self._opened(customer_id, key)
+            return self._kept(book, key, book.reserve(demands, key, ttl, now))
+
+    def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
+        """See ``Ledger.consume``."""
+        checked_demands(demands)
+        with self._lock:
+            book, now = self._opened(customer_id, key)
+            return self._kept(book, key, book.consume(demands, key, now))
+
+    def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
+        """See ``Ledger.commit``."""
+        actual = actual if actual is None else checked_actual(actual)
+        with self._lock:
+            book, now = self._opened(customer_id, key)
+            return self._kept(book, key, book.commit(key, now, actual, late=late))
+
+    def release(self, customer_id: str, key: str) -> Receipt:
+        """See ``Ledger.release``."""
+        with self._lock:
+            book, now = self._opened(customer_id, key)
+            return self._kept(book, key, book.release(key, now))
+
+    def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
+        """See ``Ledger.extend``."""
+        ttl = checked_ttl(ttl)
+        with self._lock:
+            book, now = self._opened(customer_id, key)
+            return self._kept(book, key, book.extend(key, ttl, now))
+
+    def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
+        """See ``Ledger.adopt_upstream``."""
+        if customer_id in self._books:
+            with self._lock:
+                self._books[customer_id].adopt(rows, ticket)
+
+    def charges(self, customer_id: str) -> Charges:
+        """See ``Ledger.charges``; costs next to nothing for a customer who never used anything up."""
+        book = self._books.get(customer_id)
+        if book is None:
+            return _NO_CHARGES
+        with self._lock:
+            book.sweep(self._clock.time())
+            return {entitlement_id: dict(tallies) for entitlement_id, tallies in book.tallies.items()}
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go."""
+
+    def take(self, limit: int, *, lease: float = 60.0) -> tuple[UsageEvent, ...]:
+        """See ``Outbox.take``."""
+        now = self._clock.time()
+        with self._lock:
+            due = [name for name, (at, _) in self._waiting.items() if at <= now][:limit]
+            for name in due:
+                event = self._waiting[name][1]
+                self._waiting[name] = now + lease, replace(event, attempts=event.attempts + 1)
+            return tuple(self._waiting[name][1] for name in due)
+
+    def delivered(self, event: UsageEvent) -> None:
+        """See ``Outbox.delivered``."""
+        with self._lock:
+            self._waiting.pop(_name(event), None)
+
+    def postpone(self, event: UsageEvent, seconds: float) -> None:
+        """See ``Outbox.postpone``."""
+        with self._lock:
+            if _name(event) in self._waiting:
+                self._waiting[_name(event)] = self._clock.time() + seconds, event
+
+    def bury(self, event: UsageEvent, why: str) -> None:
+        """See ``Outbox.bury``."""
+        with self._lock:
+            if self._waiting.pop(_name(event), None):
+                self._dead[_name(event)] = DeadLetter(event, why)
+
+    def pending(self) -> int:
+        """See ``Outbox.pending``."""
+        return len(self._waiting)
+
+    def dead_letters(self, limit: int = 100) -> tuple[DeadLetter, ...]:
+        """See ``Outbox.dead_letters``."""
+        with self._lock:
+            return tuple(self._dead.values())[:limit]
+
+    def revive(self, event: UsageEvent) -> None:
+        """See ``Outbox.revive``."""
+        with self._lock:
+            letter = self._dead.pop(_name(event), None)
+            if letter is not None:
+                self._waiting[_name(event)] = self._clock.time(), replace(letter.event, attempts=0)
+
+    def _opened(self, customer_id: str, key: str) -> tuple[_Kept, float]:
+        checked_key(key)
+        book = self._books.get(customer_id)
+        if book is None:
+            book = self._books[customer_id] = _Kept(customer_id)
+        now = self._clock.time()
+        book.sweep(now)
+        return book, now
+
+    def _kept(self, book: _Kept, key: str, outcome: Outcome) -> Outcome:
+        book.changed.clear()
+        if key in book.records and not (isinstance(outcome, Receipt) and outcome.is_replay):
+            book.watch(book.records[key].until, key)
+        for event in book.events:
+            self._waiting[_name(event)] = event.at, event
+        book.events.clear()
+        return outcome
+
+
+def _name(event: UsageEvent) -> tuple[str, str]:
+    return event.customer_id, event.key

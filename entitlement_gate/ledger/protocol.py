@@ -1,0 +1,232 @@
+"""What a ledger promises, and the values it takes and gives. Never here: how a store keeps them.
+
+Every verb blocks, is atomic, and is idempotent by the customer's key: a retry after a lost reply is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from entitlement_gate.domain.errors import EntitlementGateError
+from entitlement_gate.ledger.rule import Row, Share, Tallies
+
+__all__ = [
+    "Charges",
+    "DeadLetter",
+    "Demand",
+    "Ledger",
+    "LedgerLost",
+    "LedgerUnavailable",
+    "Outbox",
+    "Receipt",
+    "Refusal",
+    "State",
+    "UsageEvent",
+    "UsageTarget",
+]
+
+RETENTION = 86_400.0
+"""Seconds for which a key is remembered after it was committed, was released or ran out: as long as billing does."""
+
+FORGOTTEN_AFTER = 90 * 86_400.0
+"""Seconds after which the tally of a row that left is dropped."""
+
+Charges = Mapping[str, Tallies]
+"""The tallies of one customer by entitlement id; empty when there are none."""
+
+
+class LedgerUnavailable(EntitlementGateError):
+    """The store could not be asked, or cannot be relied on; nothing is known to have changed."""
+
+
+class LedgerLost(LedgerUnavailable):
+    """The store no longer holds what it held: it admits nothing until somebody accepts the loss."""
+
+
+class State(StrEnum):
+    """What became of a reservation."""
+
+    HELD = "held"
+    COMMITTED = "committed"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTarget:
+    """Where committed usage is reported: the meter's slug, and the field of ``data`` that holds the number."""
+
+    slug: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """A quantity of one entitlement, and the rows that can pay.
+
+    Attributes:
+        entitlement_id: the id whose rows are summed; tallies are kept under it.
+        quantity: millionths, 1 to 2**53.
+        rows: its live metered rows, those that end first in front (``rule.rows_of``); at least one.
+        ticket: ``Snapshot.fetched_at`` of the snapshot the rows are from, in POSIX seconds.
+        overdraw: admit even what is not available.
+        target: where a commit is reported; None ships nothing.
+    """
+
+    entitlement_id: str
+    quantity: int
+    rows: tuple[Row, ...]
+    ticket: float
+    overdraw: bool = False
+    target: UsageTarget | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a key stands for after a verb.
+
+    Attributes:
+        key: as the application chose it.
+        state: what became of it.
+        shares: which rows paid how much: what is held, or what was committed.
+        expires_at: when a hold runs out, POSIX seconds by the store's clock.
+        available: what was available to each demand before; empty where nothing was newly admitted.
+        is_replay: the verb had been done before and changed nothing.
+        is_overage: more was admitted than was available, as demanded.
+        is_late: committed after the hold had run out.
+    """
+
+    key: str
+    state: State
+    shares: tuple[Share, ...]
+    expires_at: float
+    available: tuple[int, ...] = ()
+    is_replay: bool = False
+    is_overage: bool = False
+    is_late: bool = False
+
+    @property
+    def quantity(self) -> int:
+        """All shares together, in millionths."""
+        return sum(share.amount for share in self.shares)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nothing was reserved: this entitlement has only so much ``available``, in millionths."""
+
+    entitlement_id: str
+    available: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent:
+    """One commit, to be reported once.
+
+    Attributes:
+        key: the ``Idempotency-Key``: the reservation's own, with ``/entitlement id`` where it ships several.
+        customer_id: who used it.
+        target: where it goes.
+        quantity: millionths.
+        at: when it was committed, POSIX seconds.
+        attempts: how often it has been taken out for delivery, this time included.
+    """
+
+    key: str
+    customer_id: str
+    target: UsageTarget
+    quantity: int
+    at: float
+    attempts: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that billing refuses, and why."""
+
+    event: UsageEvent
+    why: str
+
+
+class Ledger(Protocol):
+    """Counts what customers use up. Thread-safe, and works in a forked child.
+
+    A key belongs to its customer: to any other it is unknown. Every verb may raise ``LedgerUnavailable``.
+    """
+
+    def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
+        """Hold every demand or none, for ``ttl`` seconds.
+
+        A key that is held or committed replays; one that ran out or was released is reserved anew.
+
+        Raises:
+            ValueError: a key, quantity or time that cannot be; nothing changed.
+            ReservationConflict: the key was used for something else.
+        """
+
+    def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
+        """Reserve and commit at once; commits what the key already holds."""
+
+    def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
+        """Turn a hold into use: what was held or, of a single entitlement, the ``actual`` millionths.
+
+        Raises:
+            ValueError: ``actual`` cannot be.
+            ReservationConflict: it was committed with another quantity, or released.
+            ReservationExpired: it ran out, and ``late`` is False; otherwise it counts and is marked late.
+            ReservationNotFound: the customer has no such key.
+        """
+
+    def release(self, customer_id: str, key: str) -> Receipt:
+        """Give back what is held; what ran out or was released stays so.
+
+        Raises:
+            ReservationConflict: it is committed.
+            ReservationNotFound: the customer has no such key.
+        """
+
+    def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
+        """Let a hold run out ``ttl`` seconds from now.
+
+        Raises:
+            ReservationConflict: it is committed or released.
+            ReservationExpired: it ran out.
+            ReservationNotFound: the customer has no such key.
+        """
+
+    def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
+        """Learn a newer snapshot: the live metered rows of each entitlement id. Older news changes nothing."""
+
+    def charges(self, customer_id: str) -> Charges:
+        """Return what is held and committed, for ``rule.burden`` and ``rule.available``."""
+
+    def close(self) -> None:
+        """Let connections go; as often as you like."""
+
+
+class Outbox(Protocol):
+    """The events that commits left, until they are delivered. Several may take from it at once."""
+
+    def take(self, limit: int, *, lease: float = 60.0) -> Sequence[UsageEvent]:
+        """Take out events that are due, oldest first where the store can; nobody else gets them for ``lease``."""
+
+    def delivered(self, event: UsageEvent) -> None:
+        """Forget an event that arrived."""
+
+    def postpone(self, event: UsageEvent, seconds: float) -> None:
+        """Let an event be due again in so many seconds."""
+
+    def bury(self, event: UsageEvent, why: str) -> None:
+        """Set an event aside for people to look at."""
+
+    def pending(self) -> int:
+        """Return how many events wait to be delivered."""
+
+    def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
+        """Return events that were set aside."""
+
+    def revive(self, event: UsageEvent) -> None:
+        """Let an event that was set aside be delivered again."""

@@ -1,0 +1,103 @@
+"""The ledger in the project's database, PostgreSQL or SQLite.
+
+Each verb is one transaction: lock the customer's row, read its book, run the verb that every store in Python runs
+(``ledger.book``), write what changed. Never here: the statements (``shelf``), the outbox (``outbox``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db import router
+
+from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
+from entitlement_gate.usage import shelf
+from entitlement_gate.usage.connection import OwnConnections
+from entitlement_gate.usage.models import Charge
+from entitlement_gate.usage.outbox import DatabaseOutbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from entitlement_gate.ledger.book import Book
+    from entitlement_gate.ledger.protocol import (
+        Charges,
+        Demand,
+        Receipt,
+        Refusal,
+    )
+    from entitlement_gate.ledger.rule import Row
+
+__all__ = ["DatabaseLedger"]
+
+Result = TypeVar("Result")
+
+
+class DatabaseLedger(DatabaseOutbox):
+    """Counts for every process that shares a database: a ledger and its outbox in one.
+
+    Time is the database's. Verbs of one customer queue at its row; those of others do not wait, on PostgreSQL.
+
+    Args:
+        alias: which of ``DATABASES``; by default the one the routers write ``entitlement_usage`` to.
+
+    Every method may raise ``LedgerUnavailable``.
+    """
+
+    def __init__(self, alias: str | None = None) -> None:
+        super().__init__(OwnConnections(alias or router.db_for_write(Charge)))
+
+    def __repr__(self) -> str:
+        return f"<DatabaseLedger in {self._own.alias!r}>"
+
+    def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
+        """See ``Ledger.reserve``."""
+        checked_demands(demands)
+        ttl = checked_ttl(ttl)
+        return self._done(customer_id, checked_key(key), lambda book, now: book.reserve(demands, key, ttl, now))
+
+    def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
+        """See ``Ledger.consume``."""
+        checked_demands(demands)
+        return self._done(customer_id, checked_key(key), lambda book, now: book.consume(demands, key, now))
+
+    def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
+        """See ``Ledger.commit``."""
+        given = actual if actual is None else checked_actual(actual)
+        return self._done(customer_id, checked_key(key), lambda book, now: book.commit(key, now, given, late=late))
+
+    def release(self, customer_id: str, key: str) -> Receipt:
+        """See ``Ledger.release``."""
+        return self._done(customer_id, checked_key(key), lambda book, now: book.release(key, now))
+
+    def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
+        """See ``Ledger.extend``."""
+        ttl = checked_ttl(ttl)
+        return self._done(customer_id, checked_key(key), lambda book, now: book.extend(key, ttl, now))
+
+    def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
+        """See ``Ledger.adopt_upstream``; a customer who never used anything up costs one read."""
+        if self.charges(customer_id):
+            self._done(customer_id, "", lambda book, _: book.adopt(rows, ticket))
+
+    def charges(self, customer_id: str) -> Charges:
+        """See ``Ledger.charges``."""
+        if self._own.run(lambda cursor: shelf.has_run_out(cursor, self._now(), customer_id), in_transaction=False):
+            self._done(customer_id, "", lambda *_: None)
+        charges: Charges = self._own.run(lambda cursor: shelf.tallies(cursor, customer_id), in_transaction=False)
+        return charges
+
+    def close(self) -> None:
+        """Close the connections; a later verb makes new ones."""
+        self._own.close()
+
+    def _done(self, customer_id: str, key: str, verb: Callable[[Book, float], Result]) -> Result:
+        def work(cursor: object) -> Result:
+            now = shelf.lock(cursor, self._now(), customer_id)
+            book, before = shelf.read(cursor, customer_id, key, now)
+            result = verb(book, now)
+            shelf.write(cursor, book, before)
+            return result
+
+        done: Result = self._own.run(work)
+        return done

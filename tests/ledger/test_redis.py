@@ -1,0 +1,102 @@
+import socket
+import time
+import uuid
+
+import pytest
+import redis
+
+from entitlement_gate.domain.errors import ReservationNotFound
+from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
+from entitlement_gate.ledger.redis import RedisLedger
+from entitlement_gate.ledger.rule import MOST
+from entitlement_gate.testing.ledger_cases import ANNA, demand
+from entitlement_gate.testing.ledger_contract import LedgerContract
+from tests.ledger.servers import free_port
+
+
+class TestRedisLedger(LedgerContract):
+    @pytest.fixture(autouse=True)
+    def server(self, redis_url):
+        self.url = redis_url
+
+    def make_ledger(self):
+        return RedisLedger(self.url, prefix=uuid.uuid4().hex)
+
+    def pass_time(self, ledger, seconds):
+        ledger._shift += seconds
+
+    def test_it_says_what_it_is_and_nothing_of_where(self, ledger):
+        assert "redis://" not in repr(ledger)
+
+    def test_more_than_lua_computes_exactly_is_refused_and_changes_nothing(self, ledger):
+        for key in "ab":
+            ledger.consume(ANNA, [demand(MOST // 2, overdraw=True)], key=key)
+        with pytest.raises(ValueError, match=r"2\*\*53"):
+            ledger.consume(ANNA, [demand(2, overdraw=True)], key="c")
+        with pytest.raises(ReservationNotFound):
+            ledger.release(ANNA, "c")
+        assert self.left(ledger) == 10 - MOST + MOST % 2
+
+    def test_a_script_that_the_server_forgot_is_sent_again(self, ledger):
+        ledger.consume(ANNA, [demand(1)], key="a")
+        ledger._client.script_flush()
+        assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
+
+    def test_a_flush_is_noticed_and_admits_nothing_until_it_is_accepted(self, ledger):
+        other = RedisLedger(self.url, prefix=ledger._prefix)
+        other.consume(ANNA, [demand(10)], key="all")
+        ledger.charges(ANNA)
+        for key in ledger._client.keys(f"{{{ledger._prefix}*"):
+            ledger._client.delete(key)
+        with pytest.raises(LedgerLost):
+            ledger.consume(ANNA, [demand(1)], key="more")
+        fresh = RedisLedger(self.url, prefix=ledger._prefix, must_exist=True)
+        with pytest.raises(LedgerLost):
+            fresh.charges(ANNA)
+        founder = RedisLedger(self.url, prefix=ledger._prefix)  # a process that cannot know
+        founder.charges(ANNA)
+        with pytest.raises(LedgerLost, match="other"):
+            ledger.consume(ANNA, [demand(1)], key="more")
+        fresh.accept_loss()
+        assert ledger.consume(ANNA, [demand(1)], key="more").quantity == 1
+        assert other.consume(ANNA, [demand(1)], key="yet more").quantity == 1
+
+    def test_a_bucket_that_is_gone_is_loss_even_to_a_new_process(self, ledger):
+        ledger.consume(ANNA, [demand(10)], key="all")
+        ledger._client.delete(ledger._key(ledger._bucket(ANNA), "meta"))
+        with pytest.raises(LedgerLost, match="missing"):
+            RedisLedger(self.url, prefix=ledger._prefix).charges(ANNA)
+
+    def test_a_server_that_is_behind_what_was_seen_is_loss(self, ledger):
+        ledger.consume(ANNA, [demand(1)], key="a")
+        ledger._client.hset(ledger._key(ledger._bucket(ANNA), "meta"), "seq", 0)
+        with pytest.raises(LedgerLost, match="behind"):
+            ledger.consume(ANNA, [demand(1)], key="b")
+
+    def test_a_server_that_evicts_is_refused(self, ledger):
+        ledger._client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            with pytest.raises(LedgerUnavailable, match="noeviction"):
+                RedisLedger(self.url, prefix=ledger._prefix).charges(ANNA)
+        finally:
+            ledger._client.config_set("maxmemory-policy", "noeviction")
+
+    def test_a_connection_that_broke_is_made_anew(self, ledger):
+        ledger.consume(ANNA, [demand(1)], key="a")
+        ledger._client.client_kill_filter(_type="normal", skipme=True)
+        with redis.Redis.from_url(self.url) as other:
+            other.client_kill_filter(_type="normal", skipme=True)
+        assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
+
+
+def test_no_server_is_unavailable():
+    with pytest.raises(LedgerUnavailable, match="Redis: ConnectionError"):
+        RedisLedger(f"redis://127.0.0.1:{free_port()}/0").charges(ANNA)
+
+
+def test_a_server_that_says_nothing_is_unavailable_within_half_a_second():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        began = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match="Timeout"):
+            RedisLedger(f"redis://127.0.0.1:{deaf.getsockname()[1]}/0").charges(ANNA)
+        assert time.monotonic() - began < 0.5

@@ -1,0 +1,82 @@
+import os
+
+import pytest
+from django.db import connections
+
+from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.testing.ledger_cases import ANNA, demand
+from tests.usage.test_ledger import emptied
+
+
+@pytest.fixture(params=["sqlite_alias", "postgres_alias"])
+def alias(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def ledger(alias):
+    ledger = emptied(alias)
+    yield ledger
+    ledger.close()
+
+
+def test_a_database_without_the_tables_is_unavailable(ledger):
+    with ledger._own._own().cursor() as cursor:
+        cursor.execute("ALTER TABLE entitlement_usage_account RENAME TO elsewhere")
+    try:
+        with pytest.raises(LedgerUnavailable, match="entitlement_usage_account"):
+            ledger.consume(ANNA, [demand(1)], key="k")
+    finally:
+        with ledger._own._own().cursor() as cursor:
+            cursor.execute("ALTER TABLE elsewhere RENAME TO entitlement_usage_account")
+    assert ledger.consume(ANNA, [demand(1)], key="k").quantity == 1
+
+
+def test_a_connection_that_broke_is_made_anew(postgres_alias):
+    ledger = emptied(postgres_alias)
+    ledger.consume(ANNA, [demand(1)], key="a")
+    with connections[postgres_alias].cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
+    ledger.close()
+
+
+def test_a_forked_child_has_a_connection_of_its_own(ledger):
+    ledger.consume(ANNA, [demand(1)], key="parent")
+    child = os.fork()
+    if child == 0:
+        try:
+            done = ledger.consume(ANNA, [demand(1)], key="child").quantity == 1
+        finally:
+            os._exit(0 if done else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ledger.charges(ANNA)
+    assert ledger.consume(ANNA, [demand(1)], key="child").is_replay
+
+
+def test_the_ledger_is_not_in_the_view_s_transaction(ledger, alias):
+    assert ledger._own._own() is not connections[alias]
+    assert repr(ledger) == f"<DatabaseLedger in {alias!r}>"
+
+
+def test_any_other_database_is_refused(usage_app, monkeypatch):
+    from entitlement_gate.usage.connection import OwnConnections
+
+    monkeypatch.setattr(type(connections["default"]), "vendor", "oracle")
+    with pytest.raises(ValueError, match="PostgreSQL or SQLite, not oracle"):
+        OwnConnections("default")
+
+
+def test_what_is_kept_says_what_it_is(usage_app):
+    from entitlement_gate.usage.models import Account, Charge, Event, Hold
+
+    assert str(Account(customer_id="c", version=1)) == "c"
+    assert str(Charge(customer_id="c", entitlement_id="e", row_id="r")) == "c e r"
+    assert str(Hold(customer_id="c", key="k", state="held")) == "c k held"
+    assert str(Event(customer_id="c", key="k")) == "c k"
+
+
+def test_the_migrations_are_up_to_date(usage_app):
+    from django.core.management import call_command
+
+    call_command("makemigrations", "entitlement_usage", check=True, dry_run=True, verbosity=0)
