@@ -309,11 +309,7 @@ end
 
 function verbs.adopt()
   local ticket, oldest = tonumber(asked.ticket), tonumber(asked.oldest)
-  local live = {}
-  for entitlement, rows in pairs(asked.rows) do
-    adopt(entitlement, rows, ticket)
-    for _, row in ipairs(rows) do live[field(entitlement, row[1])] = true end
-  end
+  for entitlement, rows in pairs(asked.rows) do adopt(entitlement, rows, ticket) end
   local all = redis.call('HGETALL', ROWS)
   for index = 1, #all, 2 do
     local tally = tallies[all[index]] or parsed(all[index + 1])

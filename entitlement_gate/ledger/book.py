@@ -156,10 +156,8 @@ class Book:
         stamp = ticket_of(ticket)
         oldest = ticket_of(ticket - FORGOTTEN_AFTER)
         for entitlement_id, tallies in self.tallies.items():
-            live = rows.get(entitlement_id, ())
-            self._note(entitlement_id, adopt(live, tallies, stamp))
-            gone = tallies.keys() - {row.id for row in live}
-            for row_id in [row_id for row_id in gone if not tallies[row_id].held and tallies[row_id].ticket < oldest]:
+            self._note(entitlement_id, adopt(rows.get(entitlement_id, ()), tallies, stamp))
+            for row_id in [name for name, tally in tallies.items() if not tally.held and tally.ticket < oldest]:
                 del tallies[row_id]
                 self.changed.add((entitlement_id, row_id))
 

@@ -47,6 +47,11 @@ class ReconcilingCases(LedgerCases):
         assert self.left(ledger, Row("row", 5, 7)) == 4
         assert self.left(ledger, Row("row", 4, 8)) == 4
 
+    def test_more_caught_up_than_was_committed_is_no_credit(self, ledger: Any) -> None:
+        ledger.consume(ANNA, [demand(2)], key="k")
+        assert self.left(ledger, Row("row", 5, 5)) == 5
+        assert ledger.consume(ANNA, [demand(6, Row("row", 5, 5))], key="l") == Refusal(CALLS, 5)
+
     def test_billing_may_take_it_from_another_row(self, ledger: Any) -> None:
         ledger.consume(ANNA, [demand(5, Row("a", 10), Row("b", 10))], key="k")
         assert self.left(ledger, Row("a", 10), Row("b", 5, 5)) == 15
