@@ -7,14 +7,14 @@ has to do with the next.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
-from entitlement_gate.domain.numbers import total
+from entitlement_gate.domain.numbers import difference, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,10 +22,25 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["PerName", "Terms", "canonical_uuid", "decide", "dedupe", "rows_named"]
+__all__ = [
+    "Burden",
+    "PerName",
+    "Terms",
+    "canonical_uuid",
+    "counted_under",
+    "decide",
+    "dedupe",
+    "live_metered",
+    "rows_named",
+]
 
 PerName = str | Mapping[str, str]
 """One word for every entitlement, or ``{"name": word, "*": word}``."""
+
+Burden = Callable[[str, Sequence[Grant]], Decimal | None]
+"""What is held and used up here, and not yet in billing's numbers: (entitlement id, its live rows) → how much.
+
+None where it could not be learned."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _ZERO = Decimal(0)
@@ -57,6 +72,10 @@ class Terms:
         return setting.get(entitlement) or setting.get(billed) or setting.get("*", default)
 
 
+def _unburdened(entitlement_id: str, rows: Sequence[Grant]) -> Decimal:  # noqa: ARG001 - as every `Burden`
+    return _ZERO
+
+
 class _Candidate(NamedTuple):
     """Rows that could answer, and what they would say."""
 
@@ -66,11 +85,13 @@ class _Candidate(NamedTuple):
     unlimited: bool = False
 
     @property
-    def rank(self) -> tuple[int, Decimal, tuple[str, ...]]:
+    def rank(self) -> tuple[bool, int, Decimal, tuple[str, ...]]:
         """Closest first, then the most left, then ids: the order of rows never matters."""
         left = _MOST if self.unlimited else self.remaining or _ZERO
         left = left.copy_negate()  # unary minus would round to 28 digits
-        return _CLOSENESS[self.reason], left, tuple(sorted(row.id for row in self.rows))
+        # What is not known might allow: it comes before every denial.
+        closeness = -1 if self.reason.outcome is Outcome.UNKNOWN else _CLOSENESS[self.reason]
+        return self.reason.outcome is not Outcome.ALLOWED, closeness, left, tuple(sorted(row.id for row in self.rows))
 
 
 def canonical_uuid(text: str) -> str | None:
@@ -78,7 +99,9 @@ def canonical_uuid(text: str) -> str | None:
     return text.lower() if _UUID.fullmatch(text) else None
 
 
-def decide(snapshot: Snapshot, asked: Requirement, now: datetime, terms: Terms) -> Decision:
+def decide(
+    snapshot: Snapshot, asked: Requirement, now: datetime, terms: Terms, *, burden: Burden = _unburdened
+) -> Decision:
     """Return the decision about one entitlement (a leaf) at the instant ``now`` (aware).
 
     Judges the rows again at every call: nothing about "live" is remembered from the fetch.
@@ -86,7 +109,7 @@ def decide(snapshot: Snapshot, asked: Requirement, now: datetime, terms: Terms) 
     if not snapshot.is_found:
         return _told(snapshot, asked, _Candidate(Reason.CUSTOMER_NOT_FOUND, ()))
     rows = _answering(rows_named(snapshot.grants, asked.entitlement, terms), asked.requested)
-    candidates = list(_candidates(rows, asked, now, terms))
+    candidates = list(_candidates(rows, asked, now, terms, burden=burden))
     closest = min(candidates, key=lambda candidate: candidate.rank, default=_Candidate(Reason.NOT_ENTITLED, ()))
     return _told(snapshot, asked, closest)
 
@@ -113,6 +136,15 @@ def _generosity(grant: Grant) -> tuple[bool, bool, bool, Decimal, str]:
     return grant.is_malformed, is_active, not grant.is_disabled, grant.remaining or _ZERO, repr(grant)
 
 
+def live_metered(grants: Iterable[Grant], now: datetime) -> dict[str, list[Grant]]:
+    """Return the rows whose balances count at ``now`` (aware), by the id they are counted under."""
+    live: dict[str, list[Grant]] = {}
+    for row in grants:
+        if row.is_metered and _standing(row, None, now) is Reason.ALLOWED:
+            live.setdefault(counted_under(row), []).append(row)
+    return live
+
+
 def rows_named(grants: Iterable[Grant], entitlement: str, terms: Terms) -> list[Grant]:
     """Return the rows that a name, alias or entitlement id stands for; names match exactly."""
     name = terms.aliases.get(entitlement, entitlement)
@@ -129,18 +161,25 @@ def _answering(rows: list[Grant], requested: Decimal | None) -> list[Grant]:
     return metered if requested is not None and metered else rows
 
 
-def _candidates(rows: list[Grant], asked: Requirement, now: datetime, terms: Terms) -> Iterator[_Candidate]:
+def _candidates(
+    rows: list[Grant], asked: Requirement, now: datetime, terms: Terms, *, burden: Burden
+) -> Iterator[_Candidate]:
     """Yield what rows of one standing and one entitlement id say together: ids are never mixed."""
     groups: dict[tuple[Reason, bool, str], list[Grant]] = {}
     for row in rows:
         reason = _standing(row, asked.requested, now)
-        key = reason, row.is_metered, row.entitlement_id or f"row {row.id}"
+        key = reason, row.is_metered, counted_under(row)
         groups.setdefault(key, []).append(row)
-    for (reason, is_metered, _), alike in groups.items():
+    for (reason, is_metered, entitlement_id), alike in groups.items():
         if reason is Reason.ALLOWED and is_metered:
-            yield _balance(tuple(alike), asked, terms)
+            yield _balance(tuple(alike), asked, terms, burden(entitlement_id, alike))
         else:
             yield _Candidate(reason, tuple(alike))
+
+
+def counted_under(row: Grant) -> str:
+    """Return the entitlement id; a row without one is alone."""
+    return row.entitlement_id or f"row {row.id}"
 
 
 def _standing(row: Grant, requested: Decimal | None, now: datetime) -> Reason:
@@ -168,18 +207,21 @@ def _kind(row: Grant, requested: Decimal | None) -> Reason:
     return Reason.QUANTITY_UNKNOWN if is_asked_without_type else Reason.TYPE_UNKNOWN
 
 
-def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms) -> _Candidate:
-    """Judge live metered rows of one entitlement id, summed with their signs."""
+def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms, burden: Decimal | None) -> _Candidate:
+    """Judge live metered rows of one entitlement id, summed with their signs, less what is used up here."""
     numbers = [row.remaining for row in rows if row.remaining is not None]
     if len(numbers) < len(rows) and terms.word_for(terms.null_quantity, asked.entitlement) == "unlimited":
         return _Candidate(Reason.ALLOWED, rows, unlimited=True)
     if not numbers:
         return _Candidate(Reason.QUANTITY_UNKNOWN, rows)
-    remaining = total(numbers)
+    remaining = total(numbers) if not burden else difference(total(numbers), burden)
     enough = remaining > 0 if asked.requested is None else remaining >= asked.requested
-    if enough:
+    overage = terms.word_for(terms.on_exhausted, asked.entitlement) == "allow"
+    if enough and (burden is not None or overage):
         return _Candidate(Reason.ALLOWED, rows, remaining)
-    if terms.word_for(terms.on_exhausted, asked.entitlement) == "allow":
+    if enough:  # by billing alone, and what was used up here is not known
+        return _Candidate(Reason.UNAVAILABLE, rows)
+    if overage:
         return _Candidate(Reason.OVERAGE, rows, remaining)
     return _Candidate(_INSUFFICIENT[_type_of(rows) is EntitlementType.CREDITS], rows, remaining)
 
