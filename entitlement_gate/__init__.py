@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from entitlement_gate.api import (
         acheck_entitlement,
+        aconsume_entitlement,
         aget_entitlements,
         ahas_entitlement,
         ainvalidate_entitlements,
         arequire_entitlement,
+        areserve_entitlement,
         check_entitlement,
+        consume_entitlement,
         get_entitlements,
         has_entitlement,
         invalidate_entitlements,
         require_entitlement,
+        reserve_entitlement,
     )
     from entitlement_gate.decorators import requires_entitlement
     from entitlement_gate.domain.decisions import Decision, Outcome, Reason
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from entitlement_gate.rules import entitlement_exempt
     from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement
     from entitlement_gate.runtime.gate import EntitlementGate
+    from entitlement_gate.runtime.reservation import Reservation
     from entitlement_gate.zenskar.client import ZenskarClient
 
 __version__ = "0.1.0"
@@ -61,6 +66,7 @@ __all__ = [
     "Outcome",
     "Reason",
     "Requirement",
+    "Reservation",
     "ReservationConflict",
     "ReservationError",
     "ReservationExpired",
@@ -72,17 +78,21 @@ __all__ = [
     "SourceUnavailable",
     "ZenskarClient",
     "acheck_entitlement",
+    "aconsume_entitlement",
     "aget_entitlements",
     "ahas_entitlement",
     "ainvalidate_entitlements",
     "arequire_entitlement",
+    "areserve_entitlement",
     "check_entitlement",
+    "consume_entitlement",
     "entitlement_exempt",
     "get_entitlements",
     "has_entitlement",
     "invalidate_entitlements",
     "require_entitlement",
     "requires_entitlement",
+    "reserve_entitlement",
 ]
 
 _HOMES = {
@@ -91,6 +101,7 @@ _HOMES = {
     "domain.requirements": ("Requirement",),
     "runtime.entitlements": ("CustomerEntitlements", "Entitlement"),
     "runtime.gate": ("EntitlementGate",),
+    "runtime.reservation": ("Reservation",),
     "zenskar.client": ("ZenskarClient",),
     "decorators": ("requires_entitlement",),
     "rules": ("entitlement_exempt",),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.runtime.entitlements import CustomerEntitlements
+    from entitlement_gate.runtime.reservation import Reservation
     from entitlement_gate.runtime.steps import Steps
     from entitlement_gate.runtime.views import SnapshotSource
 
@@ -41,16 +42,20 @@ _logger = logging.getLogger("entitlement_gate")
 
 __all__ = [
     "acheck_entitlement",
+    "aconsume_entitlement",
     "aget_entitlements",
     "ahas_entitlement",
     "ainvalidate_entitlements",
     "arequire_entitlement",
+    "areserve_entitlement",
     "check_entitlement",
+    "consume_entitlement",
     "default_gate",
     "get_entitlements",
     "has_entitlement",
     "invalidate_entitlements",
     "require_entitlement",
+    "reserve_entitlement",
 ]
 
 
@@ -194,6 +199,37 @@ async def aget_entitlements(customer: object) -> CustomerEntitlements:
     return await default_gate().aget(customer)
 
 
+def reserve_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None, ttl: float = 60
+) -> Reservation:
+    """Hold a quantity for ``ttl`` seconds; best in a ``with`` block, which commits on success and releases on an error.
+
+    Raises ``EntitlementDenied`` or ``EntitlementUnavailable``, and what else ``EntitlementGate.reserve`` raises.
+    """
+    return default_gate().reserve(customer, entitlement, quantity, key=key, ttl=ttl)
+
+
+async def areserve_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None, ttl: float = 60
+) -> Reservation:
+    """Hold a quantity for ``ttl`` seconds, for ``async with``; see ``reserve_entitlement``."""
+    return await default_gate().areserve(customer, entitlement, quantity, key=key, ttl=ttl)
+
+
+def consume_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
+) -> Decision:
+    """Reserve and commit at once; the decision's ``remaining`` is what is left. Raises as ``reserve_entitlement``."""
+    return default_gate().consume(customer, entitlement, quantity, key=key)
+
+
+async def aconsume_entitlement(
+    customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
+) -> Decision:
+    """Reserve and commit at once; see ``consume_entitlement``."""
+    return await default_gate().aconsume(customer, entitlement, quantity, key=key)
+
+
 def invalidate_entitlements(customer: object) -> None:
     """Let what is known of the customer no longer count: the next check fetches. Call it after an upgrade."""
     default_gate().invalidate(customer)
@@ -211,7 +247,10 @@ def _made(settings: Settings) -> RequestGate:
         client = ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
     except ValueError as error:  # the options were checked; what is left is the scenario of a sandbox
         raise ImproperlyConfigured(f"{SETTING}['BASE_URL']: {error}") from None
-    return RequestGate(client, **_as_keywords(settings.gate))
+    try:
+        return RequestGate(client, **_as_keywords(settings.gate))
+    except ValueError as error:  # as above: what is left is a ledger that is not installed
+        raise ImproperlyConfigured(f"{SETTING}['LEDGER']: {error}") from None
 
 
 def _as_keywords(options: Any) -> Any:

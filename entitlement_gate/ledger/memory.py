@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from dataclasses import replace
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.ledger.book import Book
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
+from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import (
     Charges,
     DeadLetter,
@@ -38,13 +41,21 @@ class WallClock(Protocol):
         """POSIX seconds."""
 
 
+class Watcher(Protocol):
+    """Who wants to know which customers began to use something up."""
+
+    def first_charged(self, customer_id: str) -> None:
+        """Learn that ``has_charged`` holds from now on. Must be quick, and not mind hearing it twice."""
+
+
 class _Kept(Book):
     """A book, and when each of its keys has to be looked at next."""
 
-    __slots__ = ("due",)
+    __slots__ = ("due", "is_announced")
 
     def __init__(self, customer_id: str) -> None:
         super().__init__(customer_id)
+        self.is_announced = False
         self.due: list[tuple[float, str]] = []
 
     def sweep(self, now: float) -> None:
@@ -61,9 +72,15 @@ class MemoryLedger:
     """Counts in this process alone: for one process, for tests, and for trying things out.
 
     It is a ledger and its outbox in one. A process that ends takes its counts and its undelivered events along.
+
+    Attributes:
+        watchers: told of every customer whose first book is opened, before the verb that opens it counts anything.
     """
 
+    is_local = True
+
     def __init__(self, *, clock: WallClock = time) -> None:
+        self.watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
         self._clock = clock
         self._books: dict[str, _Kept] = {}
         self._waiting: dict[tuple[str, str], tuple[float, UsageEvent]] = {}
@@ -81,37 +98,38 @@ class MemoryLedger:
     def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         checked_demands(demands)
-        ttl = checked_ttl(ttl)
+        ttl, key = checked_ttl(ttl), checked_key(key)
+        book = self._opened(customer_id)
         with self._lock:
-            book, now = self._opened(customer_id, key)
-            return self._kept(book, key, book.reserve(demands, key, ttl, now))
+            return self._kept(book, key, book.reserve(demands, key, ttl, self._swept(book)))
 
     def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
         checked_demands(demands)
+        checked_key(key)
+        book = self._opened(customer_id)
         with self._lock:
-            book, now = self._opened(customer_id, key)
-            return self._kept(book, key, book.consume(demands, key, now))
+            return self._kept(book, key, book.consume(demands, key, self._swept(book)))
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
         actual = actual if actual is None else checked_actual(actual)
+        book = self._found(customer_id, checked_key(key))
         with self._lock:
-            book, now = self._opened(customer_id, key)
-            return self._kept(book, key, book.commit(key, now, actual, late=late))
+            return self._kept(book, key, book.commit(key, self._swept(book), actual, late=late))
 
     def release(self, customer_id: str, key: str) -> Receipt:
         """See ``Ledger.release``."""
+        book = self._found(customer_id, checked_key(key))
         with self._lock:
-            book, now = self._opened(customer_id, key)
-            return self._kept(book, key, book.release(key, now))
+            return self._kept(book, key, book.release(key, self._swept(book)))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
         ttl = checked_ttl(ttl)
+        book = self._found(customer_id, checked_key(key))
         with self._lock:
-            book, now = self._opened(customer_id, key)
-            return self._kept(book, key, book.extend(key, ttl, now))
+            return self._kept(book, key, book.extend(key, ttl, self._swept(book)))
 
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``."""
@@ -119,17 +137,29 @@ class MemoryLedger:
             with self._lock:
                 self._books[customer_id].adopt(rows, ticket)
 
+    def has_charged(self, customer_id: str) -> bool:
+        """Return whether the customer has a book, without waiting for anybody; without one ``charges()`` is empty."""
+        return customer_id in self._books
+
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``; costs next to nothing for a customer who never used anything up."""
         book = self._books.get(customer_id)
         if book is None:
             return _NO_CHARGES
         with self._lock:
-            book.sweep(self._clock.time())
+            self._swept(book)
             return {entitlement_id: dict(tallies) for entitlement_id, tallies in book.tallies.items()}
 
     def close(self) -> None:
         """Do nothing: there is nothing to let go."""
+
+    def health(self) -> dict[str, Any]:
+        """Return what there is to know of the store, in plain types of JSON. Raises nothing."""
+
+        def look(report: dict[str, Any]) -> None:
+            report.update(reachable=True, pending=self.pending(), dead_letters=len(self._dead))
+
+        return examined("memory", look)
 
     def take(self, limit: int, *, lease: float = 60.0) -> tuple[UsageEvent, ...]:
         """See ``Outbox.take``."""
@@ -174,14 +204,36 @@ class MemoryLedger:
             if letter is not None:
                 self._waiting[_name(event)] = self._clock.time(), replace(letter.event, attempts=0)
 
-    def _opened(self, customer_id: str, key: str) -> tuple[_Kept, float]:
-        checked_key(key)
+    def _opened(self, customer_id: str) -> _Kept:
+        """Return the customer's book, which every watcher knows of."""
         book = self._books.get(customer_id)
         if book is None:
-            book = self._books[customer_id] = _Kept(customer_id)
+            with self._lock:
+                book = self._books.setdefault(customer_id, _Kept(customer_id))
+        if not book.is_announced:
+            for watcher in self._watching():
+                watcher.first_charged(customer_id)
+            book.is_announced = True  # not before: another thread's verb must not count unannounced either
+        return book
+
+    def _watching(self) -> tuple[Watcher, ...]:
+        while True:
+            try:
+                return tuple(self.watchers)
+            except RuntimeError:
+                continue  # another thread added one meanwhile
+
+    def _found(self, customer_id: str, key: str) -> _Kept:
+        book = self._books.get(customer_id)
+        if book is None:
+            raise ReservationNotFound(f"customer {customer_id} has no reservation with the key {key!r}")
+        return book
+
+    def _swept(self, book: _Kept) -> float:
+        """Let time take effect in a book; return what time it is."""
         now = self._clock.time()
         book.sweep(now)
-        return book, now
+        return now
 
     def _kept(self, book: _Kept, key: str, outcome: Outcome) -> Outcome:
         book.changed.clear()

@@ -157,6 +157,10 @@ class Ledger(Protocol):
     A key belongs to its customer: to any other it is unknown. Every verb may raise ``LedgerUnavailable``.
     """
 
+    @property
+    def is_local(self) -> bool:
+        """Whether ``charges()`` needs no I/O, so that every check may ask; a class attribute will do."""
+
     def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
         """Hold every demand or none, for ``ttl`` seconds.
 

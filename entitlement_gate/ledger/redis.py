@@ -1,6 +1,6 @@
-"""The ledger that processes share through Redis or Valkey: every verb is one Lua script (``book.lua``).
+"""The ledger that processes share through Redis or Valkey: every verb is one Lua script.
 
-Never here: the outbox (``redis_outbox``), connections and loss (``redis_store``).
+Never here: the outbox (``redis_outbox``), connections and loss (``redis_store``), the scripts (``scripts``).
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["RedisLedger"]
 
 _MICRO = 1_000_000
+_RETENTION = round(RETENTION * _MICRO)
+_EVENTS = ("events", "event-due")
+_REFUSED = 2
+_STATES = {str(state): state for state in State}
 _FAILURES: dict[str, tuple[type[Exception], str]] = {
     "unknown": (ReservationNotFound, "customer {customer} has no reservation with the key {key!r}"),
     "conflict": (ReservationConflict, "the key {key!r} was used for another quantity or entitlement"),
@@ -57,98 +61,105 @@ class RedisLedger(RedisOutbox):
     Every method may raise ``LedgerUnavailable`` or ``LedgerLost``.
     """
 
+    is_local = False
+
     def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
-        asks = _asks(demands) | {"ttl": checked_ttl(ttl) * _MICRO}
-        return _outcome(key, self._verb("reserve", customer_id, key=checked_key(key), **asks))
+        asked = {**_told(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
+        return _outcome(key, self._verb("reserve", customer_id, asked))
 
     def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
-        asks = _asks(demands)
-        return _outcome(key, self._verb("consume", customer_id, key=checked_key(key), ttl=0, late=True, **asks))
+        asked = {**_told(demands), "key": checked_key(key), "ttl": 0, "customer": customer_id, "late": True}
+        return _outcome(key, self._verb("consume", customer_id, asked, *_EVENTS))
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
-        given = {} if actual is None else {"actual": str(checked_actual(actual))}
-        return _receipt(key, self._verb("commit", customer_id, key=checked_key(key), late=late, **given))
+        asked = {"key": checked_key(key), "customer": customer_id, "late": late}
+        if actual is not None:
+            asked["actual"] = checked_actual(actual)
+        return _receipt(key, *self._verb("commit", customer_id, asked, *_EVENTS))
 
     def release(self, customer_id: str, key: str) -> Receipt:
         """See ``Ledger.release``."""
-        return _receipt(key, self._verb("release", customer_id, key=checked_key(key)))
+        return _receipt(key, *self._verb("release", customer_id, {"key": checked_key(key)}))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
-        ttl = checked_ttl(ttl)
-        return _receipt(key, self._verb("extend", customer_id, key=checked_key(key), ttl=ttl * _MICRO))
+        asked = {"ttl": _micros(checked_ttl(ttl)), "key": checked_key(key)}
+        return _receipt(key, *self._verb("extend", customer_id, asked))
 
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``."""
         told = {entitlement_id: _rows(some) for entitlement_id, some in rows.items()}
-        tickets = {"ticket": str(ticket_of(ticket)), "oldest": str(ticket_of(ticket - FORGOTTEN_AFTER))}
-        self._verb("adopt", customer_id, rows=told, **tickets)
+        oldest = ticket_of(ticket - FORGOTTEN_AFTER)
+        self._verb("adopt", customer_id, {"rows": told, "ticket": ticket_of(ticket), "oldest": oldest})
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``."""
         charges: dict[str, dict[str, Tally]] = {}
-        flat = self._run_verb("charges", customer_id)
+        flat = list(self._verb("charges", customer_id, {}))
         for name, numbers in zip(flat[::2], flat[1::2], strict=True):
-            length, _, ids = name.partition(b":")
-            entitlement_id, row_id = ids[: int(length)].decode(), ids[int(length) :].decode()
-            tally = Tally(*map(int, numbers.split()))
-            charges.setdefault(entitlement_id, {})[row_id] = tally
+            length, _, ids = name.partition(":")
+            encoded = ids.encode()  # Lua counts bytes
+            entitlement_id, row_id = encoded[: int(length)].decode(), encoded[int(length) :].decode()
+            charges.setdefault(entitlement_id, {})[row_id] = Tally(*map(int, numbers.split()))
         return charges
 
-    def _verb(self, verb: str, customer_id: str, **asked: Any) -> Any:
-        return json.loads(self._run_verb(verb, customer_id, **asked))
-
-    def _run_verb(self, verb: str, customer_id: str, **asked: Any) -> Any:
-        """Run a verb, in the epoch this process knows; return what the script says."""
-        status, *told = self.run_in_epoch(customer_id, verb=verb, retention=RETENTION * _MICRO, **asked)
-        if status == b"failed":
-            error, why = _FAILURES[told[0].decode()]
+    def _verb(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> Any:
+        """Run a verb in the epoch this process knows; return what the script says."""
+        asked["retention"] = _RETENTION
+        status, told = self.run_in_epoch(verb, customer_id, asked, *extra)
+        if status == "failed":
+            error, why = _FAILURES[told]
             raise error(why.format(customer=customer_id, key=asked.get("key")))
-        return told[2]
+        return json.loads(told)
 
 
-def _asks(demands: Sequence[Demand]) -> dict[str, Any]:
-    """Return demands as the script reads them: every number that counts is text."""
-    told, wants = [], []
+def _told(demands: Sequence[Demand]) -> dict[str, list[Any]]:
+    """Return demands as the script reads them, and what the record keeps of them."""
+    wants: list[str] = []
     for demand in checked_demands(demands):
-        left = max(-MOST, min(MOST, sum(row.remaining for row in demand.rows)))
-        told.append(
-            {
-                "e": demand.entitlement_id,
-                "q": str(demand.quantity),
-                "r": _rows(demand.rows),
-                "t": str(ticket_of(demand.ticket)),
-                "left": str(left),
-                "over": demand.overdraw,
-            }
-        )
-        target = demand.target
-        to = (target.slug, target.field) if target else ("", "")
-        wants.append([demand.entitlement_id, str(demand.quantity), *to])
+        to = (demand.target.slug, demand.target.field) if demand.target else ("", "")
+        wants += (demand.entitlement_id, str(demand.quantity), *to)
+    told = [(d.quantity, ticket_of(d.ticket), _left(d.rows), d.overdraw, _rows(d.rows)) for d in demands]
     return {"demands": told, "wants": wants}
 
 
-def _rows(rows: Sequence[Row]) -> list[list[str]]:
-    return [[row.id, str(row.remaining), str(row.used)] for row in rows]
+def _left(rows: Sequence[Row]) -> int:
+    return max(-MOST, min(MOST, sum([row.remaining for row in rows])))
 
 
-def _outcome(key: str, told: dict[str, Any]) -> Receipt | Refusal:
-    if "refused" in told:
-        return Refusal(told["refused"], int(told["left"]))
-    return _receipt(key, told)
+def _rows(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
+    return [(row.id, row.remaining, row.used) for row in rows]
 
 
-def _receipt(key: str, told: dict[str, Any]) -> Receipt:
+def _micros(seconds: float) -> int:
+    return round(seconds * _MICRO)
+
+
+def _outcome(key: str, told: list[Any]) -> Receipt | Refusal:
+    """Return a receipt; a refusal is two values, the entitlement and what is available."""
+    if len(told) == _REFUSED:
+        return Refusal(told[0], int(told[1]))
+    return _receipt(key, *told)
+
+
+def _receipt(key: str, is_replay: bool, before: list[int], record: list[Any]) -> Receipt:  # noqa: FBT001 - as told
+    state, expires, _, is_overage, is_late, _, shares = record
+    each = iter(shares)
     return Receipt(
         key=key,
-        state=State(told["s"]),
-        shares=tuple(Share(entitlement_id, row_id, int(amount)) for entitlement_id, row_id, amount in told["p"]),
-        expires_at=int(told["x"]) / _MICRO,
-        available=tuple(map(int, told["b"])),  # an empty table of Lua is {} in JSON
-        is_replay=told["y"],
-        is_overage=told["o"],
-        is_late=told["l"],
+        state=_STATES[state],
+        shares=tuple(
+            [
+                Share(entitlement_id, row_id, int(amount))
+                for entitlement_id, row_id, amount in zip(each, each, each, strict=True)
+            ]
+        ),
+        expires_at=int(expires) / _MICRO,
+        available=tuple(before),
+        is_replay=is_replay,
+        is_overage=is_overage,
+        is_late=is_late,
     )

@@ -1,4 +1,4 @@
-"""The usage events that commits left in Redis. Never here: how they get there (``book.lua``), where they go."""
+"""The usage events that commits left in Redis. Never here: how they get there (``settle.lua``), where they go."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import DeadLetter, UsageEvent, UsageTarget
 from entitlement_gate.ledger.redis_store import BUCKETS, RedisStore
 
@@ -50,6 +51,20 @@ class RedisOutbox(RedisStore):
         """See ``Outbox.dead_letters``."""
         letters = [json.loads(text) for bucket in range(BUCKETS) for text in self._ask(bucket, "dead")]
         return tuple(DeadLetter(_event(letter["e"]), letter["w"]) for letter in letters[:limit])
+
+    def health(self) -> dict[str, Any]:
+        """Return what there is to know of the store, in plain types of JSON. Raises nothing.
+
+        ``lost`` says whether verbs will raise ``LedgerLost`` as far as this process knows.
+        """
+        unknown = {"maxmemory_policy": None, "appendonly": None, "lost": None}
+        return examined("redis", self._look, **unknown)
+
+    def _look(self, report: dict[str, Any]) -> None:
+        report.update(self.server_facts(), reachable=True)
+        report["lost"] = self.is_lost()
+        waiting, dead = self.ask_each("ZCARD", "event-due"), self.ask_each("HLEN", "dead")
+        report.update(pending=sum(waiting), dead_letters=sum(dead))
 
     def _tell(self, event: UsageEvent, verb: str, **asked: Any) -> None:
         self._ask(self._bucket(event.customer_id), verb, id=f"{event.customer_id}|{event.key}", **asked)

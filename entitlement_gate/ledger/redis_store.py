@@ -10,8 +10,6 @@ import logging
 import time
 import uuid
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -22,6 +20,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
+from entitlement_gate.ledger.scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +30,8 @@ __all__ = ["BUCKETS", "RedisStore"]
 BUCKETS = 64
 _TIMEOUT = 0.25
 _FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
+_LOST = ("missing", "other", "behind")
+_encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _log = logging.getLogger("entitlement_gate.ledger")
 
 
@@ -47,7 +48,8 @@ class RedisStore:
         self._prefix = prefix
         self._must_exist = must_exist
         self._is_checked = False
-        self._known: dict[int, tuple[bytes, int]] = {}
+        self._known: dict[int, tuple[str, int]] = {}
+        self._tags = [f"{{{prefix}:{bucket}}}" for bucket in range(BUCKETS)]
         self._shift = 0.0  # seconds added to the server's clock: tests pass time with it
 
     def __repr__(self) -> str:
@@ -68,55 +70,88 @@ class RedisStore:
         self._known.clear()
         _log.warning("the loss of the ledger %r was accepted: counting starts from what is left", self._prefix)
 
-    def run_in_epoch(self, customer_id: str, **asked: Any) -> list[Any]:
-        """Run ``book.lua`` on the customer's bucket, or raise ``LedgerLost``."""
+    def server_facts(self) -> dict[str, Any]:
+        """Return the policy by which the server evicts, and whether it writes down what it acknowledges."""
+        with _told_apart():
+            memory, disk = (_infos(self._client.info(section)) for section in ("memory", "persistence"))
+        policies = sorted({str(info.get("maxmemory_policy")) for info in memory})
+        return {"maxmemory_policy": ", ".join(policies), "appendonly": all(info.get("aof_enabled") for info in disk)}
+
+    def is_lost(self) -> bool:
+        """Return whether a verb on some bucket would raise ``LedgerLost``."""
+        known = dict(self._known)  # before the server is asked: what it says then is at least as new
+        metas = self.ask_each("HMGET", "meta", "epoch", "seq", "accepted")
+        is_founded = any(meta[0] for meta in metas)
+        if not is_founded:
+            return self._must_exist or bool(known)
+        return any(_is_loss(meta, *known.get(bucket, (None, 0))) for bucket, meta in enumerate(metas))
+
+    def ask_each(self, command: str, name: str, *arguments: str) -> list[Any]:
+        """Return what a command says of each bucket, in one round trip."""
+        with _told_apart(), self._client.pipeline(transaction=False) as pipe:
+            for bucket in range(BUCKETS):
+                pipe.execute_command(command, self._key(bucket, name), *arguments)
+            replies: list[Any] = pipe.execute()
+        return replies
+
+    def run_in_epoch(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> tuple[str, str]:
+        """Run a verb on the customer's book; return ``done`` or ``failed``, and what it says. Raises ``LedgerLost``.
+
+        Args:
+            verb: which script.
+            customer_id: whose book.
+            asked: what the script is to know besides.
+            extra: the bucket's keys that the verb needs besides those of the book.
+        """
         bucket = self._bucket(customer_id)
-        keys = [self._key(bucket, "meta")]
-        keys += [self._key(bucket, name, customer_id) for name in ("rows", "records", "due")]
-        keys += [self._key(bucket, name) for name in ("events", "event-due")]
-        reply = self._run_once(bucket, keys, customer_id, asked)
-        if reply[0] == b"missing" and bucket not in self._known:
+        tag = self._tags[bucket]
+        keys = [f"{tag}:meta", *(f"{tag}:{name}:{customer_id}" for name in ("rows", "records", "due"))]
+        keys += [f"{tag}:{name}" for name in extra]
+        status, told = self._run_known(verb, bucket, keys, asked)
+        if status == "missing" and bucket not in self._known:
             self._found(bucket)
-            reply = self._run_once(bucket, keys, customer_id, asked)
-        elif reply[0] == b"accepted":
+            status, told = self._run_known(verb, bucket, keys, asked)
+        elif status == "accepted":
             del self._known[bucket]
-            reply = self._run_once(bucket, keys, customer_id, asked)
-        if reply[0] in (b"missing", b"other", b"behind"):
-            raise LedgerLost(f"the ledger in Redis lost what it held ({reply[0].decode()}); see accept_loss()")
-        if reply[0] == b"done":
-            self._remember(bucket, reply[1], int(reply[2]))
-        return reply
+            status, told = self._run_known(verb, bucket, keys, asked)
+        if status in _LOST:
+            raise LedgerLost(f"the ledger in Redis lost what it held ({status}); see accept_loss()")
+        return status, told
 
     def run(self, name: str, keys: list[str], asked: dict[str, Any]) -> Any:
         """Run a script; safe to run twice, so it is where the connection broke. Raises ``LedgerUnavailable``.
 
         A server that hangs is not asked again: callers wait.
         """
-        given = json.dumps({**asked, "shift": round(self._shift * 1_000_000)})
-        with _told_apart():
-            self._check_once()
+        asked["shift"] = round(self._shift * 1_000_000)
+        given = _encoded(asked)
+        try:
+            if not self._is_checked:
+                self._check()
             try:
                 return self._evaluate(name, keys, given)
             except Disconnected:
                 return self._evaluate(name, keys, given)
+        except RedisError as error:
+            raise _unavailable(error) from error
 
-    def _run_once(self, bucket: int, keys: list[str], customer_id: str, asked: dict[str, Any]) -> list[Any]:
-        epoch, seq = self._known.get(bucket, (b"", 0))
-        known = {"epoch": epoch.decode(), "seq": str(seq), "customer": customer_id}
-        reply: list[Any] = self.run("book", keys, asked | known)
-        return reply
+    def _run_known(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
+        """Run a verb in the epoch this process knows, and remember what it is told of it."""
+        asked["epoch"], asked["seq"] = self._known.get(bucket, ("", 0))
+        status, _, told = _text(self.run(verb, keys, asked)).partition(" ")
+        if status == "done":
+            epoch, seq, told = told.split(" ", 2)
+            known = self._known.get(bucket)
+            if known is None or known[1] < int(seq):
+                self._known[bucket] = epoch, int(seq)
+        return status, told
 
     def _evaluate(self, name: str, keys: list[str], given: str) -> Any:
-        text, sha = _script(name)
+        text, sha = script(name)
         try:
             return self._client.evalsha(sha, len(keys), *keys, given)
         except NoScriptError:
             return self._client.eval(text, len(keys), *keys, given)
-
-    def _remember(self, bucket: int, epoch: bytes, seq: int) -> None:
-        known = self._known.get(bucket)
-        if known is None or known[1] < seq:
-            self._known[bucket] = epoch, seq
 
     def _found(self, bucket: int) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
@@ -134,10 +169,8 @@ class RedisStore:
     def _is_founded(self) -> bool:
         return any(self._client.exists(self._key(bucket, "meta")) for bucket in range(BUCKETS))
 
-    def _check_once(self) -> None:
+    def _check(self) -> None:
         """Refuse a server that evicts: it would forget what was used up."""
-        if self._is_checked:
-            return
         policies = {info.get("maxmemory_policy") for info in _infos(self._client.info("memory"))}
         if policies - {"noeviction", None}:
             raise LedgerUnavailable(f"a ledger's Redis must have maxmemory-policy noeviction, not {policies}")
@@ -146,9 +179,19 @@ class RedisStore:
     def _bucket(self, customer_id: str) -> int:
         return crc32(customer_id.encode()) % BUCKETS
 
-    def _key(self, bucket: int, *names: str) -> str:
+    def _key(self, bucket: int, name: str) -> str:
         """Return a key; the braces put all keys of a bucket into one slot of a cluster."""
-        return ":".join((f"{{{self._prefix}:{bucket}}}", *names))
+        return f"{self._tags[bucket]}:{name}"
+
+
+def _is_loss(meta: list[bytes | None], epoch: str | None, seq: int) -> bool:
+    """Return whether a bucket's meta is not what a process that knows this epoch and this count may find."""
+    its, count, accepted = meta
+    if its is None:
+        return True
+    if epoch is None or _text(its) == epoch:
+        return int(count or 0) < seq
+    return accepted is None
 
 
 @contextmanager
@@ -157,7 +200,16 @@ def _told_apart() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise LedgerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: RedisError) -> LedgerUnavailable:
+    return LedgerUnavailable(f"Redis: {type(error).__name__}: {error}")
+
+
+def _text(reply: bytes | str) -> str:
+    """Return a reply as text, whether the client was made to decode or not."""
+    return reply if isinstance(reply, str) else reply.decode()
 
 
 def _connected(url: str) -> redis.Redis:
@@ -173,11 +225,3 @@ def _connected(url: str) -> redis.Redis:
 def _infos(info: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what one server says of itself, or each node of a cluster."""
     return list(info.values()) if all(isinstance(value, dict) for value in info.values()) else [info]
-
-
-@cache
-def _script(name: str) -> tuple[str, str]:
-    from hashlib import sha1  # noqa: PLC0415 - what Redis names a script by
-
-    text = files("entitlement_gate.ledger").joinpath(f"{name}.lua").read_text("utf-8")
-    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()

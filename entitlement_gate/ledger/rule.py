@@ -213,5 +213,5 @@ def _floor(number: Decimal | None) -> int:
     if number is None:
         return 0
     with localcontext(prec=_ENOUGH_DIGITS):
-        millionths = int((number * UNIT).to_integral_value(rounding=ROUND_FLOOR))
+        millionths = int((Decimal(number) * UNIT).to_integral_value(rounding=ROUND_FLOOR))
     return max(-MOST, min(MOST, millionths))

@@ -10,11 +10,13 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.grants import EntitlementType, Grant
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.runtime.counting import NOT_READ
 
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from entitlement_gate.ledger.protocol import Charges
     from entitlement_gate.runtime.judging import Judge
     from entitlement_gate.runtime.views import View
 
@@ -86,15 +88,18 @@ class Entitlement:
 class CustomerEntitlements(Mapping[str, Entitlement]):
     """Name in billing → entitlement; a look-up takes aliases and entitlement ids too.
 
-    Every answer comes from one snapshot, judged again at each call by the clock. Where the truth could not be
-    learned, ``check``, ``has`` and ``require`` answer by the failure policy and reading it as a mapping raises
-    ``EntitlementUnavailable``: an outage must not look like a customer without entitlements.
+    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here. Where
+    the truth could not be learned, ``check``, ``has`` and ``require`` answer by the failure policy and reading it as
+    a mapping raises ``EntitlementUnavailable``: an outage must not look like a customer without entitlements.
     """
 
-    def __init__(self, view: View | None, judge: Judge, refusal: Reason | None = None) -> None:
+    def __init__(
+        self, view: View | None, judge: Judge, refusal: Reason | None = None, *, charges: Charges | None = NOT_READ
+    ) -> None:
         self.view = view
         self._judge = judge
         self._refusal = refusal
+        self._charges = charges
 
     @property
     def customer_id(self) -> str | None:
@@ -106,7 +111,11 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         requirement = as_requirement(entitlement, quantity)
         if self.view is None:
             return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
-        return self._judge.decide(requirement, self.view)
+        return self._judge.decide(requirement, self.view, self._charges)
+
+    def needs_ledger(self, requirement: Requirement) -> bool:
+        """Whether ``check`` would have to ask a ledger elsewhere what is used up."""
+        return self._charges is NOT_READ and self.view is not None and self._judge.needs_ledger(requirement, self.view)
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""

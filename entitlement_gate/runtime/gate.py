@@ -1,37 +1,27 @@
 """The gate: answers checks from snapshots that it keeps fresh. Never here: Django, HTTP, the rule itself.
 
-Each question is one generator of waits (``steps``), run by the sync and the async door alike. A warm check takes
+Each question is one generator of waits (``answering``), run by the sync and the async door alike. A warm check takes
 neither lock nor generator: two dictionary look-ups and a comparison of clocks.
 """
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Self, Unpack
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Self
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason
-from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.domain.rule import canonical_uuid
-from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.runtime.answering import Answering
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, required
-from entitlement_gate.runtime.fetching import Fetching
-from entitlement_gate.runtime.judging import Judge
-from entitlement_gate.runtime.options import GateKeywords, GateOptions
-from entitlement_gate.runtime.steps import Steps, drive, drive_async
+from entitlement_gate.runtime.reserving import order
+from entitlement_gate.runtime.steps import drive, drive_async
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from entitlement_gate.domain.grants import Snapshot
-    from entitlement_gate.runtime.cache import Answer
-    from entitlement_gate.runtime.views import SnapshotSource, View
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.domain.decisions import Decision
+    from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.runtime.reservation import Reservation
 
 __all__ = ["EntitlementGate"]
 
 
-class EntitlementGate:
+class EntitlementGate(Answering):
     """Answers whether a customer may do something now. Thread-safe, usable from any event loop.
 
     >>> gate = EntitlementGate(ZenskarClient("key", "organisation"))  # doctest: +SKIP - needs billing
@@ -51,21 +41,6 @@ class EntitlementGate:
     Raises:
         ValueError: an option cannot work; the message names it.
     """
-
-    def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
-        self.source = source
-        self.options = GateOptions(**options)
-        self._clock = clock
-        self._judge = Judge(self.options, clock)
-        self._fetching = Fetching(source, self.options, clock, self)
-        # What a warm check reads; empty for a gate that has to take the long way each time.
-        self._answers: Mapping[Any, Mapping[Any, Answer]] = self._fetching.answers
-        self._health = self._fetching.health
-        remake_after_fork(self)
-
-    def remake(self) -> None:
-        """Make locks, threads and flights anew, as in a process just forked; data stays."""
-        self._fetching.remake()
 
     def has(
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
@@ -121,11 +96,63 @@ class EntitlementGate:
 
     def get(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot."""
-        return drive(self._getting(customer))
+        return drive(self._getting_all(customer))
 
     async def aget(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot."""
-        return await drive_async(self._getting(customer))
+        return await drive_async(self._getting_all(customer))
+
+    def reserve(
+        self,
+        customer: object,
+        entitlement: str | Requirement,
+        quantity: object = 1,
+        *,
+        key: str | None = None,
+        ttl: float = 60,
+    ) -> Reservation:
+        """Hold a quantity for ``ttl`` seconds; best in a ``with`` block, see ``Reservation``.
+
+        Args:
+            customer: whose.
+            entitlement: of what. Of an ``&`` all is held or nothing, of an ``|`` the first side that is there.
+            quantity: how much; of a combined requirement each part says itself.
+            key: names it, 1 to 200 characters, from the application and never from a client: the same key with the
+                same quantity is held once, however often it is tried. By default a new one.
+            ttl: seconds after which it returns, unless committed or released before.
+
+        Raises:
+            EntitlementDenied: the customer may not, or has not so much left.
+            EntitlementUnavailable: billing or the ledger could not be asked.
+            ReservationConflict: the key stands for something else.
+            ReservationError: ``ledger`` is None.
+            ValueError: what is no quantity, key or time; more digits than millionths.
+        """
+        return drive(self._granted(customer, order(entitlement, quantity, key, ttl)))
+
+    async def areserve(
+        self,
+        customer: object,
+        entitlement: str | Requirement,
+        quantity: object = 1,
+        *,
+        key: str | None = None,
+        ttl: float = 60,
+    ) -> Reservation:
+        """Hold a quantity for ``ttl`` seconds; see ``reserve``."""
+        return await drive_async(self._granted(customer, order(entitlement, quantity, key, ttl)))
+
+    def consume(
+        self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
+    ) -> Decision:
+        """Use a quantity up at once; ``remaining`` is what is left then. Raises as ``reserve`` does."""
+        return drive(self._granted(customer, order(entitlement, quantity, key, None))).decision
+
+    async def aconsume(
+        self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
+    ) -> Decision:
+        """Use a quantity up at once; see ``consume``."""
+        return (await drive_async(self._granted(customer, order(entitlement, quantity, key, None)))).decision
 
     def at_hand(self, customer: object) -> CustomerEntitlements | None:
         """Return what ``get`` would, where that needs no fetch and no look at who ``customer`` is; else None."""
@@ -156,6 +183,7 @@ class EntitlementGate:
     def close(self) -> None:
         """Start no further fetch and close the source; at once, and as often as you like."""
         self._fetching.close()
+        self._counting.close()
         close = getattr(self.source, "close", None)
         if close is not None:
             close()
@@ -168,72 +196,6 @@ class EntitlementGate:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self.source!r}>"
-
-    def _checking(
-        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
-    ) -> Steps[Decision]:
-        requirement = as_requirement(entitlement, quantity)
-        customer_id = yield from self._identifying(customer)
-        if isinstance(customer_id, Reason):
-            return self._judge.refuse(requirement, customer_id, None)
-        view = yield from self._fetching.view(customer_id, refresh=refresh)
-        decision, view = yield from self._deciding(requirement, view)
-        self._health.count(view.source)
-        return decision
-
-    def _deciding(self, requirement: Requirement, view: View) -> Steps[tuple[Decision, View]]:
-        """Return the decision, and the view it rests on: a newer one where the first was too old to deny."""
-        decision = self._judge.decide(requirement, view)
-        if decision.outcome is Outcome.DENIED:
-            newer = yield from self._fetching.for_denial(view)
-            if newer is not view:
-                return self._judge.decide(requirement, newer), newer
-        return decision, view
-
-    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
-        customer_id = yield from self._identifying(customer)
-        if isinstance(customer_id, Reason):
-            return CustomerEntitlements(None, self._judge, customer_id)
-        view = yield from self._fetching.view(customer_id)
-        self._health.count(view.source)
-        return CustomerEntitlements(view, self._judge)
-
-    def _renewing(
-        self, requirement: Requirement, known: CustomerEntitlements
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
-        """Decide by what is known, as ``_deciding`` does by a view."""
-        if known.view is None:
-            return known.check(requirement), known
-        # A fetch that failed for this request is not tried again; one that succeeded is as old as its data.
-        pinned = known.view._replace(was_tried=known.view.source != "live")
-        decision, view = yield from self._deciding(requirement, pinned)
-        return decision, known if view is pinned else CustomerEntitlements(view, self._judge)
-
-    def _invalidating(self, customer: object) -> Steps[None]:
-        customer_id = yield from self._identifying(customer)
-        if not isinstance(customer_id, Reason):
-            self._fetching.invalidate(customer_id)
-
-    def _identifying(self, customer: object) -> Steps[str | Reason]:
-        """Return the canonical customer id, or the reason why there is none."""
-        resolved = yield from self._resolving(customer)
-        if resolved is None:
-            return Reason.NO_CUSTOMER
-        if isinstance(resolved, UUID):
-            return str(resolved)
-        canonical = canonical_uuid(resolved) if isinstance(resolved, str) else None
-        return canonical or Reason.INVALID_CUSTOMER
-
-    def refreshed(self, snapshot: Snapshot) -> None:
-        """Hear of a fetch, on the thread that did it. For gates that tell others."""
-
-    def failed(self, customer_id: str, error: BaseException) -> None:
-        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
-
-    def _resolving(self, customer: object) -> Steps[object]:
-        """Return whom a check is about. A gate that knows requests resolves them here."""
-        yield from ()
-        return customer
 
     def _warm(self, customer: object, entitlement: str | Requirement) -> Decision | None:
         """Return what is at hand: worked out before, still fresh, and the customer given as canonical text."""

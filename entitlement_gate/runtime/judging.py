@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.rule import decide, rows_named
 from entitlement_gate.runtime.cache import Answer
+from entitlement_gate.runtime.counting import NOT_READ, burdened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from decimal import Decimal
 
     from entitlement_gate.domain.grants import Grant
     from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.ledger.protocol import Charges
     from entitlement_gate.runtime.cache import Entry
+    from entitlement_gate.runtime.counting import Counting
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.views import View
     from entitlement_gate.zenskar.flow import Clock
@@ -29,23 +33,51 @@ __all__ = ["Judge"]
 class Judge:
     """Decides by the options of one gate."""
 
-    def __init__(self, options: GateOptions, clock: Clock) -> None:
+    def __init__(self, options: GateOptions, clock: Clock, counting: Counting) -> None:
         self._options = options
+        self._counting = counting
         self._terms = options.terms
         self._clock = clock
 
-    def decide(self, requirement: Requirement, view: View) -> Decision:
-        """Return the decision as served from this view."""
+    def decide(self, requirement: Requirement, view: View, charges: Charges | None = NOT_READ) -> Decision:
+        """Return the decision as served from this view, less what is used up here.
+
+        Where that was not read before, the ledger is asked now, on this thread: see ``needs_ledger``.
+        """
         if view.entry is None:
             return self.refuse(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
-        answer = self._answer(requirement, view.entry)
-        return answer.decision.served(view.source, view.entry.age(self._clock))
+        return self.served(self._decided(requirement, view.entry, charges), view)
+
+    def served(self, decision: Decision, view: View) -> Decision:
+        """Return a settled decision with the source and age of the view it rests on."""
+        if view.entry is None:
+            return decision
+        source = "fallback" if decision.outcome is Outcome.UNKNOWN else view.source
+        return decision.served(source, view.entry.age(self._clock))
+
+    def needs_ledger(self, requirement: Requirement, view: View) -> bool:
+        """Whether the decision may rest on numbers that only I/O brings."""
+        if view.entry is None or self._counting.is_local:
+            return False
+        grants = view.entry.snapshot.grants
+        return any(row.is_metered for leaf in requirement.leaves() for row in self.named(leaf.entitlement, grants))
+
+    def judge_leaf(self, leaf: Requirement, entry: Entry, charges: Charges | None) -> Decision:
+        """Return what is true of one entitlement now, before any policy."""
+        at = datetime.fromtimestamp(self._clock.time(), UTC)
+        return decide(entry.snapshot, leaf, at, self._terms, burden=burdened(charges))
 
     def refuse(self, requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
         """Return the decision where nothing is known of the customer; unknown is left to the failure policy."""
-        leaf = next(requirement.leaves())
-        decision = Decision.of(reason, leaf.entitlement, customer_id=customer_id, requested=leaf.requested)
-        return self.settle(requirement, decision)
+        return self.settle(requirement, _untold(requirement, reason, customer_id))
+
+    def unknown(self, requirement: Requirement, view: View) -> Decision:
+        """Return what is true where there is no data, before any policy."""
+        return _untold(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
+
+    def may_overdraw(self, entitlement: str) -> bool:
+        """Whether the settings let overage of an entitlement through."""
+        return self._terms.word_for(self._terms.on_exhausted, entitlement) == "allow"
 
     def named(self, name: str, grants: Iterable[Grant]) -> tuple[Grant, ...]:
         """Return the grants that a name, alias or entitlement id stands for."""
@@ -62,26 +94,35 @@ class Judge:
             decision = dataclasses.replace(decision, allowed=True, shadow=True)
         return decision
 
-    def _answer(self, requirement: Requirement, entry: Entry) -> Answer:
+    def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:
         now = self._clock.time()
         asked = requirement if requirement.operator or requirement.quantity else requirement.entitlement
         known = entry.answers.get(asked)
         if known is not None and known.since <= now < known.steady_until:
-            return known
-        answer = self._worked_out(requirement, entry, now)
-        entry.keep(asked, answer)
-        return answer
+            return known.decision
+        customer_id = entry.snapshot.customer_id
+        answer, is_counted = self._worked_out(requirement, entry, now, charges)
+        if not is_counted or self._counting.is_untouched(customer_id):
+            entry.keep(asked, answer)
+            # The first use of a customer clears the answers; one that began since the look above must not outlive it.
+            if is_counted and not self._counting.is_untouched(customer_id):
+                entry.answers.pop(asked, None)
+        return answer.decision
 
-    def _worked_out(self, requirement: Requirement, entry: Entry, now: float) -> Answer:
+    def _worked_out(
+        self, requirement: Requirement, entry: Entry, now: float, charges: Charges | None
+    ) -> tuple[Answer, bool]:
+        """Return the answer, and whether the ledger had a say in it."""
         at = datetime.fromtimestamp(now, UTC)
-        judged = requirement.judge(lambda leaf: decide(entry.snapshot, leaf, at, self._terms))
+        burden = _Noted(self._counting, entry.snapshot.customer_id, charges)
+        judged = requirement.judge(lambda leaf: decide(entry.snapshot, leaf, at, self._terms, burden=burden))
         # Around the instant that was judged, which is `now` rounded to a microsecond.
         since, until = entry.snapshot.steady_span(at.timestamp())
         good_for = entry.fresh_for
         if judged.outcome is Outcome.DENIED:
             good_for = min(good_for, self._options.denial_max_age)
         decision = self.settle(requirement, judged)
-        return Answer(
+        answer = Answer(
             since=since,
             until=min(until, entry.fetched_wall + good_for),
             fresh_until=entry.fetched_at + good_for,
@@ -91,3 +132,25 @@ class Judge:
             fetched_at=entry.fetched_at,
             fetched_wall=entry.fetched_wall,
         )
+        return answer, burden.was_asked
+
+
+def _untold(requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
+    leaf = next(requirement.leaves())
+    return Decision.of(reason, leaf.entitlement, customer_id=customer_id, requested=leaf.requested)
+
+
+class _Noted:
+    """A burden that knows whether it was asked for, and asks the ledger no sooner."""
+
+    def __init__(self, counting: Counting, customer_id: str, charges: Charges | None) -> None:
+        self._counting = counting
+        self._customer_id = customer_id
+        self._charges = charges
+        self.was_asked = False
+
+    def __call__(self, entitlement_id: str, rows: Sequence[Grant]) -> Decimal | None:
+        self.was_asked = True
+        if self._charges is NOT_READ:
+            self._charges = self._counting.learn(self._customer_id)
+        return burdened(self._charges)(entitlement_id, rows)

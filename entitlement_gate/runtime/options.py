@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from entitlement_gate.domain.rule import PerName, Terms
+from entitlement_gate.ledger.protocol import Ledger, UsageTarget
 
 __all__ = ["GateKeywords", "GateOptions"]
+
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class GateKeywords(TypedDict, total=False):
@@ -26,6 +29,9 @@ class GateKeywords(TypedDict, total=False):
     null_quantity: PerName
     aliases: Mapping[str, str]
     shadow: bool | Collection[str]
+    ledger: Ledger | str | None
+    redis_url: str | None
+    usage: Mapping[str, Mapping[str, str] | UsageTarget]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,11 @@ class GateOptions:
         null_quantity: ``deny``, or ``unlimited``, for a metered grant without a number, or the same by name.
         aliases: the name in code → the name or entitlement id in billing.
         shadow: allow what would be denied and mark it, for all (True) or for a set of names.
+        ledger: counts what is used up here: ``memory`` (this process alone), ``redis`` (whoever shares ``redis_url``),
+            ``database`` (with the Django app ``entitlement_gate.usage``), a ``Ledger`` of your own, or None: nothing.
+        redis_url: ``redis://`` or ``rediss://`` URL: shared snapshots, and the ledger where that is ``redis``.
+        usage: where committed usage is reported: the name in code or in billing → ``{"slug": …, "field": …}``, the
+            meter's slug and the field of its data that holds the number.
 
     Raises:
         ValueError: an option cannot work; the message names it.
@@ -62,6 +73,9 @@ class GateOptions:
     null_quantity: PerName = "deny"
     aliases: Mapping[str, str] = field(default_factory=dict)
     shadow: bool | Collection[str] = False
+    ledger: Ledger | str | None = "memory"
+    redis_url: str | None = field(default=None, repr=False)  # may hold a password
+    usage: Mapping[str, Mapping[str, str] | UsageTarget] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("ttl", "stale_while_revalidate", "stale_if_error", "denial_max_age", "deadline"):
@@ -72,11 +86,18 @@ class GateOptions:
         _check_words("on_exhausted", self.on_exhausted, ("deny", "allow"))
         _check_words("null_quantity", self.null_quantity, ("deny", "unlimited"))
         _check_names(self.aliases, self.shadow)
+        _check_ledger(self.ledger, self.redis_url)
+        object.__setattr__(self, "usage", _targets(self.usage))
 
     @property
     def terms(self) -> Terms:
         """The part of the options that the rule itself needs."""
         return Terms(self.aliases, self.on_exhausted, self.null_quantity)
+
+    def target_of(self, entitlement: str) -> UsageTarget | None:
+        """Return where usage of an entitlement is reported, asked for by its name in code or in billing."""
+        target = self.usage.get(entitlement) or self.usage.get(self.aliases.get(entitlement, entitlement))
+        return target if isinstance(target, UsageTarget) else None
 
     def is_shadowed(self, entitlement: str) -> bool:
         """Whether a refusal of this entitlement is only noted."""
@@ -109,3 +130,28 @@ def _check_names(aliases: object, shadow: object) -> None:
         raise ValueError(f"aliases: a dict of the name in code to the name or id in billing, not {aliases!r}")
     if isinstance(shadow, str) or not isinstance(shadow, (bool, Collection)):
         raise ValueError(f"shadow: True, False or a set of names, not {shadow!r}")
+
+
+def _check_ledger(ledger: object, redis_url: object) -> None:
+    if redis_url is not None and not (isinstance(redis_url, str) and redis_url.startswith(_REDIS_SCHEMES)):
+        raise ValueError("redis_url: a URL such as redis://127.0.0.1:6379/0 (rediss:// and unix:// work too), or None")
+    if ledger == "redis" and redis_url is None:
+        raise ValueError('ledger: "redis" needs redis_url (in the settings: REDIS_URL)')
+    if ledger not in ("memory", "redis", "database", None) and not hasattr(ledger, "adopt_upstream"):
+        raise ValueError(f'ledger: "memory", "redis", "database", a Ledger or None, not {ledger!r}')
+
+
+def _targets(usage: object) -> Mapping[str, UsageTarget]:
+    if not isinstance(usage, Mapping):
+        raise ValueError(f'usage: a dict of name to {{"slug": …, "field": …}}, not {usage!r}')
+    return {name: _target(name, told) for name, told in usage.items()}
+
+
+def _target(name: object, told: object) -> UsageTarget:
+    if isinstance(told, UsageTarget):
+        return told
+    words = dict(told) if isinstance(told, Mapping) else {}
+    is_told = words.keys() == {"slug", "field"} and all(isinstance(word, str) and word for word in words.values())
+    if not isinstance(name, str) or not is_told:
+        raise ValueError(f'usage: for each name {{"slug": …, "field": …}}, two texts, not {told!r} for {name!r}')
+    return UsageTarget(words["slug"], words["field"])

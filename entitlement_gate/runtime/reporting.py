@@ -45,6 +45,11 @@ class FailureLog:
         else:
             _logger.error("the source of entitlements is broken: %s", kind, exc_info=error)
 
+    def note_ledger(self, error: BaseException) -> None:
+        """Log that the ledger could not be asked, once a minute."""
+        if self._is_due("ledger"):
+            _logger.error("the ledger is out of reach, so nothing that it counts is admitted: %s", error)
+
     def note_refusal(self) -> None:
         """Log that a fetch was not begun for want of budget, once a minute."""
         if self._is_due("budget"):

@@ -4,6 +4,7 @@ from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.runtime.cache import Entry
+from entitlement_gate.runtime.counting import Counting
 from entitlement_gate.runtime.judging import Judge
 from entitlement_gate.runtime.options import GateOptions
 from entitlement_gate.runtime.views import View
@@ -12,13 +13,18 @@ from tests.runtime.fakes import ANNA, feature, instant
 MILLISECOND = 0.001
 
 
+def judge_by(clock, **options):
+    options = GateOptions(**options)
+    return Judge(options, clock, Counting(options, clock))
+
+
 @pytest.fixture
 def judged(clock):
     """Judge one view again and again; ``judged.entry`` is what it holds."""
 
     def judged(entitlement, *grants, source="cache", **options):
         if not hasattr(judged, "judge"):
-            judged.judge = Judge(GateOptions(**options), clock)
+            judged.judge = judge_by(clock, **options)
             judged.entry = Entry(Snapshot(ANNA, grants, clock.time()), clock.monotonic(), clock.time(), 60)
         return judged.judge.decide(as_requirement(entitlement), View(ANNA, judged.entry, source))
 
@@ -106,7 +112,7 @@ def test_a_quantity_and_a_combination_are_remembered_apart_from_the_name(judged)
     ],
 )
 def test_unknown_is_left_to_the_failure_policy(clock, policy, entitlement, allowed):
-    judge = Judge(GateOptions(on_unavailable=policy), clock)
+    judge = judge_by(clock, on_unavailable=policy)
     view = View(ANNA, None, "fallback", Reason.REJECTED)
     decision = judge.decide(as_requirement(entitlement), view)
     assert (decision.allowed, decision.source, decision.age) == (allowed, "fallback", None)
@@ -114,5 +120,5 @@ def test_unknown_is_left_to_the_failure_policy(clock, policy, entitlement, allow
 
 
 def test_unknown_without_a_failure_is_unavailable(clock):
-    decision = Judge(GateOptions(), clock).decide(as_requirement("reports"), View(ANNA, None, "fallback"))
+    decision = judge_by(clock).decide(as_requirement("reports"), View(ANNA, None, "fallback"))
     assert decision.reason is Reason.UNAVAILABLE

@@ -1,0 +1,183 @@
+-- One customer's book, opened and written back. Every script begins with this part; those of its verb follow.
+--
+-- KEYS: meta, rows, records, due and, where the verb commits, events, event_due: all of a bucket, in one hash slot.
+-- ARGV[1]: JSON: epoch, seq, shift, retention, and what the verb is asked with.
+-- Lua computes with doubles: each sum is checked to be exact before anything is written, and everything is written at
+-- the end or not at all. `cjson` writes 14 digits, so that every number it writes is text.
+-- Each function costs time in each run, whether it is called or not: what is rarely needed stands within what needs it.
+
+local META, ROWS, RECORDS, DUE, EVENTS, EVENT_DUE = unpack(KEYS)
+local MOST = 9007199254740992
+-- A tally: six doubles.
+local BASELINE, COMMITTED, HELD, SEEN, REFUNDED, TICKET = 1, 2, 3, 4, 5, 6
+local SIX = '<dddddd'
+-- A record. Of wants, four each: entitlement id, quantity, slug, field. Of shares, three: entitlement id, row, amount.
+local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES = 1, 2, 3, 4, 5, 6, 7
+-- Among the rows: nothing of this customer runs out before. Verbs lower it, a sweep sets it right.
+local BOUND = 'due'
+local ALL_AT_ONCE = 1000 -- what `unpack` surely takes, and what one verb sweeps at most
+
+local call = redis.call
+local asked = cjson.decode(ARGV[1])
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2] + asked.shift
+
+local meta = call('HMGET', META, 'epoch', 'seq')
+if not meta[1] then return 'missing' end
+if asked.epoch ~= meta[1] and asked.epoch ~= '' then
+  return call('HEXISTS', META, 'accepted') == 1 and 'accepted' or 'other'
+end
+if meta[2] + 0 < asked.seq then return 'behind' end
+
+local tallies, changed = {}, {}
+local records, touched = {}, {}
+local events
+local bound, is_swept, is_bound_new
+
+local function fail(code)
+  error({ code = code })
+end
+
+local function text(number)
+  return string.format('%d', number)
+end
+
+local function field_of(entitlement, row)
+  return #entitlement .. ':' .. entitlement .. row
+end
+
+local function tally_of(field)
+  local tally = tallies[field]
+  if tally == nil then
+    local value = call('HGET', ROWS, field)
+    tally = value and { struct.unpack(SIX, value) } or false
+    tallies[field] = tally
+  end
+  return tally
+end
+
+local function add(shares, column, sign)
+  for index = 1, #shares, 3 do
+    local field = field_of(shares[index], shares[index + 1])
+    local tally = tally_of(field) or { 0, 0, 0, 0, 0, 0 }
+    tally[column] = tally[column] + sign * shares[index + 2]
+    tallies[field], changed[field] = tally, true
+  end
+end
+
+local function keep(key, record)
+  records[key], touched[key] = record, true
+  local until_ = record[UNTIL] + 0
+  if not bound or until_ < bound then bound, is_bound_new = until_, true end
+end
+
+local function settle(key, record, state)
+  record[STATE], record[UNTIL] = state, text(now + asked.retention)
+  keep(key, record)
+end
+
+-- What a key stands for, once its time has taken effect.
+local function record_of(key)
+  local record = records[key]
+  if record == nil then
+    local value = call('HGET', RECORDS, key)
+    record = value and cjson.decode(value) or false
+    records[key] = record
+  end
+  if record and record[UNTIL] + 0 <= now then
+    if record[STATE] == 'held' then
+      add(record[SHARES], HELD, -1)
+      settle(key, record, 'expired')
+    else
+      records[key], touched[key] = false, true
+    end
+  end
+  return records[key]
+end
+
+-- Read the tallies that a verb is about, and let time take effect.
+local function open(fields)
+  for first = 1, #fields + 1, ALL_AT_ONCE do
+    local last = math.min(#fields, first + ALL_AT_ONCE - 1)
+    local values = call('HMGET', ROWS, BOUND, unpack(fields, first, last))
+    bound = values[1] and values[1] + 0
+    for index = first, last do
+      local value = values[index - first + 2]
+      tallies[fields[index]] = value and { struct.unpack(SIX, value) } or false
+    end
+  end
+  if bound and bound <= now then
+    is_swept = true
+    for _, key in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, ALL_AT_ONCE)) do
+      if not record_of(key) then touched[key] = true end
+    end
+  end
+end
+
+-- The rows to set and to drop: checked before anything is written.
+local function rendered()
+  local set, dropped = {}, nil
+  for field in pairs(changed) do
+    local tally = tallies[field]
+    if tally then
+      for column = 1, 6 do
+        if tally[column] > MOST or tally[column] < -MOST then fail('range') end
+      end
+      local at = #set
+      set[at + 1], set[at + 2] = field, struct.pack(SIX, unpack(tally, 1, 6))
+    else
+      dropped = dropped or {}
+      dropped[#dropped + 1] = field
+    end
+  end
+  return set, dropped
+end
+
+local function write(set, dropped)
+  for key in pairs(touched) do
+    local record = records[key]
+    if record then
+      call('HSET', RECORDS, key, cjson.encode(record))
+      call('ZADD', DUE, record[UNTIL], key)
+    else
+      call('HDEL', RECORDS, key)
+      call('ZREM', DUE, key)
+    end
+  end
+  for _, event in ipairs(events or {}) do
+    local id = event.c .. '|' .. event.k
+    call('HSET', EVENTS, id, cjson.encode(event))
+    call('ZADD', EVENT_DUE, event.t, id)
+  end
+  if is_swept then
+    bound = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+    if not bound then call('HDEL', ROWS, BOUND) end
+  end
+  if bound and (is_swept or is_bound_new) then
+    set[#set + 1], set[#set + 2] = BOUND, text(bound)
+  end
+  for first = 1, #set, ALL_AT_ONCE do
+    call('HSET', ROWS, unpack(set, first, math.min(#set, first + ALL_AT_ONCE - 1)))
+  end
+  for _, field in ipairs(dropped or {}) do call('HDEL', ROWS, field) end
+end
+
+-- Do a verb and write what it changed; `tell` says what it comes to where only what was written shows it.
+local function done(verb, tell)
+  local is_fine, outcome, set, dropped = pcall(function() return verb(), rendered() end)
+  if not is_fine then
+    if type(outcome) == 'table' and outcome.code then return 'failed ' .. outcome.code end
+    error(outcome)
+  end
+  local seq = meta[2]
+  if is_swept or next(changed) or next(touched) then
+    write(set, dropped)
+    seq = call('HINCRBY', META, 'seq', 1)
+  end
+  return 'done ' .. meta[1] .. ' ' .. seq .. ' ' .. (tell and tell() or outcome)
+end
+
+-- A receipt: whether it is a replay, what was available before, and the record.
+local function receipt(record, before, is_replay)
+  return '[' .. tostring(is_replay) .. ',[' .. table.concat(before, ',') .. '],' .. cjson.encode(record) .. ']'
+end

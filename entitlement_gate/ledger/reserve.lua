@@ -1,0 +1,88 @@
+-- Holding: every demand or none. A demand: quantity, ticket, all that remains, whether it may overdraw, its rows.
+
+local QUANTITY, SEEN_AT, LEFT, MAY_OVERDRAW, ROWS_OF = 1, 2, 3, 4, 5
+
+-- Read what the demands are about.
+local function open_rows()
+  local fields = {}
+  for number, demand in ipairs(asked.demands) do
+    local entitlement = asked.wants[4 * number - 3]
+    for _, row in ipairs(demand[ROWS_OF]) do
+      local field = field_of(entitlement, row[ID])
+      row[FIELD] = field
+      fields[#fields + 1] = field
+    end
+  end
+  open(fields)
+end
+
+-- What is available to each demand, once it was learnt what billing says; whether it is too little; a refusal.
+local function weighed()
+  local before, is_overage, refusal = {}, false, nil
+  for number, demand in ipairs(asked.demands) do
+    local rows = demand[ROWS_OF]
+    adopt(rows, demand[SEEN_AT])
+    local left = math.max(-MOST, demand[LEFT] - burden(rows, 1, #rows))
+    before[number] = text(left)
+    if left < demand[QUANTITY] then
+      is_overage = true
+      if not demand[MAY_OVERDRAW] and not refusal then
+        refusal = cjson.encode({ asked.wants[4 * number - 3], before[number] })
+      end
+    end
+  end
+  return before, is_overage, refusal
+end
+
+-- Hold a demand's quantity: the first rows as far as each alone has room, the last one the rest.
+local function allocate(demand, entitlement, shares)
+  local quantity, rows = demand[QUANTITY], demand[ROWS_OF]
+  for index, row in ipairs(rows) do
+    local field = row[FIELD]
+    local tally = tallies[field]
+    if not tally then
+      tally = { row[USED], 0, 0, row[USED], 0, demand[SEEN_AT] }
+      tallies[field], changed[field] = tally, true
+    end
+    local amount = quantity
+    if index < #rows then amount = math.min(quantity, math.max(0, row[REMAINING] - burden(rows, index, index))) end
+    if amount > 0 then
+      local at = #shares
+      shares[at + 1], shares[at + 2], shares[at + 3] = entitlement, row[ID], text(amount)
+      tally[HELD], changed[field] = tally[HELD] + amount, true
+      quantity = quantity - amount
+    end
+  end
+end
+
+-- Whether the key was used for the same; where that is reported may have changed since.
+local function is_same(others)
+  local wants = asked.wants
+  if #wants ~= #others then return false end
+  for index = 1, #wants, 4 do
+    if wants[index] ~= others[index] or wants[index + 1] ~= others[index + 1] then return false end
+  end
+  return true
+end
+
+-- The record of a hold, what was available before, and whether it is a replay; or nothing, and a refusal.
+local function held()
+  open_rows()
+  local record = record_of(asked.key)
+  if record then
+    if not is_same(record[WANTS]) then fail('conflict') end
+    if record[STATE] == 'held' or record[STATE] == 'committed' then return record, {}, true end
+  end
+  local before, is_overage, refusal = weighed()
+  if refusal then return nil, refusal end
+  local shares, until_ = {}, text(now + asked.ttl)
+  for number, demand in ipairs(asked.demands) do allocate(demand, asked.wants[4 * number - 3], shares) end
+  record = { 'held', until_, until_, is_overage, false, asked.wants, shares }
+  keep(asked.key, record)
+  return record, before, false
+end
+
+local function reserve()
+  local record, before, is_replay = held()
+  return record and receipt(record, before, is_replay) or before
+end

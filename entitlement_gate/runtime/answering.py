@@ -1,0 +1,178 @@
+"""What a gate does for each question, as one generator of waits: ``gate`` runs them from both doors.
+
+Never here: the doors, the rule, how data is fetched or counted.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Unpack
+from uuid import UUID
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.ledger.memory import MemoryLedger
+from entitlement_gate.runtime.counting import NOT_READ, Counting
+from entitlement_gate.runtime.entitlements import CustomerEntitlements, required
+from entitlement_gate.runtime.fetching import Fetching
+from entitlement_gate.runtime.judging import Judge
+from entitlement_gate.runtime.options import GateKeywords, GateOptions
+from entitlement_gate.runtime.reservation import Reservation
+from entitlement_gate.runtime.reserving import Order, Reserving
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entitlement_gate.domain.grants import Snapshot
+    from entitlement_gate.ledger.protocol import Charges, Ledger
+    from entitlement_gate.runtime.cache import Answer
+    from entitlement_gate.runtime.steps import Steps
+    from entitlement_gate.runtime.views import SnapshotSource, View
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = ["Answering"]
+
+
+class Answering:
+    """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided."""
+
+    def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
+        self.source = source
+        self.options = GateOptions(**options)
+        self._clock = clock
+        self._counting = Counting(self.options, clock)
+        self._judge = Judge(self.options, clock, self._counting)
+        self._fetching = Fetching(source, self.options, clock, self)
+        self._reserving = Reserving(self.options, self._judge, self._fetching, self._counting)
+        # What a warm check reads; empty for a gate that has to take the long way each time.
+        self._answers: Mapping[Any, Mapping[Any, Answer]] = self._fetching.answers
+        self._health = self._fetching.health
+        if isinstance(self.ledger, MemoryLedger):
+            self.ledger.watchers.add(self)
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Make locks, threads and flights anew, as in a process just forked; data stays."""
+        self._fetching.remake()
+        self._counting.remake()
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What counts here; None where nothing is counted."""
+        return self._counting.ledger
+
+    def _checking(
+        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
+    ) -> Steps[Decision]:
+        requirement = as_requirement(entitlement, quantity)
+        customer_id = yield from self._identifying(customer)
+        if isinstance(customer_id, Reason):
+            return self._judge.refuse(requirement, customer_id, None)
+        view = yield from self._fetching.view(customer_id, refresh=refresh)
+        decision, view = yield from self._deciding(requirement, view)
+        self._health.count(view.source)
+        return decision
+
+    def _deciding(self, requirement: Requirement, view: View) -> Steps[tuple[Decision, View]]:
+        """Return the decision, and the view it rests on: a newer one where the first was too old to deny."""
+        charges: Charges | None = NOT_READ
+        if self._judge.needs_ledger(requirement, view):
+            charges = yield from self._counting.learning(view.customer_id)
+        decision = self._judge.decide(requirement, view, charges)
+        if decision.outcome is Outcome.DENIED:
+            newer = yield from self._fetching.for_denial(view)
+            if newer is not view:
+                return self._judge.decide(requirement, newer, charges), newer
+        return decision, view
+
+    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
+        customer_id = yield from self._identifying(customer)
+        if isinstance(customer_id, Reason):
+            return CustomerEntitlements(None, self._judge, customer_id)
+        view = yield from self._fetching.view(customer_id)
+        self._health.count(view.source)
+        return CustomerEntitlements(view, self._judge)
+
+    def counted(self, known: CustomerEntitlements) -> Steps[CustomerEntitlements]:
+        """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
+        entry = known.view.entry if known.view else None
+        if entry is None or self._counting.is_local or not any(row.is_metered for row in entry.snapshot.grants):
+            return known
+        charges = yield from self._counting.learning(entry.snapshot.customer_id)
+        return CustomerEntitlements(known.view, self._judge, charges=charges)
+
+    def _getting_all(self, customer: object) -> Steps[CustomerEntitlements]:
+        return (yield from self.counted((yield from self._getting(customer))))
+
+    def _granted(self, customer: object, asked: Order) -> Steps[Reservation]:
+        decision, held = yield from self.holding(customer, asked)
+        if held is None:
+            required(decision)
+        return held  # type: ignore[return-value]  # a refusal was raised in the line above
+
+    def holding(self, customer: object, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
+        """Reserve as a part of other steps: return the decision, and what is held where it allows."""
+        customer_id = yield from self._identifying(customer)
+        if isinstance(customer_id, Reason):
+            decision = self._judge.refuse(asked.requirement, customer_id, None)
+            held = Reservation(decision, asked.key) if decision.allowed else None
+        else:
+            decision, held = yield from self._held(customer_id, asked)
+        yield from self.announcing(decision)
+        return decision, held
+
+    def _held(self, customer_id: str, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
+        return (yield from self._reserving.holding(asked, customer_id))
+
+    def announcing(self, decision: Decision) -> Steps[None]:  # noqa: ARG002 - for gates that tell others
+        """Tell of a decision. For gates that tell others."""
+        yield from ()
+
+    def _renewing(
+        self, requirement: Requirement, known: CustomerEntitlements
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Decide by what is known, as ``_deciding`` does by a view."""
+        if known.view is None:
+            return known.check(requirement), known
+        # A fetch that failed for this request is not tried again; one that succeeded is as old as its data.
+        pinned = known.view._replace(was_tried=known.view.source != "live")
+        decision, view = yield from self._deciding(requirement, pinned)
+        return decision, known if view is pinned else CustomerEntitlements(view, self._judge)
+
+    def _invalidating(self, customer: object) -> Steps[None]:
+        customer_id = yield from self._identifying(customer)
+        if not isinstance(customer_id, Reason):
+            self._fetching.invalidate(customer_id)
+
+    def _identifying(self, customer: object) -> Steps[str | Reason]:
+        """Return the canonical customer id, or the reason why there is none."""
+        resolved = yield from self._resolving(customer)
+        if resolved is None:
+            return Reason.NO_CUSTOMER
+        if isinstance(resolved, UUID):
+            return str(resolved)
+        canonical = canonical_uuid(resolved) if isinstance(resolved, str) else None
+        return canonical or Reason.INVALID_CUSTOMER
+
+    def adopting(self, snapshot: Snapshot) -> None:
+        """Tell the ledger what a fetch brought, on the thread that did it, before any check sees it."""
+        self._counting.adopt(snapshot)
+
+    def first_charged(self, customer_id: str) -> None:
+        """Hear that a customer begins to use up: no answer worked out without that stands any more."""
+        entry = self._fetching.entries.get(customer_id)
+        if entry is not None:
+            entry.answers.clear()
+
+    def refreshed(self, snapshot: Snapshot) -> None:
+        """Hear of a fetch, on the thread that did it. For gates that tell others."""
+
+    def failed(self, customer_id: str, error: BaseException) -> None:
+        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
+
+    def _resolving(self, customer: object) -> Steps[object]:
+        """Return whom a check is about. A gate that knows requests resolves them here."""
+        yield from ()
+        return customer
