@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -33,7 +34,14 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         settings = get_settings()
     except ImproperlyConfigured as error:
         return [*messages, Error(str(error), id="entitlement_gate.E001")]
-    return [*messages, *_paths(settings), *_surroundings(settings), *_rules(settings), *_customer(settings)]
+    return [
+        *messages,
+        *_paths(settings),
+        *_surroundings(settings),
+        *_rules(settings),
+        *_customer(settings),
+        *_ledger(settings),
+    ]
 
 
 def _unknown(key: str, nearest: str | None) -> CheckMessage:
@@ -70,6 +78,36 @@ def _surroundings(settings: Settings) -> list[CheckMessage]:
                 f"{SETTING}['BASE_URL'] is the sandbox, outside DEBUG.",
                 hint="Name the billing API; the sandbox answers from a file.",
                 id="entitlement_gate.W002",
+            )
+        )
+    return messages
+
+
+def _ledger(settings: Settings) -> list[CheckMessage]:
+    ledger, is_shared = settings.gate.ledger, settings.gate.ledger not in ("memory", None)
+    messages: list[CheckMessage] = []
+    for word, is_there, remedy in (
+        ("redis", find_spec("redis") is not None, "Install entitlement_gate[redis]."),
+        ("database", apps.is_installed("entitlement_gate.usage"), "Add 'entitlement_gate.usage' to INSTALLED_APPS."),
+    ):
+        if ledger == word and not is_there:
+            messages.append(
+                Error(f"{SETTING}['LEDGER'] is {word!r}, which is missing.", hint=remedy, id="entitlement_gate.E005")
+            )
+    if ledger == "memory" and not django_settings.DEBUG:
+        messages.append(
+            checks.Warning(
+                f"{SETTING}['LEDGER'] is 'memory', outside DEBUG: each process counts for itself what is used up.",
+                hint="Set it to 'redis' or 'database', or to None where nothing is used up here.",
+                id="entitlement_gate.W005",
+            )
+        )
+    if settings.gate.usage and not is_shared:
+        messages.append(
+            checks.Warning(
+                f"{SETTING}['USAGE'] is shipped by a command, which cannot reach the ledger {ledger!r}.",
+                hint="Set LEDGER to 'redis' or 'database'.",
+                id="entitlement_gate.W006",
             )
         )
     return messages

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.test import override_settings
 
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
 OURS = "entitlement_gate.middleware.EntitlementMiddleware"
-GOOD = {"API_KEY": "key", "ORGANISATION": "org", "CUSTOMER_ATTRIBUTE": "username"}
+GOOD = {"API_KEY": "key", "ORGANISATION": "org", "CUSTOMER_ATTRIBUTE": "username", "LEDGER": None}
 
 
 def found(settings, **others):
@@ -61,7 +62,7 @@ def test_middleware_before_authentication_is_warned_about():
 
 
 def test_the_sandbox_outside_debug_is_warned_about():
-    sandbox = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username"}
+    sandbox = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username", "LEDGER": None}
     assert [code for code, _ in found(sandbox, DEBUG=False)] == ["W002"]
     assert found(sandbox, DEBUG=True) == []
 
@@ -75,3 +76,23 @@ def test_a_user_without_the_customer_attribute_is_warned_about():
 def test_the_checks_never_reach_for_billing(monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("connected"))
     assert found(GOOD) == []
+
+
+def test_a_ledger_in_memory_is_warned_about_outside_debug():
+    assert [code for code, _ in found({**GOOD, "LEDGER": "memory"})] == ["W005"]
+    assert found({**GOOD, "LEDGER": "memory"}, DEBUG=True) == []
+
+
+def test_a_ledger_whose_parts_are_missing_is_an_error(monkeypatch):
+    redis = {**GOOD, "LEDGER": "redis", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    assert found(redis) == []
+    monkeypatch.setattr("entitlement_gate.checks.find_spec", lambda name: None)
+    assert [code for code, _ in found(redis)] == ["E005"]
+    assert [code for code, _ in found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=["entitlement_gate"])] == ["E005"]
+    assert found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=[*django_settings.INSTALLED_APPS, "entitlement_gate.usage"]) == []
+
+
+def test_usage_that_no_command_can_ship_is_warned_about():
+    usage = {"USAGE": {"seats": {"slug": "seats", "field": "count"}}}
+    assert [code for code, _ in found({**GOOD, **usage})] == ["W006"]
+    assert found({**GOOD, **usage, "LEDGER": "redis", "REDIS_URL": "redis://127.0.0.1:1/0"}) == []

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from entitlement_gate.api import RequestGate, _as_keywords
+from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
 from entitlement_gate.testing.clock import MovableClock
 from entitlement_gate.testing.layers import canonical_customer
@@ -37,8 +38,9 @@ class FakeBilling:
     ...     check_entitlement(customer, "seats").remaining
     Decimal('3')
 
-    Everything but the network is the project's own: aliases, policies, freshness, the rule. Two things differ: a
-    request that fails is not tried again, and waiting for a slow billing moves the clock instead of the test.
+    Everything but the network is the project's own: aliases, policies, freshness, the rule. Three things differ: a
+    request that fails is not tried again, waiting for a slow billing moves the clock instead of the test, and what is
+    used up is counted in memory, whatever ``LEDGER`` says, for as long as the block.
 
     Attributes:
         sandbox: the sandbox itself, for what is not offered here (its requests, usage events).
@@ -48,6 +50,7 @@ class FakeBilling:
     def __init__(self) -> None:
         self.clock = MovableClock()
         self.sandbox = Sandbox(Scenario(_KEY, _ORGANISATION), clock=self.clock)
+        self._ledger = MemoryLedger(clock=self.clock)
         self._gate: _FakeBillingGate | None = None
         self._stack = ExitStack()
 
@@ -114,7 +117,9 @@ class FakeBilling:
         transport = SandboxTransport(self.sandbox, sleep=self.clock.advance)
         options = {**_as_keywords(settings.client), "base_url": SANDBOX, "max_attempts": 1}
         client = ZenskarClient(_KEY, _ORGANISATION, transport=transport, clock=self.clock, **options)
-        self._gate = _FakeBillingGate(client, clock=self.clock, **_as_keywords(settings.gate))
+        ledger = None if settings.gate.ledger is None else self._ledger
+        own = {**_as_keywords(settings.gate), "ledger": ledger, "redis_url": None}
+        self._gate = _FakeBillingGate(client, clock=self.clock, **own)
         return self._gate
 
 

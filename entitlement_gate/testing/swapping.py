@@ -94,7 +94,8 @@ def _replace(make: Callable[[Settings], RequestGate] | None) -> None:
 
 
 def _overriding_gate(settings: Settings) -> RequestGate:
-    return OverridingGate(lambda: _Swapped.layers, **_as_keywords(settings.gate))
+    options = {**_as_keywords(settings.gate), "ledger": None, "redis_url": None}  # an override counts nothing
+    return OverridingGate(lambda: _Swapped.layers, **options)
 
 
 def _forget(*, setting: str, **_: Any) -> None:
