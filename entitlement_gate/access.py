@@ -17,8 +17,9 @@ from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.resolvers import resolving
+from entitlement_gate.resolvers import aresolved, resolved, resolving
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement, required
+from entitlement_gate.runtime.reserving import order
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 from entitlement_gate.waiting import Called
 
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
     from entitlement_gate.api import RequestGate
+    from entitlement_gate.runtime.reservation import Reservation
 
 _logger = logging.getLogger("entitlement_gate")
 
 __all__ = ["Guard", "RequestEntitlements", "entitlements_of", "refusal"]
 
+_TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
 _NOT_KEPT = {"Cache-Control": "no-store, private", "Vary": "Accept, Cookie, Authorization"}
 
 
@@ -76,11 +79,11 @@ class RequestEntitlements:
 
     def all(self) -> CustomerEntitlements:
         """Return all of them as a mapping."""
-        return drive(self._getting())
+        return drive(self._getting_counted())
 
     async def aall(self) -> CustomerEntitlements:
-        """Return all of them as a mapping."""
-        return await drive_async(self._getting())
+        """Return all of them as a mapping, whose reading costs no I/O."""
+        return await drive_async(self._getting_counted())
 
     def __getitem__(self, name: str) -> Entitlement:
         return self.all()[name]
@@ -103,25 +106,57 @@ class RequestEntitlements:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
         gate = default_gate()
         known = self._all if self._all is not None and self._gate is gate else (yield from self._getting())
-        decision = known.check(requirement)
-        if decision.outcome is Outcome.ALLOWED and not gate.is_heard:
-            return decision
+        if _is_silent(gate, known, requirement):
+            decision = known.check(requirement)
+            if decision.outcome is Outcome.ALLOWED:
+                return decision
         decision, self._all = yield from gate.deciding(requirement, known)
         return decision
 
+    def allows_at_once(self, requirement: Requirement) -> bool:
+        """Return whether what is at hand allows, under the failure policy; where it does not, ``check`` knows."""
+        return self._allows_at_once(requirement, resolved(self._request))
+
+    async def aallows_at_once(self, requirement: Requirement) -> bool:
+        """Return the same, with the resolver waited for as the event loop needs it."""
+        return self._allows_at_once(requirement, await aresolved(self._request))
+
+    def _allows_at_once(self, requirement: Requirement, customer: object) -> bool:
+        gate = default_gate()
+        known = self._at_hand(gate, customer)
+        return known is not None and _is_silent(gate, known, requirement) and known.has(requirement)
+
     def _getting(self) -> Steps[CustomerEntitlements]:
         gate = default_gate()
-        if self._all is None or self._gate is not gate:  # a test may put another gate in place meanwhile
-            customer = yield from resolving(self._request)
-            at_hand = gate.at_hand(customer)
-            self._all = (yield from gate.getting(customer)) if at_hand is None else at_hand
+        customer = yield from resolving(self._request)
+        known = self._at_hand(gate, customer)
+        if known is None:
+            known = self._all = yield from gate.getting(customer)
             self._gate = gate
+        return known
+
+    def _getting_counted(self) -> Steps[CustomerEntitlements]:
+        known = yield from self._getting()
+        return (yield from default_gate().counted(known))
+
+    def _at_hand(self, gate: RequestGate, customer: object) -> CustomerEntitlements | None:
+        """Return the request's snapshot where there is one or it takes no fetch."""
+        if self._gate is not gate:  # nothing asked yet, or a test put another gate in place meanwhile
+            at_hand = gate.at_hand(customer)
+            if at_hand is None:
+                return None
+            self._all, self._gate = at_hand, gate
         return self._all
+
+
+def _is_silent(gate: RequestGate, known: CustomerEntitlements, requirement: Requirement) -> bool:
+    """Whether an answer from what is known needs neither I/O nor telling."""
+    return not (gate.is_heard or known.needs_ledger(requirement))
 
 
 def entitlements_of(request: HttpRequest) -> RequestEntitlements:
     """Return the request's entitlements, those that the middleware set or new ones."""
-    known = request.__dict__.get("entitlements")
+    known = getattr(request, "entitlements", None)
     if not isinstance(known, RequestEntitlements):
         known = RequestEntitlements(request)
         request.entitlements = known  # type: ignore[attr-defined]  # what the middleware sets too
@@ -138,6 +173,8 @@ class Guard:
         customer: of whom, in place of the resolver: ``(request) -> id``, sync or async.
         on_unavailable: ``deny`` or ``allow`` at this gate, in place of the setting.
         on_denied: ``(request, decision) -> response``, ``raise``, or where to redirect, in place of the setting.
+        consume: use it up, see ``consuming``.
+        key: names what is used up: ``(request) -> text``, sync or async.
     """
 
     requirement: Requirement
@@ -145,10 +182,40 @@ class Guard:
     customer: Callable[..., Any] | None = None
     on_unavailable: str | None = None
     on_denied: Callable[..., Any] | str | None = None
+    consume: bool = False
+    key: Callable[..., Any] | None = None
+
+    def enter(self, request: HttpRequest) -> HttpResponseBase | None:
+        """Return what ``passing`` does, on this thread; without a step where what is at hand lets the request in.
+
+        Steps for an answer that needs no waiting cost 2 µs of 7 around a warm view.
+        """
+        if self._is_plain and entitlements_of(request).allows_at_once(self.requirement):
+            return None
+        return drive(self.passing(request))
+
+    async def aenter(self, request: HttpRequest) -> HttpResponseBase | None:
+        """Return what ``passing`` does, in this event loop; see ``enter``."""
+        if self._is_plain and await entitlements_of(request).aallows_at_once(self.requirement):
+            return None
+        return await drive_async(self.passing(request))
 
     def passing(self, request: HttpRequest) -> Steps[HttpResponseBase | None]:
         """Return None to let the request pass, or what it is answered instead."""
-        decision = self._settled((yield from self._checking(request)))
+        return (yield from self._answering(request, (yield from self._checking(request))))
+
+    def holding(self, request: HttpRequest) -> Steps[tuple[HttpResponseBase | None, Reservation | None]]:
+        """Return the same, having reserved what is to be used up, and what is held of it."""
+        requirement = yield from self._required(request)
+        key = None if self.key is None else (yield Called(self.key, request))
+        customer = request if self.customer is None else (yield Called(self.customer, request))
+        asked = order(requirement, 1, key if key is None else str(key), _TTL)
+        decision, held = yield from default_gate().holding(customer, asked)
+        refused = yield from self._answering(request, decision)
+        return refused, held if refused is None else None
+
+    def _answering(self, request: HttpRequest, decision: Decision) -> Steps[HttpResponseBase | None]:
+        decision = self._settled(decision)
         if decision.allowed:
             return None
         if self.on_denied == "raise":
@@ -160,10 +227,19 @@ class Guard:
         _note(decision)
         return HttpResponseRedirect(resolve_url(self.on_denied), headers=_NOT_KEPT)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether what the settings allow the request's customer is all there is to it."""
+        # What the settings' policy lets pass in an outage, a gate of its own policy may refuse: only the outcome tells.
+        return self.quantity is None and self.customer is None and self.on_unavailable != "deny"
+
+    def _required(self, request: HttpRequest) -> Steps[Requirement]:
+        if self.quantity is None:
+            return self.requirement
+        return as_requirement(self.requirement, (yield Called(self.quantity, request)))
+
     def _checking(self, request: HttpRequest) -> Steps[Decision]:
-        requirement = self.requirement
-        if self.quantity is not None:
-            requirement = as_requirement(requirement, (yield Called(self.quantity, request)))
+        requirement = yield from self._required(request)
         if self.customer is None:
             return (yield from entitlements_of(request).checking(requirement))
         customer = yield Called(self.customer, request)

@@ -7,7 +7,6 @@ requirement on ``view.entitlement_requirements``.
 from __future__ import annotations
 
 from functools import partial, wraps
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
@@ -15,8 +14,8 @@ from django.http import HttpRequest
 from django.views import View
 
 from entitlement_gate.access import Guard
+from entitlement_gate.consuming import acounted, awaited, counted
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.runtime.steps import drive, drive_async
 from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ def requires_entitlement(
     entitlement: str | Requirement,
     quantity: Any = None,
     *,
+    consume: bool = False,
+    key: Callable[..., Any] | None = None,
     customer: Callable[..., Any] | None = None,
     on_unavailable: str | None = None,
     on_denied: Callable[..., Any] | str | None = None,
@@ -47,6 +48,10 @@ def requires_entitlement(
     Args:
         entitlement: a name, an alias, an entitlement id, or a ``Requirement``.
         quantity: how much is needed; a number, or ``(request) -> number``, sync or async.
+        consume: use up the quantity, by default 1: held before the view, committed when the response is below 400 (a
+            streaming one: when its body was sent), given back otherwise.
+        key: ``(request) -> text``, sync or async: names what is used up, so that a retry of the same is counted once.
+            From the application's data, never from a client's header.
         customer: ``(request) -> id`` in place of the resolver; sync or async.
         on_unavailable: ``"deny"`` or ``"allow"`` in place of ``ON_UNAVAILABLE``.
         on_denied: ``(request, decision) -> response``, sync or async; ``"raise"``; or a URL or URL name to redirect
@@ -59,8 +64,11 @@ def requires_entitlement(
     requirement = as_requirement(entitlement, None if callable(quantity) else quantity)
     if callable(quantity):
         as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
-    if customer is not None and not callable(customer):
-        raise TypeError(f"customer: a callable (request) -> id, not {customer!r}")
+    for name, value, gives in (("customer", customer, "id"), ("key", key, "text")):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}: a callable (request) -> {gives}, not {value!r}")
+    if key is not None and not consume:
+        raise ValueError("key: names what is used up; say consume=True too")
     if on_unavailable not in (None, "deny", "allow"):
         raise ValueError(f'on_unavailable: "deny", "allow" or None, not {on_unavailable!r}')
     _check_on_denied(on_denied)
@@ -70,6 +78,8 @@ def requires_entitlement(
         customer=customer,
         on_unavailable=on_unavailable,
         on_denied=on_denied,
+        consume=consume,
+        key=key,
     )
 
     def gate(view: ViewT) -> ViewT:
@@ -124,17 +134,21 @@ def _guarded_async(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _entered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    refused = drive(guard.passing(_request(view, args)))
+    request = _request(view, args)
+    if guard.consume:
+        return counted(guard, request, partial(view, *args, **kwargs))
+    refused = guard.enter(request)
     return view(*args, **kwargs) if refused is None else refused
 
 
 async def _aentered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    refused = await drive_async(guard.passing(_request(view, args)))
+    request = _request(view, args)
+    if guard.consume:
+        return await acounted(guard, request, partial(view, *args, **kwargs))
+    refused = await guard.aenter(request)
     if refused is not None:
         return refused
-    response = view(*args, **kwargs)
-    # A decorator that took an async `dispatch` for a sync one may answer with a plain response.
-    return await response if isawaitable(response) else response
+    return await awaited(view(*args, **kwargs))
 
 
 def _guarded_class(guard: Guard, view: type) -> type:

@@ -16,7 +16,6 @@ from django.views import View
 from entitlement_gate.access import Guard
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.runtime.steps import drive, drive_async
 from entitlement_gate.waiting import Called, is_async_class
 
 if TYPE_CHECKING:
@@ -80,14 +79,14 @@ class EntitlementRequiredMixin(View):
         """Let the request pass, or answer it; an awaitable on an async view."""
         if is_async_class(type(self)):
             return self._adispatch(request, *args, **kwargs)
-        refused = drive(self._guard(self.get_entitlement_requirement()).passing(request))
+        refused = self._guard(self.get_entitlement_requirement()).enter(request)
         return super().dispatch(request, *args, **kwargs) if refused is None else refused
 
     async def _adispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         requirement: Any = self.get_entitlement_requirement()
         if isawaitable(requirement):
             requirement = await requirement
-        refused = await drive_async(self._guard(requirement).passing(request))
+        refused = await self._guard(requirement).aenter(request)
         if refused is not None:
             return refused
         response: Any = super().dispatch(request, *args, **kwargs)

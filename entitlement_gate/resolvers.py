@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ObjectDoesNotExist, SynchronousOnlyOperation
 
 from entitlement_gate.conf import get_settings
-from entitlement_gate.waiting import Called
+from entitlement_gate.waiting import Called, acalled, called
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.http import HttpRequest
 
     from entitlement_gate.runtime.steps import Steps
 
-__all__ = ["afrom_user", "from_user", "resolving"]
+__all__ = ["afrom_user", "aresolved", "from_user", "resolved", "resolving"]
 
 _logger = logging.getLogger("entitlement_gate")
 _REMEMBERED = "_entitlement_customer"
@@ -41,14 +43,33 @@ async def afrom_user(request: HttpRequest) -> Any:
         return await Called(_of_user, user).wait_async()
 
 
-def resolving(request: HttpRequest) -> Steps[Any]:
+def resolved(request: HttpRequest) -> Any:
     """Return the customer of a request, asked of the resolver once per request."""
-    known = request.__dict__.get(_REMEMBERED, _MISSING)
+    known = getattr(request, _REMEMBERED, _MISSING)
     if known is _MISSING:
-        resolver = get_settings().load("customer_resolver")
-        known = yield Called(resolver, request, twin=afrom_user if resolver is from_user else None)
+        known = called(_resolver(), request)
         setattr(request, _REMEMBERED, known)
     return known
+
+
+async def aresolved(request: HttpRequest) -> Any:
+    """Return the customer of a request, asked of the resolver, or of its twin for event loops, once per request."""
+    known = getattr(request, _REMEMBERED, _MISSING)
+    if known is _MISSING:
+        resolver = _resolver()
+        known = await acalled(afrom_user if resolver is from_user else resolver, request)
+        setattr(request, _REMEMBERED, known)
+    return known
+
+
+def resolving(request: HttpRequest) -> Steps[Any]:
+    """Return the customer of a request as a part of other steps."""
+    known = getattr(request, _REMEMBERED, _MISSING)
+    return (yield Called(resolved, request, twin=aresolved)) if known is _MISSING else known
+
+
+def _resolver() -> Callable[..., Any]:
+    return get_settings().load("customer_resolver")
 
 
 def _of_user(user: Any) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from django.views import View
 
-__all__ = ["Called", "is_async_class"]
+__all__ = ["Called", "acalled", "called", "is_async_class"]
 
 _colours: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
@@ -33,17 +33,25 @@ class Called:
 
     def wait(self) -> Any:
         """Call on this thread."""
-        result = self._call(*self._args)
-        return async_to_sync(_awaited)(result) if isawaitable(result) else result
+        return called(self._call, *self._args)
 
     async def wait_async(self) -> Any:
         """Await what is async, and run what is not beside the loop."""
-        if self._twin is not None:
-            return await self._twin(*self._args)
-        if _is_async(self._call):
-            return await self._call(*self._args)
-        result = await sync_to_async(self._call)(*self._args)
-        return await result if isawaitable(result) else result
+        return await acalled(self._twin or self._call, *self._args)
+
+
+def called(call: Callable[..., Any], *args: Any) -> Any:
+    """Return what a call gives, from this thread."""
+    result = call(*args)
+    return async_to_sync(_awaited)(result) if isawaitable(result) else result
+
+
+async def acalled(call: Callable[..., Any], *args: Any) -> Any:
+    """Return what a call gives, from an event loop."""
+    if _is_async(call):
+        return await call(*args)
+    result = await sync_to_async(call)(*args)
+    return await result if isawaitable(result) else result
 
 
 def is_async_class(view_class: type[View]) -> bool:

@@ -1,14 +1,25 @@
 import asyncio
 import dataclasses
 import logging
+import threading
 
 import pytest
+from django.http import HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 
-from entitlement_gate import EntitlementDenied, EntitlementUnavailable, Reason, Requirement
+from entitlement_gate import (
+    EntitlementDenied,
+    EntitlementUnavailable,
+    Reason,
+    Requirement,
+    has_entitlement,
+    requires_entitlement,
+)
 from entitlement_gate.access import Guard, RequestEntitlements, entitlements_of, refusal
 from entitlement_gate.api import default_gate
 from entitlement_gate.runtime.steps import drive, drive_async
+from entitlement_gate.signals import entitlement_checked
+from entitlement_gate.testing import override_entitlements
 from tests.customers import FREE, LAPSED, PRO, SETTINGS
 from tests.views.browsers import asked, broken
 
@@ -158,3 +169,83 @@ async def test_a_refusal_is_answered_by_the_settings_handler():
     request = AsyncRequestFactory().get("/", headers={"X-Customer": FREE})
     decision = await entitlements_of(request).acheck("reports")
     assert (await drive_async(refusal(request, decision))).status_code == 403
+
+
+@pytest.fixture
+def resolved(settings):
+    """The threads on which the resolver ran."""
+    threads = []
+
+    def resolver(request):
+        threads.append(threading.get_ident())
+        return request.headers.get("X-Customer")
+
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "CUSTOMER_RESOLVER": resolver}
+    has_entitlement(PRO, "reports")
+    return threads
+
+
+def request_of(customer=PRO, factory=RequestFactory):
+    return factory().get("/", headers={"X-Customer": customer})
+
+
+gated = requires_entitlement("reports")(lambda _: HttpResponse("in"))
+
+
+@requires_entitlement("reports")
+async def agated(_):
+    return HttpResponse("in")
+
+
+def test_a_warm_gate_takes_and_keeps_the_one_snapshot_of_the_request(resolved):
+    request, hits = request_of(), default_gate().health()["hits"]
+    assert gated(request).content == b"in"
+    snapshot = request.entitlements.all()
+    assert gated(request).content == b"in"
+    assert request.entitlements.all() is snapshot
+    assert (default_gate().health()["hits"], len(resolved)) == (hits + 1, 1)
+    default_gate().source._transport.sandbox.revoke(PRO, "reports")
+    default_gate().invalidate(PRO)
+    assert gated(request).content == b"in"
+    assert gated(request_of()).status_code == 403
+
+
+def test_a_warm_gate_is_heard_once(resolved):
+    heard = []
+
+    def hear(decision, **_):
+        heard.append(decision.entitlement)
+
+    entitlement_checked.connect(hear)
+    try:
+        gated(request_of())
+    finally:
+        entitlement_checked.disconnect(hear)
+    assert heard == ["reports"]
+
+
+def test_an_override_that_begins_within_a_request_answers_it(resolved):
+    request = request_of()
+    assert gated(request).content == b"in"
+    with override_entitlements({"reports": False}):
+        assert gated(request).status_code == 403
+    assert gated(request).content == b"in"
+    assert len(resolved) == 1
+    with override_entitlements({"reports": True}):
+        assert gated(request_of(FREE)).content == b"in"
+
+
+def test_a_gate_that_denies_in_an_outage_denies_what_the_settings_allow(settings):
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "ON_UNAVAILABLE": "allow"}
+    default_gate().source._transport.sandbox.fail("status", status=503)
+    request = request_of()
+    assert gated(request).content == b"in"
+    strict = requires_entitlement("reports", on_unavailable="deny")(lambda _: HttpResponse("in"))
+    assert strict(request).status_code == 503
+
+
+async def test_an_async_gate_runs_a_sync_resolver_once_and_beside_the_loop(resolved):
+    request = request_of(factory=AsyncRequestFactory)
+    assert [(await agated(request)).content for _ in range(2)] == [b"in", b"in"]
+    assert len(resolved) == 1
+    assert resolved[0] != threading.get_ident()

@@ -89,7 +89,8 @@ def test_a_ledger_whose_parts_are_missing_is_an_error(monkeypatch):
     monkeypatch.setattr("entitlement_gate.checks.find_spec", lambda name: None)
     assert [code for code, _ in found(redis)] == ["E005"]
     assert [code for code, _ in found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=["entitlement_gate"])] == ["E005"]
-    assert found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=[*django_settings.INSTALLED_APPS, "entitlement_gate.usage"]) == []
+    installed = [*django_settings.INSTALLED_APPS, "entitlement_gate.usage"]
+    assert found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=installed) == []
 
 
 def test_usage_that_no_command_can_ship_is_warned_about():

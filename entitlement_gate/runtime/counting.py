@@ -62,6 +62,7 @@ class Counting:
 
     Attributes:
         ledger: the store, or None where nothing is counted here.
+        is_local: asking it costs no I/O.
     """
 
     def __init__(self, options: GateOptions, clock: Clock) -> None:
@@ -69,16 +70,12 @@ class Counting:
         self._clock = clock
         self._breaker = Breaker(clock)
         self._log = FailureLog(clock)
+        self.is_local = self.ledger is None or self.ledger.is_local
 
     def remake(self) -> None:
         """Make locks anew, as after a fork."""
         self._breaker.remake()
         self._log.remake()
-
-    @property
-    def is_local(self) -> bool:
-        """Whether asking what is used up costs no I/O."""
-        return self.ledger is None or self.ledger.is_local
 
     def is_untouched(self, customer_id: str) -> bool:
         """Whether a decision of this customer stands until its grants change, whatever is used up elsewhere."""

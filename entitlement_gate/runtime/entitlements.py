@@ -119,7 +119,9 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
-        return self.check(entitlement, quantity).allowed
+        if self.view is None:
+            return self.check(entitlement, quantity).allowed
+        return self._judge.allows(as_requirement(entitlement, quantity), self.view, self._charges)
 
     def require(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""

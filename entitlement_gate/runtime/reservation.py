@@ -116,18 +116,28 @@ class Reservation:
 
     def ending(self, *, has_failed: bool) -> Steps[None]:
         """Commit or release what is still held; what went wrong before is never hidden by a ledger out of reach."""
-        if self.state is not State.HELD:
-            return
         if has_failed:
-            yield Asked(self._give_back)
-        else:
+            yield from self.concluding(has_failed=True)
+        elif self.state is State.HELD:
             yield from self.committing()
 
-    def _give_back(self) -> None:
+    def concluding(self, *, has_failed: bool) -> Steps[None]:
+        """Commit or release what is still held; a ledger that does not do it is told of in the log."""
+        if self.state is not State.HELD:
+            return
+        if self._ledger is None or self._ledger.is_local:
+            self._conclude(has_failed=has_failed)
+        else:
+            yield Asked(self._conclude, has_failed=has_failed)
+
+    def _conclude(self, *, has_failed: bool) -> None:
         try:
-            drive(self.releasing())
+            drive(self.releasing() if has_failed else self.committing())
         except EntitlementGateError as error:
-            _logger.warning("a reservation was not released and returns when its time is up: %s", error)
+            if has_failed:
+                _logger.warning("a reservation was not released and returns when its time is up: %s", error)
+            else:
+                _logger.exception("usage was not counted: %s of %s", self.quantity, self.decision.entitlement)
 
     def _doing(self, verb: str, *args: Any, **keywords: Any) -> Steps[None]:
         if self._ledger is None or self._receipt is None:

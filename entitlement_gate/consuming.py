@@ -1,0 +1,128 @@
+"""A view that uses something up: held before it runs, committed once its answer is sent, released if it fails.
+
+Never here: whether it may be held (``access``), or how a ledger counts (``ledger``).
+"""
+
+from __future__ import annotations
+
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Self
+
+from entitlement_gate.runtime.steps import Steps, drive, drive_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from django.http import HttpRequest
+
+    from entitlement_gate.access import Guard
+    from entitlement_gate.runtime.reservation import Reservation
+
+__all__ = ["acounted", "awaited", "counted"]
+
+_FAILED = 400  # the first status that is no success
+
+
+def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
+    """Return what the view answers, or what a refused request is answered."""
+    refused, held = drive(guard.holding(request))
+    if held is None:
+        return view() if refused is None else refused
+    try:
+        response = view()
+    except BaseException:
+        drive(held.concluding(has_failed=True))
+        raise
+    return drive(_concluded(held, response))
+
+
+async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
+    """Return the same in an event loop; a client that leaves cancels the view, which releases."""
+    refused, held = await drive_async(guard.holding(request))
+    if held is None:
+        return refused if refused is not None else await awaited(view())
+    try:
+        response = await awaited(view())
+    except BaseException:
+        await drive_async(held.concluding(has_failed=True))
+        raise
+    return await drive_async(_concluded(held, response))
+
+
+async def awaited(response: Any) -> Any:
+    """Return what an async view gives; a decorator that took an async ``dispatch`` for a sync one may give it plain."""
+    return await response if isawaitable(response) else response
+
+
+def _concluded(held: Reservation, response: Any) -> Steps[Any]:
+    """Commit, release, or leave that to the end of what is not written yet."""
+    if _has_failed(response):
+        yield from held.concluding(has_failed=True)
+    elif getattr(response, "streaming", False):
+        body = _AsyncBody if response.is_async else _Body
+        response.streaming_content = body(response.streaming_content, held)
+    elif not getattr(response, "is_rendered", True):
+        response.add_post_render_callback(_Rendered(held))
+    else:
+        yield from held.concluding(has_failed=False)
+    return response
+
+
+def _has_failed(response: Any) -> bool:
+    """Whether this is no answer that a customer would pay for; what is no response at all becomes an error."""
+    return bool(getattr(response, "status_code", _FAILED) >= _FAILED)
+
+
+class _Rendered:
+    """Concludes when a template response is rendered; one that fails to render is released when its time is up."""
+
+    def __init__(self, held: Reservation) -> None:
+        self._held = held
+
+    def __call__(self, response: Any) -> None:
+        drive(self._held.concluding(has_failed=_has_failed(response)))
+
+
+class _Body:
+    """A streaming body: commits when it is at its end, releases when it is closed before.
+
+    Django closes it after the last part, and when a client left.
+    """
+
+    def __init__(self, parts: Iterator[bytes], held: Reservation) -> None:
+        self._parts = parts
+        self._held = held
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._parts)
+        except StopIteration:
+            drive(self._held.concluding(has_failed=False))
+            raise
+
+    def close(self) -> None:
+        drive(self._held.concluding(has_failed=True))
+
+
+class _AsyncBody:
+    """The same for an event loop, whose responses Django closes on a thread."""
+
+    def __init__(self, parts: AsyncIterator[bytes], held: Reservation) -> None:
+        self._parts = parts
+        self._held = held
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._parts)
+        except StopAsyncIteration:
+            await drive_async(self._held.concluding(has_failed=False))
+            raise
+
+    def close(self) -> None:
+        drive(self._held.concluding(has_failed=True))
