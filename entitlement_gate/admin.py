@@ -45,7 +45,7 @@ _logger = logging.getLogger("entitlement_gate")
 class LookUpForm(forms.Form):
     """Whom and what to look up."""
 
-    customer = forms.CharField(label=_("Customer id"), max_length=100)
+    customer = forms.CharField(label=_("Customer id"), max_length=100, widget=forms.TextInput({"size": 40}))
     name = forms.CharField(label=_("Entitlement"), max_length=500, required=False, help_text=_("to explain"))
     quantity = forms.CharField(label=_("Quantity"), max_length=100, required=False)
 

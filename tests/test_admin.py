@@ -122,7 +122,7 @@ def test_a_customers_entitlements_are_listed_with_bars_and_rows(boss):
     assert "insufficient_quantity" in page
     assert "<summary>2</summary>" in page
     assert "a0000000-0000-4000-8000-000000000002: active 0" in page
-    assert "Data: live, 0 seconds old." in page
+    assert "Data: live, 0 s old." in page
     assert f"?customer={ONE}&amp;name=API+Calls" in page
 
 

@@ -1,4 +1,4 @@
-"""What operators ask of billing beyond a gate's own questions: one bare call, and rows of every status.
+"""What operators ask of billing beyond a gate's own questions: one bare call, rows of every status, all customers.
 
 Never here: caches or policies; what is learned here decides nothing.
 """
@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
-from entitlement_gate.domain.errors import SourceError
-from entitlement_gate.zenskar.flow import Call, Deadline, Failure, Reply, RetryBudget, all_rows
-from entitlement_gate.zenskar.wire import grants_of
+from entitlement_gate.domain.errors import SourceError, SourceMalformed, SourceRejected
+from entitlement_gate.operating.reports import OperatingError
+from entitlement_gate.zenskar.flow import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from entitlement_gate.domain.grants import Grant
     from entitlement_gate.zenskar.client import ZenskarClient
-    from entitlement_gate.zenskar.flow import Clock, Flow
+    from entitlement_gate.zenskar.flow import Clock
 
-__all__ = ["Probe", "every_grant", "probe"]
+__all__ = ["Probe", "client_of", "every_customer", "every_grant", "probe"]
+
+_INSTEAD = "name the customers yourself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +31,12 @@ class Probe:
     """What one call brought.
 
     Attributes:
-        told: the reply as it came, or why there is none.
+        reply: as it came, whatever its status.
         sent_at: POSIX seconds by the wall clock here, half-way through the call.
         seconds: how long it took.
     """
 
-    told: Reply | Failure
+    reply: Reply
     sent_at: float
     seconds: float
 
@@ -40,15 +45,28 @@ def probe(client: ZenskarClient, customer_id: str, clock: Clock = time) -> Probe
     """List the customer's entitlements once: no retry, one page as large as a gate's.
 
     Raises:
-        SourceError: a credential cannot be had, or the body is longer than ``MAX_BODY_BYTES``.
+        SourceError: no answer came, a credential cannot be had, or the body is longer than ``MAX_BODY_BYTES``.
     """
     options = client.options
     statuses = ",".join(options.status_filter or ())
     params = {"limit": str(options.page_size), **({"status": statuses} if statuses else {})}
     began, wall = clock.monotonic(), clock.time()
-    told = _run(client, _once(params), customer_id, Deadline(options.deadline, time))
+    reply = client.get(f"entitlements/customer/{customer_id}", params)
     seconds = clock.monotonic() - began
-    return Probe(told, wall + seconds / 2, seconds)
+    return Probe(reply, wall + seconds / 2, seconds)
+
+
+def client_of(source: object) -> ZenskarClient:
+    """Return a gate's source where it is billing.
+
+    Raises:
+        OperatingError: it is something else.
+    """
+    from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
+
+    if not isinstance(source, ZenskarClient):
+        raise OperatingError(f"{type(source).__name__} is no ZenskarClient: this needs billing itself")
+    return source
 
 
 def every_grant(source: object, customer_id: str) -> tuple[Grant, ...]:
@@ -57,21 +75,26 @@ def every_grant(source: object, customer_id: str) -> tuple[Grant, ...]:
     Raises:
         SourceError: see ``domain.errors``.
     """
-    from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
-
-    if not isinstance(source, ZenskarClient):
-        raise SourceError("this source cannot list other statuses")
-    options = source.options
-    deadline = Deadline(options.deadline, time)
-    limits = {"max_attempts": options.max_attempts, "max_pages": options.max_pages}
-    flow = all_rows({"limit": str(options.page_size)}, deadline, RetryBudget(), **limits)
-    return grants_of(_run(source, flow, customer_id, deadline), customer_id)
+    try:
+        client = client_of(source)
+    except OperatingError as error:
+        raise SourceError(str(error)) from None
+    return client.fetch(customer_id, every_status=True).grants
 
 
-def _once(params: dict[str, str]) -> Flow:
-    return (yield Call(params))
+def every_customer(
+    source: object, most: int | None = None, progress: Callable[[int], object] = lambda _: None
+) -> Iterator[str]:
+    """Yield the ids of billing's customers, all or the first ``most``; tell of each how many there are so far.
 
-
-def _run(client: ZenskarClient, flow: Flow, customer_id: str, deadline: Deadline) -> Any:
-    # No public method of the client hands over headers, or other statuses than `status_filter` asks for.
-    return client._run(flow, customer_id, deadline)  # noqa: SLF001 - its own door for flows
+    Raises:
+        OperatingError: billing's listing cannot be had; says what to do instead.
+    """
+    try:
+        for number, customer in enumerate(islice(client_of(source).customers(), most), start=1):
+            progress(number)
+            yield customer
+    except (SourceRejected, SourceMalformed) as error:
+        raise OperatingError(f"billing's list of customers cannot be used: {error}; {_INSTEAD}") from None
+    except SourceError as error:
+        raise OperatingError(f"billing's list of customers cannot be had: {error}") from None

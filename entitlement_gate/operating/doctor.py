@@ -15,7 +15,6 @@ from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.operating.billing import every_grant, probe
 from entitlement_gate.operating.findings import Finding
 from entitlement_gate.operating.names import did_you_mean, nearest
-from entitlement_gate.zenskar.flow import Failure
 from entitlement_gate.zenskar.options import SANDBOX
 from entitlement_gate.zenskar.wire import read_error, read_json, read_page
 
@@ -87,26 +86,29 @@ def _called(client: ZenskarClient, customer: str = "") -> Iterator[Finding]:
     """Judge one bare call."""
     try:
         made = probe(client, customer or _NOBODY)
+    except SourceMalformed as error:
+        is_long = "longer" in str(error)
+        about, hint = ("limits", "Raise MAX_BODY_BYTES.") if is_long else ("reachability", _BASE_URL_HINT)
+        yield Finding("error", about, str(error), hint)
+        return
     except SourceError as error:
-        hint = "Raise MAX_BODY_BYTES." if isinstance(error, SourceMalformed) else "Correct the credentials."
-        yield Finding("error", "credentials" if "callable" in str(error) else "limits", str(error), hint)
+        yield _unreached(client, str(error))
         return
-    if isinstance(made.told, Failure):
-        where = client.options.base_url
-        yield Finding("error", "reachability", f"{where}: {made.told.why}", _reach_hint(made.told))
-        return
-    yield _judged(made.told, customer)
+    yield _judged(made.reply, customer)
     yield from _timed(client, made)
-    yield from _clocks(made, made.told)
-    if len(made.told.body) > client.options.max_body_bytes * _MOST:
-        text = f"a page of {len(made.told.body)} bytes, of MAX_BODY_BYTES {client.options.max_body_bytes}"
+    yield from _clocks(made, made.reply)
+    if len(made.reply.body) > client.options.max_body_bytes * _MOST:
+        text = f"a page of {len(made.reply.body)} bytes, of MAX_BODY_BYTES {client.options.max_body_bytes}"
         yield Finding("warning", "limits", text, "Raise MAX_BODY_BYTES or lower PAGE_SIZE: a longer page fails.")
 
 
-def _reach_hint(failure: Failure) -> str:
-    if "in time" in failure.why or "within" in failure.why or "longer" in failure.why:
-        return "Check BASE_URL, firewall and proxy; if billing is merely slow, raise CONNECT_TIMEOUT and DEADLINE."
-    return "Check BASE_URL, name resolution, firewall and TLS: from this machine nothing answers there."
+def _unreached(client: ZenskarClient, why: str) -> Finding:
+    if "callable" in why:
+        return Finding("error", "credentials", why, "Correct the credentials.")
+    hint = "Check BASE_URL, name resolution, firewall and TLS: from this machine nothing answers there."
+    if "in time" in why or "within" in why or "longer" in why:
+        hint = "Check BASE_URL, firewall and proxy; if billing is merely slow, raise CONNECT_TIMEOUT and DEADLINE."
+    return Finding("error", "reachability", f"{client.options.base_url}: {why}", hint)
 
 
 def _judged(reply: Reply, customer: str) -> Finding:

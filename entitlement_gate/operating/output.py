@@ -15,9 +15,11 @@ from entitlement_gate.operating.tables import Page, render
 if TYPE_CHECKING:
     from entitlement_gate.operating.reports import Report, Tone
 
-__all__ = ["CLOSED", "Paint", "Stream", "as_text", "open_pipe", "page_for", "painter"]
+__all__ = ["CLOSED", "JSON", "Paint", "Stream", "as_text", "open_pipe", "page_for", "painter"]
 
 Paint = Callable[["Tone", str], str]
+JSON = {"json": 2, "json line": None}
+"""Styles for programs, and their indentation."""
 CLOSED = "the output was closed before everything was written"
 _NARROWEST = 40
 _STYLES = {"good": "SUCCESS", "warning": "WARNING", "bad": "ERROR", "heading": "MIGRATE_HEADING", "faint": "HTTP_INFO"}
@@ -46,9 +48,9 @@ def page_for(stream: object, paint: Paint | None = None) -> Page:
 
 
 def as_text(report: Report, style: str, page: Page, stream: object) -> str:
-    """Return what goes to the output: JSON, or text that the stream's encoding can hold."""
-    if style == "json":
-        return json.dumps(report.data, indent=2) + "\n"
+    """Return what goes to the output: JSON, JSON in one line, or text that the stream's encoding can hold."""
+    if style in JSON:
+        return json.dumps(report.data, indent=JSON[style]) + "\n"
     encoding = _encoding(stream)
     return render(report.parts, page).encode(encoding, "backslashreplace").decode(encoding)
 

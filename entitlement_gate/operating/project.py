@@ -65,7 +65,7 @@ def _checked(message: CheckMessage) -> Finding:
 
 def _names_in_settings() -> Iterator[NameInCode]:
     options = get_settings().gate
-    for key in ("aliases", "on_unavailable", "on_exhausted", "null_quantity", "shadow"):
+    for key in ("aliases", "on_unavailable", "on_exhausted", "null_quantity", "shadow", "usage"):
         value = getattr(options, key)
         names = value if isinstance(value, Mapping) or (key == "shadow" and not isinstance(value, bool)) else ()
         for name in names:

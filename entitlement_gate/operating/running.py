@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.operating.asking import ask, failures, holding
-from entitlement_gate.operating.output import as_text, open_pipe
+from entitlement_gate.operating.output import JSON, as_text, open_pipe
 from entitlement_gate.operating.reports import OperatingError
 from entitlement_gate.operating.telling import tell_check, tell_explanation, tell_holding
 
@@ -37,7 +37,7 @@ def deliver(report: Report, style: str, page: Page, stream: Stream) -> int:
     Raises:
         OperatingError: the report is an error, or nobody reads the stream.
     """
-    if report.error is None or style == "json":
+    if report.error is None or style in JSON:
         with open_pipe(stream):
             stream.write(as_text(report, style, page, stream))
     if report.error is not None:

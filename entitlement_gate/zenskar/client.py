@@ -1,41 +1,37 @@
-"""The client of the billing API. Never here: what an answer means (``flow``, ``wire``), caches, Django.
+"""The client of the billing API: what it can be asked.
 
-Credentials reach the wire through httpx's auth hook: no frame, message or attribute of ours holds their text, and
-no error of httpx, whose frames do, is chained to the errors raised from here.
+Never here: what an answer means (``flow``, ``wire``), HTTP and the credentials on it (``sending``), caches, Django.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
-import httpx
-
-from entitlement_gate import __version__
-from entitlement_gate.domain.errors import SourceMalformed, SourceUnavailable
+from entitlement_gate.domain.errors import SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.forking import remake_after_fork
-from entitlement_gate.zenskar.bodies import read_body, without_secrets
-from entitlement_gate.zenskar.flow import Call, Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
-from entitlement_gate.zenskar.network import DeadlineTransport, environment_proxy
+from entitlement_gate.shared.seal import Seal
+from entitlement_gate.zenskar.customers import all_customers
+from entitlement_gate.zenskar.flow import Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
 from entitlement_gate.zenskar.options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
+from entitlement_gate.zenskar.sending import Request, Sender
 from entitlement_gate.zenskar.wire import grants_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import httpx
 
     from entitlement_gate.zenskar.flow import Clock, Flow
     from entitlement_gate.zenskar.models import Page
 
 __all__ = ["ZenskarClient"]
 
-_USER_AGENT = f"entitlement_gate/{__version__}"
 
-
-class ZenskarClient:
+class ZenskarClient(Sender):
     """Lists a customer's entitlements. Thread-safe; connects at the first fetch; usable as a context manager.
 
     Args:
@@ -60,16 +56,14 @@ class ZenskarClient:
         clock: Clock = time,
         **options: Unpack[ClientKeywords],
     ) -> None:
-        self._credentials = Credentials(api_key, organisation)
+        credentials = Credentials(api_key, organisation)
         api_key = organisation = ""  # error pages show the locals of every frame
         self.options = ClientOptions(**options)
         if self.options.base_url.startswith(SANDBOX) and transport is None:
-            transport = self._sandbox()
-        self._credentials.check()
-        self._transport = transport
+            transport = _sandbox(self.options.base_url.removeprefix(SANDBOX), credentials)
+        credentials.check()
         self._clock = clock
-        self._is_closed = False
-        self.remake()
+        super().__init__(self.options, credentials, transport)
         remake_after_fork(self)
 
     def __repr__(self) -> str:
@@ -78,12 +72,14 @@ class ZenskarClient:
     def remake(self) -> None:
         """Forget the connections, as in a process just forked; the next fetch makes new ones."""
         self._budget = RetryBudget()
-        self._lock = threading.Lock()
-        self._http: httpx.Client | None = None
-        self._network: httpx.BaseTransport | None = None
+        super().remake()
 
-    def fetch(self, customer_id: UUID | str) -> Snapshot:
+    def fetch(self, customer_id: UUID | str, *, every_status: bool = False) -> Snapshot:
         """Return all grants of a customer: every page, or an error.
+
+        Args:
+            customer_id: whose.
+            every_status: list rows that ``status_filter`` leaves out, too.
 
         Raises:
             ValueError: the id is no canonical UUID; nothing was sent.
@@ -92,9 +88,10 @@ class ZenskarClient:
         customer = _customer(customer_id)
         deadline = Deadline(self.options.deadline, self._clock)
         began = self._clock.time()
-        params = {"limit": str(self.options.page_size), **_listed("status", self.options.status_filter)}
+        statuses = None if every_status else self.options.status_filter
+        params = {"limit": str(self.options.page_size), **_listed("status", statuses)}
         limits = {"max_attempts": self.options.max_attempts, "max_pages": self.options.max_pages}
-        rows = self._run(all_rows(params, deadline, self._budget, **limits), customer, deadline)
+        rows = self._run(all_rows(params, deadline, self._budget, **limits), _path(customer), deadline)
         return Snapshot(customer, grants_of(rows, customer), began)
 
     def list_customer_entitlements(
@@ -129,18 +126,60 @@ class ZenskarClient:
         }
         params = {name: str(value) for name, value in plain.items() if value is not None}
         params |= _listed("populate", populate) | _listed("status", status)
-        deadline = Deadline(self.options.deadline, self._clock)
-        flow = answer(params, deadline, self._budget, self.options.max_attempts)
-        reply: Reply = self._run(flow, customer, deadline)
-        return Page.read(reply.body)
+        return Page.read(self._answered(_path(customer), params).body)
 
-    def close(self) -> None:
-        """Close the connections, now. Closing again does nothing; a later fetch is ``SourceUnavailable``."""
-        with self._lock:
-            self._is_closed = True
-            http, self._http = self._http, None
-        if http is not None:
-            http.close()
+    def customers(self) -> Iterator[str]:
+        """Return the id of every customer, page by page as they are iterated: all of them, or an error.
+
+        Each page has a deadline of its own, and ``SourceError`` is raised where it fails.
+        """
+        return all_customers(lambda params: self._answered("customers", params).body, self.options.page_size)
+
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> Reply:
+        """Send one GET, once, and return what came back, whatever its status: for reports and diagnosis.
+
+        The whole call is held to ``options.deadline``. Redirects are not followed: the key stays with its host. Error
+        bodies have the credentials blotted out.
+
+        Args:
+            path: below the base URL, its parts percent-encoded.
+            params: of the query.
+
+        Raises:
+            ValueError: the path is not below the base URL; nothing was sent.
+            SourceUnavailable: no answer came in time, or a credential cannot be had.
+            SourceMalformed: a good answer's body cannot be decompressed, or is longer than ``max_body_bytes``.
+        """
+        return self._once(Request(method="GET", path=path, params=params or {}))
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
+        """Send one POST of JSON, once; in all else as ``get``. Whoever sends it again does so with the same key.
+
+        Args:
+            path: below the base URL, its parts percent-encoded.
+            body: the JSON.
+            headers: more headers, such as ``Idempotency-Key``; ASCII.
+
+        Raises:
+            ValueError: the path is not below the base URL, or a header is not ASCII; nothing was sent.
+            SourceUnavailable: no answer came in time, or a credential cannot be had; it may have arrived.
+            SourceMalformed: a good answer's body cannot be decompressed, or is longer than ``max_body_bytes``.
+        """
+        told = {"content-type": "application/json", **(headers or {})}
+        return self._once(Request(method="POST", path=path, headers=told, body=body))
+
+    def seal(self) -> Seal:
+        """Return what tells our snapshots from others' where processes share them: see ``shared.seal``.
+
+        Raises:
+            SourceUnavailable: a credential cannot be had now.
+        """
+        told: dict[str, str] = {}
+        self._credentials.put_into(told)
+        options = self.options
+        statuses = ",".join(sorted(options.status_filter or ()))
+        scope = (told["organisation"], options.base_url, options.api_version or "", statuses)
+        return Seal(told.pop("x-api-key"), *scope)
 
     def __enter__(self) -> Self:
         return self
@@ -148,7 +187,19 @@ class ZenskarClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, flow: Flow, customer: str, deadline: Deadline) -> Any:
+    def _answered(self, path: str, params: Mapping[str, str]) -> Reply:
+        """Return the answer (status 200) to a GET, retried within a deadline of its own."""
+        deadline = Deadline(self.options.deadline, self._clock)
+        reply: Reply = self._run(answer(params, deadline, self._budget, self.options.max_attempts), path, deadline)
+        return reply
+
+    def _once(self, request: Request) -> Reply:
+        told = self._send(request, Deadline(self.options.deadline, self._clock))
+        if isinstance(told, Failure):
+            raise SourceUnavailable(told.why)
+        return told
+
+    def _run(self, flow: Flow, path: str, deadline: Deadline) -> Any:
         """Do what the flow says until it returns."""
         told: Reply | Failure | None = None
         while True:
@@ -160,95 +211,20 @@ class ZenskarClient:
                 time.sleep(step.seconds)
                 told = None
             else:
-                told = self._send(step, customer, deadline)
-
-    def _send(self, call: Call, customer: str, deadline: Deadline) -> Reply | Failure:
-        left = deadline.remaining()
-        if left <= 0:
-            return Failure(f"no answer within {deadline.seconds} s", may_retry=False)
-        http = self._connected(deadline)
-        timeout = httpx.Timeout(left, connect=min(left, self.options.connect_timeout))
-        path = f"entitlements/customer/{customer}"
-        try:
-            with http.stream("GET", path, params=dict(call.params), timeout=timeout) as response:
-                return self._reply(response, deadline)
-        except httpx.TimeoutException as error:
-            return Failure(f"no answer in time ({type(error).__name__})")
-        except httpx.LocalProtocolError:
-            return Failure("the request could not be written", may_retry=False)
-        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed by another thread meanwhile
-            return Failure(f"no connection ({type(error).__name__})")
-
-    def _reply(self, response: httpx.Response, deadline: Deadline) -> Reply | Failure:
-        status, headers = response.status_code, {name.lower(): value for name, value in response.headers.items()}
-        # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.
-        is_read = response.is_stream_consumed
-        encoding = "" if is_read else headers.get("content-encoding", "")
-        chunks = [response.content] if is_read else response.iter_raw()
-        try:
-            body = read_body(chunks, encoding, deadline, most=self.options.max_body_bytes)
-        except SourceMalformed:
-            if status == httpx.codes.OK:
-                raise
-            body = b""  # any other status stands without its body
-        if body is None:
-            return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
-        if status != httpx.codes.OK:
-            body = without_secrets(body, response.request.headers)
-        return Reply(status, headers, body)
-
-    def _connected(self, deadline: Deadline) -> httpx.Client:
-        with self._lock:
-            if self._is_closed:
-                raise SourceUnavailable("the client is closed")
-            if self._http is None:
-                self._http = self._connect()
-            http = self._http
-        if isinstance(self._network, DeadlineTransport):
-            self._network.bound(deadline)
-        return http
-
-    def _connect(self) -> httpx.Client:
-        """Make the one ``httpx.Client`` of this process: its TLS context costs 22 ms."""
-        base_url = self.options.base_url
-        self._network = self._transport or self._made_network()
-        headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": _USER_AGENT}
-        if self.options.api_version is not None:
-            headers["apiversion"] = self.options.api_version
-        return httpx.Client(
-            base_url="http://sandbox" if base_url.startswith(SANDBOX) else base_url,
-            headers=headers,
-            auth=_Auth(self._credentials),
-            transport=self._network,
-            trust_env=False,
-            follow_redirects=False,
-        )
-
-    def _made_network(self) -> DeadlineTransport:
-        many, trust_env = self.options.max_concurrency, self.options.trust_env
-        limits = httpx.Limits(max_connections=many, max_keepalive_connections=many)
-        proxy = environment_proxy(self.options.base_url) if trust_env else None
-        return DeadlineTransport(limits=limits, trust_env=trust_env, proxy=proxy)
-
-    def _sandbox(self) -> httpx.BaseTransport:
-        """Return a transport into a sandbox in this process; its own credentials do where none were given."""
-        from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario  # noqa: PLC0415 - on use only
-
-        path = self.options.base_url.removeprefix(SANDBOX)
-        scenario = Scenario.load(path) if path else Scenario.default()
-        self._credentials.fall_back(scenario.api_key, scenario.organisation)
-        return SandboxTransport(Sandbox(scenario))
+                told = self._send(Request(method="GET", path=path, params=step.params), deadline)
 
 
-class _Auth(httpx.Auth):
-    """Adds the credentials as the request leaves, after every frame that an error page could show."""
+def _sandbox(path: str, credentials: Credentials) -> httpx.BaseTransport:
+    """Return a transport into a sandbox in this process; its own credentials do where none were given."""
+    from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario  # noqa: PLC0415 - on use only
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
+    scenario = Scenario.load(path) if path else Scenario.default()
+    credentials.fall_back(scenario.api_key, scenario.organisation)
+    return SandboxTransport(Sandbox(scenario))
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        self._credentials.put_into(request.headers)
-        yield request
+
+def _path(customer: str) -> str:
+    return f"entitlements/customer/{customer}"
 
 
 def _customer(customer_id: UUID | str) -> str:

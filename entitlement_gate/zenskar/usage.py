@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import httpx
-
-from entitlement_gate.domain.errors import SourceError
+from entitlement_gate.domain.errors import SourceError, SourceMalformed
 from entitlement_gate.ledger.rule import quantity_of
-from entitlement_gate.zenskar.flow import Deadline, Failure, Reply
-from entitlement_gate.zenskar.wire import read_error
+from entitlement_gate.zenskar.wire import read_error, read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entitlement_gate.ledger.protocol import Outbox, UsageEvent
     from entitlement_gate.zenskar.client import ZenskarClient
+    from entitlement_gate.zenskar.flow import Reply
 
 __all__ = ["Report", "ship"]
 
@@ -32,6 +32,8 @@ _LONGEST_PAUSE = 3_600.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAY_COME_LATER = frozenset({408, 425, 429})
 _OURS_TO_FIX = frozenset({401, 403})
+_GOOD, _REDIRECTS = range(200, 300), range(300, 400)
+_SERVER_ERROR = 500
 
 
 @dataclass(slots=True)
@@ -43,39 +45,49 @@ class Report:
         postponed: events that are tried again later.
         buried: events that billing refuses; they wait among the dead letters.
         stopped: why the run ended before the outbox was empty; empty text when it did not.
+        last_failure: why the last event that was postponed did not arrive.
     """
 
     delivered: int = 0
     postponed: int = 0
     buried: int = 0
     stopped: str = ""
+    last_failure: str = field(default="", compare=False)
 
 
-def ship(outbox: Outbox, client: ZenskarClient, *, limit: int = 1_000) -> Report:
+def _never() -> bool:
+    return False
+
+
+def ship(
+    outbox: Outbox, client: ZenskarClient, *, limit: int = 1_000, should_stop: Callable[[], bool] = _never
+) -> Report:
     """Deliver up to ``limit`` events that are due; several may ship at once, from anywhere.
 
     An event that billing refuses (4xx) is set aside. One that did not arrive (network, 408, 425, 429, 5xx) is
-    postponed, longer each time, and the run ends after three of them in a row. Refused credentials (401, 403) end the
-    run and set nothing aside: they are no fault of the event's.
+    postponed, longer each time, and the run ends after three of them in a row. What is no fault of the event's ends
+    the run and sets nothing aside: refused credentials (401, 403), and an answer that is not billing's (a redirect, a
+    page of HTML).
+
+    Args:
+        outbox: where the events are; a ledger is one.
+        client: where they go.
+        limit: events that one run takes out.
+        should_stop: asked before each event; the rest of what was taken out is put back.
 
     Raises:
         LedgerUnavailable: the outbox could not be asked.
     """
-    report, failures, left = Report(), 0, limit
+    run, left = _Run(outbox, client), limit
     lease = 2 * _BATCH * client.options.deadline
-    while left > 0 and not report.stopped:
+    while left > 0 and not run.report.stopped:
         events = outbox.take(min(_BATCH, left), lease=lease)
         if not events:
             break
         left -= len(events)
         for event in events:
-            if report.stopped:
-                outbox.postpone(event, 0.0)
-                continue
-            failures = 0 if _shipped(event, outbox, client, report) else failures + 1
-            if failures >= _FAILURES_IN_A_ROW:
-                report.stopped = report.stopped or "billing does not answer"
-    return report
+            run.take_on(event, should_stop)
+    return run.report
 
 
 def body_of(event: UsageEvent) -> bytes:
@@ -87,57 +99,91 @@ def body_of(event: UsageEvent) -> bytes:
     return text.encode()
 
 
-def _shipped(event: UsageEvent, outbox: Outbox, client: ZenskarClient, report: Report) -> bool:
-    """Send one event and note what came of it; return whether billing answered."""
-    try:
-        reply = _sent(event, client)
-    except SourceError as error:
-        reply = Failure(str(error))
-    if isinstance(reply, Failure) or reply.status in _MAY_COME_LATER or httpx.codes.is_server_error(reply.status):
-        outbox.postpone(event, _pause(event, reply))
-        report.postponed += 1
+class _Run:
+    """One run: its report, and how many events in a row did not arrive."""
+
+    def __init__(self, outbox: Outbox, client: ZenskarClient) -> None:
+        self.report = Report()
+        self._outbox = outbox
+        self._client = client
+        self._failures = 0
+
+    def take_on(self, event: UsageEvent, should_stop: Callable[[], bool]) -> None:
+        """Send the event, or give it back where the run is over."""
+        if not self.report.stopped and should_stop():
+            self.report.stopped = "interrupted"
+        if self.report.stopped:
+            self._outbox.postpone(event, 0.0)
+            return
+        self._failures = 0 if self._ship(event) else self._failures + 1
+        if self._failures >= _FAILURES_IN_A_ROW:
+            self.report.stopped = "billing does not answer"
+
+    def _ship(self, event: UsageEvent) -> bool:
+        """Send the event and note what came of it; return whether billing answered."""
+        try:
+            reply = _sent(event, self._client)
+        except SourceError as error:
+            return self._put_off(event, str(error))
+        except ValueError as error:  # a slug that no path can hold
+            return self._bury(event, str(error))
+        if reply.status in _MAY_COME_LATER or reply.status >= _SERVER_ERROR:
+            return self._put_off(event, f"HTTP {reply.status}", reply.headers.get("retry-after", ""))
+        if why := _not_the_events_fault(reply):
+            self._outbox.postpone(event, 0.0)
+            self.report.postponed += 1
+            self.report.stopped = why
+            return True
+        if why := _refusal(event, reply):
+            return self._bury(event, why)
+        self._outbox.delivered(event)
+        self.report.delivered += 1
+        return True
+
+    def _put_off(self, event: UsageEvent, why: str, asked: str = "") -> bool:
+        self._outbox.postpone(event, _pause(event, asked))
+        self.report.postponed += 1
+        self.report.last_failure = why
         return False
-    if reply.status in _OURS_TO_FIX:
-        outbox.postpone(event, 0.0)
-        report.postponed += 1
-        report.stopped = f"billing refuses the credentials: HTTP {reply.status}"
-    elif why := _refusal(event, reply):
-        outbox.bury(event, why)
-        report.buried += 1
-    else:
-        outbox.delivered(event)
-        report.delivered += 1
-    return True
+
+    def _bury(self, event: UsageEvent, why: str) -> bool:
+        self._outbox.bury(event, why)
+        self.report.buried += 1
+        return True
 
 
-def _sent(event: UsageEvent, client: ZenskarClient) -> Reply | Failure:
-    deadline = Deadline(client.options.deadline, client._clock)  # noqa: SLF001 - the client's other half
-    http = client._connected(deadline)  # noqa: SLF001 - as above
-    headers = {"content-type": "application/json", "idempotency-key": quote(event.key, safe=_HEADER_TEXT)}
-    timeout = httpx.Timeout(deadline.seconds, connect=client.options.connect_timeout)
+def _sent(event: UsageEvent, client: ZenskarClient) -> Reply:
     path = f"usage/{quote(event.target.slug, safe='')}"
-    try:
-        with http.stream("POST", path, content=body_of(event), headers=headers, timeout=timeout) as response:
-            return client._reply(response, deadline)  # noqa: SLF001 - as above
-    except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed by another thread meanwhile
-        return Failure(f"no connection ({type(error).__name__})")
+    return client.post(path, body_of(event), {"idempotency-key": quote(event.key, safe=_HEADER_TEXT)})
 
 
 _HEADER_TEXT = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 """What a key keeps as it is; the rest is percent-encoded, because a header is ASCII."""
 
 
+def _not_the_events_fault(reply: Reply) -> str:
+    """Return why no event would fare better; empty when billing judged this one."""
+    if reply.status in _OURS_TO_FIX:
+        return f"billing refuses the credentials: HTTP {reply.status}"
+    if reply.status in _REDIRECTS:
+        return f"something answers that is not billing: a redirect (HTTP {reply.status})"
+    try:
+        read_json(reply.body or b"{}")
+    except SourceMalformed:
+        return f"something answers that is not billing: HTTP {reply.status} without JSON"
+    return ""
+
+
 def _refusal(event: UsageEvent, reply: Reply) -> str:
     """Return why billing does not take the event; empty when it does."""
-    if not httpx.codes.is_success(reply.status):
+    if reply.status not in _GOOD:
         return f"HTTP {reply.status}: {read_error(reply.body)}"
     if reply.body.strip() == b"null":
         return f"billing has no meter {event.target.slug!r}"
     return ""
 
 
-def _pause(event: UsageEvent, reply: Reply | Failure) -> float:
-    asked = reply.headers.get("retry-after", "") if isinstance(reply, Reply) else ""
+def _pause(event: UsageEvent, asked: str) -> float:
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(event.attempts, 20))
     pause = longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
     return min(_LONGEST_PAUSE, max(pause, float(asked))) if asked.isdecimal() and asked.isascii() else pause

@@ -35,6 +35,7 @@ def doctor(server):
             "ORGANISATION": ORGANISATION,
             "BASE_URL": server.url,
             "CUSTOMER_ATTRIBUTE": "username",
+            "LEDGER": None,
         }
         if fault:
             server.sandbox.fail(**fault)
@@ -104,6 +105,7 @@ def test_near_misses_are_asked_about(doctor):
 def test_without_a_customer_names_are_not_compared_and_a_404_is_a_good_answer(server, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     good = {"API_KEY": "key", "ORGANISATION": ORGANISATION, "BASE_URL": server.url, "CUSTOMER_ATTRIBUTE": "username"}
+    good["LEDGER"] = None
     with override_settings(ENTITLEMENT_GATE={**good, "RULES": [RULE]}):
         code, out, _ = run("doctor")
     assert code == 0

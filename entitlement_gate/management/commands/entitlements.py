@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +12,37 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.domain.errors import SourceError
-from entitlement_gate.operating.arguments import EXIT_CODES, add_action, add_asking, add_doctor, add_format
+from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.operating.arguments import (
+    EXIT_CODES,
+    add_action,
+    add_asking,
+    add_doctor,
+    add_format,
+    add_many,
+    add_ship,
+)
 from entitlement_gate.operating.asking import customer_named, failures
-from entitlement_gate.operating.billing import every_grant
+from entitlement_gate.operating.billing import client_of, every_customer
 from entitlement_gate.operating.doctor import NameInCode, examine
 from entitlement_gate.operating.findings import Finding, tell_findings
+from entitlement_gate.operating.ledgers import ledger_findings, redis_findings
 from entitlement_gate.operating.names import enum_source
 from entitlement_gate.operating.output import open_pipe, page_for, painter
+from entitlement_gate.operating.progress import Progress
 from entitlement_gate.operating.project import names_in_code, settings_findings, tell_gates
 from entitlement_gate.operating.reports import DENIED, FINE, OperatingError, Report
 from entitlement_gate.operating.running import answered, deliver
+from entitlement_gate.operating.sampling import names_held, sampled
+from entitlement_gate.operating.shipping import Plan, outbox_of, passes, revive_all, tell_dead
+from entitlement_gate.operating.stopping import Stop
 from entitlement_gate.operating.tables import printable
 from entitlement_gate.operating.warming import Warmth, ids_in, warm
 
 __all__ = ["Command"]
 
 _INTERRUPTED = 130
+_NO_GATE = ("entitlement_gate.E001", "entitlement_gate.E005")  # the system checks say what keeps one from being made
 _ONLY_HERE = "note: no shared store is set up, so this reaches the memory of this one process only"
 
 
@@ -45,13 +61,8 @@ class Command(BaseCommand):
         gates.add_argument("--ungated", action="store_true", help="the views that nothing gates; exit code 1 if any")
         add_format(gates)
         add_doctor(actions)
-        invalidate = add_action(actions, "invalidate", "let what is known of a customer no longer count")
-        invalidate.add_argument("customers", metavar="CUSTOMER", nargs="+")
-        warming = add_action(actions, "warm", "fetch customers ahead of their first check; prints those to try again")
-        warming.add_argument("file", metavar="FILE", help="customer ids, one a line; - reads them from stdin")
-        warming.add_argument("--concurrency", type=int, default=8, metavar="N", help="fetches at a time (default: 8)")
-        names = add_action(actions, "names", "a module with a StrEnum of what billing lists for these customers")
-        names.add_argument("customers", metavar="CUSTOMER", nargs="+")
+        add_many(actions)
+        add_ship(actions)
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Run the action; anything but success leaves through ``CommandError`` or ``SystemExit``."""
@@ -61,6 +72,8 @@ class Command(BaseCommand):
             raise CommandError(printable(str(error)), returncode=error.exit_code) from None
         except ImproperlyConfigured as error:
             raise CommandError(printable(str(error)), returncode=2) from None
+        except LedgerUnavailable as error:
+            raise CommandError(printable(f"the ledger cannot be asked: {error}"), returncode=2) from None
         except KeyboardInterrupt:
             raise CommandError("interrupted", returncode=_INTERRUPTED) from None
         if code != FINE:
@@ -74,7 +87,7 @@ class Command(BaseCommand):
         """Look at settings first, and at billing where they work."""
         customers = [customer_named(customer) for customer in options["customers"]]
         found = list(settings_findings())
-        if not any(finding.id == "entitlement_gate.E001" for finding in found):
+        if not any(finding.id in _NO_GATE for finding in found):
             found += self._examined(customers, options["name"])
         return self._deliver(tell_findings(found), options)
 
@@ -85,7 +98,9 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:  # what no system check sees: the scenario of a sandbox
             return [Finding("error", "settings", str(error), "Correct the setting that is named.")]
         with failures():
-            return list(examine(gate, customers, names))
+            found = [*examine(gate, customers, names), *ledger_findings(gate)]
+        options = gate.options
+        return [*found, *redis_findings(None if options.ledger == "redis" else options.redis_url)]
 
     def _invalidate(self, options: dict[str, Any]) -> int:
         """Forget customers, all or none."""
@@ -100,10 +115,12 @@ class Command(BaseCommand):
         concurrency = options["concurrency"]
         if concurrency < 1:
             raise OperatingError(f"--concurrency: at least 1, not {concurrency}")
-        customers = _read_ids(options["file"])
+        with self._progress() as show:
+            customers = self._whom(options, show)
         self._note_reach()
-        with failures() as heard:
-            warmth = warm(default_gate(), customers, concurrency=concurrency, progress=self._progress(len(customers)))
+        with failures() as heard, self._progress() as show:
+            tell = partial(_tell_warmth, show, len(customers))
+            warmth = warm(default_gate(), customers, concurrency=concurrency, progress=tell)
         why = f"; last failure: {printable(heard.why)}" if heard.why else ""
         self.stderr.write(self.style.NOTICE(f"{warmth}{why}"))
         for customer in (*warmth.missing, *warmth.invalid):
@@ -111,15 +128,49 @@ class Command(BaseCommand):
         self._write("".join(f"{customer}\n" for customer in warmth.failed))
         return FINE if warmth.is_complete else DENIED
 
+    def _whom(self, options: dict[str, Any], show: Progress) -> list[str]:
+        if not options["all"]:
+            return _read_ids(options["file"])
+        tell = "{} customers listed".format
+        return list(every_customer(default_gate().source, progress=lambda number: show(tell(number))))
+
     def _names(self, options: dict[str, Any]) -> int:
         """Write a module of names."""
-        source, listed = default_gate().source, set()
-        for customer in map(customer_named, options["customers"]):
-            try:
-                listed |= {grant.name for grant in every_grant(source, customer)}
-            except SourceError as error:
-                raise OperatingError(f"{customer}: {type(error).__name__}: {error}") from None
-        self._write(enum_source(listed))
+        source, named = default_gate().source, [customer_named(customer) for customer in options["customers"]]
+        with self._progress() as show:
+            customers = named or sampled(source, options["sample"], show)
+            names = names_held(source, customers, show, may_be_gone=not named)
+        if not named and len(customers) == options["sample"]:
+            text = f"note: only the first {len(customers)} customers were asked for; --sample takes more"
+            self.stderr.write(self.style.NOTICE(text))
+        self._write(enum_source(names))
+        return FINE
+
+    def _ship(self, options: dict[str, Any]) -> int:
+        """Deliver events; or list, or put back, what billing refused."""
+        plan = Plan(options["limit"], options["batch"], options["watch"])
+        tell = tell_dead if options["dead"] else revive_all if options["revive"] else None
+        gate = default_gate()
+        outbox = outbox_of(gate, to_ship=tell is None)
+        if tell is not None:
+            return self._deliver(tell(outbox, plan.limit), options)
+        code = FINE
+        with Stop() as stop, self._progress() as show:
+            for report in passes(outbox, client_of(gate.source), plan, stop=stop, progress=show):
+                show.end()
+                code = self._passed(report, options)
+        return code
+
+    def _passed(self, report: Report, options: dict[str, Any]) -> int:
+        """Tell of one run. While watching, a ledger that cannot be asked is no end, and idle runs are no news."""
+        if options["watch"] is None:
+            return self._deliver(report, options)
+        if options["format"] == "json":
+            self._deliver(replace(report, error=None), {**options, "format": "json line"})
+        elif report.error is not None:
+            self.stderr.write(printable(report.error))
+        elif any(report.data[done] for done in ("delivered", "postponed", "set_aside")):
+            self._deliver(report, options)
         return FINE
 
     def _answer(self, options: dict[str, Any]) -> int:
@@ -136,17 +187,15 @@ class Command(BaseCommand):
 
     def _note_reach(self) -> None:
         """Say so where the work of this process is lost when it ends."""
-        self.stderr.write(self.style.NOTICE(_ONLY_HERE))
+        if default_gate().options.redis_url is None:
+            self.stderr.write(self.style.NOTICE(_ONLY_HERE))
 
-    def _progress(self, total: int) -> Any:
-        if not self.stderr.isatty():
-            return lambda _: None
+    def _progress(self) -> Progress:
+        return Progress(self.stderr)
 
-        def show(warmth: Warmth) -> None:
-            end = "\n" if warmth.done == total else ""
-            self.stderr.write(f"\r{warmth.done} of {total}, {len(warmth.failed)} failed", lambda text: text, end)
 
-        return show
+def _tell_warmth(show: Progress, total: int, warmth: Warmth) -> None:
+    show(f"{warmth.done} of {total}, {len(warmth.failed)} failed")
 
 
 def _read_ids(name: str) -> list[str]:

@@ -1,0 +1,166 @@
+"""One request over httpx: its connection, its credentials, a deadline over all of it. Never here: retries, paging.
+
+Credentials reach the wire through httpx's auth hook: no frame, message or attribute of ours holds their text, and
+no error of httpx, whose frames do, is chained to the errors raised from here.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx
+
+from entitlement_gate import __version__
+from entitlement_gate.domain.errors import SourceMalformed, SourceUnavailable
+from entitlement_gate.zenskar.bodies import read_body, without_secrets
+from entitlement_gate.zenskar.flow import Failure, Reply
+from entitlement_gate.zenskar.network import DeadlineTransport, environment_proxy
+from entitlement_gate.zenskar.options import SANDBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from entitlement_gate.zenskar.flow import Deadline
+    from entitlement_gate.zenskar.options import ClientOptions, Credentials
+
+__all__ = ["Request", "Sender"]
+
+_USER_AGENT = f"entitlement_gate/{__version__}"
+# An absolute URL would carry the key to another host, and `..` out of a base URL's path.
+_PART = r"(?!\.{1,2}(?:/|\Z))(?:[\w.~-]|%[0-9A-Fa-f]{2})+"
+_PATH = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is sent.
+
+    Attributes:
+        method: ``GET`` or ``POST``.
+        path: below the base URL, its segments percent-encoded.
+        params: of the query.
+        headers: besides those that every request has.
+        body: the bytes; None for none.
+
+    Raises:
+        ValueError: the path is not below the base URL.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not _PATH.fullmatch(self.path):
+            raise ValueError(f"a path below the base URL, its parts percent-encoded, not {self.path[:60]!r}")
+
+
+class Sender:
+    """Sends requests over connections that are made at the first. Thread-safe."""
+
+    def __init__(self, options: ClientOptions, credentials: Credentials, transport: httpx.BaseTransport | None) -> None:
+        self.options = options
+        self._credentials = credentials
+        self._transport = transport
+        self._is_closed = False
+        self.remake()
+
+    def remake(self) -> None:
+        """Forget the connections, as in a process just forked; the next request makes new ones."""
+        self._lock = threading.Lock()
+        self._http: httpx.Client | None = None
+        self._network: httpx.BaseTransport | None = None
+
+    def close(self) -> None:
+        """Close the connections, now. Closing again does nothing; a later request is ``SourceUnavailable``."""
+        with self._lock:
+            self._is_closed = True
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
+
+    def _send(self, request: Request, deadline: Deadline) -> Reply | Failure:
+        """Return the reply, whatever its status, or why there is none; redirects are not followed."""
+        left = deadline.remaining()
+        if left <= 0:
+            return Failure(f"no answer within {deadline.seconds} s", may_retry=False)
+        http = self._connected(deadline)
+        timeout = httpx.Timeout(left, connect=min(left, self.options.connect_timeout))
+        given = {"params": dict(request.params), "headers": dict(request.headers), "content": request.body}
+        try:
+            with http.stream(request.method, request.path, timeout=timeout, **given) as response:  # type: ignore[arg-type]  # mypy joins the values' types
+                return self._reply(response, deadline)
+        except httpx.TimeoutException as error:
+            return Failure(f"no answer in time ({type(error).__name__})")
+        except httpx.LocalProtocolError:
+            return Failure("the request could not be written", may_retry=False)
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed by another thread meanwhile
+            return Failure(f"no connection ({type(error).__name__})")
+
+    def _reply(self, response: httpx.Response, deadline: Deadline) -> Reply | Failure:
+        status, headers = response.status_code, {name.lower(): value for name, value in response.headers.items()}
+        # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.
+        is_read = response.is_stream_consumed
+        encoding = "" if is_read else headers.get("content-encoding", "")
+        chunks = [response.content] if is_read else response.iter_raw()
+        try:
+            body = read_body(chunks, encoding, deadline, most=self.options.max_body_bytes)
+        except SourceMalformed:
+            if status == httpx.codes.OK:
+                raise
+            body = b""  # any other status stands without its body
+        if body is None:
+            return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
+        if status != httpx.codes.OK:
+            body = without_secrets(body, response.request.headers)
+        return Reply(status, headers, body)
+
+    def _connected(self, deadline: Deadline) -> httpx.Client:
+        with self._lock:
+            if self._is_closed:
+                raise SourceUnavailable("the client is closed")
+            if self._http is None:
+                self._http = self._connect()
+            http = self._http
+        if isinstance(self._network, DeadlineTransport):
+            self._network.bound(deadline)
+        return http
+
+    def _connect(self) -> httpx.Client:
+        """Make the one ``httpx.Client`` of this process: its TLS context costs 22 ms."""
+        base_url = self.options.base_url
+        self._network = self._transport or self._made_network()
+        headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": _USER_AGENT}
+        if self.options.api_version is not None:
+            headers["apiversion"] = self.options.api_version
+        return httpx.Client(
+            base_url="http://sandbox" if base_url.startswith(SANDBOX) else base_url,
+            headers=headers,
+            auth=_Auth(self._credentials),
+            transport=self._network,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def _made_network(self) -> DeadlineTransport:
+        many, trust_env = self.options.max_concurrency, self.options.trust_env
+        limits = httpx.Limits(max_connections=many, max_keepalive_connections=many)
+        proxy = environment_proxy(self.options.base_url) if trust_env else None
+        return DeadlineTransport(limits=limits, trust_env=trust_env, proxy=proxy)
+
+
+class _Auth(httpx.Auth):
+    """Adds the credentials as the request leaves, after every frame that an error page could show."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        self._credentials.put_into(request.headers)
+        yield request
