@@ -1,0 +1,136 @@
+"""Gates over the real stores: what a project gets by its settings alone."""
+
+import asyncio
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from entitlement_gate import (
+    EntitlementDenied,
+    EntitlementGate,
+    EntitlementUnavailable,
+    aconsume_entitlement,
+    aget_entitlements,
+    ahas_entitlement,
+    areserve_entitlement,
+    check_entitlement,
+    consume_entitlement,
+    has_entitlement,
+    reserve_entitlement,
+)
+from entitlement_gate.api import default_gate
+from entitlement_gate.ledger.redis import RedisLedger
+from tests.customers import PRO, SETTINGS
+from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
+from tests.ledger.servers import RedisServer
+from tests.usage.test_ledger import emptied
+
+NAME = "API Calls"  # of which 950 are left
+USAGE = {NAME: {"slug": "api_calls", "field": "count"}}
+
+
+@pytest.fixture
+def over_redis(redis_url, settings):  # noqa: F811 - the fixture
+    redis = RedisLedger(redis_url)
+    redis._client.flushall()
+    redis.close()
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "redis", "REDIS_URL": redis_url, "USAGE": USAGE}
+
+
+@pytest.fixture
+def over_sqlite(sqlite_alias, settings, monkeypatch):
+    _over(sqlite_alias, settings, monkeypatch)
+
+
+@pytest.fixture
+def over_postgres(postgres_alias, settings, monkeypatch):
+    _over(postgres_alias, settings, monkeypatch)
+
+
+def _over(alias, settings, monkeypatch):
+    emptied(alias).close()
+    monkeypatch.setattr("django.db.router.db_for_write", lambda *_, **__: alias)
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "database", "USAGE": USAGE}
+
+
+@pytest.fixture(params=["redis", "sqlite", "postgres"])
+def store(request):
+    request.getfixturevalue(f"over_{request.param}")
+    yield request.param
+    default_gate().close()
+
+
+def left():
+    return check_entitlement(PRO, NAME).remaining
+
+
+def test_what_is_used_up_counts_at_every_check(store):
+    assert left() == 950
+    with reserve_entitlement(PRO, NAME, 100) as held:
+        assert left() == 850
+        held.commit(60)
+    assert consume_entitlement(PRO, NAME, "0.5").remaining == left() == Decimal("889.5")
+    with pytest.raises(EntitlementDenied) as denied:
+        consume_entitlement(PRO, NAME, 890)
+    assert denied.value.decision.remaining == Decimal("889.5")
+    assert has_entitlement(PRO, "reports")
+
+
+def test_the_async_door_does_the_same(store):
+    async def use():
+        async with await areserve_entitlement(PRO, NAME, 100):
+            assert not await ahas_entitlement(PRO, NAME, 851)
+        await aconsume_entitlement(PRO, NAME, 50)
+        return (await aget_entitlements(PRO))[NAME].remaining
+
+    assert asyncio.run(use()) == left() == 800
+
+
+def test_threads_that_race_are_let_in_as_often_as_was_granted(store):
+    def use(number):
+        try:
+            return bool(consume_entitlement(PRO, NAME, 50, key=f"work {number}"))
+        except EntitlementDenied:
+            return False
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(use, range(30))) == 19
+    assert left() == 0
+
+
+def test_a_commit_leaves_one_event(store):
+    for _ in range(2):
+        consume_entitlement(PRO, NAME, 3, key="order 7")
+    (event,) = default_gate().ledger.take(10)
+    assert (event.key, event.customer_id, event.quantity) == ("order 7", PRO, 3_000_000)
+    assert (event.target.slug, event.target.field) == ("api_calls", "count")
+
+
+def test_two_gates_share_one_count(store):
+    other = EntitlementGate(default_gate().source, ledger=default_gate().ledger)
+    consume_entitlement(PRO, NAME, 900)
+    assert other.check(PRO, NAME).remaining == 50
+    other.consume(PRO, NAME, 50)
+    assert not has_entitlement(PRO, NAME)
+
+
+def test_a_redis_that_is_gone_makes_counted_answers_unknown_and_no_others(settings, tmp_path):
+    server = RedisServer(tmp_path)
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "redis", "REDIS_URL": server.url}
+    assert consume_entitlement(PRO, NAME, 50)
+    server.kill()
+    assert has_entitlement(PRO, "reports")
+    assert check_entitlement(PRO, NAME).outcome == "unknown"
+    with pytest.raises(EntitlementUnavailable):
+        reserve_entitlement(PRO, NAME)
+    default_gate().close()
+
+
+def test_a_ledger_that_is_not_installed_says_what_to_do(settings, monkeypatch):
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "redis", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    monkeypatch.setitem(sys.modules, "entitlement_gate.ledger.redis", None)
+    with pytest.raises(ImproperlyConfigured, match=r"LEDGER.*install entitlement_gate\[redis\]"):
+        default_gate()
