@@ -137,14 +137,15 @@ class Answering:
         if known.view is None:
             return known.check(requirement), known
         # A fetch that failed for this request is not tried again; one that succeeded is as old as its data.
-        pinned = known.view._replace(was_tried=known.view.source != "live")
+        has_failed = known.view.was_tried and known.view.source not in ("live", "shared")
+        pinned = known.view._replace(was_tried=has_failed, due=None)
         decision, view = yield from self._deciding(requirement, pinned)
         return decision, known if view is pinned else CustomerEntitlements(view, self._judge)
 
     def _invalidating(self, customer: object) -> Steps[None]:
         customer_id = yield from self._identifying(customer)
         if not isinstance(customer_id, Reason):
-            self._fetching.invalidate(customer_id)
+            yield from self._fetching.invalidating(customer_id)
 
     def _identifying(self, customer: object) -> Steps[str | Reason]:
         """Return the canonical customer id, or the reason why there is none."""

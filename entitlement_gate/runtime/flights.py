@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from entitlement_gate.domain.decisions import Source
     from entitlement_gate.runtime.cache import Entry
     from entitlement_gate.runtime.workers import Workers
     from entitlement_gate.zenskar.flow import Clock
@@ -24,10 +25,21 @@ __all__ = ["Flight", "Flights", "Landing", "Rules", "Wait"]
 
 
 class Landing(NamedTuple):
-    """What a fetch came to: an entry, or the error that all who waited share."""
+    """What a fetch came to: an entry, or the error that all who waited share.
+
+    Attributes:
+        entry: the data.
+        error: why there is none.
+        source: ``live``, or ``shared`` where another process fetched it.
+        is_new: that fetch began after the flight did.
+        instead: where there is none, older data that other processes had.
+    """
 
     entry: Entry | None = None
     error: BaseException | None = None
+    source: Source = "live"
+    is_new: bool = True
+    instead: Entry | None = None
 
 
 _UNWANTED = Landing(error=SourceUnavailable("nobody waits any longer for this fetch"))
@@ -42,12 +54,25 @@ class Flight:
         future: done when it has landed.
         began_at: monotonic clock when the fetch began; None while it waits for a worker.
         wanted_until: monotonic clock when the last of those who wait for it gives up.
+        max_age: seconds that data of other processes must be younger than to do; below 0 where it must be fetched
+            after the flight began.
+        generation: the customer's in the shared store when the fetch began; None where that is not known.
         is_void: it no longer counts; only those who wait for it get what it brings.
         is_counted: its failure, if only that it outlasted those who waited, has been noted.
         successor: the flight that starts when this one has landed.
     """
 
-    __slots__ = ("began_at", "customer_id", "future", "is_counted", "is_void", "successor", "wanted_until")
+    __slots__ = (
+        "began_at",
+        "customer_id",
+        "future",
+        "generation",
+        "is_counted",
+        "is_void",
+        "max_age",
+        "successor",
+        "wanted_until",
+    )
 
     def __init__(self, customer_id: str) -> None:
         self.customer_id = customer_id
@@ -56,6 +81,8 @@ class Flight:
         self.future.set_running_or_notify_cancel()
         self.began_at: float | None = None
         self.wanted_until = 0.0
+        self.max_age = float("inf")
+        self.generation: str | None = None
         self.is_void = False
         self.is_counted = False
         self.successor: Flight | None = None
@@ -120,11 +147,12 @@ class Flights:
         self._rules = rules
         self._flying: dict[str, Flight] = {}
 
-    def join(self, customer_id: str, *, later: bool = False) -> Flight | None:
+    def join(self, customer_id: str, *, later: bool = False, max_age: float = float("inf")) -> Flight | None:
         """Return the customer's flight, starting one where there is none; None where none may start.
 
         With ``later`` it is a flight whose fetch begins after this call: where one has begun already, the next
-        one, which starts when that has landed and which all later callers share.
+        one, which starts when that has landed and which all later callers share. A flight that has begun may bring
+        data of other processes that is older than ``max_age``; one that has not will bring none.
         """
         with self._lock:
             now = self._clock.monotonic()
@@ -135,17 +163,22 @@ class Flights:
                 flight = self._next(flight)
             if flight is not None:
                 flight.wanted_until = now + self._rules.deadline
+                flight.max_age = min(flight.max_age, max_age)
             return flight
 
     def is_flying(self, customer_id: str) -> bool:
         """Return whether a flight that counts is on its way."""
         return customer_id in self._flying
 
-    def void(self, customer_id: str) -> None:
-        """Let a flight on its way no longer count: those who wait for it get it, nobody else. Lock held."""
-        flight = self._flying.pop(customer_id, None)
-        if flight is None:
+    def void(self, customer_id: str, *, unless: str | None = None) -> None:
+        """Let a flight on its way no longer count: those who wait for it get it, nobody else. Lock held.
+
+        A flight that fetches ``unless``, a generation of the customer's, is let be.
+        """
+        flight = self._flying.get(customer_id)
+        if flight is None or (unless is not None and flight.generation == unless):
             return
+        del self._flying[customer_id]
         flight.is_void = True
         if flight.successor is not None:
             self._start(flight.successor)

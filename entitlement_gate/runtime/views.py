@@ -25,6 +25,9 @@ class SnapshotSource(Protocol):
 class Listener(Protocol):
     """What hears of fetches: the gate."""
 
+    def adopting(self, snapshot: Snapshot) -> None:
+        """Take note of what a fetch brought, on the thread that did it, before any check sees it; never raises."""
+
     def refreshed(self, snapshot: Snapshot) -> None:
         """Hear of a fetch, on the thread that did it, once its snapshot serves checks."""
 
@@ -41,6 +44,7 @@ class View(NamedTuple):
         source: where it came from.
         failure: why there is none.
         was_tried: a fetch was waited for on the way here.
+        due: monotonic clock when whoever waited on the way here, and may have to once more, is to have an answer.
     """
 
     customer_id: str
@@ -48,3 +52,4 @@ class View(NamedTuple):
     source: Source
     failure: Reason | None = None
     was_tried: bool = False
+    due: float | None = None

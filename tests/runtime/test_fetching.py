@@ -6,6 +6,7 @@ import pytest
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected
 from entitlement_gate.domain.grants import Snapshot
+from entitlement_gate.runtime.asking import Asking
 from entitlement_gate.runtime.flights import Flight
 from tests.runtime.fakes import ANNA, BERT, DOWN, customers, eventually, feature
 
@@ -110,7 +111,7 @@ def test_another_customers_answer_is_none(gate, billing, ask):
     class Confused:
         fetch = staticmethod(lambda _: Snapshot(BERT, (feature(),), 0))
 
-    gate._fetching._source = Confused()
+    gate._fetching._asking.source = Confused()
     assert ask(gate, "check", ANNA, "reports").reason is Reason.MALFORMED_RESPONSE
     assert gate.health()["customers"] == 0
 
@@ -139,6 +140,34 @@ def test_refresh_that_fails_serves_what_is_known_as_stale(gate, billing, ask):
     ask(gate, "check", ANNA, "reports")
     billing.error = DOWN
     assert seen(ask(gate, "check", ANNA, "reports", refresh=True)) == ("allowed", "allowed", "stale", 0)
+
+
+def test_what_is_at_hand_is_fresh_and_known_by_canonical_text(gate, billing, clock):
+    assert gate.at_hand(ANNA) is None
+    gate.check(ANNA, "reports")
+    assert gate.at_hand(ANNA).view.source == "cache"
+    assert gate.at_hand(object()) is None
+    clock.advance(60)
+    assert gate.at_hand(ANNA) is None
+
+
+def test_what_a_fetch_brings_is_adopted_before_a_check_that_waited_goes_on(make_gate, billing, ask, monkeypatch):
+    gate, order = make_gate(), []
+    monkeypatch.setattr(gate, "adopting", lambda snapshot: order.append(snapshot.customer_id))
+    ask(gate, "check", ANNA, "reports")
+    assert order == [ANNA]
+    billing.error = DOWN
+    ask(gate, "check", BERT, "reports")
+    assert order == [ANNA]
+
+
+def test_a_fetch_that_outlives_the_gate_tells_nobody(gate, billing, clock):
+    class Gone:
+        pass
+
+    asking = Asking(billing, gate.options, clock, Gone(), shared=None)
+    asking.remake()
+    assert asking.fetch(Flight(ANNA), None).entry.snapshot.customer_id == ANNA
 
 
 class TestDenials:
@@ -405,6 +434,11 @@ class TestColdFetches:
 
 
 class TestInvalidation:
+    def test_where_nothing_is_shared_there_is_nobody_to_tell(self, gate, billing):
+        gate.check(ANNA, "sso")
+        assert list(gate._fetching.invalidating(ANNA)) == []
+        assert gate._fetching.entries[ANNA].is_invalidated
+
     def test_the_next_check_fetches(self, gate, billing, ask):
         ask(gate, "check", ANNA, "sso")
         billing.grants[ANNA] = (feature("sso"),)
@@ -460,11 +494,11 @@ class TestClosing:
 
 
 def test_a_failure_is_noted_once_whoever_is_first(gate):
-    fetching = gate._fetching
+    asking = gate._fetching._asking
     flight = Flight(ANNA)
-    fetching._failed(flight, DOWN)
-    fetching._failed(flight, DOWN)
-    assert fetching._breaker._failures == 1
+    asking.failed(flight, DOWN)
+    asking.failed(flight, DOWN)
+    assert asking.breaker._failures == 1
 
 
 def test_twenty_threads_and_four_loops_share_one_fetch_and_its_failure(gate, billing):

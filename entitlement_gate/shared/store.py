@@ -1,0 +1,169 @@
+"""The way to Redis for what is shared: keys, scripts, and leaving a server alone that fails.
+
+Never here: what a record holds (``records``), who may fetch (``snapshots``).
+
+For each customer there is a *generation* (a random word, new at each invalidation), the *record*, and the *lease* of
+whoever fetches. A stream holds the *news*: the latest invalidations, for all who listen. All keys of a prefix have
+one hash tag: scripts touch several of them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from entitlement_gate.shared.seal import joined
+from entitlement_gate.shared.turns import Stamp
+
+if TYPE_CHECKING:
+    from entitlement_gate.shared.turns import Breaking, Noting
+
+__all__ = ["NOTHING_HEARD", "Seen", "SharedStore"]
+
+NOTHING_HEARD = "0-0"
+"""The position before all news."""
+
+_TIMEOUT = 0.25
+_MOST_NEWS = 10_000
+
+
+class Seen(NamedTuple):
+    """What is in the store: the stamp of a fetch that began now, the record, and whether the lease was taken."""
+
+    stamp: Stamp
+    record: bytes
+    has_lease: bool
+
+
+class SharedStore:
+    """Runs scripts on one Redis; what cannot be asked is None, and noted.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        breaker: says whether Redis may be asked now.
+        log: is told of failures.
+        kept: seconds that records are kept.
+        prefix: of every key.
+
+    Raises:
+        ValueError: the URL cannot work.
+    """
+
+    def __init__(self, url: str, *, breaker: Breaking, log: Noting, kept: float, prefix: str = "entitlements") -> None:
+        self._url = url
+        self._breaker = breaker
+        self._log = log
+        self._kept = _milliseconds(kept)
+        self._prefix = f"{{{prefix}:shared}}"
+        self.news_key = f"{self._prefix}:news"
+        self.remake()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._prefix!r}>"  # the URL may hold a password
+
+    def remake(self) -> None:
+        """Forget the connections, as after a fork."""
+        self._client = self.connected(_TIMEOUT)
+        self._breaker.remake()
+        self._log.remake()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def connected(self, timeout: float) -> redis.Redis:
+        """Return a client; it connects on use."""
+        try:
+            return redis.Redis.from_url(
+                self._url,
+                socket_timeout=timeout,
+                socket_connect_timeout=_TIMEOUT,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+            )
+        except ValueError as error:  # its text may quote the URL, which may hold a password
+            raise ValueError(f"redis_url: no URL that redis-py reads ({type(error).__name__})") from None
+
+    @property
+    def state(self) -> str:
+        """What asking would meet now: ``closed``, ``open`` or ``half_open``, as a breaker has it."""
+        return self._breaker.state
+
+    def look(self, scope: str, customer_id: str, token: str, seconds: float, *, always: bool) -> Seen | None:
+        """Return what is there, and take the lease for so many seconds where it is free.
+
+        It is taken where there is no record, or ``always``.
+        """
+        when = "always" if always else "missing"
+        reply = self._run("look", self._keys(scope, customer_id), token, _milliseconds(seconds), when)
+        if reply is None:
+            return None
+        now, generation, record, taken = reply
+        return Seen(Stamp(generation.decode(errors="replace"), now), record, bool(taken))
+
+    def keep(self, scope: str, customer_id: str, token: str, stamp: Stamp, *, record: bytes = b"") -> bool:
+        """Return the lease and keep the record, if any; return False where an invalidation overtook the fetch."""
+        keys = self._keys(scope, customer_id)
+        reply: int | None = self._run("keep", keys, token, stamp.generation, stamp.begun, record, self._kept)
+        return reply != 0
+
+    def invalidate(self, scope: str, customer_id: str, generation: str, sender: str) -> bool:
+        """Begin a new generation and tell all; return whether that could be done."""
+        keys = [*self._keys(scope, customer_id), self.news_key]
+        return self._run("invalidate", keys, generation, self._kept, scope, customer_id, sender, _MOST_NEWS) is not None
+
+    def position(self) -> str | None:
+        """Return where the news end now."""
+        position: str | None = self._guarded(lambda: last_news(self._client, self.news_key))
+        return position
+
+    def _keys(self, scope: str, customer_id: str) -> list[str]:
+        whose = joined(scope, customer_id).decode()
+        return [f"{self._prefix}:{whose}:{kind}" for kind in ("generation", "record", "lease")]
+
+    def _run(self, name: str, keys: list[str], *given: str | bytes | int) -> Any:
+        text, sha = _script(name)
+
+        def run() -> Any:
+            try:
+                return self._client.evalsha(sha, len(keys), *keys, *given)
+            except NoScriptError:
+                return self._client.eval(text, len(keys), *keys, *given)
+
+        return self._guarded(run)
+
+    def _guarded(self, call: Any) -> Any:
+        if not self._breaker.admit():
+            return None
+        try:
+            reply = call()
+        except Exception as error:  # noqa: BLE001 - whatever it is, a check goes on without what is shared
+            self._breaker.failed()
+            self._log.note(error)
+            return None
+        self._breaker.succeeded()
+        return reply
+
+
+def last_news(client: redis.Redis, key: str) -> str:
+    """Return the id of the latest entry."""
+    entries: Any = client.xrevrange(key, count=1)
+    return entries[0][0].decode() if entries else NOTHING_HEARD
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1_000))
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    from hashlib import sha1  # noqa: PLC0415 - what Redis names a script by
+
+    text = files("entitlement_gate.shared").joinpath(f"{name}.lua").read_text("utf-8")
+    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,144 @@
+"""Redis that is down, hangs or comes back: no check fails, none is noticeably slower."""
+
+import signal
+import socket
+import threading
+import time
+
+import pytest
+import redis
+
+from entitlement_gate.runtime.gate import EntitlementGate
+from tests.ledger.servers import free_port
+from tests.runtime.fakes import ANNA, BERT, customers, eventually
+from tests.shared.conftest import SealedBilling, invalidate, raw_client, shared_of
+
+HANGS = 0.25
+
+
+@pytest.fixture
+def billing():
+    return SealedBilling(time)
+
+
+@pytest.fixture
+def gates(own_redis, billing):
+    """Give two, by real clocks."""
+    made = [EntitlementGate(billing, redis_url=own_redis.url, deadline=2) for _ in range(2)]
+    yield made
+    for gate in made:
+        gate.close()
+
+
+def timed(gate, customer, **how):
+    began = time.monotonic()
+    decision = gate.check(customer, "reports", **how)
+    return decision.source, time.monotonic() - began
+
+
+def test_without_redis_a_check_costs_what_it_costs_without_sharing(billing, caplog):
+    gate = EntitlementGate(billing, redis_url=f"redis://:password@127.0.0.1:{free_port()}/0")
+    for customer in customers(20):
+        source, seconds = timed(gate, customer)
+        assert source == "live"
+        assert seconds < HANGS
+    invalidate(gate, ANNA)
+    assert gate.check(ANNA, "reports").source == "live"
+    assert [record.message for record in caplog.records] == [
+        "shared snapshots are out of reach, so this process asks billing itself: ConnectionError"
+    ]
+    assert "password" not in f"{caplog.text}{gate!r}{gate.options!r}{shared_of(gate)!r}"
+    assert gate.health()["shared"] == "open"
+    gate.close()
+
+
+def test_redis_that_hangs_costs_one_check_a_moment_and_the_others_nothing(gates, own_redis, caplog):
+    gate, _ = gates
+    gate.check(ANNA, "reports")
+    own_redis.process.send_signal(signal.SIGSTOP)
+    sources, seconds = zip(*(timed(gate, customer) for customer in customers(20)), strict=True)
+    own_redis.process.send_signal(signal.SIGCONT)
+    assert set(sources) == {"live"}
+    *others, slowest = sorted(seconds)
+    assert slowest < HANGS + 0.5
+    assert max(others) < HANGS
+    assert len(caplog.records) == 1
+
+
+def test_redis_that_hangs_in_the_middle_of_a_fetch_loses_nothing(gates, own_redis, billing):
+    gate, _ = gates
+    billing.hold()
+    told = []
+    thread = threading.Thread(target=lambda: told.append(timed(gate, ANNA)))
+    thread.start()
+    billing.wait_for_calls(1)
+    own_redis.process.send_signal(signal.SIGSTOP)
+    billing.release()
+    thread.join()
+    own_redis.process.send_signal(signal.SIGCONT)
+    assert told[0][0] == "live"
+    assert gate.check(ANNA, "reports").source == "cache"
+
+
+def test_who_waits_for_another_process_as_redis_dies_asks_billing(gates, own_redis, billing):
+    one, other = gates
+    billing.hold()
+    told = []
+    threads = [threading.Thread(target=lambda gate=gate: told.append(timed(gate, ANNA))) for gate in (one, other)]
+    threads[0].start()
+    billing.wait_for_calls(1)
+    threads[1].start()
+    eventually(lambda: other._fetching._flights.is_flying(ANNA))
+    own_redis.kill()
+    billing.wait_for_calls(2)
+    billing.release()
+    for thread in threads:
+        thread.join()
+    assert [source for source, _ in told] == ["live", "live"]
+
+
+def test_when_it_is_back_it_is_used_again_and_what_was_missed_is_told(gates, own_redis, billing, monkeypatch):
+    monkeypatch.setattr("entitlement_gate.shared.listening._PAUSE", 0.05)
+    monkeypatch.setattr("entitlement_gate.runtime.sharing._RedisBreaker.SECONDS", 0.1)
+    one, other = gates
+    for gate in gates:
+        gate.check(ANNA, "reports")
+    own_redis.kill()
+    time.sleep(0.1)  # both find it gone
+    invalidate(one, ANNA)
+    assert one.check(BERT, "reports").source == "live"
+    assert shared_of(one)._untold
+    own_redis.start()
+    eventually(lambda: not shared_of(one)._untold, seconds=5)
+    eventually(lambda: other._fetching.entries[ANNA].is_invalidated, seconds=5)
+    eventually(lambda: one.check(ANNA, "reports", refresh=True) and raw_client(one).dbsize() > 1, seconds=5)
+    assert one.health()["shared"] == "closed"
+
+
+def test_a_server_that_lost_its_scripts_gets_them_again(gates, billing):
+    gate, other = gates
+    gate.check(BERT, "reports")
+    raw_client(gate).script_flush()
+    assert gate.check(ANNA, "reports").source == "live"
+    assert other.check(ANNA, "reports").source == "shared"
+
+
+def test_a_server_that_answers_nonsense_is_one_that_fails(billing, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve():
+            connection, _ = listener.accept()
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with EntitlementGate(billing, redis_url=f"redis://127.0.0.1:{port}") as gate:
+            assert gate.check(ANNA, "reports").source == "live"
+    assert len(caplog.records) == 1
+
+
+def test_a_server_that_takes_no_writes_is_one_that_fails(gates, own_redis, billing):
+    with redis.Redis(port=own_redis.port) as client:
+        client.config_set("maxmemory", 1)
+    assert [gate.check(ANNA, "reports").source for gate in gates] == ["live", "live"]
