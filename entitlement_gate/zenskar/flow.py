@@ -114,8 +114,8 @@ class Deadline:
 class RetryBudget:
     """Bounds how much retries add to the load of a billing API that is already failing.
 
-    Every retry spends a token and every success earns a tenth of one, five at most: a blip is retried at once,
-    while in a steady outage a few retries are all that is ever added.
+    Every retry spends a token and every success earns a tenth of one, five at most. Once a request was retried in
+    vain it is no blip: until one succeeds, none is retried. An outage is met with the retries of its first request.
     """
 
     _CAPACITY = 5.0
@@ -123,17 +123,23 @@ class RetryBudget:
 
     def __init__(self) -> None:
         self._tokens = self._CAPACITY
+        self._is_vain = False
         self._lock = threading.Lock()
 
     def earn(self) -> None:
         """Note a success."""
         with self._lock:
             self._tokens = min(self._CAPACITY, self._tokens + self._EARNED)
+            self._is_vain = False
+
+    def lose(self) -> None:
+        """Note a request that failed, retried or not."""
+        self._is_vain = True
 
     def spend(self) -> bool:
         """Return whether one more retry is within the budget, and take it."""
         with self._lock:
-            if self._tokens < 1:
+            if self._is_vain or self._tokens < 1:
                 return False
             self._tokens -= 1
             return True
@@ -154,6 +160,7 @@ def answer(params: Mapping[str, str], deadline: Deadline, budget: RetryBudget, m
         wait = _backoff(attempt, reply, deadline.wall())
         may_retry = isinstance(reply, Reply) or reply.may_retry
         if not may_retry or attempt >= max_attempts or wait >= deadline.remaining() or not budget.spend():
+            budget.lose()
             raise SourceUnavailable(_why(reply, attempt))
         yield Pause(wait)
         attempt += 1

@@ -202,6 +202,14 @@ def test_successes_earn_retries_back():
     assert [budget.spend(), budget.spend()] == [True, False]
 
 
+def test_after_a_failure_nothing_is_retried_until_something_succeeds():
+    budget = RetryBudget()
+    budget.lose()
+    assert not budget.spend()
+    budget.earn()
+    assert budget.spend()
+
+
 def test_saved_retries_are_bounded():
     budget = RetryBudget()
     for _ in range(1000):
