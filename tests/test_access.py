@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from django.http import HttpResponse
+from django.template import Context, Template
 from django.test import AsyncRequestFactory, RequestFactory
 
 from entitlement_gate import (
@@ -19,7 +20,7 @@ from entitlement_gate.access import Guard, RequestEntitlements, entitlements_of,
 from entitlement_gate.api import default_gate
 from entitlement_gate.runtime.steps import drive, drive_async
 from entitlement_gate.signals import entitlement_checked
-from entitlement_gate.testing import override_entitlements
+from entitlement_gate.testing import FakeBilling, override_entitlements
 from tests.customers import FREE, LAPSED, PRO, SETTINGS
 from tests.views.browsers import asked, broken
 
@@ -249,3 +250,20 @@ async def test_an_async_gate_runs_a_sync_resolver_once_and_beside_the_loop(resol
     assert [(await agated(request)).content for _ in range(2)] == [b"in", b"in"]
     assert len(resolved) == 1
     assert resolved[0] != threading.get_ident()
+
+
+@pytest.mark.parametrize("ask", ["gate", "has", "template"])
+def test_a_denial_within_a_request_is_not_older_than_it_may_be_either(settings, ask):
+    with FakeBilling() as billing:
+        assert gated(request_of(FREE)).status_code == 403
+        billing.advance(4)
+        billing.sandbox.grant(FREE, "reports")  # an upgrade that nobody tells of
+        assert gated(request_of(FREE)).status_code == 403
+        billing.advance(1)
+        if ask == "gate":
+            assert gated(request_of(FREE)).content == b"in"
+        elif ask == "has":
+            assert entitlements_of(request_of(FREE)).has("reports")
+        else:
+            page = "{% load entitlements %}{% ifentitled 'reports' %}in{% endifentitled %}"
+            assert Template(page).render(Context({"request": request_of(FREE)})) == "in"
