@@ -176,7 +176,8 @@ class EntitlementGate(Answering):
         ``breaker`` (``closed``, ``open``, ``half_open``), ``customers`` held, ``last_success_age`` and
         ``last_failure_age`` in seconds or None, ``last_failure`` (the name of the error class, never its text), and
         how often checks were answered from fresh data (``hits``), from data older than it should be (``stale``), and
-        after a fetch or not at all (``misses``). The counts are approximate: see ``Health``.
+        after a fetch or not at all (``misses``). With a ``redis_url`` also ``shared``, the breaker of the way to Redis.
+        The counts are approximate: see ``Health``.
         """
         return self._fetching.report()
 
