@@ -5,9 +5,11 @@ Never here: whether it may be held (``access``), or how a ledger counts (``ledge
 
 from __future__ import annotations
 
+import asyncio
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self
 
+from entitlement_gate.runtime.counting import Asked
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
 
 async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
     """Return the same in an event loop; a client that leaves cancels the view, which releases."""
-    refused, held = await drive_async(guard.holding(request))
+    refused, held = await _held(guard.holding(request))
     if held is None:
         return refused if refused is not None else await awaited(view())
     try:
@@ -52,6 +54,46 @@ async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) 
 async def awaited(response: Any) -> Any:
     """Return what an async view gives; a decorator that took an async ``dispatch`` for a sync one may give it plain."""
     return await response if isawaitable(response) else response
+
+
+async def _held(steps: Steps[tuple[Any, Reservation | None]]) -> tuple[Any, Reservation | None]:
+    """Return what ``drive_async`` does. Of a client that leaves while a thread asks the ledger, nothing stays held.
+
+    That thread cannot be stopped: without its answer nobody could give back what it got.
+    """
+    told, gone = None, None
+    while True:
+        try:
+            waitable = steps.send(told)
+        except StopIteration as end:
+            return await _kept(end.value, gone)
+        if isinstance(waitable, Asked):
+            told, left = await _answered(waitable)
+            gone = gone or left
+        elif gone is None:
+            told = await waitable.wait_async()
+        else:
+            raise gone  # what follows a refusal: nothing is held
+
+
+async def _kept(
+    outcome: tuple[Any, Reservation | None], gone: asyncio.CancelledError | None
+) -> tuple[Any, Reservation | None]:
+    """Return what came out; give it back where nobody is there any more."""
+    if gone is None:
+        return outcome
+    if outcome[1] is not None:
+        await drive_async(outcome[1].concluding(has_failed=True))
+    raise gone
+
+
+async def _answered(asked: Asked) -> tuple[Any, asyncio.CancelledError | None]:
+    """Return what the ledger says, and why nobody wants to know any more."""
+    asking = asyncio.ensure_future(asked.wait_async())
+    try:
+        return await asyncio.shield(asking), None
+    except asyncio.CancelledError as gone:
+        return await asking, gone
 
 
 def _concluded(held: Reservation, response: Any) -> Steps[Any]:

@@ -1,5 +1,6 @@
 import asyncio
 import io
+import threading
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -35,6 +36,28 @@ class Away(MemoryLedger):
         if verb == self.failing:
             raise LedgerUnavailable("Redis: TimeoutError")
         return getattr(super(), verb)(*args, **keywords)
+
+
+class Slow(Away):
+    """A ledger that answers a verb when it may."""
+
+    def __init__(self, *, waiting, **options):
+        super().__init__(**options)
+        self.waiting = waiting
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+
+    def reserve(self, *args, **keywords):
+        return self._slowly("reserve", *args, **keywords)
+
+    def charges(self, *args):
+        return self._slowly("charges", *args)
+
+    def _slowly(self, verb, *args, **keywords):
+        outcome = getattr(super(), verb)(*args, **keywords)
+        if verb == self.waiting:
+            self.began.set()
+            assert self.may_go_on.wait(10)
+        return outcome
 
 
 @pytest.fixture(params=["memory", "away"])
@@ -286,6 +309,29 @@ def test_an_async_view_that_is_cancelled_gives_back(billing):
 
     asyncio.run(leave())
     assert (left(), held()) == (10, 0)
+
+
+@pytest.mark.parametrize("on_denied", [None, "/plans/"])
+@pytest.mark.parametrize(("quantity", "verb"), [(1, "reserve"), (11, "reserve"), (11, "charges")])
+def test_a_client_that_leaves_while_the_ledger_is_asked_leaves_no_hold(billing, *, quantity, verb, on_denied):
+    ledger = billing._ledger = Slow(clock=billing.clock, waiting=verb)
+    gated = requires_entitlement("calls", quantity, consume=True, on_denied=on_denied)(_never)
+
+    async def leave():
+        task = asyncio.create_task(gated(AsyncRequestFactory().get("/", headers={"X-Customer": PRO})))
+        await asyncio.to_thread(ledger.began.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0)
+        ledger.may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    assert (left(), held()) == (10, 0)
+
+
+async def _never(request):
+    raise AssertionError("the view of a client that left")
 
 
 @pytest.mark.parametrize("is_async", [False, True])
