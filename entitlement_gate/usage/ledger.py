@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Refusal,
     )
     from entitlement_gate.ledger.rule import Row
+    from entitlement_gate.usage.connection import Rows, Statement
 
 __all__ = ["DatabaseLedger"]
 
@@ -43,6 +44,8 @@ class DatabaseLedger(DatabaseOutbox):
 
     Every method may raise ``LedgerUnavailable``.
     """
+
+    is_local = False
 
     def __init__(self, alias: str | None = None) -> None:
         super().__init__(OwnConnections(alias or router.db_for_write(Charge)))
@@ -81,23 +84,22 @@ class DatabaseLedger(DatabaseOutbox):
             self._done(customer_id, "", lambda book, _: book.adopt(rows, ticket))
 
     def charges(self, customer_id: str) -> Charges:
-        """See ``Ledger.charges``."""
-        if self._own.run(lambda cursor: shelf.has_run_out(cursor, self._now(), customer_id), in_transaction=False):
+        """See ``Ledger.charges``; a hold that ran out and is still counted is given back first."""
+        looking = shelf.looking(*self._now(), customer_id)
+        has_run_out, charges = self._own.ask(*looking)
+        if has_run_out:
             self._done(customer_id, "", lambda *_: None)
-        charges: Charges = self._own.run(lambda cursor: shelf.tallies(cursor, customer_id), in_transaction=False)
-        return charges
+            _, charges = self._own.ask(*looking)
+        return shelf.tallies_of(charges)
 
     def close(self) -> None:
         """Close the connections; a later verb makes new ones."""
         self._own.close()
 
     def _done(self, customer_id: str, key: str, verb: Callable[[Book, float], Result]) -> Result:
-        def work(cursor: object) -> Result:
-            now = shelf.lock(cursor, self._now(), customer_id)
-            book, before = shelf.read(cursor, customer_id, key, now)
+        def work(told: list[Rows]) -> tuple[Result, list[Statement]]:
+            book, before, now = shelf.book_of(customer_id, told)
             result = verb(book, now)
-            shelf.write(cursor, book, before)
-            return result
+            return result, shelf.writing(book, before)
 
-        done: Result = self._own.run(work)
-        return done
+        return self._own.change(shelf.reading(*self._now(), customer_id, key), work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import DeadLetter, UsageEvent, UsageTarget
 from entitlement_gate.usage.connection import NOW
 from entitlement_gate.usage.models import Event
@@ -29,6 +30,7 @@ _POSTPONE = f"UPDATE {_EVENT} SET due = {{now}} + %s WHERE why = '' AND {_WHICH}
 _BURY = f"UPDATE {_EVENT} SET why = %s WHERE why = '' AND {_WHICH}"  # noqa: S608 - as above
 _REVIVE = f"UPDATE {_EVENT} SET why = '', attempts = 0, due = {{now}} + %s WHERE why <> '' AND {_WHICH}"  # noqa: S608 - as above
 _PENDING = f"SELECT COUNT(*) FROM {_EVENT} WHERE why = ''"  # noqa: S608 - as above
+_BURIED = f"SELECT COUNT(*) FROM {_EVENT} WHERE why <> ''"  # noqa: S608 - as above
 _DEAD = f"SELECT {_COLUMNS}, why FROM {_EVENT} WHERE why <> '' ORDER BY id LIMIT %s"  # noqa: S608 - as above
 _LOCKS = {"sqlite": "", "postgresql": "FOR UPDATE SKIP LOCKED"}
 
@@ -69,18 +71,23 @@ class DatabaseOutbox:
         """See ``Outbox.dead_letters``."""
         return tuple(DeadLetter(_event(row[:-1]), row[-1]) for row in self._run(_DEAD, limit))
 
+    def health(self) -> dict[str, Any]:
+        """Return what there is to know of the store, in plain types of JSON. Raises nothing."""
+        return examined("database", self._look, vendor=self._own.vendor, migrated=None)
+
+    def _look(self, report: dict[str, Any]) -> None:
+        self._run("SELECT 1")
+        report["reachable"] = True
+        report["migrated"] = self._own.is_migrated(Event._meta.app_label)  # noqa: SLF001 - as above
+        if report["migrated"]:
+            report.update(pending=self.pending(), dead_letters=int(self._run(_BURIED)[0][0]))
+
     def _now(self) -> tuple[str, float]:
         return NOW[self._own.vendor], self._shift
 
     def _run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         statement = sql.format(now=NOW[self._own.vendor], lock=_LOCKS[self._own.vendor])
-
-        def work(cursor: Any) -> list[tuple[Any, ...]]:
-            cursor.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
-
-        rows: list[tuple[Any, ...]] = self._own.run(work, in_transaction=False)
-        return rows
+        return self._own.ask((statement, values))[0]
 
 
 def _event(row: tuple[Any, ...]) -> UsageEvent:

@@ -12,24 +12,30 @@ from entitlement_gate.ledger.rule import Share, Tally
 from entitlement_gate.usage.models import Account, Charge, Event, Hold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["has_run_out", "lock", "read", "tallies", "write"]
+    from entitlement_gate.ledger.protocol import UsageEvent
+    from entitlement_gate.usage.connection import Rows, Statement
+
+__all__ = ["book_of", "looking", "reading", "tallies_of", "writing"]
 
 # Table names are constants of the models, never input; every value is a parameter.
 _ACCOUNT, _CHARGE, _HOLD, _EVENT = (model._meta.db_table for model in (Account, Charge, Hold, Event))  # noqa: SLF001 - the documented way to it
 
-_OPEN = f"INSERT INTO {_ACCOUNT} (customer_id, version) VALUES (%s, 0) ON CONFLICT DO NOTHING"  # noqa: S608 - as above
-_LOCK = f"UPDATE {_ACCOUNT} SET version = version + 1 WHERE customer_id = %s RETURNING {{now}}"  # noqa: S608 - as above
+# Waits for whoever has the row, and is evaluated when it is had: the statements behind it see what was written.
+_LOCK = f"""
+    INSERT INTO {_ACCOUNT} (customer_id, version) VALUES (%s, 1)
+    ON CONFLICT (customer_id) DO UPDATE SET version = {_ACCOUNT}.version + 1 RETURNING {{now}} + %s
+"""  # noqa: S608 - as above
 _TALLIES = f"""
     SELECT entitlement_id, row_id, baseline, committed, held, seen, refunded, ticket
     FROM {_CHARGE} WHERE customer_id = %s
 """  # noqa: S608 - as above
 _RECORDS = f"""
     SELECT "key", wants, shares, state, expires_at, until, is_overage, is_late
-    FROM {_HOLD} WHERE customer_id = %s AND ("key" = %s OR until <= %s)
+    FROM {_HOLD} WHERE customer_id = %s AND ("key" = %s OR until <= {{now}} + %s)
 """  # noqa: S608 - as above
-_RUN_OUT = f"SELECT 1 FROM {_HOLD} WHERE customer_id = %s AND state = 'held' AND until <= {{now}} LIMIT 1"  # noqa: S608 - as above
+_RUN_OUT = f"SELECT 1 FROM {_HOLD} WHERE customer_id = %s AND state = 'held' AND until <= {{now}} + %s LIMIT 1"  # noqa: S608 - as above
 _PUT_TALLY = f"""
     INSERT INTO {_CHARGE}
         (customer_id, entitlement_id, row_id, baseline, committed, held, seen, refunded, ticket)
@@ -54,66 +60,68 @@ _PUT_EVENT = f"""
 """  # noqa: S608 - as above
 
 
-def lock(cursor: Any, now: tuple[str, float], customer_id: str) -> float:
-    """Let the customer's other verbs wait until this transaction ends; return the database's time by then."""
-    sql, shift = now
-    cursor.execute(_LOCK.format(now=sql), [customer_id])
-    row = cursor.fetchone()
-    if row is None:
-        cursor.execute(_OPEN, [customer_id])
-        cursor.execute(_LOCK.format(now=sql), [customer_id])
-        row = cursor.fetchone()
-    return float(row[0]) + shift
+def reading(now: str, shift: float, customer_id: str, key: str) -> list[Statement]:
+    """Return what locks the customer's book, says what time it is then, and reads it: see ``book_of``."""
+    return [
+        (_LOCK.format(now=now), (customer_id, shift)),
+        (_TALLIES, (customer_id,)),
+        (_RECORDS.format(now=now), (customer_id, key, shift)),
+    ]
 
 
-def read(cursor: Any, customer_id: str, key: str, now: float) -> tuple[Book, dict[str, Record]]:
-    """Return the book with the key's record, after every hold that ran out; and the records as they are kept."""
+def book_of(customer_id: str, told: Sequence[Rows]) -> tuple[Book, dict[str, Record], float]:
+    """Return the book with the key's record, after every hold that ran out; the records as they are kept; the time."""
+    locked, charges, holds = told
+    now = float(locked[0][0])
     book = Book(customer_id)
-    book.tallies = tallies(cursor, customer_id)
-    cursor.execute(_RECORDS, [customer_id, key, now])
-    book.records = dict(map(_record, cursor.fetchall()))
+    book.tallies = tallies_of(charges)
+    book.records = dict(map(_record, holds))
     before = {name: copy(record) for name, record in book.records.items()}
     for name in before:
         book.expire(name, now)
-    return book, before
+    return book, before, now
 
 
-def tallies(cursor: Any, customer_id: str) -> dict[str, dict[str, Tally]]:
-    """Return the customer's tallies by entitlement id and row id."""
-    cursor.execute(_TALLIES, [customer_id])
-    read: dict[str, dict[str, Tally]] = {}
-    for entitlement_id, row_id, *numbers in cursor.fetchall():
-        read.setdefault(entitlement_id, {})[row_id] = Tally(*numbers)
-    return read
+def looking(now: str, shift: float, customer_id: str) -> list[Statement]:
+    """Return what says whether a hold of the customer ran out and is still counted, and reads the tallies."""
+    return [(_RUN_OUT.format(now=now), (customer_id, shift)), (_TALLIES, (customer_id,))]
 
 
-def has_run_out(cursor: Any, now: tuple[str, float], customer_id: str) -> bool:
-    """Return whether a hold of the customer ran out and is still counted."""
-    sql, shift = now
-    cursor.execute(_RUN_OUT.format(now=f"{sql} + %s"), [customer_id, shift])
-    return cursor.fetchone() is not None
+def tallies_of(charges: Rows) -> dict[str, dict[str, Tally]]:
+    """Return a customer's tallies by entitlement id and row id."""
+    tallies: dict[str, dict[str, Tally]] = {}
+    for entitlement_id, row_id, *numbers in charges:
+        tallies.setdefault(entitlement_id, {})[row_id] = Tally(*numbers)
+    return tallies
 
 
-def write(cursor: Any, book: Book, before: Mapping[str, Record]) -> None:
-    """Keep what changed in a book."""
+def writing(book: Book, before: Mapping[str, Record]) -> list[Statement]:
+    """Return what keeps all that changed in a book."""
+    return [*_changed_tallies(book), *_changed_records(book, before), *map(_event, book.events)]
+
+
+def _changed_tallies(book: Book) -> Iterator[Statement]:
     for entitlement_id, row_id in sorted(book.changed):
-        name = [book.customer_id, entitlement_id, row_id]
+        name = (book.customer_id, entitlement_id, row_id)
         tally = book.tallies[entitlement_id].get(row_id)
         if tally is None:
-            cursor.execute(_DROP_TALLY, name)
+            yield _DROP_TALLY, name
         else:
             numbers = (tally.baseline, tally.committed, tally.held, tally.seen, tally.refunded, tally.ticket)
-            cursor.execute(_PUT_TALLY, [*name, *numbers])
+            yield _PUT_TALLY, (*name, *numbers)
+
+
+def _changed_records(book: Book, before: Mapping[str, Record]) -> Iterator[Statement]:
     for key in before.keys() - book.records.keys():
-        cursor.execute(_DROP_RECORD, [book.customer_id, key])
+        yield _DROP_RECORD, (book.customer_id, key)
     for key, record in book.records.items():
         if record != before.get(key):
-            cursor.execute(_PUT_RECORD, [book.customer_id, key, *_fields(record)])
-    for event in book.events:
-        to = event.target
-        cursor.execute(
-            _PUT_EVENT, [event.customer_id, event.key, to.slug, to.field, event.quantity, event.at, event.at]
-        )
+            yield _PUT_RECORD, (book.customer_id, key, *_fields(record))
+
+
+def _event(event: UsageEvent) -> Statement:
+    to = event.target
+    return _PUT_EVENT, (event.customer_id, event.key, to.slug, to.field, event.quantity, event.at, event.at)
 
 
 def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:

@@ -34,3 +34,17 @@ def sqlite_alias(usage_app, tmp_path_factory):
 def postgres_alias(usage_app, postgres):
     with KnownDatabase(f"ledger_{uuid.uuid4().hex}", dict(postgres)) as alias:
         yield alias
+
+
+@pytest.fixture(params=["sqlite_alias", "postgres_alias"])
+def alias(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def ledger(alias):
+    from tests.usage.test_ledger import emptied
+
+    ledger = emptied(alias)
+    yield ledger
+    ledger.close()

@@ -8,18 +8,6 @@ from entitlement_gate.testing.ledger_cases import ANNA, demand
 from tests.usage.test_ledger import emptied
 
 
-@pytest.fixture(params=["sqlite_alias", "postgres_alias"])
-def alias(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def ledger(alias):
-    ledger = emptied(alias)
-    yield ledger
-    ledger.close()
-
-
 def test_a_database_without_the_tables_is_unavailable(ledger):
     with ledger._own._own().cursor() as cursor:
         cursor.execute("ALTER TABLE entitlement_usage_account RENAME TO elsewhere")
