@@ -81,19 +81,21 @@ class Book:
 
     def reserve(self, demands: Sequence[Demand], key: str, ttl: float, now: float) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
-        wants = tuple((demand.entitlement_id, demand.quantity, demand.target) for demand in demands)
+        wants = tuple([(demand.entitlement_id, demand.quantity, demand.target) for demand in demands])
         record = self.records.get(key)
         if record is not None:
             if [want[:2] for want in record.wants] != [want[:2] for want in wants]:
                 raise ReservationConflict(f"the key {key!r} was used for another quantity or entitlement")
             if record.state in (State.HELD, State.COMMITTED):
                 return record.receipt(key, is_replay=True)
-        before = tuple(self._learned(demand) for demand in demands)
+        before = tuple([self._learned(demand) for demand in demands])
+        is_overage = False
         for demand, left in zip(demands, before, strict=True):
-            if left < demand.quantity and not demand.overdraw:
-                return Refusal(demand.entitlement_id, left)
-        shares = tuple(share for demand in demands for share in self._allocated(demand))
-        is_overage = any(left < demand.quantity for demand, left in zip(demands, before, strict=True))
+            if left < demand.quantity:
+                if not demand.overdraw:
+                    return Refusal(demand.entitlement_id, left)
+                is_overage = True
+        shares = self._allocated(demands)
         record = Record(wants, shares, State.HELD, now + ttl, now + ttl, is_overage)
         self._hold(shares, 1)
         self.records[key] = record
@@ -122,10 +124,10 @@ class Book:
             if not late:
                 raise ReservationExpired(f"{key!r} ran out before it was committed")
             record.is_late = True
-        else:
+        elif shares is not record.shares:
             self._hold(record.shares, -1)
+        self._count(shares, was_held=shares is record.shares and record.state is State.HELD)
         record.shares = shares
-        self._count(shares)
         self._settle(record, State.COMMITTED, now)
         self._report(key, record, now)
         return record.receipt(key)
@@ -187,10 +189,13 @@ class Book:
         self._note(demand.entitlement_id, adopt(demand.rows, tallies, ticket_of(demand.ticket)))
         return available(demand.rows, tallies)
 
-    def _allocated(self, demand: Demand) -> tuple[Share, ...]:
-        tallies = self.tallies[demand.entitlement_id]
-        self._note(demand.entitlement_id, charge(demand.rows, tallies, ticket_of(demand.ticket)))
-        return allocate(demand.entitlement_id, demand.rows, tallies, demand.quantity)
+    def _allocated(self, demands: Sequence[Demand]) -> tuple[Share, ...]:
+        shares: tuple[Share, ...] = ()
+        for demand in demands:
+            tallies = self.tallies[demand.entitlement_id]
+            self._note(demand.entitlement_id, charge(demand.rows, tallies, ticket_of(demand.ticket)))
+            shares += allocate(demand.entitlement_id, demand.rows, tallies, demand.quantity)
+        return shares
 
     def _note(self, entitlement_id: str, tallies: Mapping[str, Tally]) -> None:
         if tallies:
@@ -201,9 +206,9 @@ class Book:
         for share in shares:
             self._move(share, sign * share.amount, 0)
 
-    def _count(self, shares: Sequence[Share]) -> None:
+    def _count(self, shares: Sequence[Share], *, was_held: bool) -> None:
         for share in shares:
-            self._move(share, 0, share.amount)
+            self._move(share, -share.amount if was_held else 0, share.amount)
 
     def _move(self, share: Share, held: int, committed: int) -> None:
         old = self._tally(share)
@@ -225,7 +230,7 @@ class Book:
     def _report(self, key: str, record: Record, now: float) -> None:
         shipping = [(entitlement_id, target) for entitlement_id, _, target in record.wants if target is not None]
         for entitlement_id, target in shipping:
-            quantity = sum(share.amount for share in record.shares if share.entitlement_id == entitlement_id)
+            quantity = sum([share.amount for share in record.shares if share.entitlement_id == entitlement_id])
             own_key = key if len(shipping) == 1 else f"{key}/{entitlement_id}"
             event = UsageEvent(key=own_key, customer_id=self.customer_id, target=target, quantity=quantity, at=now)
             self.events.append(event)

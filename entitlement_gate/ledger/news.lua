@@ -26,7 +26,7 @@ local function charges()
 end
 
 local function told()
-  local all, rows = call('HGETALL', ROWS), {}
+  local all, rows = redis.call('HGETALL', ROWS), {}
   for index = 1, #all, 2 do
     if all[index] ~= BOUND then
       local tally = { struct.unpack(SIX, all[index + 1]) }

@@ -4,9 +4,9 @@
 -- ARGV[1]: JSON: epoch, seq, shift, retention, and what the verb is asked with.
 -- Lua computes with doubles: each sum is checked to be exact before anything is written, and everything is written at
 -- the end or not at all. `cjson` writes 14 digits, so that every number it writes is text.
--- Each function costs time in each run, whether it is called or not: what is rarely needed stands within what needs it.
+-- Names in capitals are constants: `scripts.py` puts in what they stand for.
 
-local META, ROWS, RECORDS, DUE, EVENTS, EVENT_DUE = unpack(KEYS)
+local META, ROWS, RECORDS, DUE, EVENTS, EVENT_DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local MOST = 9007199254740992
 -- A tally: six doubles.
 local BASELINE, COMMITTED, HELD, SEEN, REFUNDED, TICKET = 1, 2, 3, 4, 5, 6
@@ -17,15 +17,14 @@ local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES = 1, 2, 3, 4, 5,
 local BOUND = 'due'
 local ALL_AT_ONCE = 1000 -- what `unpack` surely takes, and what one verb sweeps at most
 
-local call = redis.call
 local asked = cjson.decode(ARGV[1])
-local time = call('TIME')
+local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2] + asked.shift
 
-local meta = call('HMGET', META, 'epoch', 'seq')
+local meta = redis.call('HMGET', META, 'epoch', 'seq')
 if not meta[1] then return 'missing' end
 if asked.epoch ~= meta[1] and asked.epoch ~= '' then
-  return call('HEXISTS', META, 'accepted') == 1 and 'accepted' or 'other'
+  return redis.call('HEXISTS', META, 'accepted') == 1 and 'accepted' or 'other'
 end
 if meta[2] + 0 < asked.seq then return 'behind' end
 
@@ -49,7 +48,7 @@ end
 local function tally_of(field)
   local tally = tallies[field]
   if tally == nil then
-    local value = call('HGET', ROWS, field)
+    local value = redis.call('HGET', ROWS, field)
     tally = value and { struct.unpack(SIX, value) } or false
     tallies[field] = tally
   end
@@ -80,7 +79,7 @@ end
 local function record_of(key)
   local record = records[key]
   if record == nil then
-    local value = call('HGET', RECORDS, key)
+    local value = redis.call('HGET', RECORDS, key)
     record = value and cjson.decode(value) or false
     records[key] = record
   end
@@ -99,7 +98,7 @@ end
 local function open(fields)
   for first = 1, #fields + 1, ALL_AT_ONCE do
     local last = math.min(#fields, first + ALL_AT_ONCE - 1)
-    local values = call('HMGET', ROWS, BOUND, unpack(fields, first, last))
+    local values = redis.call('HMGET', ROWS, BOUND, unpack(fields, first, last))
     bound = values[1] and values[1] + 0
     for index = first, last do
       local value = values[index - first + 2]
@@ -108,7 +107,7 @@ local function open(fields)
   end
   if bound and bound <= now then
     is_swept = true
-    for _, key in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, ALL_AT_ONCE)) do
+    for _, key in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, ALL_AT_ONCE)) do
       if not record_of(key) then touched[key] = true end
     end
   end
@@ -137,29 +136,29 @@ local function write(set, dropped)
   for key in pairs(touched) do
     local record = records[key]
     if record then
-      call('HSET', RECORDS, key, cjson.encode(record))
-      call('ZADD', DUE, record[UNTIL], key)
+      redis.call('HSET', RECORDS, key, cjson.encode(record))
+      redis.call('ZADD', DUE, record[UNTIL], key)
     else
-      call('HDEL', RECORDS, key)
-      call('ZREM', DUE, key)
+      redis.call('HDEL', RECORDS, key)
+      redis.call('ZREM', DUE, key)
     end
   end
   for _, event in ipairs(events or {}) do
     local id = event.c .. '|' .. event.k
-    call('HSET', EVENTS, id, cjson.encode(event))
-    call('ZADD', EVENT_DUE, event.t, id)
+    redis.call('HSET', EVENTS, id, cjson.encode(event))
+    redis.call('ZADD', EVENT_DUE, event.t, id)
   end
   if is_swept then
-    bound = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
-    if not bound then call('HDEL', ROWS, BOUND) end
+    bound = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+    if not bound then redis.call('HDEL', ROWS, BOUND) end
   end
   if bound and (is_swept or is_bound_new) then
     set[#set + 1], set[#set + 2] = BOUND, text(bound)
   end
   for first = 1, #set, ALL_AT_ONCE do
-    call('HSET', ROWS, unpack(set, first, math.min(#set, first + ALL_AT_ONCE - 1)))
+    redis.call('HSET', ROWS, unpack(set, first, math.min(#set, first + ALL_AT_ONCE - 1)))
   end
-  for _, field in ipairs(dropped or {}) do call('HDEL', ROWS, field) end
+  for _, field in ipairs(dropped or {}) do redis.call('HDEL', ROWS, field) end
 end
 
 -- Do a verb and write what it changed; `tell` says what it comes to where only what was written shows it.
@@ -172,7 +171,7 @@ local function done(verb, tell)
   local seq = meta[2]
   if is_swept or next(changed) or next(touched) then
     write(set, dropped)
-    seq = call('HINCRBY', META, 'seq', 1)
+    seq = redis.call('HINCRBY', META, 'seq', 1)
   end
   return 'done ' .. meta[1] .. ' ' .. seq .. ' ' .. (tell and tell() or outcome)
 end

@@ -53,6 +53,7 @@ local function adopt(rows, ticket)
   for _, row in ipairs(rows) do
     local tally = tallies[row[FIELD]]
     if tally then surplus = surplus + surplus_of(tally[SEEN], tally) end
+    if surplus > MOST or surplus < -MOST then fail('range') end
   end
   for _, row in ipairs(newer) do
     local tally = tallies[row[FIELD]]

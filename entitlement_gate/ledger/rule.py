@@ -143,7 +143,7 @@ def burden(rows: Sequence[Row], tallies: Tallies) -> int:
 
 def available(rows: Sequence[Row], tallies: Tallies) -> int:
     """Return how much may still be reserved; negative when more is gone than was granted."""
-    return sum(row.remaining for row in rows) - burden(rows, tallies)
+    return sum([row.remaining for row in rows]) - burden(rows, tallies)
 
 
 def allocate(entitlement_id: str, rows: Sequence[Row], tallies: Tallies, quantity: int) -> tuple[Share, ...]:
@@ -182,11 +182,11 @@ def adopt(rows: Sequence[Row], tallies: Tallies, ticket: int) -> dict[str, Tally
     A falling ``quantity_used`` is a credit note: what it gives back is available at once. Should billing later show
     more usage than was ever committed here, the fall was none, and is taken back as far.
     """
-    newer = {
-        row.id: replace(tallies[row.id], seen=row.used, ticket=ticket, refunded=_refunded(row, tallies[row.id]))
-        for row in rows
-        if row.id in tallies and tallies[row.id].ticket < ticket
-    }
+    newer = {}
+    for row in rows:
+        tally = tallies.get(row.id)
+        if tally is not None and tally.ticket < ticket:
+            newer[row.id] = replace(tally, seen=row.used, ticket=ticket, refunded=_refunded(row, tally))
     if not newer:
         return newer
     known = [newer.get(row.id) or tallies[row.id] for row in rows if row.id in tallies]

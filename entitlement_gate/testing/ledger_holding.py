@@ -151,6 +151,22 @@ class HoldingCases(LedgerCases):
         with pytest.raises(ReservationNotFound):
             ledger.release(ANNA, "held")
 
+    def test_each_hold_runs_out_at_its_own_time(self, ledger: Any) -> None:
+        for key, ttl in (("long", 600), ("short", 60), ("middle", 300)):
+            ledger.reserve(ANNA, [demand(1)], key=key, ttl=ttl)
+        for seconds, left in ((61, 8), (240, 9), (300, 10)):
+            self.pass_time(ledger, seconds)
+            assert self.left(ledger) == left
+
+    def test_forgetting_a_key_forgets_no_other(self, ledger: Any) -> None:
+        ledger.consume(ANNA, [demand(1)], key="old")
+        self.pass_time(ledger, 86_000)
+        ledger.consume(ANNA, [demand(1)], key="young")
+        self.pass_time(ledger, 500)
+        ledger.consume(ANNA, [demand(1)], key="other")
+        assert not ledger.consume(ANNA, [demand(1)], key="old").is_replay
+        assert ledger.consume(ANNA, [demand(1)], key="young").is_replay
+
     def test_an_end_is_final(self, ledger: Any) -> None:
         ledger.consume(ANNA, [demand(1)], key="used")
         with pytest.raises(ReservationConflict):

@@ -1,0 +1,174 @@
+"""Stores that were made wrong by hand: the contract finds each one out."""
+
+import sys
+import types
+import uuid
+from pathlib import Path
+
+import pytest
+
+from entitlement_gate.ledger import book, rule, scripts
+from entitlement_gate.ledger.memory import MemoryLedger
+from entitlement_gate.ledger.redis import RedisLedger
+from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
+from tests.ledger.mutating import first_failure, mutated
+from tests.usage.conftest import postgres, postgres_alias, sqlite_alias, usage_app  # noqa: F401 - fixtures
+from tests.usage.test_ledger import emptied
+
+# The part of a script, what stands there, and what stands there instead.
+LUA = [
+    ("opening", "if bound and bound <= now then", "if false then"),
+    ("opening", "if not bound or until_ < bound then", "if not bound then"),
+    ("opening", "if is_swept or next(changed) or next(touched) then", "if next(touched) then"),
+    ("opening", "add(record[SHARES], HELD, -1)\n      settle", "settle"),
+    ("opening", "records[key], touched[key] = false, true", ""),
+    ("opening", "sign * shares[index + 2]", "sign"),
+    ("reserve", "tally[HELD], changed[field] = tally[HELD] + amount, true", "changed[field] = true"),
+    ("reserve", "if left < demand[QUANTITY] then", "if left <= demand[QUANTITY] then"),
+    ("reserve", "if left < demand[QUANTITY] then", "if left + 1 < demand[QUANTITY] then"),
+    ("reserve", "if not is_same(record[WANTS]) then fail('conflict') end", ""),
+    ("reserve", "record[STATE] == 'held' or record[STATE] == 'committed'", "record[STATE] == 'held'"),
+    ("reserve", "math.max(0, row[REMAINING] - burden(rows, index, index))", "row[REMAINING]"),
+    ("reserve", "is_overage = true", ""),
+    ("reserve", "if not demand[MAY_OVERDRAW] and not refusal then", "if not refusal then"),
+    ("reserve", "text(now + asked.ttl)", "text(now)"),
+    ("rule", "return held + math.max(0, -surplus)", "return held - surplus"),
+    ("rule", "return held + math.max(0, -surplus)", "return math.max(0, -surplus)"),
+    ("rule", "local back = caught + tally[REFUNDED]", "local back = caught"),
+    ("rule", "if tally[TICKET] < ticket then", "if true then"),
+    ("rule", "if not is_charged then tally[BASELINE], tally[REFUNDED] = used, 0 end", ""),
+    ("rule", "tally[REFUNDED] = tally[REFUNDED] - taken", ""),
+    ("rule", "math.max(0, tally[SEEN] - used)", "0"),
+    ("news", "if tally[HELD] == 0 and tally[TICKET] < asked.oldest", "if tally[HELD] == 0"),
+    ("news", "if tally[HELD] == 0 and tally[TICKET] < asked.oldest", "if false"),
+    ("settle", "add(record[SHARES], HELD, -1)\n  end\n", "end\n"),
+    ("settle", "add(record[SHARES], COMMITTED, 1)", ""),
+    ("settle", "if actual then record[SHARES] = reshare(record[SHARES], actual) end", ""),
+    ("settle", "if actual and #record[WANTS] > 4 then fail('several') end", ""),
+    ("settle", "if actual and actual ~= total(record[SHARES]) then fail('conflict') end", ""),
+    ("settle", "if not asked.late then fail('expired') end", ""),
+    ("settle", "record[IS_LATE] = true", ""),
+    ("settle", "if record[STATE] == 'released' then fail('released') end", ""),
+    ("settle", "#shipping == 1 and asked.key or asked.key .. '/' .. entitlement", "asked.key"),
+    ("settle", "total(record[SHARES], entitlement)", "total(record[SHARES])"),
+    ("settle", "settle(asked.key, record, 'released')", ""),
+    ("settle", "if record[STATE] == 'committed' then fail('committed') end", ""),
+    ("settle", "record[UNTIL] = record[EXPIRES]", ""),
+    ("outbox", "redis.call('ZADD', DUE, at(now + asked.seconds), id)", ""),
+    ("outbox", "event.a = at(event.a + 1)", ""),
+    ("outbox", "redis.call('ZADD', DUE, 'XX',", "redis.call('ZADD', DUE,"),
+]
+
+
+@pytest.fixture
+def scripts_from(monkeypatch):
+    """Let scripts be put together from parts that a function gives."""
+
+    def put(read):
+        monkeypatch.setattr(scripts, "_read", read)
+        scripts.script.cache_clear()
+
+    yield put
+    monkeypatch.undo()
+    scripts.script.cache_clear()
+
+
+@pytest.mark.parametrize("mutant", LUA, ids=" | ".join)
+def test_a_wrong_script_is_found_out(redis_url, scripts_from, mutant):  # noqa: F811 - the fixture
+    part, before, after = mutant
+    right = scripts._read
+    wrong = mutated(right(part), before, after)
+    scripts_from(lambda name: wrong if name == part else right(name))
+    assert first_failure(lambda: RedisLedger(redis_url, prefix=uuid.uuid4().hex), pass_time)
+
+
+def pass_time(ledger, seconds):
+    ledger._shift += seconds
+
+
+SHELF = [
+    ("_RECORDS", '"key" = %s OR ', '"key" = %s AND '),
+    ("_RECORDS", "until <= {now}", "until > {now}"),
+    ("_RUN_OUT", "state = 'held' AND", "state = 'expired' AND"),
+    ("_RUN_OUT", "until <= {now} + %s", "until > {now} + %s"),
+    ("_PUT_TALLY", "held = excluded.held", "held = 0"),
+    ("_PUT_TALLY", "committed = excluded.committed", "committed = 0"),
+    ("_PUT_TALLY", "refunded = excluded.refunded, ", ""),
+    ("_PUT_TALLY", "seen = excluded.seen, ", ""),
+    ("_PUT_TALLY", "ticket = excluded.ticket", "ticket = 0"),
+    ("_PUT_TALLY", "baseline = excluded.baseline, ", ""),
+    ("_DROP_TALLY", "row_id = %s", "row_id <> %s"),
+    ("_PUT_RECORD", "shares = excluded.shares, ", ""),
+    ("_PUT_RECORD", "state = excluded.state, ", ""),
+    ("_PUT_RECORD", "until = excluded.until, ", ""),
+    ("_PUT_RECORD", "is_late = excluded.is_late", "is_late = FALSE"),
+    ("_DROP_RECORD", '"key" = %s', '"key" <> %s'),
+    ("_LOCK", "{now} + %s", "{now} + 0 * %s"),
+]
+
+
+@pytest.mark.parametrize("mutant", SHELF, ids=" | ".join)
+def test_a_wrong_statement_is_found_out(sqlite_alias, monkeypatch, mutant):  # noqa: F811 - the fixture
+    from entitlement_gate.usage import shelf
+
+    name, before, after = mutant
+    monkeypatch.setattr(shelf, name, mutated(getattr(shelf, name), before, after))
+    assert first_failure(lambda: emptied(sqlite_alias), pass_time)
+
+
+PYTHON = [
+    (book, "if left < demand.quantity:", "if left <= demand.quantity:"),
+    (book, "if record.state in (State.HELD, State.COMMITTED):", "if record.state is State.HELD:"),
+    (book, "        self._hold(shares, 1)\n", ""),
+    (book, "record.is_late = True", "pass"),
+    (book, "elif shares is not record.shares:", "else:"),
+    (book, "was_held=shares is record.shares and record.state is State.HELD", "was_held=False"),
+    (
+        book,
+        "        self._hold(record.shares, -1)\n        self._settle(record, State.EXPIRED",
+        "        self._settle(record, State.EXPIRED",
+    ),
+    (book, "if not tally.held and tally.ticket < oldest", "if tally.ticket < oldest + 10**15"),
+    (rule, "return held + max(0, uncaught)", "return held + uncaught"),
+    (rule, "amount = min(quantity, max(0, available((row,), tallies)))", "amount = min(quantity, row.remaining)"),
+    (rule, "amount = actual if is_last else min(actual, share.amount)", "amount = min(actual, share.amount)"),
+    (rule, "tally.ticket < ticket", "tally.ticket <= ticket + 10**9"),
+    (rule, "if not any(tally.committed for tally in known):", "if False:"),
+    (rule, "taken = max(0, min(tally.refunded, surplus))", "taken = 0"),
+    (rule, "return tally.refunded + max(0, tally.seen - row.used)", "return tally.refunded"),
+]
+
+
+@pytest.mark.parametrize("mutant", PYTHON, ids=lambda mutant: " | ".join(mutant[1:]))
+def test_a_wrong_rule_is_found_out(monkeypatch, mutant):
+    module, before, after = mutant
+    monkeypatch.setitem(sys.modules, "wrong", wrong := types.ModuleType("wrong"))  # dataclasses look there
+    exec(mutated(Path(module.__file__).read_text("utf-8"), before, after), wrong.__dict__)
+    if module is rule:
+        for name in ("adopt", "allocate", "available", "reshare"):
+            monkeypatch.setattr(book, name, getattr(wrong, name))
+        monkeypatch.setattr("entitlement_gate.testing.ledger_cases.available", rule.available)
+    else:
+        wrong_verbs = {name: value for name, value in vars(wrong.Book).items() if isinstance(value, types.FunctionType)}
+        for name, verb in wrong_verbs.items():
+            monkeypatch.setattr(book.Book, name, verb)
+    assert first_failure(lambda: MemoryLedger(clock=Hands()), Hands.pass_time)
+
+
+class Hands:
+    def __init__(self):
+        self.now = 1_800_000_000.0
+
+    def time(self):
+        return self.now
+
+    @staticmethod
+    def pass_time(ledger, seconds):
+        ledger._clock.now += seconds
+
+
+@pytest.mark.parametrize("fixture", ["sqlite_alias", "postgres_alias"])
+def test_the_right_stores_are_not_found_fault_with(request, redis_url, fixture):  # noqa: F811 - the fixture
+    assert first_failure(lambda: RedisLedger(redis_url, prefix=uuid.uuid4().hex), pass_time) is None
+    assert first_failure(lambda: emptied(request.getfixturevalue(fixture)), pass_time) is None
+    assert first_failure(lambda: MemoryLedger(clock=Hands()), Hands.pass_time) is None
