@@ -29,6 +29,7 @@ SECTIONS = {
     "memory": "benchmarks.memory",
     "start": "benchmarks.starting",
     "behaviour": "benchmarks.behaviour",
+    "ledger": "benchmarks.ledger",
 }
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from benchmarks import behaviour, decoding, fetching, memory, page, peers, starting, warm
+from benchmarks import behaviour, decoding, fetching, ledger, memory, page, peers, starting, warm
 from benchmarks.command import SECTIONS, main
 from benchmarks.contestants import Contestant, WrongAnswer, verify
 from benchmarks.effort import Effort, Rounds
@@ -63,6 +63,13 @@ def test_memory_is_that_of_a_customer():
         "the gate, one name asked",
         "the gate, all 20 names asked",
     ]
+
+
+def test_using_up_is_measured_in_memory_over_redis_and_by_eight_processes():
+    verbs, crowd = ledger.tables(TINY)
+
+    assert [name.partition(":")[0] for name in first_columns(verbs)] == ["memory", "Redis", "Redis", "Redis"]
+    assert first_columns(crowd) == ["one process", "one of each process's own", "one for all"]
 
 
 def test_a_weight_is_what_is_still_there():
@@ -158,4 +165,4 @@ def test_a_page_without_its_markers_is_left_alone():
 
 def test_the_page_has_its_markers_and_every_section_its_module():
     assert page.written(page.PAGE.read_text(encoding="utf-8"), [], "")
-    assert set(SECTIONS) == {"warm", "decode", "fetch", "memory", "start", "behaviour"}
+    assert set(SECTIONS) == {"warm", "decode", "fetch", "memory", "start", "behaviour", "ledger"}
