@@ -54,6 +54,9 @@ ENTITLEMENT_GATE: dict[str, Any] = {
     "ALIASES": {"api_calls": "API Calls"},
     # Ask for every row, not for active ones alone: a refusal then says "ended" or "not confirmed yet".
     "STATUS_FILTER": None,
+    # What is used up is counted in this process and forgotten with it. As soon as there are two processes, or a count
+    # must survive a restart, say "redis" (and REDIS_URL) or "database".
+    "LEDGER": "memory",
     "CUSTOMER_RESOLVER": "fieldnotes.customers.from_session",
     "UPGRADE_URL": "plans",
 }

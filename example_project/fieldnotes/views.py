@@ -1,12 +1,18 @@
-"""The pages of Fieldnotes: one gate of each type, in sync and in async views, as decorator and in code."""
+"""The pages of Fieldnotes: one gate of each type, in sync and in async views, as decorator and in code.
+
+One page uses up what it needs; the others look whether it is there.
+"""
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.decorators import method_decorator
+from django.views import View
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from entitlement_gate import (
@@ -38,6 +44,9 @@ API_REPORT = REPORTS & Requirement("api_calls", 1)
 SEAT = Requirement("seats", 1)
 SUMMARY_CREDITS = {"short": Decimal("12.5"), "long": Decimal(60)}
 SUMMARY = Requirement("ai_credits", SUMMARY_CREDITS["short"])
+ANSWER = Requirement("ai_credits", 10)
+
+_TELLING = 4  # letters of a word that is worth looking for
 
 
 class Page(NamedTuple):
@@ -54,6 +63,7 @@ PAGES = (
     Page("reports", "Reports", "Feature", "“reports”", REPORTS),
     Page("export", "Export", "Quantity", "100 of “api_calls”", EXPORT),
     Page("summary", "Summary", "Credits", "12.5 of “ai_credits”; 60 for a long one", SUMMARY),
+    Page("ask", "Ask", "Credits, used up", "10 of “ai_credits” for each answer", ANSWER),
     Page("team", "Team", "Quantity, in code", "1 of “seats”", SEAT),
     Page("api-report", "Report API", "both, as JSON", "“reports” and 1 of “api_calls”", API_REPORT),
 )
@@ -93,6 +103,33 @@ async def summary(request: Request) -> HttpResponse:
     """Credits, of which the request decides how many are needed."""
     decision = await request.entitlements.acheck("ai_credits", credits_of(request))
     return render(request, "fieldnotes/summary.html", {"decision": decision})
+
+
+class Ask(View):
+    """Credits that are used up: looking at the form takes none, each answer takes ten."""
+
+    @method_decorator(requires_entitlement(ANSWER))
+    def get(self, request: Request) -> HttpResponse:
+        """Show the form, and what is left."""
+        return self._page(request)
+
+    @method_decorator(requires_entitlement(ANSWER, consume=True))
+    def post(self, request: Request) -> HttpResponse:
+        """Answer; the balance is without the ten already. Where nothing is found the 404 gives them back."""
+        question = request.POST.get("question", "")
+        answers = answers_to(question)
+        return self._page(request, status=200 if answers else 404, question=question, answers=answers)
+
+    def _page(self, request: Request, status: int = 200, **given: Any) -> HttpResponse:
+        decision = request.entitlements.check(ANSWER)
+        given |= {"decision": decision, "percent": _percent_left(decision)}
+        return render(request, "fieldnotes/ask.html", given, status=status)
+
+
+def answers_to(question: str) -> list[str]:
+    """Return the notes that share a longer word with the question."""
+    words = [word for word in re.findall(r"\w+", question.lower()) if len(word) >= _TELLING]
+    return [note for note in NOTES if any(word in note.lower() for word in words)]
 
 
 @require_http_methods(["GET", "POST"])

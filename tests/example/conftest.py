@@ -81,11 +81,19 @@ def visiting(address, customer="signed out", accept="text/html"):
 
 
 def switch(visitor, customer):
-    page = visitor.get("/", headers={"Accept": "text/html"})
-    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)[1]
-    chosen = {"csrfmiddlewaretoken": token, "customer": CUSTOMERS[customer]}
+    chosen = {"csrfmiddlewaretoken": token(visitor), "customer": CUSTOMERS[customer]}
     answer = visitor.post("/sign-in/", data=chosen)
     assert (answer.status_code, answer.headers["location"]) == (302, "/")
+
+
+def ask(visitor, question, **headers):
+    """Send the form of the page that uses something up."""
+    return visitor.post("/ask/", data={"csrfmiddlewaretoken": token(visitor), "question": question}, headers=headers)
+
+
+def token(visitor):
+    page = visitor.get("/plans/", headers={"Accept": "text/html"})
+    return re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)[1]
 
 
 @pytest.fixture(scope="module", params=["in the process", "over HTTP"])

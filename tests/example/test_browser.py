@@ -14,9 +14,9 @@ BROWSER = {
     "args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
 }
 SHOWN = {
-    "Free Fields": {"/reports/": 403, "/export/": 402, "/summary/": 403, "/team/": 403},
-    "Pro Plumbing": {"/reports/": 200, "/export/": 200, "/summary/": 200, "/team/": 200},
-    "Lapsed Logistics": {"/reports/": 403, "/export/": 403, "/summary/": 403, "/team/": 403},
+    "Free Fields": {"/reports/": 403, "/export/": 402, "/summary/": 403, "/ask/": 403, "/team/": 403},
+    "Pro Plumbing": {"/reports/": 200, "/export/": 200, "/summary/": 200, "/ask/": 200, "/team/": 200},
+    "Lapsed Logistics": {"/reports/": 403, "/export/": 403, "/summary/": 403, "/ask/": 403, "/team/": 403},
 }
 
 
@@ -69,3 +69,19 @@ def test_a_refused_person_is_led_to_the_plans(address):
         assert page.url == address + "/plans/"
 
     browse(visit)
+
+
+def test_a_person_sees_the_credits_fall_until_an_answer_is_refused():
+    async def visit(page):
+        await page.goto(demo.address)
+        await page.get_by_role("button", name="Pro Plumbing").click()
+        await page.get_by_role("navigation").get_by_role("link", name="Ask").click()
+        for left in ("54.8", "44.8", "34.8", "24.8", "14.8", "4.8"):
+            assert f"{left} of 100 credits left" in await page.inner_text("main")
+            await page.get_by_role("button", name="Ask").click()
+        assert "Needed: 10. Left: 4.8 credits" in await page.inner_text("main")
+        await page.get_by_role("link", name="See the plans").click()
+        assert page.url == demo.address + "/plans/"
+
+    with running("--port", "0") as demo:
+        browse(visit)

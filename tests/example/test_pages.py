@@ -4,9 +4,9 @@ import pytest
 
 from tests.example.conftest import switch, visiting
 
-PAGES = ("/reports/", "/export/", "/summary/", "/summary/?length=long", "/team/", "/api/report/")
+PAGES = ("/reports/", "/export/", "/summary/", "/summary/?length=long", "/team/", "/api/report/", "/ask/")
 ANSWERS = {
-    "pro": (200, 200, 200, (402, "insufficient_credits"), 200, 200),
+    "pro": (200, 200, 200, (402, "insufficient_credits"), 200, 200, 200),
     "free": (
         (403, "draft"),
         (402, "insufficient_quantity"),
@@ -14,6 +14,7 @@ ANSWERS = {
         (403, "not_entitled"),
         (403, "not_entitled"),
         (403, "draft"),
+        (403, "not_entitled"),
     ),
     "lapsed": (
         (403, "expired"),
@@ -22,8 +23,9 @@ ANSWERS = {
         (403, "expired"),
         (403, "not_entitled"),
         (403, "expired"),
+        (403, "expired"),
     ),
-    "signed out": ((403, "no_customer"),) * 6,
+    "signed out": ((403, "no_customer"),) * 7,
 }
 CASES = [
     (customer, page, *(answer if isinstance(answer, tuple) else (answer, None)))
@@ -79,7 +81,7 @@ def test_the_home_page_lists_what_the_customer_has(demo):
     assert "950 of 1200 calls left" in page
     assert "54.8 of 100 credits left" in page
     assert "inline-size: 79%" in page
-    assert page.count(">open<") == 5
+    assert page.count(">open<") == 6
 
 
 def test_switching_the_customer_switches_every_answer(demo):

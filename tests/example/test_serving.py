@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from tests.example.conftest import PROJECT, environment, free_port, running, visiting
+from tests.example.conftest import PROJECT, ask, environment, free_port, running, visiting
 
 STOPS = [signal.SIGINT, signal.SIGTERM]
 
@@ -104,6 +104,8 @@ def test_the_example_runs_under_wsgi_too():
             with visiting(address, "pro") as visitor:
                 pages = ("/", "/reports/", "/export/", "/summary/", "/summary/?length=long", "/team/", "/api/report/")
                 assert [visitor.get(page).status_code for page in pages] == [200, 200, 200, 200, 402, 200, 200]
+                assert ask(visitor, "the barn").status_code == 200
+                assert "44.8 of 100 credits" in visitor.get("/ask/").text
         finally:
             server.terminate()
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import subprocess
-import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,18 +11,12 @@ import pytest
 
 from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
 from tests.customers import FREE, PRO
+from tests.lab.served.running import SERVERS, serving
 
 REQUESTS = 2_500  # for each of the four servers
 VISITORS = 4
 PAYING = [f"50000000-0000-4000-8000-{number:012}" for number in range(20)]
 FREE_RIDERS = [f"60000000-0000-4000-8000-{number:012}" for number in range(20)]
-MODULE = "tests.lab.served.project"
-SERVERS = {
-    "gunicorn sync": ["gunicorn", f"{MODULE}:wsgi", "--workers=2"],
-    "gunicorn gthread": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=4"],
-    "gunicorn preload": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=2", "--preload"],
-    "uvicorn": ["uvicorn", f"{MODULE}:asgi", "--log-level=error"],
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +32,8 @@ def billing():
 
 @pytest.fixture(params=SERVERS)
 def address(request, billing):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    name, *rest = SERVERS[request.param]
-    place = [f"--bind=127.0.0.1:{port}"] if name == "gunicorn" else [f"--port={port}"]
-    command = [sys.executable, "-m", name, *rest, *place]
-    environment = {**os.environ, "BILLING": billing.url, "WARM_BEFORE_FORK": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            wait_for(port, server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            assert server.wait(15) is not None
-
-
-def wait_for(port, server):
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        assert server.poll() is None, "the server ended at once"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail("the server did not start")
+    with serving(request.param, BILLING=billing.url, WARM_BEFORE_FORK="1") as address:
+        yield address
 
 
 def visit(address, number, seed):

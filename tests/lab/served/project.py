@@ -1,11 +1,13 @@
 """Settings, URLs, views and both applications of the project."""
 
+import asyncio
 import os
+import time
 
 import django
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
-from django.http import JsonResponse
+from django.http import JsonResponse, StreamingHttpResponse
 from django.urls import path
 
 SECRET_KEY = "only for tests"
@@ -21,6 +23,8 @@ ENTITLEMENT_GATE = {
     "TTL": 0.5,
     "STALE_WHILE_REVALIDATE": 0.2,
 }
+if "REDIS" in os.environ:
+    ENTITLEMENT_GATE |= {"LEDGER": "redis", "REDIS_URL": os.environ["REDIS"]}
 
 os.environ["DJANGO_SETTINGS_MODULE"] = __name__
 django.setup()
@@ -41,6 +45,51 @@ async def reports_async(request):
     return JsonResponse({"customer": (await request.entitlements.aall()).customer_id})
 
 
-urlpatterns = [path("sync/", reports), path("async/", reports_async)]
+@requires_entitlement("calls", consume=True)
+def use(request):
+    return JsonResponse({"used": 1})
+
+
+@requires_entitlement("calls", consume=True)
+async def use_async(request):
+    await asyncio.sleep(0)
+    return JsonResponse({"used": 1})
+
+
+@requires_entitlement("calls", consume=True)
+async def slow_async(request):
+    await asyncio.sleep(30)
+    return JsonResponse({"used": 1})
+
+
+@requires_entitlement("calls", consume=True)
+def stream(request):
+    def body():
+        for number in range(int(request.GET["parts"])):
+            yield b"%d\n" % number * 1_000
+            time.sleep(0.05)
+
+    return StreamingHttpResponse(body())
+
+
+@requires_entitlement("calls", consume=True)
+async def stream_async(request):
+    async def body():
+        for number in range(int(request.GET["parts"])):
+            yield b"%d\n" % number * 1_000
+            await asyncio.sleep(0.05)
+
+    return StreamingHttpResponse(body())
+
+
+urlpatterns = [
+    path("sync/", reports),
+    path("async/", reports_async),
+    path("sync/use/", use),
+    path("async/use/", use_async),
+    path("async/slow/", slow_async),
+    path("sync/stream/", stream),
+    path("async/stream/", stream_async),
+]
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
