@@ -23,23 +23,31 @@ class RedisServer:
             raise RuntimeError("these tests need redis-server: apt-get install redis-server")
         self.directory = directory
         self.options = options
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.choose_port()
         self.start()
+
+    def choose_port(self):
+        """Take a port whose cluster bus, 10,000 above it, is a port as well."""
+        while (port := free_port()) > 65_535 - 10_000:
+            pass
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}/0"
 
     def start(self):
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([self.program, *where, "--save", "", *self.options], **quiet)
+        log = self.directory / f"redis-{self.port}.log"
+        self.process = subprocess.Popen([self.program, *where, "--save", "", "--logfile", str(log), *self.options])
+        deadline = time.monotonic() + 10
         with redis.Redis(port=self.port) as client:
-            for _ in range(500):
+            while self.process.poll() is None and time.monotonic() < deadline:
                 try:
                     client.ping()
                 except redis.ConnectionError:
                     time.sleep(0.01)
                 else:
                     return
-        raise RuntimeError("redis-server did not start")
+        self.kill()
+        raise RuntimeError(f"redis-server did not start: {log.read_text()}")
 
     def kill(self):
         self.process.kill()
