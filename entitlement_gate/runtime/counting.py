@@ -155,18 +155,14 @@ def _made(options: GateOptions, clock: Clock) -> Ledger | None:
     if ledger == "memory":
         return MemoryLedger(clock=clock)
     made: Ledger
+    # Imported on use, because they need what not everybody has installed.
     if ledger == "redis":
-        made = _imported("ledger.redis", "RedisLedger", "install entitlement_gate[redis]")(options.redis_url)
+        try:
+            made = import_module("entitlement_gate.ledger.redis").RedisLedger(options.redis_url)
+        except ImportError as error:
+            raise ValueError(f"ledger: install entitlement_gate[redis]: {error}") from error
         return made
     if ledger == "database":
-        made = _imported("usage.ledger", "DatabaseLedger", 'add "entitlement_gate.usage" to INSTALLED_APPS')()
+        made = import_module("entitlement_gate.usage.ledger").DatabaseLedger()
         return made
     return ledger  # type: ignore[return-value]  # a ledger or None: the options refuse other words
-
-
-def _imported(module: str, name: str, remedy: str) -> Any:
-    """Return a store; imported on use, because it needs what not everybody has installed."""
-    try:
-        return getattr(import_module(f"entitlement_gate.{module}"), name)
-    except (ImportError, RuntimeError) as error:
-        raise ValueError(f"ledger: {remedy}: {error}") from error

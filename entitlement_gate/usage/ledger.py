@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from django.apps import apps
 from django.db import router
 
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
@@ -43,11 +44,16 @@ class DatabaseLedger(DatabaseOutbox):
         alias: which of ``DATABASES``; by default the one the routers write ``entitlement_usage`` to.
 
     Every method may raise ``LedgerUnavailable``.
+
+    Raises:
+        ValueError: its app is not installed, so there are no tables.
     """
 
     is_local = False
 
     def __init__(self, alias: str | None = None) -> None:
+        if not apps.is_installed("entitlement_gate.usage"):
+            raise ValueError('ledger: the database\'s is an app: add "entitlement_gate.usage" to INSTALLED_APPS')
         super().__init__(OwnConnections(alias or router.db_for_write(Charge)))
 
     def __repr__(self) -> str:

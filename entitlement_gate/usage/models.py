@@ -11,12 +11,18 @@ from django.db import models
 
 __all__ = ["Account", "Charge", "Event", "Hold"]
 
+# Said in each model: found out, it would be `entitlement_gate` where this app is not installed, and other tables.
+_APP_LABEL = "entitlement_usage"
+
 
 class Account(models.Model):
     """A customer who used something up; its row is the lock that the customer's verbs queue at."""
 
     customer_id = models.CharField(max_length=64, primary_key=True)
     version = models.BigIntegerField()
+
+    class Meta:
+        app_label = _APP_LABEL
 
     def __str__(self) -> str:
         return self.customer_id
@@ -36,6 +42,7 @@ class Charge(models.Model):
     ticket = models.BigIntegerField()
 
     class Meta:
+        app_label = _APP_LABEL
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["customer_id", "entitlement_id", "row_id"], name="entitlement_charge_once"),
         ]
@@ -58,6 +65,7 @@ class Hold(models.Model):
     is_late = models.BooleanField()
 
     class Meta:
+        app_label = _APP_LABEL
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["customer_id", "key"], name="entitlement_hold_once"),
         ]
@@ -81,6 +89,7 @@ class Event(models.Model):
     why = models.TextField(blank=True)
 
     class Meta:
+        app_label = _APP_LABEL
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["customer_id", "key"], name="entitlement_event_once"),
         ]

@@ -81,6 +81,7 @@ def test_a_requirement_raises_what_stands_for_the_decision(known):
 def test_an_outage_does_not_look_like_a_customer_without_entitlements(unknown):
     assert unknown.customer_id == ANNA
     assert unknown.check("reports").reason is Reason.UNAVAILABLE
+    assert not unknown.has("reports")
     for look in (list, len, lambda them: them["reports"], lambda them: "reports" in them):
         with pytest.raises(EntitlementUnavailable):
             look(unknown)

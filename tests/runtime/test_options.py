@@ -1,5 +1,6 @@
 import pytest
 
+from entitlement_gate.ledger.protocol import UsageTarget
 from entitlement_gate.runtime.options import GateKeywords, GateOptions
 
 
@@ -28,6 +29,11 @@ def test_no_seconds_at_all_are_allowed(name):
         ("aliases", {"a": 1}),
         ("shadow", "reports"),
         ("shadow", 1),
+        *[("redis_url", bad) for bad in (6379, "127.0.0.1:6379", "https://127.0.0.1", b"redis://127.0.0.1")],
+        *[("ledger", bad) for bad in ("redis", "postgres", 1, object)],
+        *[("usage", bad) for bad in ("api_calls", ["api_calls"], {1: {"slug": "calls", "field": "count"}})],
+        *[("usage", {"api_calls": bad}) for bad in (None, "calls", {"slug": "calls"}, {"slug": "", "field": "count"})],
+        ("usage", {"api_calls": {"slug": "calls", "field": "count", "unit": "call"}}),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(name, value):
@@ -45,3 +51,16 @@ def test_shadow_is_for_all_or_by_name(shadow, is_shadowed):
 def test_the_rule_is_given_its_terms():
     terms = GateOptions(aliases={"a": "b"}, on_exhausted="allow", null_quantity={"*": "unlimited"}).terms
     assert (terms.aliases, terms.on_exhausted, terms.null_quantity) == ({"a": "b"}, "allow", {"*": "unlimited"})
+
+
+def test_a_url_that_is_refused_is_not_quoted():
+    with pytest.raises(ValueError, match=r"^redis_url: ") as error:
+        GateOptions(redis_url="http://:secret@127.0.0.1")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("told", [{"slug": "calls", "field": "count"}, UsageTarget("calls", "count")])
+def test_usage_is_reported_by_either_name(told):
+    options = GateOptions(usage={"API Calls": told}, aliases={"api_calls": "API Calls"})
+    assert options.target_of("api_calls") == options.target_of("API Calls") == UsageTarget("calls", "count")
+    assert options.target_of("seats") is None

@@ -14,6 +14,8 @@ from entitlement_gate.domain.grants import EntitlementType
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.ledger.rule import rows_of
+from entitlement_gate.testing.ledger_cases import demand
 from tests.runtime.fakes import ANNA, BERT, DOWN, feature, instant
 
 CALLS = "30000000-0000-4000-8000-000000000001"
@@ -438,6 +440,36 @@ def test_a_warm_answer_does_not_outlive_the_first_use(gate):
     gate.consume(ANNA, "seats", 3)
     assert not gate.has(ANNA, "seats")
     assert not gate.get(ANNA).has("seats")
+
+
+def test_an_answer_that_the_first_use_overtakes_is_not_kept(make_gate, billing, clock):
+    class Overtaken(MemoryLedger):
+        """Another thread uses it all up between the gate's second look, which saw nothing, and the keeping."""
+
+        looks = 0
+
+        def has_charged(self, customer_id):
+            seen = super().has_charged(customer_id)
+            self.looks += 1
+            if self.looks == 2:
+                everything = demand(10_000_000, *rows_of([quantity()]), entitlement_id=CALLS)
+                self.consume(customer_id, [everything], key="theirs")
+            return seen
+
+    billing.grants[ANNA] = (quantity(),)
+    gate = make_gate(ledger=Overtaken(clock=clock), denial_max_age=60)
+    gate.get(ANNA)
+    gate.ledger.looks = 0
+    assert gate.has(ANNA, "api_calls")
+    assert gate.ledger.charges(ANNA)
+    assert not gate.has(ANNA, "api_calls")
+
+
+def test_the_first_use_of_a_customer_whom_the_gate_does_not_hold_is_no_news_to_it(make_gate, clock):
+    gate = make_gate(ledger=MemoryLedger(clock=clock))
+    gate.ledger.consume(BERT, [demand(1)], key="k")
+    assert gate.ledger.has_charged(BERT)
+    assert gate.health()["customers"] == 0
 
 
 def test_two_gates_over_one_ledger_see_what_the_other_uses_up(make_gate, ledger, billing):

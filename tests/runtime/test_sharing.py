@@ -22,6 +22,13 @@ def test_a_source_that_cannot_say_whose_its_snapshots_are_is_refused():
         EntitlementGate(Billing(), redis_url="redis://127.0.0.1:1/0")
 
 
+def test_such_a_source_shares_nothing_where_the_url_serves_the_ledger():
+    gate = EntitlementGate(Billing(), redis_url="redis://127.0.0.1:1/0", ledger="redis")
+    assert gate._fetching._shared is None
+    assert "shared" not in gate.health()
+    gate.close()
+
+
 def test_without_redis_py_the_extra_is_named(monkeypatch):
     real = builtins.__import__
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 from django.db import connections
@@ -6,6 +8,15 @@ from django.db import connections
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.testing.ledger_cases import ANNA, demand
 from tests.usage.test_ledger import emptied
+
+ELSEWHERE = """
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["entitlement_gate"], ENTITLEMENT_GATE={"BASE_URL": "sandbox:"})
+django.setup()
+from entitlement_gate.usage.models import Account
+print(Account._meta.db_table, Account._meta.app_label)
+"""
 
 
 def test_a_database_without_the_tables_is_unavailable(ledger):
@@ -62,6 +73,14 @@ def test_what_is_kept_says_what_it_is(usage_app):
     assert str(Charge(customer_id="c", entitlement_id="e", row_id="r")) == "c e r"
     assert str(Hold(customer_id="c", key="k", state="held")) == "c k held"
     assert str(Event(customer_id="c", key="k")) == "c k"
+
+
+def test_the_tables_have_one_name_wherever_the_models_were_imported_first():
+    """Their package is within another app's, to which Django would count them where their own is not installed."""
+    told = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=60, check=True
+    ).stdout  # fmt: skip
+    assert told.split() == ["entitlement_usage_account", "entitlement_usage"]
 
 
 def test_the_migrations_are_up_to_date(usage_app):

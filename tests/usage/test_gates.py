@@ -134,3 +134,10 @@ def test_a_ledger_that_is_not_installed_says_what_to_do(settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "entitlement_gate.ledger.redis", None)
     with pytest.raises(ImproperlyConfigured, match=r"LEDGER.*install entitlement_gate\[redis\]"):
         default_gate()
+
+
+def test_a_database_ledger_needs_its_app_whichever_models_were_imported(settings):
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "entitlement_gate.usage"]
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "database"}
+    with pytest.raises(ImproperlyConfigured, match=r'LEDGER.*add "entitlement_gate.usage" to INSTALLED_APPS'):
+        default_gate()
