@@ -230,9 +230,12 @@ def _listed(guard: Guard, view: Any, gated: Any) -> Any:
 def _parts(view: Any) -> Iterator[Any]:
     """Yield the view, its class and whatever of the class answers requests."""
     yield view
-    view_class = view if isinstance(view, type) else getattr(view, "view_class", None)
+    view_class = view if isinstance(view, type) else getattr(view, "view_class", None) or getattr(view, "cls", None)
+    # Django REST framework's view sets answer by methods of other names, and say which.
+    actions = getattr(view, "actions", None)
+    names = ("dispatch", *View.http_method_names, *(actions.values() if isinstance(actions, dict) else ()))
     for base in getattr(view_class, "__mro__", ()):
-        yield from (vars(base)[name] for name in ("dispatch", *View.http_method_names) if name in vars(base))
+        yield from (vars(base)[name] for name in names if name in vars(base))
 
 
 def _marks(part: Any) -> Iterator[tuple[str, Requirement]]:

@@ -14,6 +14,7 @@ from django.urls import ResolverMatch, URLResolver, get_resolver
 from entitlement_gate.conf import get_settings
 from entitlement_gate.decorators import requirements_of
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.operating.frameworks import operations_of, permissions_of, permitted
 from entitlement_gate.operating.places import place_of
 from entitlement_gate.operating.routes import sample_of, shown_route
 from entitlement_gate.operating.tags import template_uses
@@ -76,8 +77,11 @@ def all_gates() -> Iterator[Gate]:
 
 
 def gated_views() -> Iterator[Gate]:
-    """Yield every view that a URL leads to, gated or not."""
-    yield from _views(get_resolver(), _Path())
+    """Yield every view that a URL leads to, gated or not; once where it has several names at one route."""
+    known: dict[tuple[str, str], Gate] = {}
+    for gate in _views(get_resolver(), _Path()):
+        known.setdefault((gate.what, gate.where), gate)
+    yield from known.values()
 
 
 def rules() -> Iterator[Gate]:
@@ -128,34 +132,40 @@ def _views(resolver: URLResolver, path: _Path) -> Iterator[Gate]:
         if isinstance(pattern, URLResolver):
             yield from _views(pattern, path.into(pattern))
         else:
-            yield _view(pattern, path)
+            yield from _view(pattern, path)
 
 
-def _view(pattern: URLPattern, path: _Path) -> Gate:
+def _view(pattern: URLPattern, path: _Path) -> Iterator[Gate]:
     patterns = (*path.patterns, pattern.pattern)
     route, callback = shown_route(patterns), pattern.callback
     match = ResolverMatch(
         callback, (), {}, pattern.name, list(path.app_names), list(path.namespaces), route.removeprefix("/")
     )
-    found = [*_own(callback), *_ruled(match, sample_of(patterns))]
-    names = tuple(
-        leaf.entitlement
-        for each in found
-        if isinstance(each.requirement, Requirement)
-        for leaf in each.requirement.leaves()
-    )
-    by = tuple(dict.fromkeys(each.by for each in found)) or (("exempt",) if is_exempt(callback, match) else ())
+    sample = sample_of(patterns)
+    for operation in operations_of(callback):
+        found = [*_of_operation(operation), *_ruled(match, sample, frozenset(operation.methods))]
+        what = f"{route} [{', '.join(operation.methods)}]"
+        yield _gate(match, found, what, place_of(operation.view_func))
+    if not operations_of(callback):
+        yield _gate(match, [*_own(callback), *_ruled(match, sample)], route, place_of(callback))
+
+
+def _gate(match: ResolverMatch, found: list[_Found], what: str, where: str) -> Gate:
+    asked = [each.requirement for each in found if isinstance(each.requirement, Requirement)]
+    names = tuple(leaf.entitlement for requirement in asked for leaf in requirement.leaves())
+    by = tuple(dict.fromkeys(each.by for each in found)) or (("exempt",) if is_exempt(match.func, match) else ())
     requires = tuple(dict.fromkeys(shown(each.requirement) for each in found))
-    return Gate("view", route, match.view_name if pattern.name else "", requires, by, place_of(callback), names)
+    return Gate("view", what, match.view_name if match.url_name else "", requires, by, where, names)
 
 
-def _ruled(match: ResolverMatch, sample: str) -> Iterator[_Found]:
+def _ruled(match: ResolverMatch, sample: str, methods: frozenset[str] = frozenset()) -> Iterator[_Found]:
     """Yield the rules that hold for a view; for a rule about paths, a path made up from the route is tried."""
     if is_exempt(match.func, match):
         return
     for rule in get_settings().rules:
         request = HttpRequest()
-        request.method, request.path_info = min(rule.methods, default="GET"), sample
+        request.method = min((rule.methods & methods) or methods or rule.methods, default="GET")
+        request.path_info = sample
         if rule.matches(request, match):
             yield _Found(_rule_text(rule), rule.requirement)
 
@@ -172,13 +182,15 @@ def _own(callback: Any) -> Iterator[_Found]:
         yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement)
     if None in mixed:
         yield _Found(_MIXIN, "(by the request)")
-    for permission in getattr(view_class, "permission_classes", None) or ():
+    for permission in permissions_of(callback):
         yield from _permitted(permission)
-    for operation in getattr(getattr(callback, "__self__", None), "operations", ()):
-        for requirement in requirements_of(operation.view_func):
-            yield _Found("operation", requirement)
-        for permission in getattr(operation, "auth_callbacks", ()):
-            yield from _permitted(permission)
+
+
+def _of_operation(operation: Any) -> Iterator[_Found]:
+    for requirement in requirements_of(operation.view_func):
+        yield _Found("@requires_entitlement", requirement)
+    for permission in operation.auth_callbacks:
+        yield from _permitted(permission)
 
 
 def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
@@ -192,9 +204,5 @@ def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
 
 
 def _permitted(permission: Any) -> Iterator[_Found]:
-    """Yield what a permission class asks for, through ``&``, ``|`` and ``~`` of Django REST framework."""
-    for requirement in getattr(permission, "entitlement_requirements", ()):
+    for requirement in permitted(permission):
         yield _Found("permission", requirement)
-    for operand in ("op1_class", "op2_class"):
-        if hasattr(permission, operand):
-            yield from _permitted(getattr(permission, operand))

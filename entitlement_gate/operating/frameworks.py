@@ -1,0 +1,41 @@
+"""What views of other frameworks carry: permissions of Django REST framework, operations of Django Ninja.
+
+Known by their attributes: no framework is imported. Never here: views that are Django's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from entitlement_gate.domain.requirements import Requirement
+
+__all__ = ["operations_of", "permissions_of", "permitted"]
+
+
+def permissions_of(callback: Any) -> tuple[Any, ...]:
+    """Return the permission classes of a view of Django REST framework."""
+    view_class = getattr(callback, "view_class", None) or getattr(callback, "cls", None)
+    return tuple(getattr(view_class, "permission_classes", None) or ())
+
+
+def operations_of(callback: Any) -> tuple[Any, ...]:
+    """Return the operations of Django Ninja behind a view: one URL may have one for each method.
+
+    Each has ``methods``, ``view_func`` and ``auth_callbacks``. Ninja's view is a function that closes over them.
+    """
+    for cell in getattr(callback, "__closure__", None) or ():
+        operations = getattr(cell.cell_contents, "operations", None)
+        if isinstance(operations, list) and all(hasattr(operation, "view_func") for operation in operations):
+            return tuple(operations)
+    return ()
+
+
+def permitted(permission: Any) -> Iterator[Requirement]:
+    """Yield what a permission lists as ``entitlement_requirements``, through ``&``, ``|`` and ``~`` of permissions."""
+    yield from getattr(permission, "entitlement_requirements", ())
+    for operand in ("op1_class", "op2_class"):
+        if hasattr(permission, operand):
+            yield from permitted(getattr(permission, operand))

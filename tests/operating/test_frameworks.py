@@ -1,0 +1,163 @@
+"""Gates on views of Django REST framework and Django Ninja, which project and library know of but do not import."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import pytest
+from django.test import override_settings
+from django.urls import include, path
+from django.utils.decorators import method_decorator
+from ninja import NinjaAPI
+from rest_framework.decorators import api_view, permission_classes
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
+
+from entitlement_gate import Requirement, has_entitlement, requires_entitlement
+from entitlement_gate.operating.gates import gated_views
+from tests.customers import FREE, PRO
+from tests.operating.world import run
+
+
+class HasReports(BasePermission):
+    entitlement_requirements = (Requirement("reports"),)
+
+    def has_permission(self, request, view):
+        return has_entitlement(request, "reports")
+
+
+class HasSeats(BasePermission):
+    entitlement_requirements = (Requirement("seats", 2),)
+
+
+class Joined(APIView):
+    permission_classes = (IsAuthenticated & HasReports | ~HasSeats, HasSeats)
+
+
+class Permitted(APIView):
+    permission_classes = (HasReports,)
+
+    def get(self, request):
+        return Response({"may": True})
+
+
+@api_view(["GET"])
+@permission_classes([HasReports])
+def by_function(request):
+    return Response()
+
+
+@requires_entitlement("reports")
+@api_view(["GET"])
+def over_a_function(request):
+    return Response({"may": True})
+
+
+class Things(ViewSet):
+    def list(self, request):
+        return Response()
+
+    @method_decorator(requires_entitlement("reports"))
+    def retrieve(self, request, pk):
+        return Response({"may": True})
+
+
+class Authorised:
+    """A callable of Ninja's ``auth=`` that says what it asks for."""
+
+    entitlement_requirements = (Requirement("reports"),)
+
+    def __call__(self, request):
+        return has_entitlement(request, "reports")
+
+
+api = NinjaAPI(docs_url=None, openapi_url=None, urls_namespace="things")
+
+
+@api.get("/authorised", auth=[Authorised()])
+def authorised(request):
+    return {"may": True}
+
+
+@api.get("/both")
+@requires_entitlement("reports")
+def read(request, page: int = 1):
+    return {"page": page}
+
+
+@api.post("/both")
+async def write(request):
+    return {}
+
+
+router = SimpleRouter()
+router.register("things", Things, basename="thing")
+urlconf = ModuleType("frameworks")
+urlconf.urlpatterns = [
+    path("joined/", Joined.as_view()),
+    path("permitted/", Permitted.as_view()),
+    path("function/", by_function),
+    path("over/", over_a_function),
+    path("rest/", include(router.urls)),
+    path("ninja/", api.urls),
+]
+RULES = [
+    {"path": "^/ninja/both", "requires": "sso", "methods": ["POST"]},
+    {"path": "^/ninja/authorised", "requires": "sso", "methods": ["POST"]},
+    {"namespace": "things", "requires": "seats"},
+]
+
+
+@pytest.fixture(autouse=True)
+def _project(settings):
+    settings.ROOT_URLCONF = urlconf
+    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username"}
+
+
+def found():
+    return {gate.what: (gate.requires, gate.by) for gate in gated_views()}
+
+
+def test_permissions_and_operations_are_listed_with_what_they_ask_for():
+    assert found() == {
+        "/joined/": (("reports", "seats 2"), ("permission",)),
+        "/permitted/": (("reports",), ("permission",)),
+        "/function/": (("reports",), ("permission",)),
+        "/over/": (("reports",), ("@requires_entitlement",)),
+        "/rest/things/$": ((), ()),
+        "/rest/things/(?P<pk>[^/.]+)/$": (("reports",), ("@requires_entitlement",)),
+        "/ninja/authorised [GET]": (("reports",), ("permission",)),
+        "/ninja/both [GET]": (("reports",), ("@requires_entitlement",)),
+        "/ninja/both [POST]": ((), ()),
+        "/ninja/": ((), ()),
+    }
+
+
+def test_a_rule_holds_for_the_operations_of_its_methods():
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "RULES": RULES}):
+        requires = {what: asked for what, (asked, _) in found().items() if what.startswith("/ninja/")}
+    assert requires == {
+        "/ninja/authorised [GET]": ("reports", "seats"),
+        "/ninja/both [GET]": ("reports", "seats"),
+        "/ninja/both [POST]": ("sso", "seats"),
+        "/ninja/": ("seats",),
+    }
+
+
+def test_an_operation_without_a_gate_is_told_apart_from_the_gated_one_at_its_route():
+    told = json.loads(run("gates", "--ungated", "--format", "json")[1])["gates"]
+    assert {gate["what"] for gate in told} == {"/rest/things/$", "/ninja/both [POST]", "/ninja/"}
+    (operation,) = (gate for gate in told if gate["what"] == "/ninja/both [POST]")
+    assert operation["where"].startswith("tests/operating/test_frameworks.py:")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", ["/permitted/", "/over/", "/rest/things/1/", "/ninja/authorised", "/ninja/both"])
+def test_what_is_listed_is_enforced(client, django_user_model, url):
+    for customer, may in ((PRO, True), (FREE, False)):
+        client.force_login(django_user_model.objects.create_user(customer))
+        assert (client.get(url).status_code == 200) is may
