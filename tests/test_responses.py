@@ -112,6 +112,13 @@ def test_a_json_body_counts_where_the_client_has_no_preference(accept, sent, is_
     assert prefers_json(request) is is_json
 
 
+@pytest.mark.parametrize(
+    "accept", ["application/json;a=" + "b" * 200_000, "text/html," * 50_000], ids=["one type", "many types"]
+)
+def test_a_header_of_absurd_length_is_answered_all_the_same(accept):
+    assert ask(accept=accept).status_code == 403
+
+
 def test_an_async_request_is_answered_alike():
     request = AsyncRequestFactory().get("/", headers={"Accept": "application/json"})
     assert denied(request, of()).content == ask(accept="application/json").content

@@ -51,6 +51,48 @@ def test_false_and_a_name_that_nobody_mentions_are_not_entitled():
             assert check(name) == told
 
 
+def test_using_up_is_granted_and_refused_as_the_override_says_and_takes_nothing_away():
+    with override_entitlements({"seats": 5}):
+        for _ in range(2):
+            told = eg.consume_entitlement(FREE, "seats", 5)
+            assert (told.reason, told.source, told.remaining) == ("override", "override", 5)
+        with pytest.raises(eg.EntitlementDenied, match="insufficient_quantity"):
+            eg.consume_entitlement(FREE, "seats", 6)
+        with pytest.raises(eg.EntitlementDenied):
+            eg.reserve_entitlement(FREE, "sso")
+
+
+def test_a_reservation_under_an_override_is_used_as_any_other():
+    with override_entitlements({"seats": 5}):
+        with eg.reserve_entitlement(FREE, "seats", 5, key="order 7") as held:
+            held.extend(60)
+            held.commit(4)
+        assert (held.key, held.decision.source, held.quantity) == ("order 7", "override", None)
+        held.release()
+
+
+async def test_using_up_awaited_is_overridden_too():
+    with override_entitlements({"seats": 5}):
+        async with await eg.areserve_entitlement(FREE, "seats", 5) as held:
+            await held.acommit()
+        assert (await eg.aconsume_entitlement(FREE, "seats")).source == "override"
+    with override_entitlements({"seats": "unavailable"}), pytest.raises(eg.EntitlementUnavailable):
+        await eg.aconsume_entitlement(FREE, "seats")
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_gate_that_uses_up_is_overridden(method):
+    @eg.requires_entitlement("seats", 3, consume=True)
+    def view(request):
+        return HttpResponse()
+
+    request = getattr(RequestFactory(), method)("/", headers={"X-Customer": FREE})
+    with override_entitlements({"seats": 3}):
+        assert [view(request).status_code for _ in range(2)] == [200, 200]
+    with override_entitlements({"seats": 2}):
+        assert view(request).status_code == 402
+
+
 @pytest.mark.parametrize(
     ("quantity", "reason"), [(None, "override"), (5, "override"), ("5.000001", "insufficient_quantity")]
 )
