@@ -33,7 +33,7 @@ _LONGEST_DETAIL = 500
 _TRACE_OF_A_DATE = re.compile(r"\d{4}-\d\d-\d\d.{0,40}", re.ASCII)
 
 # A billing period's amounts, dates and entitlement ids recur in every row of every customer: each is read once, and
-# shared in memory (20 rows: 10.9 kB a customer without, 5.8 kB with).
+# shared in memory (20 rows: 10.9 kB a customer without, 4.7 kB with).
 _shared_number = lru_cache(maxsize=4096)(exact_number)
 
 
@@ -154,7 +154,7 @@ def _grant(row: Mapping[str, Any], name: str) -> Grant:
             intern(name),
             entitlement_id,
             _type(get("type")),
-            status if status == "active" else _status(status),
+            "active" if status == "active" else _status(status),  # one text for every row, not one a row
             intern(units) if isinstance(units, str) else None,
             read_instant(get("active_from")),
             read_instant(get("expiry_at")),
