@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 
 from entitlement_gate.domain.numbers import difference
 
@@ -16,6 +17,8 @@ __all__ = ["EntitlementType", "Grant", "Snapshot", "quick_grant"]
 
 _ZERO = Decimal(0)
 _FOREVER = float("inf")
+# The dates of a plan are those of many customers: one number each, in memory that a processor has at hand.
+_posix = lru_cache(maxsize=4096)(datetime.timestamp)
 
 
 class EntitlementType(StrEnum):
@@ -112,7 +115,7 @@ class Snapshot:
         for grant in self.grants:
             for edge in (grant.active_from, grant.expires_at):
                 if edge is not None:
-                    at = edge.timestamp()
+                    at = _posix(edge)
                     if at <= now:
                         since = max(since, at)
                     else:
