@@ -30,7 +30,7 @@ __all__ = ["Malformed", "StandardWebhooks", "Throttle", "customers_named"]
 _MOST_BYTES = 256 * 1024
 _MOST_CUSTOMERS = 100
 _DEEPEST = 12
-_KEYS = ("customer", "customer_id", "customerId")
+_KEYS = ("customer", "customerid", "customeruuid", "customers", "customerids", "customeruuids")
 
 
 class Malformed(Exception):
@@ -109,7 +109,7 @@ def customers_named(body: bytes) -> frozenset[str]:
     """Return the canonical ids of the customers that a JSON body names, wherever in it.
 
     Raises:
-        Malformed: no JSON object, larger or deeper than an event is, or more than 100 customers.
+        Malformed: no JSON object or list of objects, larger or deeper than an event is, or more than 100 customers.
     """
     if len(body) > _MOST_BYTES:
         raise Malformed("the body is too large for an event")
@@ -117,9 +117,10 @@ def customers_named(body: bytes) -> frozenset[str]:
         event = json.loads(body)
     except (ValueError, RecursionError):
         raise Malformed("the body is no JSON") from None
-    if not isinstance(event, dict):
-        raise Malformed("the body is no JSON object")
-    named = frozenset(_named(event, _DEEPEST))
+    events = event if isinstance(event, list) else [event]
+    if not events or not all(isinstance(one, dict) for one in events):
+        raise Malformed("the body is no JSON object, and no list of objects")
+    named = frozenset(name for one in events for name in _named(one, _DEEPEST))
     if len(named) > _MOST_CUSTOMERS:
         raise Malformed(f"the body names more than {_MOST_CUSTOMERS} customers")
     return named
@@ -133,7 +134,12 @@ def _named(value: Any, depth: int) -> Iterator[str]:
             yield from _named(item, depth - 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            found = item.get("id") if isinstance(item, dict) else item
-            if key in _KEYS and isinstance(found, str) and (customer_id := canonical_uuid(found)):
-                yield customer_id
+            if key.replace("_", "").lower() in _KEYS:
+                yield from filter(None, map(_customer, item if isinstance(item, list) else [item]))
             yield from _named(item, depth - 1)
+
+
+def _customer(value: Any) -> str | None:
+    """Return the canonical id where a value is a customer's id, or an object with one."""
+    found = value.get("id") if isinstance(value, dict) else value
+    return canonical_uuid(found) if isinstance(found, str) else None

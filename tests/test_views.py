@@ -30,6 +30,18 @@ def fail(request):
     raise LookupError("the verifier itself is broken")
 
 
+def doubt(request):
+    return False
+
+
+async def refuse_later(request):
+    raise PermissionDenied
+
+
+async def accept_later(request):
+    """Let every call in."""
+
+
 @pytest.fixture(autouse=True)
 def _project(monkeypatch):
     monkeypatch.setattr(views, "_throttle", Throttle())
@@ -76,8 +88,10 @@ def test_me_refuses_nobody_and_the_unknown():
     assert me(FREE).status_code == 503
 
 
-def test_me_takes_get_alone():
+def test_me_takes_get_and_head_alone():
     assert Client().post(ME).status_code == 405
+    head = Client().head(ME, headers={"X-Customer": PRO})
+    assert (head.status_code, head.content) == (200, b"")
 
 
 def post(body, **options):
@@ -97,10 +111,15 @@ def test_without_a_verifier_there_is_no_webhook():
     assert post("{}").status_code == 404
 
 
-@pytest.mark.parametrize("verifier", [refuse, fail, "tests.test_views.refuse"])
+@pytest.mark.parametrize("verifier", [refuse, fail, doubt, refuse_later, "tests.test_views.refuse"])
 def test_a_call_that_the_verifier_refuses_changes_nothing(verifier):
     with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": verifier}):
         assert post(json.dumps({"customer_id": PRO})).status_code == 403
+
+
+def test_an_async_verifier_lets_a_call_in():
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": accept_later}):
+        assert post(json.dumps({"customer_id": PRO})).status_code == 204
 
 
 @pytest.mark.parametrize("body", ["", "nope", "[]", "\udcff".encode("utf-8", "surrogateescape"), b"\x00", "[" * 9999])

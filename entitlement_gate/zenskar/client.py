@@ -215,11 +215,14 @@ class ZenskarClient(Sender):
 
 
 def _sandbox(path: str, credentials: Credentials) -> httpx.BaseTransport:
-    """Return a transport into a sandbox in this process; its own credentials do where none were given."""
+    """Return a transport into a sandbox in this process.
+
+    A scenario of the project's has credentials, and may be refused others; the bundled one lets everybody in.
+    """
     from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario  # noqa: PLC0415 - on use only
 
     scenario = Scenario.load(path) if path else Scenario.default()
-    credentials.fall_back(scenario.api_key, scenario.organisation)
+    credentials.fall_back(scenario.api_key, scenario.organisation, instead=not path)
     return SandboxTransport(Sandbox(scenario))
 
 

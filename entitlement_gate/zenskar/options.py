@@ -103,9 +103,10 @@ class Credentials:
     def __reduce__(self) -> str:
         raise TypeError("credentials are not pickled")
 
-    def fall_back(self, api_key: str, organisation: str) -> None:
-        """Use these where none were given."""
-        given, others = self._secrets, {"api_key": api_key, "organisation": organisation}
+    def fall_back(self, api_key: str, organisation: str, *, instead: bool = False) -> None:
+        """Use these where none were given, or instead of those that were."""
+        given: dict[str, Secret] = dict.fromkeys(self._secrets, "") if instead else self._secrets
+        others = {"api_key": api_key, "organisation": organisation}
         self._secrets = {name: given[name] or other for name, other in others.items()}
 
     def check(self) -> None:

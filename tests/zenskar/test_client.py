@@ -307,6 +307,11 @@ def test_the_sandbox_runs_in_the_process():
     assert snapshot.grants
 
 
+def test_the_bundled_scenario_lets_everybody_in():
+    with ZenskarClient("a key for production", ORGANISATION, base_url="sandbox:") as client:
+        assert client.fetch("20000000-0000-4000-8000-000000000002").grants
+
+
 def test_the_sandbox_takes_a_scenario_and_refuses_other_credentials(tmp_path):
     scenario = tmp_path / "scenario.json"
     scenario.write_text(json.dumps({"api_key": "a", "organisation": ORGANISATION, "customers": []}))
