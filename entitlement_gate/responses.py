@@ -7,6 +7,7 @@ Status by reason: 402 where more can be bought, 503 where the truth could not be
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from django.utils.http import escape_leading_slashes
 
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.waiting import called
 from entitlement_gate.wording import detail_of, title_of
 
 __all__ = ["denied", "prefers_json", "status_of", "upgrade_url_of"]
@@ -26,6 +28,7 @@ __all__ = ["denied", "prefers_json", "status_of", "upgrade_url_of"]
 _logger = logging.getLogger("entitlement_gate")
 _PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _RETRY_AFTER = 5  # seconds: how long billing is left alone once it keeps failing
+_URL_NAME = re.compile(r"[^/:]+|(?!mailto:)[\w.-]+(?::[\w.-]+)+")
 _SAFE_SCHEMES = ("", "http", "https", "mailto")
 _TEMPLATE = "entitlement_gate/denied.html"
 
@@ -68,15 +71,15 @@ def prefers_json(request: HttpRequest) -> bool:
 
 
 def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
-    """Return where more can be had: the URL, URL name or callable of ``UPGRADE_URL``, or None.
+    """Return where more can be had, or None: ``UPGRADE_URL`` is a URL, the name of one, or a callable, also async.
 
     A URL that a browser would run instead of visit (``javascript:``) is None and logged.
     """
     setting = get_settings().upgrade_url
-    url = setting(request, decision) if callable(setting) else setting
+    url = called(setting, request, decision) if callable(setting) else setting
     if not url:
         return None
-    if "/" not in url and ":" not in url:
+    if _URL_NAME.fullmatch(str(url)):
         try:
             return reverse(url)
         except NoReverseMatch:
@@ -108,9 +111,13 @@ def _to_login(request: HttpRequest) -> HttpResponseBase:
 
 
 def _may_log_in(request: HttpRequest) -> bool:
-    """Whether to send a person to the login page: never a script, and never into a fragment of a page."""
-    is_fragment = "HX-Request" in request.headers
-    return get_settings().anonymous == "login" and not is_fragment and not prefers_json(request)
+    """Whether to send a person to the login page.
+
+    Never a script, never into a fragment of a page, and never who is logged in: the page would send them back.
+    """
+    if get_settings().anonymous != "login" or "HX-Request" in request.headers or prefers_json(request):
+        return False
+    return not getattr(getattr(request, "user", None), "is_authenticated", False)
 
 
 def _problem(request: HttpRequest, decision: Decision) -> HttpResponse:

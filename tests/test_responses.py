@@ -3,9 +3,10 @@ import logging
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
-from django.urls import path, reverse_lazy
+from django.urls import include, path, reverse_lazy
 
 from entitlement_gate import Decision, Outcome, Reason, requires_entitlement
 from entitlement_gate.responses import denied, prefers_json, status_of, upgrade_url_of
@@ -21,7 +22,15 @@ def page(request):
     return HttpResponse("in")
 
 
-urlpatterns = [path("page/", page), path("plans/", page, name="pricing")]
+urlpatterns = [
+    path("page/", page),
+    path("plans/", page, name="pricing"),
+    path("billing/", include(([path("plans/", page, name="plans")], "billing"))),
+]
+
+
+async def priced_later(request, decision):
+    return "billing:plans"
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +268,8 @@ def test_without_templates_the_answer_is_plain_text(settings, templates):
         ("", None),
         ("pricing", "/plans/"),
         (reverse_lazy("pricing"), "/plans/"),
+        ("billing:plans", "/billing/plans/"),
+        (priced_later, "/billing/plans/"),
         ("/plans/", "/plans/"),
         ("https://shop.example/plans?a=b", "https://shop.example/plans?a=b"),
         ("mailto:sales@example.com", "mailto:sales@example.com"),
@@ -288,6 +299,7 @@ def test_an_upgrade_url_is_a_url_a_name_or_a_callable(configure, setting, url):
         "vbscript:x",
         "https://[broken",
         "no-such-name",
+        "billing:no-such-name",
     ],
 )
 def test_an_upgrade_url_that_is_no_address_to_visit_is_left_out_and_logged(configure, caplog, url):
@@ -344,6 +356,14 @@ def test_only_strangers_are_sent_to_the_login_page(configure):
     configure(ANONYMOUS="login")
     assert ask(of(Reason.NOT_ENTITLED)).status_code == 403
     assert ask(of(Reason.CUSTOMER_NOT_FOUND)).status_code == 403
+
+
+def test_who_is_logged_in_is_not_sent_to_the_login_page(configure):
+    configure(ANONYMOUS="login")
+    for user, status in [(AnonymousUser(), 302), (User(), 403)]:
+        request = request_of(BROWSER)
+        request.user = user
+        assert denied(request, of(Reason.NO_CUSTOMER)).status_code == status
 
 
 # Through the handlers

@@ -18,6 +18,7 @@ from entitlement_gate.zenskar.client import ZenskarClient
 from entitlement_gate.zenskar.options import SANDBOX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -27,6 +28,18 @@ __all__ = ["FakeBilling"]
 
 _KEY = "test"
 _ORGANISATION = "00000000-0000-4000-8000-000000000000"
+_FAILURES: Mapping[str, dict[str, Any]] = {
+    "unavailable": {"kind": "status", "status": 503},
+    "down": {"kind": "status", "status": 503},
+    "error": {"kind": "status", "status": 500},
+    "rejected": {"kind": "status", "status": 401},
+    "unauthorized": {"kind": "status", "status": 401},
+    "not_found": {"kind": "status", "status": 404},
+    "malformed_response": {"kind": "garbage"},
+    "malformed": {"kind": "garbage"},
+    "timeout": {"kind": "hang"},
+    "connection": {"kind": "reset"},
+}
 
 
 class FakeBilling:
@@ -86,13 +99,19 @@ class FakeBilling:
         self.sandbox.expire(customer, name)
         self._changed(customer)
 
-    def fail(self, kind: str = "status", **options: Any) -> None:
-        """Break billing from now on; ``kind`` and options are those of the sandbox (``fail("status", status=503)``).
+    def fail(self, kind: str | int = "unavailable", **options: Any) -> None:
+        """Break billing from now on.
+
+        ``kind`` is what a decision shall say (``"unavailable"``, ``"rejected"``, ``"malformed_response"``), what goes
+        wrong in a word (``"timeout"``, ``"connection"``, ``"not_found"``), a status (``503``), or one of the sandbox's
+        faults with its options: ``fail("status", status=503, times=2)``.
 
         What was fetched before is served as stale, as in production: ``advance`` past ``STALE_IF_ERROR``, or ask of
         a customer not asked of before, to see what nobody knows.
         """
-        self.sandbox.fail(kind, **options)
+        is_status = isinstance(kind, int) and not isinstance(kind, bool)
+        fault = {"kind": "status", "status": kind} if is_status else _FAILURES.get(str(kind), {"kind": kind})
+        self.sandbox.fail(**{**fault, **options})
         if self._gate is not None:
             self._gate.invalidate_all()
 

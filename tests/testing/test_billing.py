@@ -9,6 +9,7 @@ from django.test import override_settings
 import entitlement_gate as eg
 from entitlement_gate.api import _Default, default_gate
 from entitlement_gate.sandbox.faults import KINDS
+from entitlement_gate.sandbox.reading import ScenarioError
 from entitlement_gate.testing import FakeBilling, override_entitlements
 from tests.customers import FREE, PRO, SETTINGS
 
@@ -83,6 +84,27 @@ def test_an_outage_is_bridged_by_stale_data_at_once_and_not_for_ever(entitlement
     assert (bool(check("sso")), check("sso").source) == (True, "stale")
     entitlements.advance(timedelta(hours=2))
     assert check("sso").outcome == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        *[(kind, "unavailable") for kind in ("unavailable", "down", "error", "timeout", "connection", 429, 500)],
+        *[(kind, "rejected") for kind in ("rejected", "unauthorized", 401)],
+        *[(kind, "malformed_response") for kind in ("malformed_response", "malformed", "html", 302)],
+        *[(kind, "customer_not_found") for kind in ("not_found", 404)],
+    ],
+)
+def test_a_failure_is_what_the_decision_shall_say_or_a_word_or_a_status(entitlements, kind, reason):
+    entitlements.grant(FREE, "sso")
+    entitlements.fail(kind)
+    assert check("sso").reason == reason
+
+
+@pytest.mark.parametrize("kind", ["on fire", True, None, 5])
+def test_a_failure_that_nobody_knows_is_refused(entitlements, kind):
+    with pytest.raises(ScenarioError):
+        entitlements.fail(kind)
 
 
 def test_rejected_credentials_are_told(entitlements):
