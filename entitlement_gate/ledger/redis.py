@@ -16,6 +16,7 @@ from entitlement_gate.ledger.protocol import (
     RETENTION,
     Charges,
     Demand,
+    LedgerUnavailable,
     Receipt,
     Refusal,
     State,
@@ -34,6 +35,7 @@ _MICRO = 1_000_000
 _RETENTION = round(RETENTION * _MICRO)
 _EVENTS = ("events", "event-due")
 _REFUSED = 2
+_TOO_WIDE = "a ledger in Redis counts up to 2**53 millionths a row: the database counts further"
 _STATES = {str(state): state for state in State}
 _FAILURES: dict[str, tuple[type[Exception], str]] = {
     "unknown": (ReservationNotFound, "customer {customer} has no reservation with the key {key!r}"),
@@ -42,7 +44,7 @@ _FAILURES: dict[str, tuple[type[Exception], str]] = {
     "committed": (ReservationConflict, "{key!r} is committed"),
     "expired": (ReservationExpired, "{key!r} ran out before it was committed or extended"),
     "several": (ValueError, "a reservation of several entitlements is committed as it was held"),
-    "range": (ValueError, "a ledger counts up to 2**53 millionths a row"),
+    "range": (LedgerUnavailable, _TOO_WIDE),
 }
 
 
@@ -127,11 +129,18 @@ def _told(demands: Sequence[Demand]) -> dict[str, list[Any]]:
 
 
 def _left(rows: Sequence[Row]) -> int:
-    return max(-MOST, min(MOST, sum([row.remaining for row in rows])))
+    return _narrow(sum([row.remaining for row in rows]))
 
 
 def _rows(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
-    return [(row.id, row.remaining, row.used) for row in rows]
+    """Return rows as the script reads them: what remains may be less than it is, what was used is exact."""
+    if any(not -MOST <= row.used <= MOST for row in rows):
+        raise LedgerUnavailable(_TOO_WIDE)
+    return [(row.id, _narrow(row.remaining), row.used) for row in rows]
+
+
+def _narrow(remaining: int) -> int:
+    return max(-MOST, min(MOST, remaining))
 
 
 def _micros(seconds: float) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST",
     "UNIT",
+    "WIDEST",
     "Row",
     "Share",
     "Tallies",
@@ -46,7 +47,10 @@ UNIT = 1_000_000
 """Millionths in one."""
 
 MOST = 2**53
-"""The largest number a store must keep exactly: numbers in Lua are doubles."""
+"""The largest quantity a verb may be given, and the largest number Redis keeps exactly: Lua computes with doubles."""
+
+WIDEST = 2**60
+"""The largest number of a row: sums of some of them fit into the 64 bits of a column."""
 
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 _ENOUGH_DIGITS = 850  # the widest number from the wire has 400 digits on either side of the point
@@ -209,9 +213,9 @@ def _uncaught(row: Row, tally: Tally) -> int:
 
 
 def _floor(number: Decimal | None) -> int:
-    """Return millionths, rounded down, within what every store keeps exactly."""
+    """Return millionths, rounded down, and no wider than a column."""
     if number is None:
         return 0
     with localcontext(prec=_ENOUGH_DIGITS):
         millionths = int((Decimal(number) * UNIT).to_integral_value(rounding=ROUND_FLOOR))
-    return max(-MOST, min(MOST, millionths))
+    return max(-WIDEST, min(WIDEST, millionths))

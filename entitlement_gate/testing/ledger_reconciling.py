@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from entitlement_gate.ledger.protocol import Receipt, Refusal
-from entitlement_gate.ledger.rule import MOST, Row, Share
+from entitlement_gate.ledger.rule import MOST, WIDEST, Row, Share
 from entitlement_gate.testing.ledger_cases import ANNA, CALLS, LedgerCases, demand
 
 __all__ = ["ReconcilingCases"]
@@ -21,6 +21,12 @@ class ReconcilingCases(LedgerCases):
         assert self.left(ledger, row) == 1
         assert ledger.consume(ANNA, [demand(2, row)], key="c") == Refusal(CALLS, 1)
         assert isinstance(ledger.consume(ANNA, [demand(1, row)], key="c"), Receipt)
+
+    def test_a_balance_larger_than_any_quantity_pays(self, ledger: Any) -> None:
+        row = Row("row", WIDEST)
+        for key in "abc":
+            assert isinstance(ledger.consume(ANNA, [demand(MOST // 4, row)], key=key), Receipt)
+        assert self.left(ledger, row) == WIDEST - 3 * (MOST // 4)
 
     def test_rows_that_end_first_pay_first(self, ledger: Any) -> None:
         rows = (Row("soon", 3), Row("negative", -1), Row("later", 5), Row("never", 10))

@@ -8,7 +8,7 @@ import redis
 from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.ledger.rule import MOST
+from entitlement_gate.ledger.rule import MOST, Row
 from entitlement_gate.testing.ledger_cases import ANNA, demand
 from entitlement_gate.testing.ledger_contract import LedgerContract
 from tests.ledger.servers import free_port
@@ -31,11 +31,15 @@ class TestRedisLedger(LedgerContract):
     def test_more_than_lua_computes_exactly_is_refused_and_changes_nothing(self, ledger):
         for key in "ab":
             ledger.consume(ANNA, [demand(MOST // 2, overdraw=True)], key=key)
-        with pytest.raises(ValueError, match=r"2\*\*53"):
+        with pytest.raises(LedgerUnavailable, match=r"2\*\*53"):
             ledger.consume(ANNA, [demand(2, overdraw=True)], key="c")
         with pytest.raises(ReservationNotFound):
             ledger.release(ANNA, "c")
         assert self.left(ledger) == 10 - MOST + MOST % 2
+
+    def test_a_row_that_billing_used_beyond_what_lua_computes_is_not_counted_wrongly(self, ledger):
+        with pytest.raises(LedgerUnavailable, match="the database counts further"):
+            ledger.consume(ANNA, [demand(1, Row("row", 10, MOST + 1))], key="a")
 
     def test_a_script_that_the_server_forgot_is_sent_again(self, ledger):
         ledger.consume(ANNA, [demand(1)], key="a")

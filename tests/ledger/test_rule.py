@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from entitlement_gate.domain.grants import Grant
 from entitlement_gate.ledger.rule import (
     MOST,
+    WIDEST,
     Row,
     Share,
     Tally,
@@ -58,7 +59,7 @@ def test_grants_become_rows_those_that_end_first_in_front():
         Row("a", 0, 0),
         Row("b", -1, 0),
         Row("late", 4_000_001, 1_000_000),
-        Row("huge", MOST, -MOST),
+        Row("huge", WIDEST, -WIDEST),
         Row("never", 3_000_000, 0),
     )
 
