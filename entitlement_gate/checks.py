@@ -13,8 +13,10 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLResolver, get_resolver
+from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys
+from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.resolvers import from_user
 
 __all__ = ["check_settings"]
@@ -63,8 +65,8 @@ def _paths(settings: Settings) -> list[CheckMessage]:
 
 def _surroundings(settings: Settings) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
-    middleware = list(django_settings.MIDDLEWARE)
-    if _MIDDLEWARE in middleware and _AUTHENTICATION in middleware[middleware.index(_MIDDLEWARE) :]:
+    kinds = [_kind(path) for path in django_settings.MIDDLEWARE]
+    if _MIDDLEWARE in kinds and _AUTHENTICATION in kinds[kinds.index(_MIDDLEWARE) :]:
         messages.append(
             checks.Warning(
                 "EntitlementMiddleware comes before AuthenticationMiddleware.",
@@ -81,6 +83,18 @@ def _surroundings(settings: Settings) -> list[CheckMessage]:
             )
         )
     return messages
+
+
+def _kind(path: str) -> str:
+    """Return the path of the middleware that this one is, or is a subclass of; Django itself tells of a wrong path."""
+    if path in (_MIDDLEWARE, _AUTHENTICATION):
+        return path
+    try:
+        found = import_string(path)
+    except ImportError:
+        return path
+    is_ours = isinstance(found, type) and issubclass(found, EntitlementMiddleware)
+    return _MIDDLEWARE if is_ours else path
 
 
 def _ledger(settings: Settings) -> list[CheckMessage]:
@@ -117,7 +131,7 @@ def _rules(settings: Settings) -> list[CheckMessage]:
     if not settings.rules:
         return []
     messages: list[CheckMessage] = []
-    if _MIDDLEWARE not in django_settings.MIDDLEWARE:
+    if _MIDDLEWARE not in map(_kind, django_settings.MIDDLEWARE):
         messages.append(
             Error(
                 f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE.",

@@ -5,9 +5,15 @@ from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from entitlement_gate.middleware import EntitlementMiddleware
+
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
 OURS = "entitlement_gate.middleware.EntitlementMiddleware"
 GOOD = {"API_KEY": "key", "ORGANISATION": "org", "CUSTOMER_ATTRIBUTE": "username", "LEDGER": None}
+
+
+class Ours(EntitlementMiddleware):
+    """A project's own kind of it."""
 
 
 def found(settings, **others):
@@ -46,7 +52,9 @@ def test_a_bad_dotted_path_names_its_key(key, path):
 def test_rules_without_the_middleware_are_an_error():
     rules = [{"path": "^/", "requires": "reports"}]
     assert [code for code, _ in found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH])] == ["E004"]
-    assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS]) == []
+    assert [code for code, _ in found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, "no.such"])] == ["E004"]
+    for ours in (OURS, f"{__name__}.Ours"):
+        assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, ours]) == []
 
 
 def test_a_rule_that_names_no_url_is_warned_about():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from entitlement_gate.ledger.checking import checked_ttl
 from entitlement_gate.runtime.answering import Answering
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, required
 from entitlement_gate.runtime.reserving import order
@@ -128,7 +129,7 @@ class EntitlementGate(Answering):
             ReservationError: ``ledger`` is None.
             ValueError: what is no quantity, key or time; more digits than millionths.
         """
-        return drive(self._granted(customer, order(entitlement, quantity, key, ttl)))
+        return drive(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
 
     async def areserve(
         self,
@@ -140,7 +141,7 @@ class EntitlementGate(Answering):
         ttl: float = 60,
     ) -> Reservation:
         """Hold a quantity for ``ttl`` seconds; see ``reserve``."""
-        return await drive_async(self._granted(customer, order(entitlement, quantity, key, ttl)))
+        return await drive_async(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
 
     def consume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None

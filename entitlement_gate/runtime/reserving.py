@@ -17,7 +17,7 @@ from entitlement_gate.domain.errors import ReservationError
 from entitlement_gate.domain.grants import EntitlementType
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import counted_under
-from entitlement_gate.ledger.checking import checked_key, checked_ttl
+from entitlement_gate.ledger.checking import checked_key
 from entitlement_gate.ledger.protocol import Demand, Receipt, Refusal
 from entitlement_gate.ledger.rule import available, micro_units, quantity_of, rows_of
 from entitlement_gate.runtime.counting import NOTHING
@@ -57,14 +57,14 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
     1 where they are counted.
 
     Raises:
-        ValueError: what is no quantity, key or time; more digits than a ledger counts.
+        ValueError: what is no quantity or key; more digits than a ledger counts.
     """
     says_itself = isinstance(entitlement, Requirement) and bool(entitlement.operator or entitlement.quantity)
     requirement = as_requirement(entitlement, None if says_itself and quantity == 1 else quantity)
     for leaf in requirement.leaves():
         micro_units(leaf.requested or _ONE)
     key = uuid.uuid4().hex if key is None else checked_key(key)
-    return Order(requirement, key, ttl if ttl is None else checked_ttl(ttl))
+    return Order(requirement, key, ttl)
 
 
 class _Part(NamedTuple):

@@ -347,6 +347,7 @@ def test_without_a_ledger_nothing_is_counted(make_gate, billing, ask):
         (1, {"key": ""}, "200 characters"),
         (1, {"ttl": 0}, "seconds"),
         (1, {"ttl": float("nan")}, "seconds"),
+        (1, {"ttl": None}, "seconds"),
     ],
 )
 def test_what_cannot_be_reserved_is_refused_before_any_work(gate, quantity, keywords, message):
