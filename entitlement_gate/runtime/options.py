@@ -100,10 +100,10 @@ class GateOptions:
         return target if isinstance(target, UsageTarget) else None
 
     def is_shadowed(self, entitlement: str) -> bool:
-        """Whether a refusal of this entitlement is only noted."""
+        """Whether a refusal of this entitlement, named as in code or in billing, is only noted."""
         if isinstance(self.shadow, bool):
             return self.shadow
-        return entitlement in self.shadow
+        return entitlement in self.shadow or self.aliases.get(entitlement) in self.shadow
 
 
 def _check_seconds(name: str, value: object) -> None:

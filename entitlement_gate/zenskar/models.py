@@ -65,7 +65,7 @@ class DetailsObject(_Lenient):
 
 
 class CustomerEntitlement(_Lenient):
-    """One row: the 22 documented fields, each of which may be missing."""
+    """One row: the documented fields, each of which may be missing."""
 
     id: str | None = None
     entitlement: str | None = None

@@ -41,6 +41,11 @@ def test_what_cannot_work_is_refused_by_name(name, value):
         GateOptions(**{name: value})
 
 
+def test_shadow_by_the_name_in_billing_covers_the_name_in_code():
+    options = GateOptions(shadow={"Reports v2"}, aliases={"reports": "Reports v2"})
+    assert (options.is_shadowed("reports"), options.is_shadowed("seats")) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("shadow", "is_shadowed"), [(False, False), (True, True), ({"reports"}, True), (["seats"], False)]
 )
