@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import NoReturn
 
 import uvicorn
 from fieldnotes.customers import CUSTOMERS
@@ -21,16 +20,16 @@ _PATIENCE = 2  # seconds that requests on their way get when the demo stops
 
 def main() -> None:
     options = _options()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _leave)
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
-    with _sandbox_server() if options.sandbox_server else nullcontext(), _listening(options.port) as listener:
-        _say(listener.getsockname()[1])
-        config = uvicorn.Config(
+    server = uvicorn.Server(
+        uvicorn.Config(
             "config.asgi:application", log_level="warning", lifespan="off", timeout_graceful_shutdown=_PATIENCE
         )
-        uvicorn.Server(config).run(sockets=[listener])
+    )
+    _end_in_order(server)
+    with _sandbox_server() if options.sandbox_server else nullcontext(), _listening(options.port) as listener:
+        _say(listener.getsockname()[1])
+        server.run(sockets=[listener])
 
 
 def _options() -> argparse.Namespace:
@@ -46,9 +45,18 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _leave(*_: object) -> NoReturn:
-    """End without a word; uvicorn, once it serves, ends in order first and comes here after that."""
-    sys.exit(0)
+def _end_in_order(server: uvicorn.Server) -> None:
+    """Let a signal before the server runs end it as one afterwards does.
+
+    A handler that raised instead would raise wherever the start has come to: in an import, or where nobody sees it.
+    """
+
+    def leave(*_: object) -> None:
+        server.should_exit = True
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
 
 
 def _listening(port: int) -> socket.socket:

@@ -69,7 +69,17 @@ def running(*arguments, **given):
             assert address, lines + process.stderr.readlines()
             yield Demo(process, address[0], lines[1].split(":", 1)[1].strip(), "".join(lines))
         finally:
-            process.terminate()
+            end(process)
+
+
+def end(process):
+    """Let the demo end in order; one that does not is killed, and fails the test."""
+    process.terminate()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 @contextmanager

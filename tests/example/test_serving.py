@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from tests.example.conftest import PROJECT, ask, environment, free_port, running, visiting
+from tests.example.conftest import PROJECT, ask, end, environment, free_port, running, visiting
 
 STOPS = [signal.SIGINT, signal.SIGTERM]
 
@@ -34,6 +34,16 @@ def test_the_sandbox_server_ends_with_the_demo(by):
         assert demo.process.returncode == 0
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{demo.billing}/_sandbox", trust_env=False)
+
+
+@pytest.mark.parametrize("by", STOPS, ids=lambda signalled: signalled.name)
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3])
+def test_a_demo_that_has_not_begun_to_serve_ends_as_quietly(seconds, by):
+    with running("--port", "0") as demo:
+        time.sleep(seconds)  # the start takes about a second after the greeting
+        demo.stop(by)
+        assert demo.process.returncode == 0
+        assert demo.process.stdout.read() + demo.process.stderr.read() == ""
 
 
 def test_a_taken_port_is_replaced_by_a_free_one():
@@ -107,7 +117,7 @@ def test_the_example_runs_under_wsgi_too():
                 assert ask(visitor, "the barn").status_code == 200
                 assert "44.8 of 100 credits" in visitor.get("/ask/").text
         finally:
-            server.terminate()
+            end(server)
 
 
 def wait_for(address):
