@@ -11,7 +11,7 @@ from playwright.async_api import async_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from entitlement_gate.api import default_gate
-from tests.example.test_browser import BROWSER
+from tests.example.test_browser import BROWSER, follow
 from tests.operating.world import ONE, scenario_file
 from tests.test_admin import PAGE, _project, boss, sandbox
 
@@ -68,7 +68,7 @@ async def look_up(page, customer=ONE, name=""):
     await page.goto(PAGE)
     await page.get_by_label("Customer id").fill(customer)
     await page.get_by_label("Entitlement").fill(name)
-    await page.get_by_role("button", name="Look up").click()
+    await follow(page, page.get_by_role("button", name="Look up"))
 
 
 async def is_seen(page):
@@ -100,12 +100,12 @@ def test_staff_look_a_customer_up_and_let_the_next_check_fetch(visit, scheme, sc
         await shoot(page, f"{scheme}-{'scripts' if scripted else 'plain'}")
         await page.locator("summary").first.click()
         assert await page.get_by_text("a0000000-0000-4000-8000-000000000002: active 0").is_visible()
-        await page.get_by_role("link", name="API Calls").click()
+        await follow(page, page.get_by_role("link", name="API Calls"))
         await is_seen(page)
         assert await page.get_by_text("Allowed: billing grants it.").is_visible()
         await shoot(page, f"{scheme}-{'scripts' if scripted else 'plain'}-explained")
         before = sandbox().request_count
-        await page.get_by_role("button", name="Fetch anew at the next check").click()
+        await follow(page, page.get_by_role("button", name="Fetch anew at the next check"))
         assert await page.get_by_text("The next check of this customer fetches anew.").is_visible()
         assert sandbox().request_count > before
         await is_seen(page)

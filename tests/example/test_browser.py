@@ -44,11 +44,17 @@ def browse(visit):
     asyncio.run(browsing())
 
 
+async def follow(page, leading):
+    """Click what leads to another page, and be there: a click alone does not wait for it."""
+    async with page.expect_navigation():
+        await leading.click()
+
+
 @pytest.mark.parametrize("customer", SHOWN)
 def test_a_person_sees_what_the_customer_may(address, customer):
     async def visit(page):
         await page.goto(address)
-        await page.get_by_role("button", name=customer).click()
+        await follow(page, page.get_by_role("button", name=customer))
         assert customer in await page.inner_text("body")
         for path, status in SHOWN[customer].items():
             answer = await page.goto(address + path)
@@ -63,9 +69,9 @@ def test_a_person_sees_what_the_customer_may(address, customer):
 def test_a_refused_person_is_led_to_the_plans(address):
     async def visit(page):
         await page.goto(address)
-        await page.get_by_role("button", name="Free Fields").click()
+        await follow(page, page.get_by_role("button", name="Free Fields"))
         await page.goto(address + "/export/")
-        await page.locator("main a[href='/plans/']").first.click()
+        await follow(page, page.locator("main a[href='/plans/']").first)
         assert page.url == address + "/plans/"
 
     browse(visit)
@@ -74,13 +80,13 @@ def test_a_refused_person_is_led_to_the_plans(address):
 def test_a_person_sees_the_credits_fall_until_an_answer_is_refused():
     async def visit(page):
         await page.goto(demo.address)
-        await page.get_by_role("button", name="Pro Plumbing").click()
-        await page.get_by_role("navigation").get_by_role("link", name="Ask").click()
+        await follow(page, page.get_by_role("button", name="Pro Plumbing"))
+        await follow(page, page.get_by_role("navigation").get_by_role("link", name="Ask"))
         for left in ("54.8", "44.8", "34.8", "24.8", "14.8", "4.8"):
             assert f"{left} of 100 credits left" in await page.inner_text("main")
-            await page.get_by_role("button", name="Ask").click()
+            await follow(page, page.get_by_role("button", name="Ask"))
         assert "Needed: 10. Left: 4.8 credits" in await page.inner_text("main")
-        await page.get_by_role("link", name="See the plans").click()
+        await follow(page, page.get_by_role("link", name="See the plans"))
         assert page.url == demo.address + "/plans/"
 
     with running("--port", "0") as demo:
