@@ -25,6 +25,7 @@ __all__ = ["SECTIONS", "main", "measured"]
 SECTIONS = {
     "warm": "benchmarks.warm",
     "decode": "benchmarks.decoding",
+    "request": "benchmarks.requests",
     "fetch": "benchmarks.fetching",
     "memory": "benchmarks.memory",
     "start": "benchmarks.starting",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.world import World
 
-__all__ = ["GATE_CHECK", "GATE_HAS", "LIMIT", "THROUGH_SETTINGS", "ours"]
+__all__ = ["GATE_CHECK", "GATE_HAS", "LIMIT", "THROUGH_SETTINGS", "ours", "settle"]
 
 LIMIT = "practical limit"
 GATE_HAS = "`gate.has`"
@@ -30,9 +30,7 @@ THROUGH_SETTINGS = "`has_entitlement`"
 
 def ours(world: World) -> list[Contestant]:
     """Return the limit and the three doors, with room for every customer and an hour of freshness."""
-    source = Source(world)
-    gate = EntitlementGate(source, ttl=3600, max_customers=2 * len(world.customers) + 1)
-    _settle(source)
+    gate = EntitlementGate(settle(world), ttl=3600, max_customers=2 * len(world.customers) + 1)
     does = "snapshot of dated grants, kept fresh"
     has = Contestant(GATE_HAS, asking(gate.has), gate.has, does=does, close=gate.close)
     through = Contestant(
@@ -73,11 +71,13 @@ def _check(gate: EntitlementGate) -> Contestant:
     return Contestant(GATE_CHECK, batch, ask, does="the same, with the reason, the balance and the age")
 
 
-def _settle(source: Source) -> None:
+def settle(world: World) -> Source:
     """Have the settings' gate made now, over this world: its own client would need ten thousand HTTP requests."""
     _forget()
+    source = Source(world)
     with patch("entitlement_gate.zenskar.client.ZenskarClient", lambda *_, **__: source):
         default_gate()
+    return source
 
 
 def _forget() -> None:

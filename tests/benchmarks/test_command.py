@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from benchmarks import behaviour, decoding, fetching, ledger, memory, page, peers, starting, warm
+from benchmarks import behaviour, decoding, fetching, ledger, memory, page, peers, requests, starting, warm
 from benchmarks.command import SECTIONS, main
 from benchmarks.contestants import Contestant, WrongAnswer, verify
 from benchmarks.effort import Effort, Rounds
@@ -47,6 +47,13 @@ def test_decoding_is_measured_against_pydantic():
 
     assert len(table.rows) == 4
     assert "20 rows of 22 fields" in table.how
+
+
+def test_what_a_gate_adds_to_a_request_is_measured_under_wsgi_and_asgi():
+    wsgi, asgi = requests.tables(TINY)
+
+    assert first_columns(wsgi) == first_columns(asgi)
+    assert [row[1] for row in wsgi.rows].index("") == first_columns(wsgi).index("a bare view") == 0
 
 
 def test_a_cold_fetch_is_measured_over_real_http():
@@ -165,4 +172,4 @@ def test_a_page_without_its_markers_is_left_alone():
 
 def test_the_page_has_its_markers_and_every_section_its_module():
     assert page.written(page.PAGE.read_text(encoding="utf-8"), [], "")
-    assert set(SECTIONS) == {"warm", "decode", "fetch", "memory", "start", "behaviour", "ledger"}
+    assert set(SECTIONS) == {"warm", "decode", "request", "fetch", "memory", "start", "behaviour", "ledger"}
