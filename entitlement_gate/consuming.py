@@ -6,11 +6,11 @@ Never here: whether it may be held (``access``), or how a ledger counts (``ledge
 from __future__ import annotations
 
 import asyncio
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self
 
 from entitlement_gate.runtime.counting import Asked
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
+from entitlement_gate.waiting import is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -53,7 +53,7 @@ async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) 
 
 async def awaited(response: Any) -> Any:
     """Return what an async view gives; a decorator that took an async ``dispatch`` for a sync one may give it plain."""
-    return await response if isawaitable(response) else response
+    return await response if is_awaitable(response) else response
 
 
 async def _held(steps: Steps[tuple[Any, Reservation | None]]) -> tuple[Any, Reservation | None]:

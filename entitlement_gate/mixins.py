@@ -6,7 +6,6 @@ Django's own access mixins fail on async classes, where ``dispatch`` must return
 from __future__ import annotations
 
 from functools import lru_cache
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,7 +15,7 @@ from django.views import View
 from entitlement_gate.access import Guard
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.waiting import Called, is_async_class
+from entitlement_gate.waiting import Called, is_async_class, is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -84,13 +83,13 @@ class EntitlementRequiredMixin(View):
 
     async def _adispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         requirement: Any = self.get_entitlement_requirement()
-        if isawaitable(requirement):
+        if is_awaitable(requirement):
             requirement = await requirement
         refused = await self._guard(requirement).aenter(request)
         if refused is not None:
             return refused
         response: Any = super().dispatch(request, *args, **kwargs)
-        return await response if isawaitable(response) else response
+        return await response if is_awaitable(response) else response
 
     def _guard(self, requirement: str | Requirement) -> Guard:
         return Guard(

@@ -1,7 +1,9 @@
 import asyncio
 import dataclasses
+import gc
 import logging
 import threading
+import weakref
 
 import pytest
 from django.http import HttpResponse
@@ -32,8 +34,11 @@ def sandbox(settings):
 
 @pytest.fixture
 def of():
+    kept = []
+
     def of(customer=PRO):
-        return RequestEntitlements(RequestFactory().get("/", headers={"X-Customer": customer} if customer else {}))
+        kept.append(RequestFactory().get("/", headers={"X-Customer": customer} if customer else {}))
+        return RequestEntitlements(kept[-1])
 
     return of
 
@@ -71,11 +76,33 @@ def test_it_reads_like_a_mapping(of):
 
 
 async def test_all_of_them_can_be_awaited():
-    entitlements = RequestEntitlements(AsyncRequestFactory().get("/", headers={"X-Customer": PRO}))
+    request = AsyncRequestFactory().get("/", headers={"X-Customer": PRO})
+    entitlements = RequestEntitlements(request)
     every = await entitlements.aall()
     assert "seats" in every
     assert await entitlements.aall() is every
     assert entitlements["seats"].remaining == 2
+
+
+def test_a_request_is_gone_when_its_last_reference_is_without_the_garbage_collector():
+    gc.disable()
+    try:
+        request = RequestFactory().get("/", headers={"X-Customer": PRO})
+        request.entitlements = kept = RequestEntitlements(request)
+        assert kept.has("reports")
+        gone = weakref.ref(request)
+        del request
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert kept.has("reports")  # of what was learned
+    assert "seats" in kept.all()
+
+
+def test_who_first_asks_when_the_request_is_gone_is_told_so():
+    entitlements = RequestEntitlements(RequestFactory().get("/"))
+    with pytest.raises(RuntimeError, match="keep the request, or ask before it ends"):
+        entitlements.has("reports")
 
 
 def test_nothing_is_asked_until_something_is(of):
