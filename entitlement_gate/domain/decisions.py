@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from entitlement_gate.domain.grants import EntitlementType
 
-__all__ = ["Decision", "Outcome", "Reason", "Source"]
+__all__ = ["Decision", "Outcome", "Reason", "Source", "serve"]
 
 Source = Literal["live", "cache", "shared", "stale", "fallback", "override"]
 
@@ -127,17 +127,8 @@ class Decision(_Served):
         return self.allowed
 
     def served(self, source: Source, age: float | None) -> Decision:
-        """Return this decision as answered from ``source`` with data of ``age`` seconds.
-
-        Shares every other field with this one instead of copying 15 of them: 0.3 µs against 3.4 µs a check.
-        """
-        served: Any = _Draft()
-        served._compiled = self  # noqa: SLF001 - of an instance of our own making
-        served.allowed = self.allowed
-        served.source = source
-        served.age = age
-        served.__class__ = Decision
-        return served  # type: ignore[no-any-return]  # a decision, by the line above
+        """Return this decision as answered from ``source`` with data of ``age`` seconds."""
+        return serve(self, source, age, allowed=self.allowed)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types: numbers as exact text, instants as ISO 8601."""
@@ -147,6 +138,21 @@ class Decision(_Served):
 # A frozen dataclass refuses assignment. A mutable twin with the same slots is filled, and then becomes a decision.
 _Draft = type("_Draft", (_Served,), {"__slots__": tuple(f.name for f in dataclasses.fields(Decision))})
 _get_compiled = vars(_Served)["_compiled"].__get__
+
+
+def serve(decision: Decision, source: Source, age: float | None, *, allowed: bool) -> Decision:
+    """Return ``decision.served(source, age)`` for a caller that knows whether it is ``allowed``.
+
+    Shares every other field with the decision instead of copying 15 of them: 0.2 µs against 3.4 µs a check.
+    Looking up a name on a decision, whose class has a ``__getattr__``, would add a tenth to a warm check.
+    """
+    served: Any = _Draft()
+    served._compiled = decision  # noqa: SLF001 - of an instance of our own making
+    served.allowed = allowed
+    served.source = source
+    served.age = age
+    served.__class__ = Decision
+    return served  # type: ignore[no-any-return]  # a decision, by the line above
 
 
 def _shared(decision: Decision, name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from entitlement_gate.domain.decisions import serve
 from entitlement_gate.ledger.checking import checked_ttl
 from entitlement_gate.runtime.answering import Answering
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, required
@@ -69,9 +70,19 @@ class EntitlementGate(Answering):
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
     ) -> Decision:
         """Return the decision."""
-        warm = None if refresh or quantity is not None else self._warm(customer, entitlement)
-        if warm is not None:
-            return warm
+        if quantity is None and not refresh:  # `_warm`, written out, as in `has`
+            try:
+                answer = self._answers[customer][entitlement]
+            except (KeyError, TypeError):
+                pass
+            else:
+                clock = self._clock
+                tick, now = clock.monotonic(), clock.time()
+                if tick < answer.fresh_until and answer.since <= now < answer.until:
+                    self._health.hits += 1
+                    age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
+                    age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
+                    return serve(answer.decision, "cache", age, allowed=answer.allowed)
         return drive(self._checking(customer, entitlement, quantity, refresh=refresh))
 
     async def acheck(
@@ -209,6 +220,6 @@ class EntitlementGate(Answering):
         tick, now = clock.monotonic(), clock.time()
         if tick < answer.fresh_until and answer.since <= now < answer.until:
             self._health.hits += 1
-            age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
-            return answer.decision.served("cache", age if age >= by_wall else by_wall)  # noqa: FURB136 - max() costs thrice as much
+            age = max(tick - answer.fetched_at, now - answer.fetched_wall)
+            return serve(answer.decision, "cache", age, allowed=answer.allowed)
         return None
