@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from entitlement_gate.domain.errors import SourceMalformed
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Deadline
 
 __all__ = ["read_body", "without_secrets"]
+
+Text = TypeVar("Text", bytes, str)
 
 
 def read_body(chunks: Iterable[bytes], encoding: str, deadline: Deadline, *, most: int) -> bytes | None:
@@ -31,12 +33,13 @@ def read_body(chunks: Iterable[bytes], encoding: str, deadline: Deadline, *, mos
     return bytes(body)
 
 
-def without_secrets(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Blot out the credentials, which some servers quote as they refuse them: error bodies end up in logs."""
+def without_secrets(told: Text, headers: Mapping[str, str]) -> Text:
+    """Blot out the credentials, which some servers quote: what they answer ends up in logs and on error pages."""
     for name in ("x-api-key", "organisation"):
         secret = headers.get(name)
-        body = body.replace(secret.encode(), b"***") if secret else body
-    return body
+        if secret:
+            told = told.replace(secret.encode(), b"***") if isinstance(told, bytes) else told.replace(secret, "***")
+    return told
 
 
 def _bounded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:

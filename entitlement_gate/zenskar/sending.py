@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import httpx
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "Sender"]
 
+_PLACE = "entitlement_gate.location"
 _USER_AGENT = f"entitlement_gate/{__version__}"
 # An absolute URL would carry the key to another host, and `..` out of a base URL's path.
 _PART = r"(?!\.{1,2}(?:/|\Z))(?:[\w.~-]|%[0-9A-Fa-f]{2})+"
@@ -104,22 +106,27 @@ class Sender:
             return Failure(f"no connection ({type(error).__name__})")
 
     def _reply(self, response: httpx.Response, deadline: Deadline) -> Reply | Failure:
-        status, headers = response.status_code, {name.lower(): value for name, value in response.headers.items()}
+        status, is_good = response.status_code, response.status_code == httpx.codes.OK
+        try:
+            body = self._body(response, deadline)
+        except (SourceMalformed, httpx.HTTPError):
+            if is_good:
+                raise
+            body = None
+        if body is None and is_good:
+            return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
+        sent = response.request.headers
+        headers = {name.lower(): without_secrets(value, sent) for name, value in response.headers.items()}
+        headers |= response.extensions.get(_PLACE, {})
+        # Any other status stands without its body. A good one may name the organisation as it likes.
+        return Reply(status, headers, body or b"" if is_good else without_secrets(body or b"", sent))
+
+    def _body(self, response: httpx.Response, deadline: Deadline) -> bytes | None:
         # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.
         is_read = response.is_stream_consumed
-        encoding = "" if is_read else headers.get("content-encoding", "")
+        encoding = "" if is_read else response.headers.get("content-encoding", "")
         chunks = [response.content] if is_read else response.iter_raw()
-        try:
-            body = read_body(chunks, encoding, deadline, most=self.options.max_body_bytes)
-        except SourceMalformed:
-            if status == httpx.codes.OK:
-                raise
-            body = b""  # any other status stands without its body
-        if body is None:
-            return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
-        if status != httpx.codes.OK:
-            body = without_secrets(body, response.request.headers)
-        return Reply(status, headers, body)
+        return read_body(chunks, encoding, deadline, most=self.options.max_body_bytes)
 
     def _connected(self, deadline: Deadline) -> httpx.Client:
         with self._lock:
@@ -139,20 +146,30 @@ class Sender:
         headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": _USER_AGENT}
         if self.options.api_version is not None:
             headers["apiversion"] = self.options.api_version
-        return httpx.Client(
+        http = httpx.Client(
             base_url="http://sandbox" if base_url.startswith(SANDBOX) else base_url,
             headers=headers,
             auth=_Auth(self._credentials),
             transport=self._network,
             trust_env=False,
             follow_redirects=False,
+            event_hooks={"response": [_stay]},
         )
+        http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # one customer's are not another's
+        return http
 
     def _made_network(self) -> DeadlineTransport:
         many, trust_env = self.options.max_concurrency, self.options.trust_env
         limits = httpx.Limits(max_connections=many, max_keepalive_connections=many)
         proxy = environment_proxy(self.options.base_url) if trust_env else None
         return DeadlineTransport(limits=limits, trust_env=trust_env, proxy=proxy)
+
+
+def _stay(response: httpx.Response) -> None:
+    """Put aside where a redirect leads: httpx reads that even where it does not follow, and fails on some of it."""
+    place = response.headers.pop("location", None)
+    if place is not None:
+        response.extensions[_PLACE] = {"location": place}
 
 
 class _Auth(httpx.Auth):

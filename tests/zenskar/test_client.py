@@ -18,6 +18,7 @@ from tests.zenskar.scripted import (
     drip,
     raw,
     reply,
+    then_hang,
     took,
 )
 
@@ -227,6 +228,36 @@ def test_redirections_are_refused(serve, connect, status):
     assert isinstance(took(lambda: connect(server).fetch(CUSTOMER))[1], SourceMalformed)
     assert not elsewhere.connections
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("place", ["/x", "http://h:port/", "mailto:x", "http://xn--/", "//", "\xff"])
+def test_where_a_redirection_leads_is_not_even_read(serve, connect, place):
+    server = serve(raw(f"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: {place}\r\n\r\n".encode("latin-1")))
+    _, error = took(lambda: connect(server).fetch(CUSTOMER))
+
+    assert (type(error), str(error)) == (SourceMalformed, "HTTP 302 is no answer to a list request")
+    assert len(server.seen) == 1
+
+
+STATUSES = {401: SourceRejected, 422: SourceRejected, 404: CustomerNotFound, 302: SourceMalformed}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("ending", [then_hang, raw], ids=["stalls", "breaks off"])
+def test_a_status_stands_whatever_becomes_of_its_body(serve, connect, ending, status):
+    server = serve(ending(f"HTTP/1.1 {status} Told\r\ncontent-length: 500\r\n\r\n{{".encode()))
+
+    assert isinstance(took(lambda: connect(server, deadline=0.3).fetch(CUSTOMER))[1], STATUSES[status])
+    assert len(server.seen) == 1
+
+
+def test_the_cookies_of_one_answer_are_not_sent_with_another_customer(serve, connect):
+    server = serve(reply(200, a_page(a_row()), set_cookie="seen=yes; Path=/"))
+    client = connect(server)
+    for _ in range(2):
+        client.fetch(CUSTOMER)
+
+    assert ["cookie" in seen.headers for seen in server.seen] == [False, False]
 
 
 @pytest.mark.parametrize(
