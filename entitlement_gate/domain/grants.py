@@ -10,10 +10,14 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from entitlement_gate.domain.numbers import difference
 
-__all__ = ["EntitlementType", "Grant", "Snapshot", "quick_grant"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["EntitlementType", "Grant", "Snapshot", "dedupe", "quick_grant"]
 
 _ZERO = Decimal(0)
 _FOREVER = float("inf")
@@ -88,6 +92,31 @@ def quick_grant(*values: object) -> Grant:
     grant: Grant = _Draft(*values)
     grant.__class__ = Grant
     return grant
+
+
+def dedupe(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """Keep one grant per row id; rows without an id are kept as they are.
+
+    Two versions of one row mean that the fetch straddled a change: the one that gives less is believed.
+    """
+    grants = tuple(grants)
+    if len({grant.id for grant in grants}) == len(grants):
+        return grants
+    kept: dict[object, Grant] = {}
+    for position, grant in enumerate(grants):
+        key = grant.id or position
+        other = kept.setdefault(key, grant)
+        if other is not grant:
+            kept[key] = min(other, grant, key=_generosity)
+    return tuple(kept.values())
+
+
+def _generosity(grant: Grant) -> tuple[object, ...]:
+    is_active = grant.status in (None, "active")
+    amount = not grant.is_metered, grant.remaining or _ZERO
+    starts_at = _posix(grant.active_from) if grant.active_from else -_FOREVER
+    ends_at = _posix(grant.expires_at) if grant.expires_at else _FOREVER
+    return grant.is_malformed, is_active, not grant.is_disabled, *amount, ends_at, -starts_at, repr(grant)
 
 
 @dataclass(frozen=True, slots=True)

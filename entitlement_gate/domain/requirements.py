@@ -91,6 +91,18 @@ class Requirement:
         told = max if self.operator == "&" else min  # of all allowed: the overage; of all denied: the closest
         return told(decisions, key=lambda decision: _CLOSENESS[decision.reason])
 
+    def could(self, outcome: Outcome, decide: Callable[[Requirement], Decision], free: Callable[[str], bool]) -> bool:
+        """Return whether it comes to ``allowed``, or ``denied``, with each name that is ``free`` as that needs it."""
+        if not self.operator:
+            decision = decide(self)
+            is_fixed = outcome is Outcome.DENIED and decision.reason in _ABOUT_THE_CUSTOMER
+            return not is_fixed and (free(self.entitlement) or decision.outcome is outcome)
+        if self.operator == "~":
+            opposite = Outcome.DENIED if outcome is Outcome.ALLOWED else Outcome.ALLOWED
+            return self.parts[0].could(opposite, decide, free)
+        enough = all if (self.operator == "&") is (outcome is Outcome.ALLOWED) else any
+        return enough(part.could(outcome, decide, free) for part in self.parts)
+
     def __repr__(self) -> str:
         if self.operator == "~":
             return f"~{_within('~', self.parts[0])}"

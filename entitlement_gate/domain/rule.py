@@ -29,7 +29,6 @@ __all__ = [
     "canonical_uuid",
     "counted_under",
     "decide",
-    "dedupe",
     "live_metered",
     "rows_named",
 ]
@@ -64,12 +63,12 @@ class Terms:
     on_exhausted: PerName = "deny"
     null_quantity: PerName = "deny"
 
-    def word_for(self, setting: PerName, entitlement: str, default: str = "deny") -> str:
-        """Return the word that ``setting`` has for an entitlement: as asked, as billing names it, or ``*``."""
+    def word_for(self, setting: PerName, entitlement: str, rows: Iterable[Grant] = (), default: str = "deny") -> str:
+        """Return the word that ``setting`` has for an entitlement: as asked, as billing names its rows, or ``*``."""
         if isinstance(setting, str):
             return setting
-        billed = self.aliases.get(entitlement, entitlement)
-        return setting.get(entitlement) or setting.get(billed) or setting.get("*", default)
+        billed = (self.aliases.get(entitlement, entitlement), *sorted({row.name for row in rows}))
+        return next((setting[name] for name in (entitlement, *billed, "*") if name in setting), default)
 
 
 def _unburdened(entitlement_id: str, rows: Sequence[Grant]) -> Decimal:  # noqa: ARG001 - as every `Burden`
@@ -112,28 +111,6 @@ def decide(
     candidates = list(_candidates(rows, asked, now, terms, burden=burden))
     closest = min(candidates, key=lambda candidate: candidate.rank, default=_Candidate(Reason.NOT_ENTITLED, ()))
     return _told(snapshot, asked, closest)
-
-
-def dedupe(grants: Iterable[Grant]) -> tuple[Grant, ...]:
-    """Keep one grant per row id; rows without an id are kept as they are.
-
-    Two versions of one row mean that the fetch straddled a change: the one that gives less is believed.
-    """
-    grants = tuple(grants)
-    if len({grant.id for grant in grants}) == len(grants):
-        return grants
-    kept: dict[object, Grant] = {}
-    for position, grant in enumerate(grants):
-        key = grant.id or position
-        other = kept.setdefault(key, grant)
-        if other is not grant:
-            kept[key] = min(other, grant, key=_generosity)
-    return tuple(kept.values())
-
-
-def _generosity(grant: Grant) -> tuple[bool, bool, bool, Decimal, str]:
-    is_active = grant.status in (None, "active")
-    return grant.is_malformed, is_active, not grant.is_disabled, grant.remaining or _ZERO, repr(grant)
 
 
 def live_metered(grants: Iterable[Grant], now: datetime) -> dict[str, list[Grant]]:
@@ -210,13 +187,13 @@ def _kind(row: Grant, requested: Decimal | None) -> Reason:
 def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms, burden: Decimal | None) -> _Candidate:
     """Judge live metered rows of one entitlement id, summed with their signs, less what is used up here."""
     numbers = [row.remaining for row in rows if row.remaining is not None]
-    if len(numbers) < len(rows) and terms.word_for(terms.null_quantity, asked.entitlement) == "unlimited":
+    if len(numbers) < len(rows) and terms.word_for(terms.null_quantity, asked.entitlement, rows) == "unlimited":
         return _Candidate(Reason.ALLOWED, rows, unlimited=True)
     if not numbers:
         return _Candidate(Reason.QUANTITY_UNKNOWN, rows)
     remaining = total(numbers) if not burden else difference(total(numbers), burden)
     enough = remaining > 0 if asked.requested is None else remaining >= asked.requested
-    overage = terms.word_for(terms.on_exhausted, asked.entitlement) == "allow"
+    overage = terms.word_for(terms.on_exhausted, asked.entitlement, rows) == "allow"
     if enough and (burden is not None or overage):
         return _Candidate(Reason.ALLOWED, rows, remaining)
     if enough:  # by billing alone, and what was used up here is not known
@@ -246,7 +223,7 @@ def _told(snapshot: Snapshot, asked: Requirement, candidate: _Candidate) -> Deci
             "unlimited": candidate.unlimited,
             "active_from": None if None in starts else min(filter(None, starts)),
             "expires_at": None if None in ends else max(filter(None, ends)),
-            "grants": tuple(sorted(row.id for row in rows)),
+            "grants": tuple(sorted(row.id for row in rows if row.id)),
         }
     return Decision.of(candidate.reason, asked.entitlement, **fields)
 

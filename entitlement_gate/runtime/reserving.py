@@ -68,11 +68,15 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
 
 
 class _Part(NamedTuple):
-    """One entitlement of an order: what was asked, what is true of it, and what is demanded of the ledger."""
+    """One entitlement of an order: what was asked, what is true of it, and what is demanded of the ledger.
+
+    ``may_overdraw`` is the policy's word; a demand may also overdraw as a shadow, or where there is no limit.
+    """
 
     leaf: Requirement
     judged: Decision
     demand: Demand
+    may_overdraw: bool
 
 
 class _Bid(NamedTuple):
@@ -102,7 +106,8 @@ class Reserving:
             before, view = view, (yield from self._fetching.for_denial(view))
             if view.entry is not before.entry:
                 judged, receipt = yield from self._trying(order, view, ledger)
-        decision = self._judge.served(self._judge.settle(order.requirement, judged), view)
+        settled = self._judge.settle(order.requirement, judged, partial(self._true_of, judged=judged, view=view))
+        decision = self._judge.served(settled, view)
         return decision, Reservation(decision, order.key, ledger, receipt) if decision.allowed else None
 
     def _trying(self, order: Order, view: View, ledger: Ledger) -> Steps[tuple[Decision, Receipt | None]]:
@@ -147,23 +152,31 @@ class Reserving:
             return _Bid(judged)
         parts: dict[str, _Part] = {}
         for leaf in leaves:
-            for demand in self._demands(leaf, told[leaf], entry.snapshot):
-                parts[demand.entitlement_id] = _together(parts.get(demand.entitlement_id), leaf, told[leaf], demand)
+            for part in self._parts(leaf, told[leaf], entry.snapshot):
+                parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
         return _Bid(judged, tuple(parts.values()))
 
-    def _demands(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[Demand]:
+    def _parts(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[_Part]:
         """Yield what a leaf asks of the ledger; nothing where no balance pays for it."""
         rows = [row for row in snapshot.grants if row.id in judged.grants and row.is_metered]
         if rows:
             name = leaf.entitlement
-            yield Demand(
+            may_overdraw = self._judge.may_overdraw(name, rows)
+            demand = Demand(
                 entitlement_id=counted_under(rows[0]),
                 quantity=micro_units(leaf.requested or _ONE),
                 rows=rows_of(rows),
                 ticket=snapshot.fetched_at,
-                overdraw=judged.unlimited or self._judge.may_overdraw(name) or self._options.is_shadowed(name),
+                overdraw=judged.unlimited or may_overdraw or self._options.is_shadowed(name),
                 target=self._options.target_of(name) or self._options.target_of(rows[0].name),
             )
+            yield _Part(leaf, judged, demand, may_overdraw)
+
+    def _true_of(self, leaf: Requirement, *, judged: Decision, view: View) -> Decision:
+        """Return what is true of a part, given what was judged of the whole."""
+        if view.entry is None or leaf.entitlement == judged.entitlement:
+            return judged
+        return self._judge.judge_leaf(leaf, view.entry, NOTHING)
 
     def _admitted(self, bid: _Bid, receipt: Receipt, view: View) -> Steps[Decision]:
         """Return the decision about the part that is told, with what is left beside the reservation."""
@@ -175,13 +188,14 @@ class Reserving:
             left = [before - part.demand.quantity for before, part in zip(receipt.available, bid.parts, strict=True)]
         rest, part = min(zip(left, bid.parts, strict=True), key=lambda pair: pair[0] or 0)  # the scarcest is told
         is_beyond = receipt.is_overage and not part.judged.unlimited
-        reason = self._beyond(part) if is_beyond else Reason.ALLOWED
+        reason = _beyond(part) if is_beyond else Reason.ALLOWED
         remaining = None if rest is None or part.judged.unlimited else quantity_of(rest)
         return _reasoned(part.judged, reason, remaining)
 
-    def _beyond(self, part: _Part) -> Reason:
-        """Return why more than was available is let in: by policy, or as a shadow of a denial."""
-        return Reason.OVERAGE if self._judge.may_overdraw(part.leaf.entitlement) else _insufficient(part.judged)
+
+def _beyond(part: _Part) -> Reason:
+    """Return why more than was available is let in: by policy, or as a shadow of a denial."""
+    return Reason.OVERAGE if part.may_overdraw else _insufficient(part.judged)
 
 
 def _paying(requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
@@ -195,11 +209,11 @@ def _paying(requirement: Requirement, told: Mapping[Requirement, Decision]) -> t
     return tuple(leaf for part in parts for leaf in _paying(part, told))
 
 
-def _together(known: _Part | None, leaf: Requirement, judged: Decision, demand: Demand) -> _Part:
+def _together(known: _Part | None, part: _Part) -> _Part:
     """Return one part for two leaves that the same balance pays for."""
     if known is None:
-        return _Part(leaf, judged, demand)
-    quantity = known.demand.quantity + demand.quantity
+        return part
+    quantity = known.demand.quantity + part.demand.quantity
     return known._replace(demand=dataclasses.replace(known.demand, quantity=quantity))
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from entitlement_gate.domain.errors import SourceUnavailable
 
-__all__ = ["SANDBOX", "ClientKeywords", "ClientOptions", "Credentials", "Secret"]
+__all__ = ["SANDBOX", "ClientKeywords", "ClientOptions", "Credentials", "Secret", "is_texts"]
 
 SANDBOX = "sandbox:"
 """A base URL that runs the bundled sandbox in the process; a path to a scenario file may follow."""
@@ -85,8 +85,8 @@ class ClientOptions:
             raise ValueError(f"page_size: billing gives {_LARGEST_PAGE} rows a page at most, not {self.page_size}")
         if self.api_version is not None and not _is_header_value(self.api_version):
             raise ValueError(f"api_version: a date as text or None, not {self.api_version!r}")
-        if isinstance(self.status_filter, str):
-            raise ValueError("status_filter: a list of statuses or None, not one text")
+        if not (self.status_filter is None or is_texts(self.status_filter)):
+            raise ValueError(f"status_filter: a list of statuses or None, not {self.status_filter!r}")
 
 
 class Credentials:
@@ -150,6 +150,11 @@ def _revealed(name: str, secret: Secret) -> str:
 
 def _is_header_value(value: object) -> bool:
     return isinstance(value, str) and _HEADER_VALUE.fullmatch(value) is not None
+
+
+def is_texts(value: object) -> bool:
+    """Whether this is a collection of texts, and not one text by mistake."""
+    return isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(text, str) for text in value)
 
 
 def _check_at_least_one(name: str, value: object) -> None:

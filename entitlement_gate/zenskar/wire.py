@@ -16,9 +16,9 @@ from sys import intern
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.errors import SourceMalformed
-from entitlement_gate.domain.grants import EntitlementType, Grant, quick_grant
+from entitlement_gate.domain.grants import EntitlementType, Grant, dedupe, quick_grant
 from entitlement_gate.domain.numbers import exact_number
-from entitlement_gate.domain.rule import canonical_uuid, dedupe
+from entitlement_gate.domain.rule import canonical_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -234,7 +234,7 @@ def _parsed_instant(text: str) -> datetime:
     if not _TRACE_OF_A_DATE.fullmatch(text):  # `fromisoformat` also takes week dates and compact forms
         raise _Unreadable
     try:
-        instant = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text.upper())  # "t" and "z" are as good (RFC 3339, 5.6)
         instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
         instant.timestamp()
     except (ValueError, OverflowError):

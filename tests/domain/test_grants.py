@@ -1,10 +1,12 @@
 import dataclasses
+import itertools
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, quick_grant
-from tests.domain.conftest import CUSTOMER, a_grant
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, dedupe, quick_grant
+from tests.domain.conftest import CUSTOMER, NOW, a_feature, a_grant
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,40 @@ def test_an_edge_at_the_instant_itself_begins_the_span(now):
     since, until = Snapshot(CUSTOMER, (a_grant(expires_at=now),), 0.0).steady_span(now.timestamp())
 
     assert (since, until) == (now.timestamp(), float("inf"))
+
+
+def test_grants_with_ids_of_their_own_are_kept_in_order():
+    grants = (a_grant("2"), a_grant("1"), a_grant(""))
+
+    assert dedupe(iter(grants)) == grants
+
+
+def test_a_repeated_row_counts_once_and_rows_without_id_are_all_kept():
+    nameless = a_grant("", is_malformed=True)
+
+    assert dedupe([a_grant("1"), nameless, a_grant("1"), nameless]) == (a_grant("1"), nameless, nameless)
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        (a_grant(reported_remaining=1), a_grant(reported_remaining=2)),
+        (a_grant(reported_remaining=-1), a_grant(quantity=None)),
+        (a_grant(status="voided", reported_remaining=9), a_grant(reported_remaining=1)),
+        (a_feature(is_disabled=True), a_feature()),
+        (a_grant(reported_remaining=1), a_grant(is_malformed=True)),
+        (a_grant(reported_remaining=0), a_feature()),
+        (a_grant(expires_at=NOW), a_grant()),
+        (a_grant(expires_at=NOW), a_grant(expires_at=NOW + timedelta(days=1))),
+        (a_grant(active_from=NOW), a_grant()),
+        (a_grant(active_from=NOW), a_grant(active_from=NOW - timedelta(days=1))),
+    ],
+)
+def test_of_two_versions_of_a_row_the_one_that_gives_less_and_can_be_read_is_believed(less, more):
+    assert dedupe([less, more]) == dedupe([more, less]) == (less,)
+
+
+def test_of_three_versions_in_any_order_the_same_is_believed():
+    versions = [a_grant(reported_remaining=Decimal(i), units=str(i)) for i in (3, 1, 2)]
+
+    assert {dedupe(order) for order in itertools.permutations(versions)} == {(versions[1],)}

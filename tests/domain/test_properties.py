@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
-from entitlement_gate.domain.grants import EntitlementType, Snapshot
+from entitlement_gate.domain.grants import EntitlementType, Snapshot, dedupe
 from entitlement_gate.domain.numbers import difference, total
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.domain.rule import Terms, decide, dedupe
+from entitlement_gate.domain.rule import Terms, decide
 from entitlement_gate.runtime.judging import Judge
 from entitlement_gate.runtime.options import GateOptions
 from entitlement_gate.zenskar.flow import Call, Deadline, Reply, RetryBudget, all_rows

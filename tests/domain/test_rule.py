@@ -1,13 +1,11 @@
-import itertools
 from datetime import timedelta
-from decimal import Decimal
 
 import pytest
 
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.grants import EntitlementType, Snapshot
 from entitlement_gate.domain.requirements import Requirement
-from entitlement_gate.domain.rule import Terms, canonical_uuid, decide, dedupe, rows_named
+from entitlement_gate.domain.rule import Terms, canonical_uuid, decide, rows_named
 from tests.domain.conftest import CUSTOMER, ENTITLEMENT, NOW, a_feature, a_grant, judged
 
 OTHER = "aaaaaaaa-0000-4000-8000-000000000102"
@@ -271,33 +269,29 @@ def test_a_setting_is_one_word_or_a_word_by_name(setting, word):
     assert Terms(aliases={"seats": "Team Seats"}).word_for(setting, "seats") == word
 
 
-def test_grants_with_ids_of_their_own_are_kept_in_order():
-    grants = (a_grant("2"), a_grant("1"), a_grant(""))
+@pytest.mark.parametrize("asked", ["seats", "team", ENTITLEMENT])
+def test_a_word_for_the_name_in_billing_counts_whichever_way_is_asked(asked):
+    aliases = {"team": ENTITLEMENT}
+    none_left = [a_grant(reported_remaining=0)]
+    unsaid = [a_grant(reported_remaining=None)]
+    unsaid_terms = {"aliases": aliases, "null_quantity": {"seats": "unlimited"}}
 
-    assert dedupe(iter(grants)) == grants
-
-
-def test_a_repeated_row_counts_once_and_rows_without_id_are_all_kept():
-    nameless = a_grant("", is_malformed=True)
-
-    assert dedupe([a_grant("1"), nameless, a_grant("1"), nameless]) == (a_grant("1"), nameless, nameless)
-
-
-@pytest.mark.parametrize(
-    ("less", "more"),
-    [
-        (a_grant(reported_remaining=1), a_grant(reported_remaining=2)),
-        (a_grant(reported_remaining=-1), a_grant(quantity=None)),
-        (a_grant(status="voided", reported_remaining=9), a_grant(reported_remaining=1)),
-        (a_feature(is_disabled=True), a_feature()),
-        (a_grant(reported_remaining=1), a_grant(is_malformed=True)),
-    ],
-)
-def test_of_two_versions_of_a_row_the_one_that_gives_less_and_can_be_read_is_believed(less, more):
-    assert dedupe([less, more]) == dedupe([more, less]) == (less,)
+    told = judged(none_left, asked, 1, aliases=aliases, on_exhausted={"seats": "deny", "*": "allow"})
+    assert told.reason is Reason.INSUFFICIENT_QUANTITY
+    assert judged(none_left, asked, 1, aliases=aliases, on_exhausted={"seats": "allow"}).reason is Reason.OVERAGE
+    assert judged(unsaid, asked, 1, **unsaid_terms).unlimited
 
 
-def test_of_three_versions_in_any_order_the_same_is_believed():
-    versions = [a_grant(reported_remaining=Decimal(i), units=str(i)) for i in (3, 1, 2)]
+def test_the_word_for_what_is_asked_goes_before_the_word_for_the_name_in_billing():
+    terms = {"aliases": {"team": "seats"}, "on_exhausted": {"team": "allow", "seats": "deny"}}
+    none_left = [a_grant(reported_remaining=0)]
 
-    assert {dedupe(order) for order in itertools.permutations(versions)} == {(versions[1],)}
+    assert [judged(none_left, asked, 1, **terms).reason for asked in ("team", "seats")] == [
+        Reason.OVERAGE,
+        Reason.INSUFFICIENT_QUANTITY,
+    ]
+
+
+def test_a_row_that_cannot_be_read_and_has_no_id_is_told_without_one():
+    decision = judged([a_grant("", is_malformed=True)])
+    assert (decision.reason, decision.grants) == (Reason.MALFORMED, ())

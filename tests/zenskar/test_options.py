@@ -90,8 +90,9 @@ def test_an_api_version_is_a_header_value_or_none(value):
 
 def test_statuses_are_a_list_or_none():
     assert ClientOptions(status_filter=None).status_filter is None
-    with pytest.raises(ValueError, match=r"^status_filter: "):
-        ClientOptions(status_filter="active")
+    for wrong in ("active", 5, [5], {None}):
+        with pytest.raises(ValueError, match=r"^status_filter: "):
+            ClientOptions(status_filter=wrong)
 
 
 def test_an_unknown_option_is_refused():

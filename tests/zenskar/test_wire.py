@@ -127,6 +127,7 @@ def test_no_rows_are_no_grants():
     ("text", "instant"),
     [
         ("2026-01-15T12:00:00Z", datetime(2026, 1, 15, 12, tzinfo=UTC)),
+        ("2026-01-15t12:00:00z", datetime(2026, 1, 15, 12, tzinfo=UTC)),
         ("2026-01-15T12:00:00", datetime(2026, 1, 15, 12, tzinfo=UTC)),
         ("2026-01-15 12:00:00.5+02:00", datetime(2026, 1, 15, 10, 0, 0, 500_000, tzinfo=UTC)),
         ("2026-01-15T12:00:00.123456789Z", datetime(2026, 1, 15, 12, 0, 0, 123_456, tzinfo=UTC)),
