@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from entitlement_gate.runtime.views import View
 
 __all__ = ["CustomerEntitlements", "Entitlement", "required"]
+
+
+Renew = Callable[[Requirement, "CustomerEntitlements"], tuple[Decision, "CustomerEntitlements"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,10 @@ class Entitlement:
 class CustomerEntitlements(Mapping[str, Entitlement]):
     """Name in billing → entitlement; a look-up takes aliases and entitlement ids too.
 
-    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here. Where
-    the truth could not be learned, ``check``, ``has`` and ``require`` answer by the failure policy and reading it as
-    a mapping raises ``EntitlementUnavailable``: an outage must not look like a customer without entitlements.
+    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here; before a
+    denial, from a newer one where that is too old to deny. Where the truth could not be learned, ``check``, ``has``
+    and ``require`` answer by the failure policy and reading it as a mapping raises ``EntitlementUnavailable``: an
+    outage must not look like a customer without entitlements.
     """
 
     def __init__(
@@ -100,6 +104,12 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         self._judge = judge
         self._refusal = refusal
         self._charges = charges
+        self._renew: Renew | None = None
+
+    def renewed_by(self, renew: Renew) -> Self:
+        """Let ``renew`` decide, on this thread, what would be denied: by newer data where this is too old to deny."""
+        self._renew = renew
+        return self
 
     @property
     def customer_id(self) -> str | None:
@@ -111,7 +121,12 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         requirement = as_requirement(entitlement, quantity)
         if self.view is None:
             return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
-        return self._judge.decide(requirement, self.view, self._charges)
+        decision = self._judge.decide(requirement, self.view, self._charges)
+        if decision.outcome is not Outcome.DENIED or self._renew is None:
+            return decision
+        decision, newer = self._renew(requirement, self)
+        self.view = newer.view
+        return decision
 
     def needs_ledger(self, requirement: Requirement) -> bool:
         """Whether ``check`` would have to ask a ledger elsewhere what is used up."""
@@ -119,7 +134,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
-        if self.view is None:
+        if self.view is None or self._renew is not None:
             return self.check(entitlement, quantity).allowed
         return self._judge.allows(as_requirement(entitlement, quantity), self.view, self._charges)
 
@@ -128,6 +143,8 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         return required(self.check(entitlement, quantity))
 
     def __getitem__(self, name: str) -> Entitlement:
+        if not (isinstance(name, str) and name):
+            raise KeyError(name)
         decision = self.check(name)
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)

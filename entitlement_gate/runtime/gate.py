@@ -107,12 +107,13 @@ class EntitlementGate(Answering):
         return required(await self.acheck(customer, entitlement, quantity, refresh=refresh))
 
     def get(self, customer: object) -> CustomerEntitlements:
-        """Return all of the customer's entitlements, from one snapshot."""
-        return drive(self._getting_all(customer))
+        """Return all of the customer's entitlements, from one snapshot; it fetches where that is too old to deny."""
+        known = drive(self._getting_all(customer))
+        return known.renewed_by(lambda requirement, known: drive(self._renewing(requirement, known)))
 
     async def aget(self, customer: object) -> CustomerEntitlements:
-        """Return all of the customer's entitlements, from one snapshot."""
-        return await drive_async(self._getting_all(customer))
+        """Return all of the customer's entitlements, from one snapshot that is young enough to deny by."""
+        return await drive_async(self._getting_all(customer, is_to_deny=True))
 
     def reserve(
         self,

@@ -15,7 +15,7 @@ from entitlement_gate.runtime.cache import Answer
 from entitlement_gate.runtime.counting import NOT_READ, burdened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from decimal import Decimal
 
     from entitlement_gate.domain.grants import Grant
@@ -75,30 +75,35 @@ class Judge:
 
     def refuse(self, requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
         """Return the decision where nothing is known of the customer; unknown is left to the failure policy."""
-        return self.settle(requirement, _untold(requirement, reason, customer_id))
+        untold = _untold(requirement, reason, customer_id)
+        return self.settle(requirement, untold, lambda _: untold)
 
     def unknown(self, requirement: Requirement, view: View) -> Decision:
         """Return what is true where there is no data, before any policy."""
         return _untold(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
 
-    def may_overdraw(self, entitlement: str) -> bool:
-        """Whether the settings let overage of an entitlement through."""
-        return self._terms.word_for(self._terms.on_exhausted, entitlement) == "allow"
+    def may_overdraw(self, entitlement: str, rows: Iterable[Grant]) -> bool:
+        """Whether the settings let overage of an entitlement, which these rows are of, through."""
+        return self._terms.word_for(self._terms.on_exhausted, entitlement, rows) == "allow"
 
     def named(self, name: str, grants: Iterable[Grant]) -> tuple[Grant, ...]:
         """Return the grants that a name, alias or entitlement id stands for."""
         return tuple(rows_named(grants, name, self._terms))
 
-    def settle(self, requirement: Requirement, decision: Decision) -> Decision:
-        """Return the decision under the failure policy and shadow mode."""
+    def settle(
+        self, requirement: Requirement, decision: Decision, judge_leaf: Callable[[Requirement], Decision]
+    ) -> Decision:
+        """Return the decision under the failure policy and shadow mode; ``judge_leaf`` tells what is true of a part."""
         if decision.outcome is Outcome.UNKNOWN:
             policy = self._options.on_unavailable
             words = (self._terms.word_for(policy, leaf.entitlement) for leaf in requirement.leaves())
             allowed = all(word == "allow" for word in words)
             decision = dataclasses.replace(decision, allowed=allowed, source="fallback")
-        if not decision.allowed and self._options.is_shadowed(decision.entitlement):
-            decision = dataclasses.replace(decision, allowed=True, shadow=True)
-        return decision
+        if decision.allowed or not self._options.shadow:
+            return decision
+        # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there.
+        is_shadow = requirement.could(Outcome.ALLOWED, judge_leaf, self._options.is_shadowed)
+        return dataclasses.replace(decision, allowed=True, shadow=True) if is_shadow else decision
 
     def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:
         now = self._clock.time()
@@ -121,13 +126,17 @@ class Judge:
         """Return the answer, and whether the ledger had a say in it."""
         at = datetime.fromtimestamp(now, UTC)
         burden = _Noted(self._counting, entry.snapshot.customer_id, charges)
-        judged = requirement.judge(lambda leaf: decide(entry.snapshot, leaf, at, self._terms, burden=burden))
+
+        def judge_leaf(leaf: Requirement) -> Decision:
+            return decide(entry.snapshot, leaf, at, self._terms, burden=burden)
+
+        judged = requirement.judge(judge_leaf)
         # Around the instant that was judged, which is `now` rounded to a microsecond.
         since, until = entry.snapshot.steady_span(at.timestamp())
         good_for = entry.fresh_for
         if judged.outcome is Outcome.DENIED:
             good_for = min(good_for, self._options.denial_max_age)
-        decision = self.settle(requirement, judged)
+        decision = self.settle(requirement, judged, judge_leaf)
         answer = Answer(
             since=since,
             until=min(until, entry.fetched_wall + good_for),

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from entitlement_gate.domain.rule import PerName, Terms
 from entitlement_gate.ledger.protocol import Ledger, UsageTarget
+from entitlement_gate.zenskar.options import is_texts
 
 __all__ = ["GateKeywords", "GateOptions"]
 
@@ -118,8 +119,8 @@ def _check_at_least_one(name: str, value: object) -> None:
 
 
 def _check_words(name: str, value: object, words: tuple[str, str]) -> None:
-    said = value.values() if isinstance(value, Mapping) else (value,)
-    if not all(isinstance(word, str) and word in words for word in said):
+    said = value if isinstance(value, Mapping) else {"*": value}
+    if not all(isinstance(name, str) and isinstance(word, str) and word in words for name, word in said.items()):
         raise ValueError(
             f'{name}: "{words[0]}" or "{words[1]}", or a dict of name (or "*") to one of them, not {value!r}'
         )
@@ -128,7 +129,7 @@ def _check_words(name: str, value: object, words: tuple[str, str]) -> None:
 def _check_names(aliases: object, shadow: object) -> None:
     if not isinstance(aliases, Mapping) or not all(isinstance(t, str) for pair in aliases.items() for t in pair):
         raise ValueError(f"aliases: a dict of the name in code to the name or id in billing, not {aliases!r}")
-    if isinstance(shadow, str) or not isinstance(shadow, (bool, Collection)):
+    if not (isinstance(shadow, bool) or is_texts(shadow)):
         raise ValueError(f"shadow: True, False or a set of names, not {shadow!r}")
 
 

@@ -6,6 +6,7 @@ Never here: which overrides are active (``swapping``).
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from entitlement_gate.api import RequestGate
@@ -44,9 +45,10 @@ class OverridingGate(RequestGate):
     def decide(self, requirement: Requirement, customer_id: str, layers: Layers = ()) -> Decision:
         """Return the decision by the active overrides; where none is any more, by the ones given."""
         layers = self._layers() or layers
-        judged = requirement.judge(lambda leaf: self._leaf(leaf, customer_id, layers))
+        judge_leaf = partial(self._leaf, customer_id=customer_id, layers=layers)
+        judged = requirement.judge(judge_leaf)
         # A whole decision that already allows what is unknown says more than the failure policy.
-        settled = judged if judged.allowed else self._judge.settle(requirement, judged)
+        settled = judged if judged.allowed else self._judge.settle(requirement, judged, judge_leaf)
         decision = dataclasses.replace(settled, source="override")
         for layer in layers:
             if layer.told is not None:
@@ -80,7 +82,12 @@ class OverridingGate(RequestGate):
         yield from self.announcing(decision)
         return decision
 
-    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
+    def _getting(
+        self,
+        customer: object,
+        *,
+        is_to_deny: bool = False,  # noqa: ARG002 - nothing is ever older than the question
+    ) -> Steps[CustomerEntitlements]:
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._judge, customer_id)

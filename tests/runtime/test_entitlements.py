@@ -66,10 +66,38 @@ def test_all_of_it_is_one_snapshot_judged_by_the_clock(known, billing, clock):
     billing.grants[ANNA] = ()
     assert known.has("seats", 6)
     assert not known.has("seats", 7)
-    clock.advance(60)
-    assert known.check("seats").reason is Reason.EXPIRED
-    assert known.check("seats").age == 60
-    assert not known["seats"]
+    clock.advance(59)
+    assert known.check("seats").age == 59
+
+
+def test_a_denial_is_no_older_than_it_may_be(gate, billing, clock, ask):
+    """By the sync door when it is asked for, by the async one, whose mapping does no I/O, before it is handed out."""
+    billing.grants[ANNA] = (feature(),)
+    known = ask(gate, "get", ANNA)
+    clock.advance(40)
+    assert ask(gate, "get", ANNA)["reports"]
+    billing.grants[ANNA] = (feature(), feature("sso"))
+    clock.advance(5)
+    assert ask(gate, "get", ANNA).has("sso")
+    if known.check("sso"):
+        assert known.check("reports").age == 0
+    else:
+        assert known.check("sso").age == 45
+
+
+def test_reading_what_is_there_asks_billing_for_nothing(gate, billing, clock):
+    known = gate.get(ANNA)
+    clock.advance(40)
+    assert gate.get(ANNA)["reports"]
+    assert known.has("reports")
+    assert len(billing.calls) == 1
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_what_is_no_name_is_not_in_it(known, name):
+    assert name not in known
+    with pytest.raises(KeyError):
+        _ = known[name]
 
 
 def test_a_requirement_raises_what_stands_for_the_decision(known):

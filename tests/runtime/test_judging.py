@@ -84,6 +84,40 @@ def test_a_denial_in_shadow_mode_is_allowed_marked_and_no_longer_at_hand_than_an
     assert (answer.allowed, answer.fresh_until - clock.monotonic()) == (True, 5)
 
 
+@pytest.mark.parametrize(
+    ("asked", "is_allowed"),
+    [
+        (Requirement("a") & "b", False),
+        (Requirement("b") & "a", False),
+        (Requirement("a") & "reports", True),
+        (Requirement("reports") & "a", True),
+        (Requirement("a") | "b", True),
+        (Requirement("b") | "a", True),
+        (~Requirement("a") & "b", False),
+        (~Requirement("reports") & "a", False),
+        (~(Requirement("a") & "reports"), True),
+        (~(Requirement("reports") | "b"), False),
+    ],
+    ids=repr,
+)
+def test_shadow_by_name_lets_through_what_only_those_names_stand_in_the_way_of(judged, asked, is_allowed):
+    decision = judged(asked, feature(), shadow={"a"})
+    assert decision.allowed is is_allowed
+    assert decision.shadow is (is_allowed and decision.outcome == "denied")
+
+
+def test_a_name_in_shadow_may_stand_the_other_way_round_too(judged):
+    decision = judged(~Requirement("reports"), feature(), shadow={"reports"})
+    assert (decision.allowed, decision.shadow, decision.reason) == (True, True, Reason.NOT_ENTITLED)
+
+
+def test_of_nobody_known_a_name_in_shadow_lets_only_itself_through(clock):
+    judge = judge_by(clock, shadow={"a"})
+    told = [judge.refuse(asked, Reason.NO_CUSTOMER, None).allowed for asked in (Requirement("a"), ~Requirement("a"))]
+    assert told == [True, False]
+    assert not judge.refuse(Requirement("a") & "b", Reason.UNAVAILABLE, ANNA).allowed
+
+
 def test_stale_data_is_not_worked_out_again_at_every_check(judged, clock):
     judged("reports", feature())
     known = judged.entry.answers["reports"]

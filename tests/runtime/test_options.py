@@ -29,6 +29,8 @@ def test_no_seconds_at_all_are_allowed(name):
         ("aliases", {"a": 1}),
         ("shadow", "reports"),
         ("shadow", 1),
+        ("shadow", {5}),
+        ("on_exhausted", {5: "allow"}),
         *[("redis_url", bad) for bad in (6379, "127.0.0.1:6379", "https://127.0.0.1", b"redis://127.0.0.1")],
         *[("ledger", bad) for bad in ("redis", "postgres", 1, object)],
         *[("usage", bad) for bad in ("api_calls", ["api_calls"], {1: {"slug": "calls", "field": "count"}})],

@@ -244,6 +244,28 @@ def test_a_shadow_lets_in_counts_and_is_marked(make_gate, ledger, billing, ask):
     assert ask(gate, "reserve", None, "sso").decision.reason == "no_customer"
 
 
+def test_a_shadow_of_one_part_leaves_the_other_enforced(make_gate, ledger, billing, ask):
+    billing.grants[ANNA] = (quantity(remaining=2),)
+    gate = make_gate(ledger=ledger, shadow={"sso"})
+    calls = Requirement("api_calls", 2)
+    assert ask(gate, "reserve", ANNA, "sso" & calls).decision.shadow
+    for refused in ("sso" & Requirement("api_calls", 3), "sso" & Requirement("seats")):
+        with pytest.raises(EntitlementDenied):
+            ask(gate, "reserve", ANNA, refused)
+
+
+@pytest.mark.parametrize("asked", ["api_calls", "calls", CALLS])
+def test_overage_goes_by_the_name_in_billing_whichever_way_is_asked(make_gate, ledger, billing, asked):
+    billing.grants[ANNA] = (quantity(remaining=2),)
+    aliases = {"calls": CALLS}
+    strict = make_gate(ledger=ledger, aliases=aliases, on_exhausted={"api_calls": "deny", "*": "allow"})
+    with pytest.raises(EntitlementDenied):
+        strict.consume(ANNA, asked, 3)
+    assert strict.check(ANNA, asked, 2).reason == "allowed"
+    lenient = make_gate(ledger=ledger, aliases=aliases, on_exhausted={"api_calls": "allow"})
+    assert lenient.consume(ANNA, asked, 3).reason == "overage"
+
+
 def test_an_outage_of_billing_is_unknown_or_as_the_policy_says(make_gate, ledger, billing, ask):
     billing.error = DOWN
     with pytest.raises(EntitlementUnavailable, match="unavailable"):
