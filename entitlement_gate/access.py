@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.http import HttpResponseRedirect
+from django.http import HttpResponseBase
 from django.shortcuts import resolve_url
 
 from entitlement_gate.api import default_gate
@@ -19,6 +19,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.resolvers import aresolved, resolved, resolving
+from entitlement_gate.responses import redirection
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement, required
 from entitlement_gate.runtime.reserving import order
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
@@ -27,7 +28,7 @@ from entitlement_gate.waiting import Called
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from django.http import HttpRequest, HttpResponseBase
+    from django.http import HttpRequest
 
     from entitlement_gate.api import RequestGate
     from entitlement_gate.runtime.reservation import Reservation
@@ -37,7 +38,7 @@ _logger = logging.getLogger("entitlement_gate")
 __all__ = ["Guard", "RequestEntitlements", "entitlements_of", "refusal"]
 
 _TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
-_NOT_KEPT = {"Cache-Control": "no-store, private", "Vary": "Accept, Cookie, Authorization"}
+_NOTED = "_entitlement_refusal"
 
 
 class RequestEntitlements:
@@ -229,13 +230,14 @@ class Guard:
         if decision.allowed:
             return None
         if self.on_denied == "raise":
+            _note(request, decision)
             required(decision)
         if not isinstance(self.on_denied, str):
             return (yield from refusal(request, decision, self.on_denied))
         if decision.outcome is Outcome.UNKNOWN:  # an outage must not look like "not entitled"
             return (yield from refusal(request, decision))
-        _note(decision)
-        return HttpResponseRedirect(resolve_url(self.on_denied), headers=_NOT_KEPT)
+        _note(request, decision)
+        return redirection(request, decision, resolve_url(self.on_denied))
 
     @property
     def _is_plain(self) -> bool:
@@ -265,12 +267,22 @@ class Guard:
 def refusal(
     request: HttpRequest, decision: Decision, handler: Callable[..., Any] | None = None
 ) -> Steps[HttpResponseBase]:
-    """Return what a refused request is answered: by the handler given, or the one of the settings."""
-    _note(decision)
-    response: HttpResponseBase = yield Called(handler or get_settings().load("denied_handler"), request, decision)
+    """Return what a refused request is answered: by the handler given, or the one of the settings.
+
+    Raises:
+        TypeError: that gave no response; going on without one would let the request in.
+    """
+    _note(request, decision)
+    handler = handler or get_settings().load("denied_handler")
+    response = yield Called(handler, request, decision)
+    if not isinstance(response, HttpResponseBase):
+        name = getattr(handler, "__qualname__", handler)
+        raise TypeError(f"a refused request needs an HttpResponse, and {name} gave {response!r}")
     return response
 
 
-def _note(decision: Decision) -> None:
-    """Log one line for each refused request; whose it was stays out of the text."""
-    _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": decision})
+def _note(request: HttpRequest, decision: Decision) -> None:
+    """Log one line for each refusal, also where it is raised on the way out; whose it was stays out of the text."""
+    if getattr(request, _NOTED, None) is not decision:
+        setattr(request, _NOTED, decision)
+        _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": decision})

@@ -11,7 +11,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.template import TemplateDoesNotExist, engines
 from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
@@ -23,7 +23,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.waiting import called
 from entitlement_gate.wording import detail_of, title_of
 
-__all__ = ["denied", "prefers_json", "status_of", "upgrade_url_of"]
+__all__ = ["denied", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
 
 _logger = logging.getLogger("entitlement_gate")
 _PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
@@ -43,9 +43,18 @@ def denied(request: HttpRequest, decision: Decision) -> HttpResponseBase:
         response = _page(request, decision)
     if decision.outcome is Outcome.UNKNOWN:
         response.headers["Retry-After"] = str(_RETRY_AFTER)
-    response.headers["Cache-Control"] = "no-store, private"
-    patch_vary_headers(response, ("Accept", "Cookie", "Authorization"))
-    return response
+    return _unkept(response)
+
+
+def redirection(request: HttpRequest, decision: Decision, url: str) -> HttpResponseBase:
+    """Return the answer that leads a refused request to ``url``.
+
+    htmx would put the page that a redirect leads to into the fragment it asked for: it is told to go there.
+    """
+    response: HttpResponse = HttpResponseRedirect(url)
+    if "HX-Request" in request.headers:
+        response = HttpResponse(status=status_of(decision), headers={"HX-Redirect": response.url})  # type: ignore[attr-defined]  # a redirect's
+    return _unkept(response)
 
 
 def status_of(decision: Decision) -> int:
@@ -89,6 +98,12 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
         _logger.error("UPGRADE_URL: %r is no address to visit", url)
         return None
     return str(url)
+
+
+def _unkept(response: HttpResponseBase) -> HttpResponseBase:
+    response.headers["Cache-Control"] = "no-store, private"
+    patch_vary_headers(response, ("Accept", "Cookie", "Authorization"))
+    return response
 
 
 def _is_safe(url: str) -> bool:

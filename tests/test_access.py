@@ -20,6 +20,7 @@ from entitlement_gate import (
 )
 from entitlement_gate.access import Guard, RequestEntitlements, entitlements_of, refusal
 from entitlement_gate.api import default_gate
+from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.runtime.steps import drive, drive_async
 from entitlement_gate.signals import entitlement_checked
 from entitlement_gate.testing import FakeBilling, override_entitlements
@@ -191,6 +192,42 @@ def test_a_refused_request_is_one_line_in_the_log_without_its_customer(caplog, o
         drive(Guard(requirement=Requirement("reports"), on_denied=on_denied).passing(request))
     assert [record.getMessage() for record in caplog.records] == ["refused: reports: not_entitled"]
     assert caplog.records[0].decision.entitlement == "reports"
+
+
+def test_a_refusal_that_is_raised_is_one_line_in_the_log(caplog, settings):
+    settings.ENTITLEMENT_GATE = SETTINGS
+    request = RequestFactory().get("/", headers={"X-Customer": FREE})
+    with caplog.at_level(logging.INFO, logger="entitlement_gate"):
+        with pytest.raises(EntitlementDenied) as caught:
+            drive(Guard(requirement=Requirement("reports"), on_denied="raise").passing(request))
+        assert [record.getMessage() for record in caplog.records] == ["refused: reports: not_entitled"]
+        EntitlementMiddleware(lambda _: None).process_exception(request, caught.value)
+    assert len(caplog.records) == 1
+
+
+def forgetful(request, decision):
+    """A handler that does something, and forgets to answer."""
+
+
+async def aforgetful(request, decision):
+    """Its twin."""
+
+
+@pytest.mark.parametrize("handler", [forgetful, aforgetful])
+@pytest.mark.parametrize("is_setting", [True, False])
+@pytest.mark.parametrize("options", [{}, {"consume": True}], ids=["checks", "consumes"])
+def test_who_is_refused_by_a_handler_that_gives_no_response_is_not_let_in(settings, handler, is_setting, options):
+    settings.ENTITLEMENT_GATE = {**SETTINGS, **({"DENIED_HANDLER": handler} if is_setting else {})}
+    gate = requires_entitlement("reports", on_denied=None if is_setting else handler, **options)
+    headers = {"X-Customer": FREE}
+    with pytest.raises(TypeError, match=r"needs an HttpResponse, and a?forgetful gave None"):
+        gate(lambda request: pytest.fail("let in"))(RequestFactory().get("/", headers=headers))
+
+    async def view(request):
+        pytest.fail("let in")
+
+    with pytest.raises(TypeError, match=r"needs an HttpResponse, and a?forgetful gave None"):
+        asyncio.run(gate(view)(AsyncRequestFactory().get("/", headers=headers)))
 
 
 async def test_a_refusal_is_answered_by_the_settings_handler():

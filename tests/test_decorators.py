@@ -426,6 +426,12 @@ def test_a_redirect_may_go_to_a_named_url(view):
     assert response.headers["Location"] == "/pricing/"
 
 
+def test_htmx_is_told_where_to_go_and_gets_no_page_for_its_fragment(view):
+    answer = ask(requires_entitlement("sso", on_denied="/plans/")(view), FREE, **{"HX-Request": "true"})
+    assert (answer.status_code, answer.headers["HX-Redirect"], "Location" in answer.headers) == (403, "/plans/", False)
+    assert answer.headers["Cache-Control"] == "no-store, private"
+
+
 def test_an_outage_redirects_nobody(view, settings, tmp_path):
     settings.ENTITLEMENT_GATE = broken(tmp_path)
     assert ask(requires_entitlement("reports", on_denied="/pricing/")(view)).status_code == 503
