@@ -104,7 +104,7 @@ def _concluded(held: Reservation, response: Any) -> Steps[Any]:
         body = _AsyncBody if response.is_async else _Body
         response.streaming_content = body(response.streaming_content, held)
     elif not getattr(response, "is_rendered", True):
-        response.add_post_render_callback(_Rendered(held))
+        response.render = _Rendering(response, held)
     else:
         yield from held.concluding(has_failed=False)
     return response
@@ -115,14 +115,23 @@ def _has_failed(response: Any) -> bool:
     return bool(getattr(response, "status_code", _FAILED) >= _FAILED)
 
 
-class _Rendered:
-    """Concludes when a template response is rendered; one that fails to render is released when its time is up."""
+class _Rendering:
+    """Renders a template response in place of its own method, which tells nobody where it fails, and concludes."""
 
-    def __init__(self, held: Reservation) -> None:
+    def __init__(self, response: Any, held: Reservation) -> None:
+        self._response = response
+        self._render = response.render
         self._held = held
 
-    def __call__(self, response: Any) -> None:
-        drive(self._held.concluding(has_failed=_has_failed(response)))
+    def __call__(self) -> Any:
+        vars(self._response).pop("render", None)  # a response that is cached is pickled
+        try:
+            rendered = self._render()
+        except BaseException:
+            drive(self._held.concluding(has_failed=True))
+            raise
+        drive(self._held.concluding(has_failed=_has_failed(rendered)))
+        return rendered
 
 
 class _Body:

@@ -6,9 +6,11 @@ Never here: I/O before something is asked. One class for both modes, without ``M
 
 from __future__ import annotations
 
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.template.response import SimpleTemplateResponse
 
 from entitlement_gate.access import Guard, RequestEntitlements, refusal
 from entitlement_gate.conf import get_settings
@@ -34,8 +36,10 @@ class EntitlementMiddleware:
         self.get_response = get_response
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
-            # Django runs a plain `process_view` of an async chain in a thread, at 100 us a request.
-            self.process_view = self._process_view_async  # type: ignore[method-assign]  # the other colour of it
+            # Django runs a plain `process_view` of an async chain in a thread, at 100 us a request. A subclass's own,
+            # whatever its colour, is left to Django.
+            if type(self).process_view is EntitlementMiddleware.process_view:
+                self.process_view = self._process_view_async  # type: ignore[method-assign]  # the other colour of it
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Give the request its entitlements; in async mode the next handler's coroutine is passed through."""
@@ -51,9 +55,17 @@ class EntitlementMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer a denial that a view raised, or its template while it was rendered."""
-        if isinstance(exception, (EntitlementDenied, EntitlementUnavailable)):
-            return drive(refusal(request, exception.decision))
-        return None
+        if not isinstance(exception, (EntitlementDenied, EntitlementUnavailable)):
+            return None
+        response: Any = drive(refusal(request, exception.decision))
+        # Django renders what is answered to a view's exception, and not what is answered to a template's.
+        is_left_unrendered = not getattr(response, "is_rendered", True) and _is_raised_in_rendering(exception)
+        return response.render() if is_left_unrendered else response  # type: ignore[no-any-return]  # a response
+
+
+def _is_raised_in_rendering(exception: Exception) -> bool:
+    frames = walk_tb(exception.__traceback__)
+    return any(frame.f_code is SimpleTemplateResponse.render.__code__ for frame, _ in frames)
 
 
 def _holding(request: HttpRequest, view: Any) -> Steps[HttpResponseBase | None]:

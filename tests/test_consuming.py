@@ -1,5 +1,6 @@
 import asyncio
 import io
+import pickle
 import threading
 
 import pytest
@@ -269,6 +270,42 @@ def test_a_template_response_that_turns_into_an_error_gives_back(visit):
     response.status_code = 500
     response.render()
     assert (left(), held()) == (10, 0)
+
+
+class Broken(TemplateResponse):
+    @property
+    def rendered_content(self):
+        raise LookupError("broken")
+
+
+def test_a_template_response_that_fails_to_render_gives_back(visit):
+    response = visit(lambda request: Broken(request, "entitlement_gate/denied.html", {}))
+    assert held() == 1_000_000
+    with pytest.raises(LookupError):
+        response.render()
+    assert (left(), held()) == (10, 0)
+
+
+def test_a_callback_that_fails_after_rendering_gives_back(visit):
+    response = visit(lambda request: TemplateResponse(request, "entitlement_gate/denied.html", {}))
+    response.add_post_render_callback(lambda rendered: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        response.render()
+    assert (left(), held()) == (10, 0)
+
+
+def test_a_rendered_response_can_be_pickled_and_two_gates_conclude_it(billing):
+    gates = requires_entitlement("seats", consume=True), requires_entitlement("calls", consume=True)
+
+    def view(request):
+        return TemplateResponse(request, "entitlement_gate/denied.html", {})
+
+    for gate in gates:
+        view = gate(view)
+    response = view(RequestFactory().get("/", headers={"X-Customer": PRO})).render()
+    assert (left(), held()) == (9, 0)
+    assert check_entitlement(PRO, "seats").remaining == 1
+    assert pickle.loads(pickle.dumps(response)).content == response.content
 
 
 def test_an_outage_is_a_503_or_as_the_gate_says(visit, billing):

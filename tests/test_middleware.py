@@ -3,14 +3,16 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.http import HttpResponse
 from django.template import Context, Template
-from django.template.response import SimpleTemplateResponse
+from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.api import default_gate
+from entitlement_gate.middleware import EntitlementMiddleware
 from tests.customers import FREE, LAPSED, PRO, SETTINGS, STRANGER
 
 WITH = ["entitlement_gate.middleware.EntitlementMiddleware"]
@@ -95,12 +97,39 @@ async def test_a_denial_that_a_view_or_its_template_raises_is_answered(url, cust
     headers = {"X-Customer": customer, "Accept": "application/json"}
     answers = [await AsyncClient().get(url, headers=headers)]
     if url != "/async/":
-        from asgiref.sync import sync_to_async
-
         answers.append(await sync_to_async(Client().get)(url, headers=headers))
     for answer in answers:
         assert answer.status_code == status
         assert code is None or answer.json()["code"] == code
+
+
+def _page(request, decision):
+    return TemplateResponse(request, "entitlement_gate/denied.html", {"decision": decision}, status=418)
+
+
+async def _apage(request, decision):
+    return _page(request, decision)
+
+
+@pytest.mark.parametrize("handler", [_page, _apage])
+@pytest.mark.parametrize("url", ["/raising/", "/rendering/", "/async/"])
+@pytest.mark.parametrize("ask", [get, lambda url: async_to_sync(AsyncClient().get)(url, headers={"X-Customer": FREE})])
+def test_a_handler_may_answer_with_a_template_response_wherever_the_denial_is_raised(handler, url, ask):
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "DENIED_HANDLER": handler}):
+        answer = ask(url)
+    assert answer.status_code == 418
+    assert answer.is_rendered
+
+
+class Subclass(EntitlementMiddleware):
+    def process_view(self, request, view, *_):
+        return HttpResponse("mine")
+
+
+@override_settings(MIDDLEWARE=[f"{__name__}.Subclass"])
+async def test_a_subclass_has_its_own_process_view_in_both_modes():
+    assert (await AsyncClient().get("/idle/")).content == b"mine"
+    assert (await sync_to_async(Client().get)("/idle/")).content == b"mine"
 
 
 def test_an_unknown_answer_is_503_and_says_when_to_come_back():
