@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from http import HTTPMethod
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -16,12 +19,20 @@ from django.urls import URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys
+from entitlement_gate.decorators import raises_refusals
 from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.resolvers import from_user
+from entitlement_gate.rules import class_of
+from entitlement_gate.zenskar.options import SANDBOX
+
+if TYPE_CHECKING:
+    from entitlement_gate.rules import Rule
 
 __all__ = ["check_settings"]
 
 _MIDDLEWARE = "entitlement_gate.middleware.EntitlementMiddleware"
+_NO_PATH = re.compile(r"\^[\w<-]")  # anchored, and no slash first
+_METHODS = frozenset(HTTPMethod)
 _AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
@@ -35,12 +46,14 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     try:
         settings = get_settings()
     except ImproperlyConfigured as error:
-        return [*messages, Error(str(error), id="entitlement_gate.E001")]
+        hint = "Change what the message names; the reference of the settings tells what each key takes."
+        return [*messages, Error(str(error), hint=hint, id="entitlement_gate.E001")]
     return [
         *messages,
         *_paths(settings),
         *_surroundings(settings),
         *_rules(settings),
+        *_unanswered(),
         *_customer(settings),
         *_ledger(settings),
     ]
@@ -53,13 +66,18 @@ def _unknown(key: str, nearest: str | None) -> CheckMessage:
 
 def _paths(settings: Settings) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
+    scenario = settings.client.base_url.removeprefix(SANDBOX) if settings.is_sandbox else ""
+    if scenario and not Path(scenario).is_file():
+        text = f"{SETTING}['BASE_URL']: there is no scenario {scenario!r}."
+        messages.append(Error(text, hint="Name a file, or write 'sandbox:' alone.", id="entitlement_gate.E003"))
     for name in ("customer_resolver", "denied_handler", "webhook_verifier"):
         if getattr(settings, name) is None:
             continue
         try:
             settings.load(name)
         except ImproperlyConfigured as error:
-            messages.append(Error(str(error), id="entitlement_gate.E003"))
+            hint = "Write the dotted path of a callable that can be imported."
+            messages.append(Error(str(error), hint=hint, id="entitlement_gate.E003"))
     return messages
 
 
@@ -140,15 +158,56 @@ def _rules(settings: Settings) -> list[CheckMessage]:
             )
         )
     known = frozenset(_names(get_resolver(), ()))
-    idle = [rule for rule in settings.rules if rule.about != "path" and (rule.about, rule.name) not in known]
+    idle = [(rule, *_why_idle(rule, known)) for rule in settings.rules]
     return messages + [
         checks.Warning(
-            f"{SETTING}['RULES']: no URL has the {rule.about} {rule.name!r}: this rule gates nothing.",
-            hint="Names are written as for reverse(): 'app:name', or 'app' for a namespace.",
+            f"{SETTING}['RULES']: {rule.name!r}: {why}: this rule gates nothing.",
+            hint=hint,
             id="entitlement_gate.W003",
         )
-        for rule in idle
+        for rule, why, hint in idle
+        if why
     ]
+
+
+def _why_idle(rule: Rule, known: frozenset[tuple[str, str]]) -> tuple[str, str]:
+    """Return why a rule can match no request, and what to do; two empty texts where it can."""
+    if rule.about == "path" and _NO_PATH.match(rule.name):
+        return "a request's path begins with a slash", "Write '^/reports/', not '^reports/'."
+    if rule.about != "path" and (rule.about, rule.name) not in known:
+        hint = "Names are written as for reverse(): 'app:name', or 'app' for a namespace."
+        return f"no URL has this {rule.about}", hint
+    if rule.methods and rule.methods.isdisjoint(_METHODS):
+        return f"no request has the method {', '.join(sorted(rule.methods))}", "Write methods as HTTP does: 'POST'."
+    return "", ""
+
+
+def _unanswered() -> list[CheckMessage]:
+    """Warn of gates that raise where no middleware answers: an outage would be a plain 500."""
+    if _MIDDLEWARE in map(_kind, django_settings.MIDDLEWARE):
+        return []
+    raising = sorted({_called(view) for view in _views(get_resolver()) if raises_refusals(view)})
+    return [
+        checks.Warning(
+            f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
+            hint=f"Add {_MIDDLEWARE!r}, or take on_denied='raise' away: an outage is a 500 otherwise.",
+            id="entitlement_gate.W007",
+        )
+        for name in raising
+    ]
+
+
+def _views(resolver: URLResolver) -> Iterator[Any]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _views(pattern)
+        else:
+            yield pattern.callback
+
+
+def _called(view: Any) -> str:
+    named = class_of(view) or view
+    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
 
 
 def _names(resolver: URLResolver, namespaces: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -74,6 +74,9 @@ class Settings:
         if not self.is_sandbox:
             with _named_by_key():
                 Credentials(self.api_key, self.organisation).check()
+        for name in ("customer_resolver", "denied_handler"):
+            if not (callable(getattr(self, name)) or isinstance(getattr(self, name), str)):
+                raise _wrong(name.upper(), f"a dotted path or a callable, not {getattr(self, name)!r}")
         if self.anonymous not in ("deny", "login"):
             raise _wrong("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
         if not isinstance(self.customer_attribute, str) or not self.customer_attribute:

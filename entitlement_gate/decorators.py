@@ -16,18 +16,20 @@ from django.views import View
 from entitlement_gate.access import Guard
 from entitlement_gate.consuming import acounted, awaited, counted
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.rules import class_of
 from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["requirements_of", "requires_entitlement"]
+__all__ = ["raises_refusals", "requirements_of", "requires_entitlement"]
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any]")
 
 # One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
 # `entitlement_requirements` of one overwrites that of the other.
 _MARK = "_requires "
+_RAISES = "_entitlement_raises"
 
 
 def requires_entitlement(
@@ -98,6 +100,11 @@ def requirements_of(view: Any) -> tuple[Requirement, ...]:
     marked = {key: value for part in _parts(view) for key, value in _marks(part)}
     listed = getattr(view, "entitlement_requirements", ())
     return tuple(dict.fromkeys((*listed, *marked.values())))
+
+
+def raises_refusals(view: Any) -> bool:
+    """Return whether a gate on a view leaves refused requests to whoever catches what it raises."""
+    return any(getattr(part, _RAISES, False) for part in _parts(view))
 
 
 def _check_on_denied(on_denied: object) -> None:
@@ -224,13 +231,15 @@ def _listed(guard: Guard, view: Any, gated: Any) -> Any:
     """Write on the gated view what it requires, in the order in which it is enforced."""
     gated.entitlement_requirements = (guard.requirement, *getattr(view, "entitlement_requirements", ()))
     setattr(gated, f"{_MARK}{guard.requirement!r}", guard.requirement)
+    if guard.on_denied == "raise":
+        setattr(gated, _RAISES, True)
     return gated
 
 
 def _parts(view: Any) -> Iterator[Any]:
     """Yield the view, its class and whatever of the class answers requests."""
     yield view
-    view_class = view if isinstance(view, type) else getattr(view, "view_class", None) or getattr(view, "cls", None)
+    view_class = view if isinstance(view, type) else class_of(view)
     # Django REST framework's view sets answer by methods of other names, and say which.
     actions = getattr(view, "actions", None)
     names = ("dispatch", *View.http_method_names, *(actions.values() if isinstance(actions, dict) else ()))

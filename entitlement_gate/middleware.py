@@ -15,6 +15,7 @@ from django.template.response import SimpleTemplateResponse
 from entitlement_gate.access import Guard, RequestEntitlements, refusal
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
+from entitlement_gate.responses import is_way_in
 from entitlement_gate.rules import is_exempt
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 
@@ -70,7 +71,7 @@ def _is_raised_in_rendering(exception: Exception) -> bool:
 
 def _holding(request: HttpRequest, view: Any) -> Steps[HttpResponseBase | None]:
     match = request.resolver_match
-    if match is None or is_exempt(view, match):
+    if match is None or is_exempt(view, match) or is_way_in(request):
         return None
     for rule in get_settings().rules:
         if rule.matches(request, match):

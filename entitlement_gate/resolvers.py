@@ -84,6 +84,6 @@ def _of_user(user: Any) -> Any:
         except AttributeError:
             _logger.warning("CUSTOMER_ATTRIBUTE: a %s has no %r; nobody to check", type(found).__name__, name)
             return None
-        if found is None:
+        if found is None or found == "":  # a text field of somebody who is not billed
             return None
     return found

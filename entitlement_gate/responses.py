@@ -11,7 +11,10 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.http.request import MediaType
+from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist, engines
 from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
@@ -23,12 +26,12 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.waiting import called
 from entitlement_gate.wording import detail_of, title_of
 
-__all__ = ["denied", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
+__all__ = ["denied", "is_way_in", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
 
 _logger = logging.getLogger("entitlement_gate")
 _PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _RETRY_AFTER = 5  # seconds: how long billing is left alone once it keeps failing
-_URL_NAME = re.compile(r"[^/:]+|(?!mailto:)[\w.-]+(?::[\w.-]+)+")
+_URL_NAME = re.compile(r"[^/:?#]+|(?!mailto:)[\w.-]+(?::[\w.-]+)+")
 _SAFE_SCHEMES = ("", "http", "https", "mailto")
 _TEMPLATE = "entitlement_gate/denied.html"
 
@@ -55,6 +58,13 @@ def redirection(request: HttpRequest, decision: Decision, url: str) -> HttpRespo
     if "HX-Request" in request.headers:
         response = HttpResponse(status=status_of(decision), headers={"HX-Redirect": response.url})  # type: ignore[attr-defined]  # a redirect's
     return _unkept(response)
+
+
+def is_way_in(request: HttpRequest) -> bool:
+    """Whether this is the page that ``ANONYMOUS = "login"`` leads to: were it gated, it would lead there for ever."""
+    if get_settings().anonymous != "login":
+        return False
+    return request.path == urlsplit(resolve_url(settings.LOGIN_URL)).path
 
 
 def status_of(decision: Decision) -> int:
@@ -114,9 +124,21 @@ def _is_safe(url: str) -> bool:
 
 
 def _preference(request: HttpRequest, media_type: str) -> int:
-    """Return the rank of a media type in ``Accept``, 0 for the most wanted."""
+    """Return the rank of a media type in ``Accept``, 0 for the most wanted.
+
+    What is refused by name (``q=0``), which Django leaves out of its list, is not wanted for the sake of ``*/*``.
+    """
+    wanted = request.accepted_types
+    refused = (MediaType(part) for part in request.headers.get("Accept", "").split(",") if "q=0" in part)
+    if any(_bare(part) == media_type and part.quality == 0 for part in refused):
+        return len(wanted)
     accepted = request.accepted_type(media_type)
-    return len(request.accepted_types) if accepted is None else request.accepted_types.index(accepted)
+    by_name = next((part for part in wanted if _bare(part) == media_type), accepted)  # "…; charset=utf-8" is as good
+    return len(wanted) if by_name is None else wanted.index(by_name)
+
+
+def _bare(part: MediaType) -> str:
+    return f"{part.main_type}/{part.sub_type}"
 
 
 def _to_login(request: HttpRequest) -> HttpResponseBase:
@@ -131,6 +153,8 @@ def _may_log_in(request: HttpRequest) -> bool:
     Never a script, never into a fragment of a page, and never who is logged in: the page would send them back.
     """
     if get_settings().anonymous != "login" or "HX-Request" in request.headers or prefers_json(request):
+        return False
+    if is_way_in(request):
         return False
     return not getattr(getattr(request, "user", None), "is_authenticated", False)
 

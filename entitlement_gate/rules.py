@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.zenskar.options import is_texts
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.urls import ResolverMatch
 
-__all__ = ["Rule", "entitlement_exempt", "is_exempt", "read_rules"]
+__all__ = ["Rule", "class_of", "entitlement_exempt", "is_exempt", "read_rules"]
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any] | type")
 _ABOUT = ("path", "view", "namespace")
@@ -33,7 +36,7 @@ class Rule:
         about: ``path``, ``view`` or ``namespace``.
         name: the regular expression, view name (``app:name``) or namespace it is about.
         requirement: what it requires.
-        methods: HTTP methods it is for; empty for all.
+        methods: HTTP methods it is for, HEAD wherever GET is; empty for all.
     """
 
     about: str
@@ -65,19 +68,29 @@ def read_rules(raw: Any) -> tuple[Rule, ...]:
 
 
 def entitlement_exempt(view: ViewT) -> ViewT:
-    """Let no rule apply to this view: a function, a class, or what ``as_view()`` returned."""
-    view.entitlement_exempt = True  # type: ignore[union-attr]  # functions and classes take attributes
-    return view
+    """Let no rule apply to this view: a function, a class, a bound method, or what ``as_view()`` returned."""
+    exempt: Any = view
+    if isinstance(view, MethodType):  # takes no attributes
+
+        @wraps(view)
+        def exempt(*args: Any, **kwargs: Any) -> Any:
+            return view(*args, **kwargs)
+
+    exempt.entitlement_exempt = True
+    return exempt  # type: ignore[no-any-return]  # the view, or what calls it
 
 
 def is_exempt(view: Any, match: ResolverMatch) -> bool:
     """Return whether rules leave this view alone."""
-    if getattr(view, "entitlement_exempt", False) or getattr(
-        getattr(view, "view_class", None), "entitlement_exempt", False
-    ):
+    if any(getattr(part, "entitlement_exempt", False) for part in (view, class_of(view))):
         return True
     is_admin_login = match.app_name == "admin" and match.url_name == "login"
     return is_admin_login or getattr(view, "__module__", "") in _LEFT_ALONE
+
+
+def class_of(view: Any) -> Any:
+    """Return the class behind what ``as_view()`` returned, Django's or Django REST framework's; None for a function."""
+    return getattr(view, "view_class", None) or getattr(view, "cls", None)
 
 
 def _read(number: int, entry: Any) -> Rule:
@@ -91,12 +104,14 @@ def _read(number: int, entry: Any) -> Rule:
     if not isinstance(name, str) or not name:
         raise ValueError(f"{place}: {about[0]!r} is text, not {name!r}")
     methods = entry.get("methods", ())
-    if isinstance(methods, str):
+    if not is_texts(methods):
         raise ValueError(f"{place}: methods is a list such as ['POST'], not {methods!r}")
     try:
         pattern = re.compile(name) if about[0] == "path" else None
         requirement = as_requirement(entry["requires"], entry.get("quantity"))
     except (re.error, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from None
-    upper = frozenset(str(method).upper() for method in methods)
-    return Rule(about=about[0], name=name, requirement=requirement, methods=upper, pattern=pattern)
+    upper = {method.upper() for method in methods}
+    if "GET" in upper:
+        upper.add("HEAD")  # which runs the view as GET does
+    return Rule(about=about[0], name=name, requirement=requirement, methods=frozenset(upper), pattern=pattern)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest
 
 from entitlement_gate.access import entitlements_of
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["TemplateEntitlements", "decided"]
 
+_IN_A_LOOP = (
+    "a template rendered in an async view cannot ask who the customer is: "
+    "`await request.entitlements.aall()` in the view, before it is rendered"
+)
 _logger = logging.getLogger("entitlement_gate")
 
 
 def decided(request: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
     """Return the decision for a template; without a request it is a denial, and a line in the log."""
     if isinstance(request, HttpRequest):
-        return entitlements_of(request).check(entitlement, quantity)
+        try:
+            return entitlements_of(request).check(entitlement, quantity)
+        except SynchronousOnlyOperation as error:
+            raise SynchronousOnlyOperation(_IN_A_LOOP) from error
     _logger.warning("a template asked for %r without a request in its context: not entitled", entitlement)
     leaf = next(as_requirement(entitlement, quantity).leaves())
     return Decision.of(Reason.NO_CUSTOMER, leaf.entitlement, requested=leaf.requested)
@@ -37,13 +45,15 @@ def decided(request: object, entitlement: str | Requirement, quantity: object = 
 class TemplateEntitlements:
     """``entitlements`` in a template: ``{{ entitlements.seats.remaining }}``, lazy and never raising."""
 
-    def __init__(self, request: HttpRequest) -> None:
+    def __init__(self, request: HttpRequest | None) -> None:
         self._request = request
 
     def __getitem__(self, name: str) -> Decision:
         return decided(self._request, name)
 
     def __iter__(self) -> Iterator[str]:
+        if not isinstance(self._request, HttpRequest):
+            return iter(())
         try:
             return iter(tuple(entitlements_of(self._request)))
         except EntitlementUnavailable:

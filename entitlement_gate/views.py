@@ -7,10 +7,13 @@ to fetch again.
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, RequestDataTooBig
 from django.http import HttpResponse, JsonResponse
+from django.http.request import RawPostDataException
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["me", "webhook"]
 
 _SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
+_logger = logging.getLogger("entitlement_gate")
 _throttle = Throttle()
 
 
@@ -54,7 +58,7 @@ def me(request: HttpRequest) -> HttpResponseBase:
 
 
 @csrf_exempt
-@require_POST
+@login_not_required
 def webhook(request: HttpRequest) -> HttpResponse:
     """Invalidate the customers that a verified call names, and nothing else.
 
@@ -63,9 +67,14 @@ def webhook(request: HttpRequest) -> HttpResponse:
     """
     if get_settings().webhook_verifier is None:
         return HttpResponse(status=404)
+    return _received(request)
+
+
+@require_POST
+def _received(request: HttpRequest) -> HttpResponse:
     try:
         body = request.body
-    except (OSError, RequestDataTooBig):  # the client went away, or never ends
+    except (OSError, RequestDataTooBig, RawPostDataException):  # gone, endless, or a form that somebody read before
         return HttpResponse(status=400)
     if not _is_verified(request):
         return HttpResponse(status=403)
@@ -74,6 +83,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
     except Malformed as error:
         return HttpResponse(str(error), status=400, content_type="text/plain")
     if not _throttle.admits(len(customers)):
+        _forget(request)
         return HttpResponse(status=429, headers={"Retry-After": "10"})
     for customer_id in customers:
         default_gate().invalidate(customer_id)
@@ -84,8 +94,21 @@ def _is_verified(request: HttpRequest) -> bool:
     """Whether the project's verifier lets a call in: it refuses by raising whatever it likes, or with ``False``."""
     try:
         return called(get_settings().load("webhook_verifier"), request) is not False
-    except Exception:  # noqa: BLE001 - whatever it likes
+    except PermissionDenied:
         return False
+    except ImproperlyConfigured as error:
+        _logger.error("%s", error)  # noqa: TRY400 - a traceback adds nothing
+        return False
+    except Exception as error:  # noqa: BLE001 - whatever it likes; its text may quote what was signed
+        _logger.warning("WEBHOOK_VERIFIER refuses a call with %s", type(error).__name__)
+        return False
+
+
+def _forget(request: HttpRequest) -> None:
+    """Let the verifier, where it remembers calls, take this one again."""
+    forget = getattr(get_settings().load("webhook_verifier"), "forget", None)
+    if forget is not None:
+        called(forget, request)
 
 
 def _shown(entitlement: Entitlement) -> dict[str, Any]:

@@ -5,10 +5,12 @@ Django's rule holds: in an event loop a plain function runs in the thread where 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Called", "acalled", "called", "is_async_class", "is_awaitable"]
 
+_IN_A_LOOP = "this asks something async and cannot wait for it in an event loop: await the async twin instead"
 _colours: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -42,7 +45,18 @@ class Called:
 def called(call: Callable[..., Any], *args: Any) -> Any:
     """Return what a call gives, from this thread."""
     result = call(*args)
-    return async_to_sync(_awaited)(result) if is_awaitable(result) else result
+    return _waited_for(result) if is_awaitable(result) else result
+
+
+def _waited_for(result: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return async_to_sync(_awaited)(result)
+    close = getattr(result, "close", None)
+    if close is not None:
+        close()  # or Python warns that it was never awaited
+    raise SynchronousOnlyOperation(_IN_A_LOOP)
 
 
 async def acalled(call: Callable[..., Any], *args: Any) -> Any:

@@ -64,7 +64,10 @@ class StandardWebhooks:
         return "<StandardWebhooks>"
 
     def __call__(self, request: HttpRequest) -> None:
-        """Return nothing when the request is genuine and new; raise ``PermissionDenied`` otherwise."""
+        """Return nothing when the request is genuine and new; raise ``PermissionDenied`` otherwise.
+
+        A call that is let in is known from then on, until ``forget``.
+        """
         message = request.headers.get("webhook-id", "")
         sent = request.headers.get("webhook-timestamp", "")
         if not (message and sent.isascii() and sent.isdigit() and len(sent) <= 12):  # noqa: PLR2004 - digits until 33658
@@ -78,9 +81,16 @@ class StandardWebhooks:
         ]
         if not any(hmac.compare_digest(expected, signature.encode()) for signature in offered):
             raise PermissionDenied
-        seen = hashlib.sha256(message.encode()).hexdigest()
-        if not caches[self._cache].add(f"entitlement_gate.webhook.{seen}", 1, timeout=2 * self._tolerance):
+        if not caches[self._cache].add(_seen(message), 1, timeout=2 * self._tolerance):
             raise PermissionDenied
+
+    def forget(self, request: HttpRequest) -> None:
+        """Let a call that was not acted upon come again: senders try with the same id."""
+        caches[self._cache].delete(_seen(request.headers["webhook-id"]))
+
+
+def _seen(message: str) -> str:
+    return f"entitlement_gate.webhook.{hashlib.sha256(message.encode()).hexdigest()}"
 
 
 class Throttle:

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.test import override_settings
+from django.urls import include, path
+from django.utils.decorators import method_decorator
+from django.views import View
 
+from entitlement_gate import requires_entitlement
 from entitlement_gate.middleware import EntitlementMiddleware
 
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -62,6 +68,88 @@ def test_a_rule_that_names_no_url_is_warned_about():
     rules += [{"namespace": name, "requires": "x"} for name in ("entitlement_gate", "nothing")]
     problems = found({**GOOD, "RULES": rules}, ROOT_URLCONF="tests.included_urls")
     assert [(code, "nothing" in text) for code, text in problems] == [("W003", True), ("W003", True)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ({"path": "^reports/"}, "begins with a slash"),
+        ({"path": "^/reports/", "methods": ["GTE"]}, "no request has the method GTE"),
+    ],
+)
+def test_a_rule_that_can_match_no_request_is_warned_about(rule, why):
+    ((code, text),) = found({**GOOD, "RULES": [{**rule, "requires": "x"}]}, MIDDLEWARE=[AUTH, OURS])
+    assert code == "W003"
+    assert why in text
+
+
+@pytest.mark.parametrize("path", ["^/reports/", "reports/", "^.*/reports/", "^(?:/a|/b)/"])
+def test_a_path_that_can_match_is_passed_in_silence(path):
+    rules = [{"path": path, "requires": "x", "methods": ["POST"]}]
+    assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS]) == []
+
+
+@pytest.mark.parametrize("methods", [5, "POST", [5]])
+def test_methods_that_cannot_be_read_are_an_error(methods):
+    rules = [{"path": "^/", "requires": "x", "methods": methods}]
+    ((code, text),) = found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS])
+    assert code == "E001"
+    assert "methods is a list" in text
+
+
+@requires_entitlement("sso", on_denied="raise")
+def raising(request):
+    """Left to the middleware."""
+
+
+@requires_entitlement("sso")
+def answering(request):
+    """Answered by the gate itself."""
+
+
+class Shop(View):
+    @method_decorator(requires_entitlement("sso", on_denied="raise"))
+    def get(self, request):
+        """As above."""
+
+
+urls = ModuleType("urls")
+urls.urlpatterns = [
+    path("a/", include([path("raising/", raising)])),
+    path("answering/", answering),
+    path("shop/", Shop.as_view()),
+]
+
+
+def test_gates_that_raise_where_nobody_answers_are_warned_about():
+    problems = found(GOOD, ROOT_URLCONF=urls, MIDDLEWARE=[AUTH])
+    assert [(code, text.split()[0]) for code, text in problems] == [
+        ("W007", f"{__name__}.Shop"),
+        ("W007", f"{__name__}.raising"),
+    ]
+    assert found(GOOD, ROOT_URLCONF=urls, MIDDLEWARE=[AUTH, OURS]) == []
+
+
+def test_a_scenario_that_is_not_there_is_an_error(tmp_path):
+    sandbox = {"BASE_URL": f"sandbox:{tmp_path}/none.json", "CUSTOMER_ATTRIBUTE": "username", "LEDGER": None}
+    ((code, text),) = found(sandbox, DEBUG=True)
+    assert code == "E003"
+    assert "none.json" in text
+    (tmp_path / "none.json").write_text("{}")
+    assert found(sandbox, DEBUG=True) == []
+
+
+@pytest.mark.parametrize("key", ["CUSTOMER_RESOLVER", "DENIED_HANDLER"])
+def test_what_is_needed_cannot_be_none(key):
+    ((code, text),) = found({**GOOD, key: None})
+    assert code == "E001"
+    assert key in text
+
+
+def test_every_problem_says_what_to_do():
+    for wrong in ({}, {"API_KYE": "x"}, {**GOOD, "DENIED_HANDLER": "no.such"}, {**GOOD, "TTL": -1}):
+        with override_settings(ENTITLEMENT_GATE=wrong):
+            assert all(message.hint for message in run_checks(tags=["entitlement_gate"]))
 
 
 def test_middleware_before_authentication_is_warned_about():

@@ -167,7 +167,7 @@ def test_a_dotted_path_or_a_callable_is_loaded():
         ("no.such.path", "cannot be imported"),
         ("plain", "cannot be imported"),
         ("tests.customers.PRO", "cannot be called"),
-        (5, "cannot be called"),
+        (5, "a dotted path or a callable, not 5"),
     ],
 )
 def test_a_path_that_leads_nowhere_names_its_key(value, what):

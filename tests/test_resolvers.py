@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 from django.urls import path
+from django.utils.functional import SimpleLazyObject
 
 from entitlement_gate import Reason, acheck_entitlement, check_entitlement, has_entitlement, requires_entitlement
 from entitlement_gate.resolvers import afrom_user, from_user
@@ -77,6 +78,15 @@ def test_without_authentication_there_is_no_customer(settings, handler, view):
 @pytest.mark.parametrize("person", [AnonymousUser(), None, SimpleNamespace(is_authenticated=False, username=PRO)])
 def test_who_is_not_signed_in_is_no_customer(person):
     assert find(person) is None
+
+
+def test_a_person_whose_field_is_empty_is_no_customer():
+    assert from_user(request_of(user(zenskar_customer_id=""))) is None
+
+
+def test_a_customer_may_be_a_text_that_is_worked_out_late(settings, rf):
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": lambda request: SimpleLazyObject(PRO.upper)}
+    assert check_entitlement(rf.get("/"), "reports").customer_id == PRO
 
 
 def test_a_path_may_lead_over_relations(settings):

@@ -5,12 +5,12 @@ from types import ModuleType
 import pytest
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, override_settings
-from django.urls import include, path
+from django.urls import ResolverMatch, include, path
 from django.views import View
 from django.views.static import serve
 
 from entitlement_gate.domain.requirements import Requirement
-from entitlement_gate.rules import entitlement_exempt, read_rules
+from entitlement_gate.rules import entitlement_exempt, is_exempt, read_rules
 from tests.customers import FREE, PRO, SETTINGS
 
 
@@ -81,6 +81,40 @@ def test_a_rule_may_be_for_some_methods_only(ask):
     rules = [{"path": "^/apple/", "methods": ["post"], "requires": "reports"}]
     assert ask(rules, "/apple/") == 200
     assert ask(rules, "/apple/", method="post") == 403
+
+
+def test_a_rule_for_get_is_one_for_head_too(ask):
+    rules = [{"path": "^/apple/", "methods": ["GET"], "requires": "reports"}]
+    assert ask(rules, "/apple/", method="head") == 403
+    assert ask(rules, "/apple/", method="post") == 200
+
+
+def test_the_page_that_people_are_sent_to_for_a_login_is_left_alone(settings):
+    rules = [{"path": "^/", "requires": "reports"}]
+    gate = {**SETTINGS, "RULES": rules, "ANONYMOUS": "login"}
+    with override_settings(ENTITLEMENT_GATE=gate, ROOT_URLCONF=urlconf, LOGIN_URL="apple"):
+        sent = Client().get("/reports/")
+        assert (sent.status_code, sent.headers["Location"]) == (302, "/apple/?next=/reports/")
+        assert Client().get("/apple/").status_code == 200
+    with override_settings(ENTITLEMENT_GATE={**gate, "ANONYMOUS": "deny"}, ROOT_URLCONF=urlconf, LOGIN_URL="apple"):
+        assert Client().get("/apple/").status_code == 403
+
+
+def test_a_bound_method_and_a_view_set_may_be_exempt(rf):
+    class Site:
+        def index(self, request):
+            return "index"
+
+    view = entitlement_exempt(Site().index)
+    match = ResolverMatch(view, (), {})
+    assert is_exempt(view, match)
+    assert view(None) == "index"
+
+    def as_view():
+        """What Django REST framework gives, whose class is `cls`."""
+
+    as_view.cls = entitlement_exempt(Site)
+    assert is_exempt(as_view, match)
 
 
 def test_every_rule_that_matches_must_hold(ask):

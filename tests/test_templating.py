@@ -3,9 +3,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 from django.template import Context, Engine, RequestContext, TemplateSyntaxError
 from django.test import override_settings
 
+from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.api import default_gate
 from entitlement_gate.context_processors import entitlements
 from tests.customers import FREE, PRO, SETTINGS
@@ -62,6 +64,26 @@ def test_a_missing_request_is_not_entitled_and_one_line_in_the_log(caplog):
     assert [record.message for record in caplog.records] == [
         "a template asked for 'reports' without a request in its context: not entitled"
     ]
+
+
+def test_without_a_request_there_is_no_name_to_go_through():
+    template = ENGINE.from_string("{% for name in entitlements %}x{% endfor %}nothing")
+    assert template.render(RequestContext(None, entitlements(None))) == "nothing"
+
+
+async def async_resolver(request):
+    return request.headers.get("X-Customer")
+
+
+async def test_a_template_in_an_event_loop_is_told_to_have_the_view_ask_first(rf):
+    template = ENGINE.from_string('{% load entitlements %}{% ifentitled "reports" %}yes{% endifentitled %}')
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "CUSTOMER_RESOLVER": async_resolver}):
+        request = rf.get("/", headers={"X-Customer": PRO})
+        with pytest.raises(SynchronousOnlyOperation, match=r"await request.entitlements.aall\(\)"):
+            template.render(Context({"request": request}))
+        request.entitlements = RequestEntitlements(request)
+        await request.entitlements.aall()
+        assert template.render(Context({"request": request})) == "yes"
 
 
 @pytest.mark.parametrize("arguments", ["", '"a" 1 2'])

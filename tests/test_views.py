@@ -4,14 +4,16 @@ import json
 from types import ModuleType
 
 import pytest
+from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.urls import include, path, reverse
 
 from entitlement_gate import views
 from entitlement_gate.api import default_gate
-from entitlement_gate.webhooks import Throttle
+from entitlement_gate.webhooks import StandardWebhooks, Throttle
 from tests.customers import FREE, LAPSED, PRO, SETTINGS
+from tests.test_webhooks import SECRET, signed
 
 urlconf = ModuleType("urlconf")
 urlconf.urlpatterns = [path("entitlements/", include("entitlement_gate.urls"))]
@@ -138,5 +140,57 @@ def test_more_calls_than_billing_has_reason_to_send_are_throttled():
     assert statuses == [204, 204, 429]
 
 
+def test_a_call_that_was_throttled_passes_when_it_comes_again(monkeypatch):
+    cache.clear()
+    body = json.dumps({"customers": [PRO]}).encode()
+    headers = signed(RequestFactory(), body).headers
+    sent = {name: headers[name] for name in ("webhook-id", "webhook-timestamp", "webhook-signature")}
+    statuses = []
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": StandardWebhooks(SECRET)}):
+        for burst in (0, 1, 1):
+            monkeypatch.setattr(views, "_throttle", Throttle(burst=burst))
+            statuses.append(Client().post(WEBHOOK, body, "application/json", headers=sent).status_code)
+    assert statuses == [429, 204, 403]
+
+
 def test_the_webhook_takes_post_alone():
     assert Client().get(WEBHOOK).status_code == 405
+    with override_settings(ENTITLEMENT_GATE=SETTINGS):
+        assert Client().get(WEBHOOK).status_code == 404
+
+
+class Reading:
+    """A middleware that looks into forms."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        assert not request.POST
+        return self.get_response(request)
+
+
+@override_settings(MIDDLEWARE=[f"{__name__}.Reading"])
+def test_a_form_that_somebody_read_before_is_400():
+    assert Client().post(WEBHOOK, {}).status_code == 400
+
+
+@override_settings(
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    ]
+)
+def test_billing_needs_no_login():
+    assert post(json.dumps({"customer_id": PRO})).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("verifier", "said"),
+    [(fail, "WEBHOOK_VERIFIER refuses a call with LookupError"), ("no.such", "ENTITLEMENT_GATE['WEBHOOK_VERIFIER']")],
+)
+def test_a_verifier_that_is_broken_is_told_of_in_the_log(verifier, said, caplog):
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": verifier}):
+        assert post("{}").status_code == 403
+    assert any(record.getMessage().startswith(said) for record in caplog.records)

@@ -1,7 +1,9 @@
+import asyncio
 import threading
 from functools import partial, wraps
 
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 
 from entitlement_gate.waiting import Called
 
@@ -40,6 +42,13 @@ def test_anything_that_can_be_called_is_waited_for_on_a_thread(call):
 @pytest.mark.parametrize("call", CALLS)
 async def test_anything_that_can_be_called_is_waited_for_in_an_event_loop(call):
     assert (await Called(call, 1, 2).wait_async())[:2] == (1, 2)
+
+
+async def test_a_thread_with_an_event_loop_is_not_made_to_wait():
+    with pytest.raises(SynchronousOnlyOperation, match="await the async twin instead"):
+        Called(thread_async).wait()
+    with pytest.raises(SynchronousOnlyOperation):
+        Called(lambda: asyncio.get_running_loop().create_future().__await__.__self__).wait()
 
 
 async def test_what_is_async_runs_in_the_loop_and_what_is_not_runs_beside_it():

@@ -37,6 +37,15 @@ def test_a_genuine_call_passes_once_and_its_replay_does_not(rf):
     assert verify(signed(rf, message="msg_2")) is None
 
 
+def test_a_call_that_was_not_acted_upon_may_come_again(rf):
+    verify = StandardWebhooks(SECRET)
+    verify(signed(rf))
+    verify.forget(signed(rf))
+    assert verify(signed(rf)) is None
+    with pytest.raises(PermissionDenied):
+        verify(signed(rf))
+
+
 def test_one_good_signature_among_several_is_enough(rf):
     good = signed(rf).headers["webhook-signature"]
     assert StandardWebhooks(SECRET)(signed(rf, signature=f"v1a,x v1,AAAA {good}")) is None

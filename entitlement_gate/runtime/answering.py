@@ -156,7 +156,7 @@ class Answering:
             return Reason.NO_CUSTOMER
         if isinstance(resolved, UUID):
             return str(resolved)
-        canonical = canonical_uuid(resolved) if isinstance(resolved, str) else None
+        canonical = canonical_uuid(str(resolved)) if isinstance(resolved, str) else None  # a lazy text is one, too
         return canonical or Reason.INVALID_CUSTOMER
 
     def adopting(self, snapshot: Snapshot) -> None:
