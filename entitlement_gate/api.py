@@ -51,6 +51,7 @@ __all__ = [
     "check_entitlement",
     "consume_entitlement",
     "default_gate",
+    "forget_gate",
     "get_entitlements",
     "has_entitlement",
     "invalidate_entitlements",
@@ -257,11 +258,16 @@ def _as_keywords(options: Any) -> Any:
     return {f.name: getattr(options, f.name) for f in fields(options)}
 
 
+def forget_gate() -> None:
+    """Close the gate that the settings describe; the next question makes another, which knows nothing yet."""
+    gate, _Default.gate = _Default.gate, None
+    if gate is not None:
+        gate.close()
+
+
 def _forget(*, setting: str, **_: Any) -> None:
     if setting == SETTING:
-        gate, _Default.gate = _Default.gate, None
-        if gate is not None:
-            gate.close()
+        forget_gate()
 
 
 setting_changed.connect(_forget, dispatch_uid="entitlement_gate.api")

@@ -69,7 +69,7 @@ def _paths(settings: Settings) -> list[CheckMessage]:
     scenario = settings.client.base_url.removeprefix(SANDBOX) if settings.is_sandbox else ""
     if scenario and not Path(scenario).is_file():
         text = f"{SETTING}['BASE_URL']: there is no scenario {scenario!r}."
-        messages.append(Error(text, hint="Name a file, or write 'sandbox:' alone.", id="entitlement_gate.E003"))
+        messages.append(Error(text, hint="Name a file, or write 'sandbox:' alone.", id="entitlement_gate.E001"))
     for name in ("customer_resolver", "denied_handler", "webhook_verifier"):
         if getattr(settings, name) is None:
             continue

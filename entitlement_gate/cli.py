@@ -18,7 +18,7 @@ from entitlement_gate.operating.arguments import EXIT_CODES, add_asking, add_doc
 from entitlement_gate.operating.asking import customer_named, failures
 from entitlement_gate.operating.doctor import NameInCode, examine
 from entitlement_gate.operating.findings import tell_findings
-from entitlement_gate.operating.output import page_for, painter
+from entitlement_gate.operating.output import page_for, painter, tell_error
 from entitlement_gate.operating.reports import OperatingError
 from entitlement_gate.operating.running import answered, deliver
 from entitlement_gate.operating.tables import printable
@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except OperatingError as error:
+        if not error.is_told:
+            tell_error(str(error), options.get("format"), sys.stdout)
         sys.stderr.write(f"entitlement-gate: {printable(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
@@ -104,3 +106,7 @@ def _gate(environment: Mapping[str, str]) -> EntitlementGate:
         is_option = name in {*secrets, "base_url"}
         text = f"ZENSKAR_{name.upper()}: {what}" if is_option else f"ZENSKAR_BASE_URL: {error}"
         raise OperatingError(text) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,7 +24,7 @@ from entitlement_gate.rules import Rule, read_rules
 from entitlement_gate.runtime.options import GateOptions
 from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials, Secret
 
-__all__ = ["SETTING", "Settings", "get_settings", "known_keys", "unknown_keys"]
+__all__ = ["SETTING", "Settings", "get_settings", "known_keys", "rules_in_settings", "unknown_keys"]
 
 SETTING = "ENTITLEMENT_GATE"
 _imported = lru_cache(import_string)  # asked for at each request
@@ -131,6 +131,19 @@ def get_settings() -> Settings:
             raise ImproperlyConfigured(f"{SETTING} in the settings must be a dict with API_KEY and ORGANISATION")
         _Holder.current = Settings.read(_Unshown(getattr(django_settings, SETTING)))
     return _Holder.current
+
+
+def rules_in_settings() -> tuple[Rule, ...]:
+    """Return ``RULES``, whatever the other settings are: an audit of gates needs no credentials.
+
+    Raises:
+        ImproperlyConfigured: they cannot be read.
+    """
+    if _Holder.current is not None:
+        return _Holder.current.rules
+    raw = getattr(django_settings, SETTING, None)
+    with _named_by_key():
+        return read_rules(raw.get("RULES", ()) if isinstance(raw, Mapping) else ())
 
 
 def known_keys() -> frozenset[str]:

@@ -237,8 +237,10 @@ def _listed(guard: Guard, view: Any, gated: Any) -> Any:
 
 
 def _parts(view: Any) -> Iterator[Any]:
-    """Yield the view, its class and whatever of the class answers requests."""
+    """Yield the view, its class and whatever of the class answers requests; of a partial, what it calls."""
     yield view
+    if isinstance(view, partial):
+        yield from _parts(view.func)
     view_class = view if isinstance(view, type) else class_of(view)
     # Django REST framework's view sets answer by methods of other names, and say which.
     actions = getattr(view, "actions", None)

@@ -26,7 +26,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.waiting import called
 from entitlement_gate.wording import detail_of, title_of
 
-__all__ = ["denied", "is_way_in", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
+__all__ = ["denied", "is_way_in", "login_path", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
 
 _logger = logging.getLogger("entitlement_gate")
 _PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
@@ -64,7 +64,12 @@ def is_way_in(request: HttpRequest) -> bool:
     """Whether this is the page that ``ANONYMOUS = "login"`` leads to: were it gated, it would lead there for ever."""
     if get_settings().anonymous != "login":
         return False
-    return request.path == urlsplit(resolve_url(settings.LOGIN_URL)).path
+    return request.path == login_path()
+
+
+def login_path() -> str:
+    """Return the path of the project's login page."""
+    return urlsplit(resolve_url(settings.LOGIN_URL)).path
 
 
 def status_of(decision: Decision) -> int:

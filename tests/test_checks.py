@@ -133,7 +133,7 @@ def test_gates_that_raise_where_nobody_answers_are_warned_about():
 def test_a_scenario_that_is_not_there_is_an_error(tmp_path):
     sandbox = {"BASE_URL": f"sandbox:{tmp_path}/none.json", "CUSTOMER_ATTRIBUTE": "username", "LEDGER": None}
     ((code, text),) = found(sandbox, DEBUG=True)
-    assert code == "E003"
+    assert code == "E001"
     assert "none.json" in text
     (tmp_path / "none.json").write_text("{}")
     assert found(sandbox, DEBUG=True) == []

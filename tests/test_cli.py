@@ -150,6 +150,20 @@ def test_a_closed_pipe_is_one_line_and_no_traceback(server):
     )  # fmt: skip
 
 
+def test_misuse_is_told_to_programs_too(server, capsys):
+    assert cli.main(["check", "nobody", "sso", "--format", "json"]) == 2
+    told = capsys.readouterr()
+    assert f"entitlement-gate: {json.loads(told.out)['error']}\n" == told.err
+
+
+def test_a_closed_output_is_one_line(server):
+    done = subprocess.run(
+        f"{sys.executable} -m entitlement_gate.cli show {ONE} >&-",
+        shell=True, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "entitlement-gate: there is no output to write to\n")
+
+
 def test_it_needs_no_django_settings(server):
     code = (
         "import sys; from entitlement_gate.cli import main; code = main(); "

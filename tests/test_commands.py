@@ -181,6 +181,26 @@ def test_misuse_is_one_line_and_exit_code_2(billing, arguments, says):
     assert says in err
 
 
+@pytest.mark.parametrize(
+    "arguments", [("check", "nobody", "sso"), ("check", ONE, "seats", "-1"), ("show", "x"), ("ship",), ("doctor", "x")]
+)
+def test_misuse_is_told_to_programs_too(billing, arguments):
+    code, out, err = run(*arguments, "--format", "json")
+    assert (code, json.loads(out)) == (2, {"error": err})
+
+
+def test_without_credentials_programs_are_told_and_gates_are_listed(width):
+    width(200)
+    rules = [{"path": "^/x/", "requires": "sso"}]
+    with configured(RULES=rules):
+        code, out, err = run("check", ONE, "sso", "--format", "json")
+        assert (code, json.loads(out)) == (2, {"error": err})
+        assert "API_KEY" in err
+        assert "path ^/x/" in run("gates")[1]
+    with configured(RULES=5):
+        assert run("gates")[2] == "ENTITLEMENT_GATE['RULES']: a list of dicts, not 5"
+
+
 def test_an_unknown_customer_is_a_denial(billing, width):
     width(200)
     assert run("show", STRANGER) == (1, "", f"billing does not know the customer {STRANGER}")
@@ -328,6 +348,36 @@ def test_a_closed_pipe_is_one_line_and_no_traceback(scenario_file):
     os.close(writer)
     assert done.returncode == 2
     assert done.stderr == "CommandError: the output was closed before everything was written\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        (">/dev/full", "the output cannot be written: No space left on device"),
+        (">&-", "there is no output to write to"),
+    ],
+)
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_an_output_that_takes_nothing_is_one_line_and_no_denial(output, says, style):
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(Path.cwd())}
+    command = (
+        f"{sys.executable} -m django entitlements show 20000000-0000-4000-8000-000000000002 --format {style} {output}"
+    )
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (2, f"CommandError: {says}\n")
+
+
+def test_a_check_is_one_line_however_narrow_the_terminal(billing, width):
+    width(40)
+    assert run("check", ONE, "API Calls", "800")[1].count("\n") == 1
+
+
+def test_what_is_used_up_here_is_explained(billing, width):
+    width(200)
+    default_gate().consume(ONE, "API Calls", 5)
+    told = "5 calls of it held or used up here, and not yet in billing's numbers"
+    assert told in run("explain", ONE, "API Calls")[1]
+    assert told not in run("explain", ONE, "sso")[1]
 
 
 def test_from_a_shell_the_exit_codes_are_the_same():

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.grants import Grant
     from entitlement_gate.domain.requirements import Requirement
-    from entitlement_gate.runtime.entitlements import CustomerEntitlements
     from entitlement_gate.runtime.gate import EntitlementGate
 
 __all__ = ["Asked", "Heard", "Holding", "ask", "customer_named", "failures", "holding"]
@@ -146,7 +145,7 @@ def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None
     """
     customer_id = customer_named(customer)
     requirement = _requirement(name, quantity)
-    known = _known(gate, customer_id, requirement)
+    known = gate.get(customer_id)
     decision = known.check(requirement)
     is_known = decision.outcome is not Outcome.UNKNOWN
     grants = tuple(grant for each in known for grant in known[each].grants) if is_known else ()
@@ -161,16 +160,6 @@ def _requirement(name: str, quantity: object) -> Requirement:
         return as_requirement(name, quantity)
     except ValueError as error:
         raise OperatingError(str(error)) from None
-
-
-def _known(gate: EntitlementGate, customer_id: str, requirement: Requirement) -> CustomerEntitlements:
-    """Return data that is new enough to deny: a gate, too, looks once more before it does."""
-    known = gate.get(customer_id)
-    decision = known.check(requirement)
-    if decision.outcome is Outcome.DENIED and (decision.age or 0) >= gate.options.denial_max_age > 0:
-        gate.invalidate(customer_id)
-        known = gate.get(customer_id)
-    return known
 
 
 def _overlooked(gate: EntitlementGate, decision: Decision, grants: tuple[Grant, ...]) -> tuple[Grant, ...]:

@@ -5,7 +5,6 @@ Reaches billing: one bare call, and a listing for each customer named. Never her
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -32,8 +31,10 @@ _NOBODY = "00000000-0000-4000-8000-000000000000"
 _OK, _NOT_FOUND = 200, 404
 _CREDENTIALS, _PARAMETERS = (401, 403), (400, 422)
 _REDIRECTS = range(300, 400)
+_OURS_TO_FIX = frozenset(range(400, 500)) - {408, 425, 429}
 _CLOCK_SECONDS = 5.0  # `Date` has whole seconds, and a call takes some
 _MOST = 0.8  # of a limit
+_LIST_HINT = "Check that BASE_URL is billing itself and no cache in front of it; ask Zenskar's support with this line."
 _BASE_URL_HINT = "Set BASE_URL to the billing API, such as https://api.zenskar.com, with no path."
 
 
@@ -76,9 +77,10 @@ def _statuses(client: ZenskarClient) -> Iterator[Finding]:
     """Warn of statuses that no row has: billing lists nothing for them, and everybody is refused."""
     from entitlement_gate.zenskar.models import EntitlementStatus  # noqa: PLC0415 - pydantic costs 100 ms: on use only
 
+    known = tuple(map(str, EntitlementStatus))
     for status in client.options.status_filter or ():
-        if status not in tuple(EntitlementStatus):
-            hint = did_you_mean(nearest(status, EntitlementStatus)) or f"There are {', '.join(EntitlementStatus)}."
+        if status not in known:
+            hint = did_you_mean(nearest(status, known)) or f"There are {', '.join(known)}."
             yield Finding("warning", "parameters", f"STATUS_FILTER asks for {status!r}, which no row has", hint)
 
 
@@ -134,6 +136,9 @@ def _refused(reply: Reply) -> Finding:
     if status in _REDIRECTS:
         where = reply.headers.get("location", "nowhere")
         return Finding("error", "reachability", f"redirected (HTTP {status}) to {where}", _BASE_URL_HINT)
+    if status in _OURS_TO_FIX:
+        hint = "Check BASE_URL and API_VERSION; if they are right, ask Zenskar's support."
+        return Finding("error", "parameters", f"billing refuses the call: {said}", hint)
     hint = "Wait and run this again; if it lasts, ask Zenskar's support."
     return Finding("error", "reachability", f"billing answers {said}", hint)
 
@@ -182,9 +187,7 @@ def _listings(client: ZenskarClient, customers: Sequence[str]) -> Iterator[Findi
         try:
             rows = len(client.fetch(customer).grants)
         except SourceError as error:
-            hint = (
-                "Raise MAX_PAGES or PAGE_SIZE." if "pages" in str(error) else "Run this again with that customer alone."
-            )
+            hint = "Raise MAX_PAGES or PAGE_SIZE." if "pages" in str(error) else _LIST_HINT
             yield Finding("error", "limits", f"{customer}: {type(error).__name__}: {error}", hint)
             continue
         text = f"{customer}: {rows} rows, of {most} that PAGE_SIZE times MAX_PAGES let in"
@@ -204,12 +207,13 @@ def _names(gate: EntitlementGate, customers: Sequence[str], names: tuple[NameInC
         return
     listed: set[str] = set()
     for customer in customers:
-        with suppress(SourceError):  # found and told with the limits
-            listed |= {
-                text
-                for grant in every_grant(gate.source, customer)
-                for text in (grant.name, grant.entitlement_id or "")
-            }
+        try:
+            grants = every_grant(gate.source, customer)
+        except SourceError:
+            hint = "Mend what is said of the customer's list above."
+            yield Finding("note", "names", f"not compared with what billing lists: {customer} cannot be read", hint)
+            return
+        listed |= {text for grant in grants for text in (grant.name, grant.entitlement_id or "")}
     missing = list(_missing(gate, names, listed))
     yield from missing or [Finding("ok", "names", f"billing lists all {len({each.name for each in names})} names")]
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from entitlement_gate.rules import class_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,9 +18,10 @@ __all__ = ["operations_of", "permissions_of", "permitted"]
 
 
 def permissions_of(callback: Any) -> tuple[Any, ...]:
-    """Return the permission classes of a view of Django REST framework."""
-    view_class = getattr(callback, "view_class", None) or getattr(callback, "cls", None)
-    return tuple(getattr(view_class, "permission_classes", None) or ())
+    """Return the permission classes of a view of Django REST framework: as_view()'s or an action's own go first."""
+    given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
+    listed = given.get("permission_classes", getattr(class_of(callback), "permission_classes", None))
+    return tuple(listed or ())
 
 
 def operations_of(callback: Any) -> tuple[Any, ...]:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from django.http import HttpRequest
 from django.urls import ResolverMatch, URLResolver, get_resolver
 
-from entitlement_gate.conf import get_settings
+from entitlement_gate.conf import rules_in_settings
 from entitlement_gate.decorators import requirements_of
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.operating.frameworks import operations_of, permissions_of, permitted
 from entitlement_gate.operating.places import place_of
 from entitlement_gate.operating.routes import sample_of, shown_route
 from entitlement_gate.operating.tags import template_uses
-from entitlement_gate.rules import is_exempt
+from entitlement_gate.rules import class_of, is_exempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ def gated_views() -> Iterator[Gate]:
 
 def rules() -> Iterator[Gate]:
     """Yield every rule of the settings."""
-    for position, rule in enumerate(get_settings().rules):
+    for position, rule in enumerate(rules_in_settings()):
         methods = f" [{', '.join(sorted(rule.methods))}]" if rule.methods else ""
         names = tuple(leaf.entitlement for leaf in rule.requirement.leaves())
         where = f"ENTITLEMENT_GATE['RULES'][{position}]"
@@ -162,7 +162,7 @@ def _ruled(match: ResolverMatch, sample: str, methods: frozenset[str] = frozense
     """Yield the rules that hold for a view; for a rule about paths, a path made up from the route is tried."""
     if is_exempt(match.func, match):
         return
-    for rule in get_settings().rules:
+    for rule in rules_in_settings():
         request = HttpRequest()
         request.method = min((rule.methods & methods) or methods or rule.methods, default="GET")
         request.path_info = sample
@@ -176,8 +176,7 @@ def _rule_text(rule: Rule) -> str:
 
 def _own(callback: Any) -> Iterator[_Found]:
     """Yield what the view itself asks for: decorators, mixins, permissions and operations of other frameworks."""
-    view_class = getattr(callback, "view_class", None) or getattr(callback, "cls", None)
-    mixed = _mixed_in(callback, view_class)
+    mixed = _mixed_in(callback, class_of(callback))
     for requirement in requirements_of(callback):
         yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement)
     if None in mixed:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from entitlement_gate.operating.reports import OperatingError
@@ -15,7 +15,7 @@ from entitlement_gate.operating.tables import Page, render
 if TYPE_CHECKING:
     from entitlement_gate.operating.reports import Report, Tone
 
-__all__ = ["CLOSED", "JSON", "Paint", "Stream", "as_text", "open_pipe", "page_for", "painter"]
+__all__ = ["CLOSED", "JSON", "Paint", "Stream", "as_text", "open_pipe", "page_for", "painter", "tell_error"]
 
 Paint = Callable[["Tone", str], str]
 JSON = {"json": 2, "json line": None}
@@ -23,6 +23,13 @@ JSON = {"json": 2, "json line": None}
 CLOSED = "the output was closed before everything was written"
 _NARROWEST = 40
 _STYLES = {"good": "SUCCESS", "warning": "WARNING", "bad": "ERROR", "heading": "MIGRATE_HEADING", "faint": "HTTP_INFO"}
+
+
+def tell_error(error: str, style: str | None, stream: Stream) -> None:
+    """Tell programs of what goes to people on stderr."""
+    if style in JSON:
+        with suppress(OperatingError), open_pipe(stream):
+            stream.write(json.dumps({"error": error}, indent=JSON[style]) + "\n")
 
 
 class Stream(Protocol):
@@ -57,13 +64,18 @@ def as_text(report: Report, style: str, page: Page, stream: object) -> str:
 
 @contextmanager
 def open_pipe(stream: Stream) -> Iterator[None]:
-    """Write to the stream and flush it; a reader that has left is an ``OperatingError``, and no noise at exit."""
+    """Write to the stream and flush it; what cannot be written is an ``OperatingError``, and no noise at exit."""
+    if getattr(stream, "_out", stream) is None:  # Django's wrapper around a standard output that was closed
+        raise OperatingError("there is no output to write to", is_told=True)
     try:
         yield
         stream.flush()
     except BrokenPipeError:
         _silence(stream)
-        raise OperatingError(CLOSED) from None
+        raise OperatingError(CLOSED, is_told=True) from None
+    except OSError as error:
+        _silence(stream)
+        raise OperatingError(f"the output cannot be written: {error.strerror}", is_told=True) from None
 
 
 def _silence(stream: Any) -> None:

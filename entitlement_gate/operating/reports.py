@@ -20,11 +20,15 @@ Tone = Literal["", "good", "warning", "bad", "heading", "faint"]
 
 
 class OperatingError(Exception):
-    """A command cannot do what it was asked; the text is one line for people."""
+    """A command cannot do what it was asked; the text is one line for people.
 
-    def __init__(self, text: str, exit_code: int = UNKNOWN) -> None:
+    ``is_told`` where programs have been told already, or cannot be.
+    """
+
+    def __init__(self, text: str, exit_code: int = UNKNOWN, *, is_told: bool = False) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+        self.is_told = is_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A paragraph."""
+    """A paragraph; ``is_whole`` where it stays one line, however wide, for scripts that read lines."""
 
     text: str
     tone: Tone = ""
     indent: int = 0
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

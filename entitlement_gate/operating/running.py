@@ -41,5 +41,5 @@ def deliver(report: Report, style: str, page: Page, stream: Stream) -> int:
         with open_pipe(stream):
             stream.write(as_text(report, style, page, stream))
     if report.error is not None:
-        raise OperatingError(report.error, report.exit_code)
+        raise OperatingError(report.error, report.exit_code, is_told=style in JSON)
     return report.exit_code

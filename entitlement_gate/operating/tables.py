@@ -62,6 +62,9 @@ def printable(text: str) -> str:
 
 def _line(line: Line, page: Page) -> Iterator[str]:
     margin = " " * line.indent
+    if line.is_whole:
+        yield margin + page.paint(line.tone, printable(line.text))
+        return
     for text in _wrapped(printable(line.text), max(page.width - line.indent, _NARROWEST)):
         yield margin + page.paint(line.tone, text)
 

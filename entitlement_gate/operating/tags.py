@@ -23,7 +23,7 @@ __all__ = ["TagUse", "template_uses"]
 
 _TRACE = b"ntitle"  # in every use: entitled, ifentitled, entitlement
 _TAGS = frozenset({"ifentitled", "entitlement"})
-_JINJA_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+_JINJA_SILENT = re.compile(r"\{#.*?#\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}", re.DOTALL)
 _JINJA_CALL = re.compile(r"\b(entitled|entitlement)\(\s*([^\s,)][^,)]*?)\s*(?:,\s*([^)]*?)\s*)?\)")
 
 
@@ -69,8 +69,11 @@ def _loader_dirs(loaders: Any) -> Iterator[Any]:
 
 
 def _django_uses(source: str, path: str) -> Iterator[TagUse]:
+    is_comment = False
     for token in Lexer(source).tokenize():
-        if token.token_type is not TokenType.BLOCK or token.contents.partition(" ")[0] not in _TAGS:
+        name = token.contents.partition(" ")[0] if token.token_type is TokenType.BLOCK else ""
+        is_comment = name == "comment" or (is_comment and name != "endcomment")
+        if is_comment or name not in _TAGS:
             continue
         tag, *asked = token.split_contents()
         asked = asked[: asked.index("as")] if "as" in asked else asked
@@ -79,7 +82,7 @@ def _django_uses(source: str, path: str) -> Iterator[TagUse]:
 
 
 def _jinja_uses(source: str, path: str) -> Iterator[TagUse]:
-    source = _JINJA_COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), source)
+    source = _JINJA_SILENT.sub(lambda silent: "\n" * silent[0].count("\n"), source)
     for call in _JINJA_CALL.finditer(source):
         line = source.count("\n", 0, call.start()) + 1
         asked = f"{call[2]} {call[3] or ''}".strip()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.decisions import Decision, Outcome
+from entitlement_gate.domain.numbers import difference, total
 from entitlement_gate.operating.explaining import day, meaning, number
 from entitlement_gate.operating.reports import DENIED, FINE, UNKNOWN, Bar, Cell, Line, Report, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from decimal import Decimal
 
     from entitlement_gate.domain.grants import Grant
     from entitlement_gate.operating.asking import Asked, Holding
@@ -48,7 +50,7 @@ def tell_check(asked: Asked, why: str = "") -> Report:
     if decision.outcome is Outcome.UNKNOWN:
         return Report(exit_code=UNKNOWN, data=data, error=_unknown(asked.customer_id, decision, why))
     hint = f". {asked.explanation.hint}" if asked.explanation.hint else ""
-    line = Line(_verdict(decision) + hint, _tone(decision))
+    line = Line(_verdict(decision) + hint, _tone(decision), is_whole=True)
     return Report(exit_code=_exit_code(decision), data={**data, "near": list(asked.explanation.near)}, parts=(line,))
 
 
@@ -68,6 +70,9 @@ def tell_explanation(asked: Asked, why: str = "") -> Report:
         Line(_verdict(decision), _tone(decision)),
         Line(f"customer {asked.customer_id}, {_provenance(decision)}", indent=2),
     ]
+    if used_here := _used_here(explanation.rows, decision):
+        text = f"{number(used_here, decision.units)} of it held or used up here, and not yet in billing's numbers"
+        parts.append(Line(text, indent=2))
     if explanation.rows:
         rows = tuple(line for row in explanation.rows for line in _standing_rows(row))
         parts += [Line(""), Table(("COUNTED", "WHY"), rows)]
@@ -113,6 +118,14 @@ def grant_data(grant: Grant) -> dict[str, Any]:
         "used": number(grant.used) or None,
         "remaining": number(grant.remaining) or None,
     }
+
+
+def _used_here(rows: Iterable[RowStanding], decision: Decision) -> Decimal | None:
+    """Return by how much less is left than the rows that decided say; None where it is nothing."""
+    decided = [row.grant.remaining for row in rows if row.part != "none" and row.grant.remaining is not None]
+    if decision.remaining is None or not decided:
+        return None
+    return difference(total(decided), decision.remaining) or None
 
 
 def _standing_data(row: RowStanding) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.shortcuts import resolve_url
 from django.test import AsyncClient, Client
 
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.responses import login_path
 from entitlement_gate.testing.layers import Layer
 from entitlement_gate.testing.swapping import overriding
 
@@ -78,6 +80,11 @@ class _Visit:
         return f"HTTP {self.status}" + (f" to {self.location}" if self.location else "")
 
     @property
+    def is_to_log_in(self) -> bool:
+        """Whether somebody is sent to the login page."""
+        return self.location is not None and urlsplit(self.location).path == login_path()
+
+    @property
     def asked(self) -> str:
         """What was asked, for messages."""
         return ", ".join(sorted({repr(decision.entitlement) for decision in self.told})) or "nothing"
@@ -138,6 +145,11 @@ def _check_not_gated(trial: _Trial, closed: _Visit, opened: _Visit) -> None:
 
 def _check_tellable(trial: _Trial, opened: _Visit) -> None:
     __tracebackhide__ = True
+    if opened.is_to_log_in:
+        raise AssertionError(
+            f"{trial.url} answers {opened.answer} with every entitlement granted: it sends people to log in. Give a "
+            "client that is logged in."
+        )
     if opened.status >= _REFUSED:
         raise AssertionError(
             f"{trial.url} answers {opened.answer} with every entitlement granted: something else refuses it. Does it "

@@ -6,6 +6,8 @@ test uses it; neither Django nor httpx nor pydantic.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -74,12 +76,24 @@ def _entitlements_as_marked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Override what the markers say, the closest innermost."""
     markers = list(request.node.iter_markers("entitlements"))
     with ExitStack() as stack:
+        stack.callback(_forget_the_gate)
         for marker in reversed(markers):
             stack.enter_context(_override(*marker.args, **marker.kwargs))
         yield
 
 
-def _override(values: dict[str, Any] | None = None, /, customer: object = None, **named: Any) -> override_entitlements:
+def _forget_the_gate() -> None:
+    """Let the next test begin with a gate of its own: what the sandbox and a ledger in memory count leaks otherwise."""
+    api = sys.modules.get("entitlement_gate.api")  # not imported: then nothing was asked
+    if api is not None:
+        api.forget_gate()
+
+
+def _override(values: object = None, /, customer: object = None, **named: Any) -> override_entitlements:
     from entitlement_gate.testing.overrides import override_entitlements  # noqa: PLC0415 - on use only
 
+    if not (values is None or isinstance(values, Mapping)):
+        raise TypeError(
+            f"@pytest.mark.entitlements takes keywords or a dict of name to value, such as sso=True, not {values!r}"
+        )
     return override_entitlements({**(values or {}), **named}, customer)

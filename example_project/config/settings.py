@@ -44,6 +44,7 @@ SESSION_COOKIE_NAME = "fieldnotes_session"
 CSRF_COOKIE_NAME = "fieldnotes_csrf"
 
 USE_TZ = True
+TIME_ZONE = "UTC"  # as billing writes its dates
 LANGUAGE_CODE = "en"
 
 ENTITLEMENT_GATE: dict[str, Any] = {

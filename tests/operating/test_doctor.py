@@ -77,6 +77,7 @@ def test_good_settings_have_no_problems(doctor):
         ({"fault": {"kind": "status", "status": 422, "body": '{"detail": "no"}'}}, "parameters", "HTTP 422 no"),
         ({"STATUS_FILTER": ["activ"]}, "parameters", "STATUS_FILTER asks for 'activ'"),
         ({"STATUS_FILTER": ["qqq", "active"]}, "parameters", "STATUS_FILTER asks for 'qqq'"),
+        ({"fault": {"kind": "status", "status": 418}}, "parameters", "billing refuses the call: HTTP 418"),
         ({"customers": (STRANGER,)}, "customer", "does not know"),
         ({"MAX_PAGES": 1, "PAGE_SIZE": 2}, "limits", "more than 1 pages"),
         ({"MAX_PAGES": 1, "PAGE_SIZE": 5}, "limits", "4 rows, of 5"),
@@ -93,7 +94,17 @@ def test_each_misconfiguration_is_found_and_says_what_to_do(doctor, seeded, abou
     assert code == 1
     (problem,) = [problem for problem in problems if says in problem["text"]]
     assert problem["about"] == about
-    assert problem["hint"] or about == "settings"
+    assert problem["hint"]
+
+
+def test_names_are_not_compared_with_a_list_that_cannot_be_read(doctor):
+    _, problems = doctor(RULES=[{"path": "^/x/", "requires": "sso"}], MAX_PAGES=1, PAGE_SIZE=2)
+    assert [problem["about"] for problem in problems] == ["limits"]
+
+
+def test_a_status_with_a_typo_is_asked_about_in_plain_words(doctor):
+    _, (problem,) = doctor(STATUS_FILTER=["activ"])
+    assert problem["hint"] == "Did you mean 'active'?"
 
 
 def test_near_misses_are_asked_about(doctor):

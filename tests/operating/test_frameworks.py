@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -10,7 +11,7 @@ from django.test import override_settings
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from ninja import NinjaAPI
-from rest_framework.decorators import api_view, permission_classes
+from rest_framework.decorators import action, api_view, permission_classes
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
@@ -61,6 +62,10 @@ class Things(ViewSet):
     def list(self, request):
         return Response()
 
+    @action(detail=True, permission_classes=[HasSeats])
+    def boost(self, request, pk):
+        return Response()
+
     @method_decorator(requires_entitlement("reports"))
     def retrieve(self, request, pk):
         return Response({"may": True})
@@ -100,6 +105,8 @@ urlconf = ModuleType("frameworks")
 urlconf.urlpatterns = [
     path("joined/", Joined.as_view()),
     path("permitted/", Permitted.as_view()),
+    path("given/", Permitted.as_view(permission_classes=[HasSeats])),
+    path("partial/", partial(over_a_function)),
     path("function/", by_function),
     path("over/", over_a_function),
     path("rest/", include(router.urls)),
@@ -126,9 +133,12 @@ def test_permissions_and_operations_are_listed_with_what_they_ask_for():
     assert found() == {
         "/joined/": (("reports", "seats 2"), ("permission",)),
         "/permitted/": (("reports",), ("permission",)),
+        "/given/": (("seats 2",), ("permission",)),
+        "/partial/": (("reports",), ("@requires_entitlement",)),
         "/function/": (("reports",), ("permission",)),
         "/over/": (("reports",), ("@requires_entitlement",)),
         "/rest/things/$": ((), ()),
+        "/rest/things/(?P<pk>[^/.]+)/boost/$": (("seats 2",), ("permission",)),
         "/rest/things/(?P<pk>[^/.]+)/$": (("reports",), ("@requires_entitlement",)),
         "/ninja/authorised [GET]": (("reports",), ("permission",)),
         "/ninja/both [GET]": (("reports",), ("@requires_entitlement",)),

@@ -11,9 +11,10 @@ DJANGO = """{% load entitlements %}
 {% ifentitled "sso" %}{% else %}{% endifentitled %}
 {% entitlement name 3 as seats %}{{ seats.remaining }}
 {% if entitled %}{% endif %}{% ifentitled %}
+{% comment "why" %}{% ifentitled "silent" %}{% endifentitled %}{% endcomment %}
 """
 JINJA = """{# {{ entitled("commented") }}
-#}
+#}{%- raw %}{{ entitled("raw") }}{% endraw -%}
 {% if entitled("sso") and entitled('api calls', 3) %}{{ entitlement(name).remaining }}{% endif %}
 """
 DJANGO_BACKEND = "django.template.backends.django.DjangoTemplates"

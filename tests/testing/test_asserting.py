@@ -60,6 +60,7 @@ urlconf.urlpatterns = [
     path("asking/", asking),
     path("inside/", inside),
     path("locked/", locked),
+    path("members/", lambda request: HttpResponseRedirect("/accounts/login/?next=/members/")),
     path("open/", lambda request: HttpResponse("in")),
     path("ruled/", lambda request: HttpResponse("in")),
 ]
@@ -115,6 +116,12 @@ async def test_an_async_client_sees_what_lets_in():
 def test_what_is_refused_for_another_reason_cannot_be_told(ask, url):
     with pytest.raises(AssertionError, match="with every entitlement granted: something else refuses it"):
         ask(url, "sso")
+
+
+@pytest.mark.parametrize("ask", [assert_gated, assert_not_gated])
+def test_a_login_page_in_front_says_nothing_of_the_gate(ask):
+    with pytest.raises(AssertionError, match=r"it sends people to log in\. Give a client"):
+        ask("/members/", "sso")
 
 
 def test_a_request_is_made_as_told():

@@ -4,7 +4,8 @@ import pytest
 from django.test import TestCase, override_settings
 
 import entitlement_gate as eg
-from entitlement_gate.testing import FakeBilling
+from entitlement_gate.api import default_gate
+from entitlement_gate.testing import FakeBilling, plugin
 from tests.customers import FREE, PRO
 from tests.testing.projects import CUSTOMER
 
@@ -49,6 +50,24 @@ class TestMarked:
     def test_a_marker_stands_before_the_fixture(self, entitlements):
         entitlements.grant(FREE, "other")
         assert (may("reports"), may("sso"), may("other")) == (True, True, False)
+
+
+def test_a_marker_that_is_no_dict_says_how_to_write_it():
+    with pytest.raises(TypeError, match="takes keywords or a dict of name to value, such as sso=True, not 'sso'"):
+        plugin._override("sso")
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+@override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"})
+def test_what_one_test_uses_up_is_there_for_the_next(turn):
+    assert eg.consume_entitlement(PRO, "seats", 2).remaining == 0
+
+
+def test_no_gate_is_left_for_the_next_test():
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+        gate = default_gate()
+        plugin._forget_the_gate()
+        assert default_gate() is not gate
 
 
 @pytest.mark.entitlements(sso=True)

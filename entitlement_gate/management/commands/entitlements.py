@@ -28,7 +28,7 @@ from entitlement_gate.operating.doctor import NameInCode, examine
 from entitlement_gate.operating.findings import Finding, tell_findings
 from entitlement_gate.operating.ledgers import ledger_findings, redis_findings
 from entitlement_gate.operating.names import enum_source
-from entitlement_gate.operating.output import open_pipe, page_for, painter
+from entitlement_gate.operating.output import open_pipe, page_for, painter, tell_error
 from entitlement_gate.operating.progress import Progress
 from entitlement_gate.operating.project import names_in_code, settings_findings, tell_gates
 from entitlement_gate.operating.reports import DENIED, FINE, OperatingError, Report
@@ -69,15 +69,21 @@ class Command(BaseCommand):
         try:
             code = getattr(self, f"_{options['action']}", self._answer)(options)
         except OperatingError as error:
-            raise CommandError(printable(str(error)), returncode=error.exit_code) from None
+            raise self._ended(error, options) from None
         except ImproperlyConfigured as error:
-            raise CommandError(printable(str(error)), returncode=2) from None
+            raise self._ended(OperatingError(str(error)), options) from None
         except LedgerUnavailable as error:
-            raise CommandError(printable(f"the ledger cannot be asked: {error}"), returncode=2) from None
+            raise self._ended(OperatingError(f"the ledger cannot be asked: {error}"), options) from None
         except KeyboardInterrupt:
             raise CommandError("interrupted", returncode=_INTERRUPTED) from None
         if code != FINE:
             sys.exit(code)
+
+    def _ended(self, error: OperatingError, options: dict[str, Any]) -> CommandError:
+        """Tell programs why nothing came of it; return what tells people."""
+        if not error.is_told:
+            tell_error(str(error), options.get("format"), self.stdout)
+        return CommandError(printable(str(error)), returncode=error.exit_code)
 
     def _gates(self, options: dict[str, Any]) -> int:
         """List gates, or views without one."""
@@ -95,7 +101,7 @@ class Command(BaseCommand):
         names = [*names_in_code(), *(NameInCode(name, "--name") for name in asked)]
         try:
             gate = default_gate()
-        except ImproperlyConfigured as error:  # what no system check sees: the scenario of a sandbox
+        except ImproperlyConfigured as error:  # what no system check reads: the scenario of a sandbox
             return [Finding("error", "settings", str(error), "Correct the setting that is named.")]
         with failures():
             found = [*examine(gate, customers, names), *ledger_findings(gate)]
