@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from http import HTTPMethod
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -15,25 +13,15 @@ from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import URLResolver, get_resolver
+from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys
-from entitlement_gate.decorators import raises_refusals
-from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.resolvers import from_user
-from entitlement_gate.rules import class_of
+from entitlement_gate.url_checks import AUTHENTICATION, MIDDLEWARE, kind_of, raising_messages, rule_messages
 from entitlement_gate.zenskar.options import SANDBOX
 
-if TYPE_CHECKING:
-    from entitlement_gate.rules import Rule
-
 __all__ = ["check_settings"]
-
-_MIDDLEWARE = "entitlement_gate.middleware.EntitlementMiddleware"
-_NO_PATH = re.compile(r"\^[\w<-]")  # anchored, and no slash first
-_METHODS = frozenset(HTTPMethod)
-_AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
 @register("entitlement_gate")
@@ -52,8 +40,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *messages,
         *_paths(settings),
         *_surroundings(settings),
-        *_rules(settings),
-        *_unanswered(),
+        *rule_messages(settings),
+        *raising_messages(),
         *_customer(settings),
         *_ledger(settings),
     ]
@@ -83,8 +71,8 @@ def _paths(settings: Settings) -> list[CheckMessage]:
 
 def _surroundings(settings: Settings) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
-    kinds = [_kind(path) for path in django_settings.MIDDLEWARE]
-    if _MIDDLEWARE in kinds and _AUTHENTICATION in kinds[kinds.index(_MIDDLEWARE) :]:
+    kinds = [kind_of(path) for path in django_settings.MIDDLEWARE]
+    if MIDDLEWARE in kinds and AUTHENTICATION in kinds[kinds.index(MIDDLEWARE) :]:
         messages.append(
             checks.Warning(
                 "EntitlementMiddleware comes before AuthenticationMiddleware.",
@@ -101,18 +89,6 @@ def _surroundings(settings: Settings) -> list[CheckMessage]:
             )
         )
     return messages
-
-
-def _kind(path: str) -> str:
-    """Return the path of the middleware that this one is, or is a subclass of; Django itself tells of a wrong path."""
-    if path in (_MIDDLEWARE, _AUTHENTICATION):
-        return path
-    try:
-        found = import_string(path)
-    except ImportError:
-        return path
-    is_ours = isinstance(found, type) and issubclass(found, EntitlementMiddleware)
-    return _MIDDLEWARE if is_ours else path
 
 
 def _ledger(settings: Settings) -> list[CheckMessage]:
@@ -134,6 +110,8 @@ def _ledger(settings: Settings) -> list[CheckMessage]:
                 id="entitlement_gate.W005",
             )
         )
+    if ledger == "database" and apps.is_installed("entitlement_gate.usage"):
+        messages += _one_writer()
     if settings.gate.usage and not is_shared:
         messages.append(
             checks.Warning(
@@ -145,80 +123,19 @@ def _ledger(settings: Settings) -> list[CheckMessage]:
     return messages
 
 
-def _rules(settings: Settings) -> list[CheckMessage]:
-    if not settings.rules:
+def _one_writer() -> list[CheckMessage]:
+    """Warn where each request keeps the only place to write, for which the ledger waits in vain."""
+    alias = router.db_for_write(import_string("entitlement_gate.usage.models.Charge"))
+    database = connections.settings[alias]
+    if not (database["ENGINE"].endswith("sqlite3") and database["ATOMIC_REQUESTS"]):
         return []
-    messages: list[CheckMessage] = []
-    if _MIDDLEWARE not in map(_kind, django_settings.MIDDLEWARE):
-        messages.append(
-            Error(
-                f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE.",
-                hint=f"Add {_MIDDLEWARE!r} below the authentication middleware.",
-                id="entitlement_gate.E004",
-            )
-        )
-    known = frozenset(_names(get_resolver(), ()))
-    idle = [(rule, *_why_idle(rule, known)) for rule in settings.rules]
-    return messages + [
-        checks.Warning(
-            f"{SETTING}['RULES']: {rule.name!r}: {why}: this rule gates nothing.",
-            hint=hint,
-            id="entitlement_gate.W003",
-        )
-        for rule, why, hint in idle
-        if why
-    ]
-
-
-def _why_idle(rule: Rule, known: frozenset[tuple[str, str]]) -> tuple[str, str]:
-    """Return why a rule can match no request, and what to do; two empty texts where it can."""
-    if rule.about == "path" and _NO_PATH.match(rule.name):
-        return "a request's path begins with a slash", "Write '^/reports/', not '^reports/'."
-    if rule.about != "path" and (rule.about, rule.name) not in known:
-        hint = "Names are written as for reverse(): 'app:name', or 'app' for a namespace."
-        return f"no URL has this {rule.about}", hint
-    if rule.methods and rule.methods.isdisjoint(_METHODS):
-        return f"no request has the method {', '.join(sorted(rule.methods))}", "Write methods as HTTP does: 'POST'."
-    return "", ""
-
-
-def _unanswered() -> list[CheckMessage]:
-    """Warn of gates that raise where no middleware answers: an outage would be a plain 500."""
-    if _MIDDLEWARE in map(_kind, django_settings.MIDDLEWARE):
-        return []
-    raising = sorted({_called(view) for view in _views(get_resolver()) if raises_refusals(view)})
     return [
         checks.Warning(
-            f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
-            hint=f"Add {_MIDDLEWARE!r}, or take on_denied='raise' away: an outage is a 500 otherwise.",
-            id="entitlement_gate.W007",
+            f"DATABASES[{alias!r}] is SQLite with ATOMIC_REQUESTS: a view that uses something up waits for itself.",
+            hint="SQLite has one writer. Take PostgreSQL, LEDGER 'redis', or ATOMIC_REQUESTS away.",
+            id="entitlement_gate.W008",
         )
-        for name in raising
     ]
-
-
-def _views(resolver: URLResolver) -> Iterator[Any]:
-    for pattern in resolver.url_patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _views(pattern)
-        else:
-            yield pattern.callback
-
-
-def _called(view: Any) -> str:
-    named = class_of(view) or view
-    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
-
-
-def _names(resolver: URLResolver, namespaces: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield ("view", name) and ("namespace", name) for all that the URLs define."""
-    for pattern in resolver.url_patterns:
-        if isinstance(pattern, URLResolver):
-            inner = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
-            yield "namespace", ":".join(inner)
-            yield from _names(pattern, inner)
-        else:
-            yield "view", ":".join((*namespaces, pattern.name or pattern.lookup_str))
 
 
 def _customer(settings: Settings) -> list[CheckMessage]:

@@ -5,7 +5,8 @@ from types import ModuleType
 import pytest
 from django.conf import settings as django_settings
 from django.core.checks import run_checks
-from django.test import override_settings
+from django.db import connections
+from django.test import modify_settings, override_settings
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -187,6 +188,13 @@ def test_a_ledger_whose_parts_are_missing_is_an_error(monkeypatch):
     assert [code for code, _ in found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=["entitlement_gate"])] == ["E005"]
     installed = {*django_settings.INSTALLED_APPS, "entitlement_gate.usage"}  # which other tests may have installed
     assert found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=sorted(installed)) == []
+
+
+@pytest.mark.parametrize(("is_atomic", "codes"), [(True, ["W008"]), (False, [])])
+def test_a_ledger_on_sqlite_within_requests_that_are_transactions_is_warned_about(monkeypatch, is_atomic, codes):
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", is_atomic)
+    with modify_settings(INSTALLED_APPS={"append": "entitlement_gate.usage"}):
+        assert [code for code, _ in found({**GOOD, "LEDGER": "database"})] == codes
 
 
 def test_usage_that_no_command_can_ship_is_warned_about():

@@ -236,6 +236,14 @@ class Book:
             self.events.append(event)
 
 
+def set_apart(event: UsageEvent) -> UsageEvent:
+    """Return an event under a key of its own, where that of an older commit is still in the outbox.
+
+    Its key was forgotten meanwhile; under one name the two would be one.
+    """
+    return replace(event, key=f"{event.key}@{ticket_of(event.at)}")
+
+
 def ticket_of(instant: float) -> int:
     """Return an instant in whole POSIX microseconds."""
     return round(instant * 1_000_000)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.forking import remake_after_fork
-from entitlement_gate.ledger.book import Book
+from entitlement_gate.ledger.book import Book, set_apart
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import (
@@ -240,7 +240,9 @@ class MemoryLedger:
         if key in book.records and not (isinstance(outcome, Receipt) and outcome.is_replay):
             book.watch(book.records[key].until, key)
         for event in book.events:
-            self._waiting[_name(event)] = event.at, event
+            is_known = _name(event) in self._waiting or _name(event) in self._dead
+            told = set_apart(event) if is_known else event
+            self._waiting[_name(told)] = told.at, told
         book.events.clear()
         return outcome
 

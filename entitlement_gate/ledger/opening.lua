@@ -1,12 +1,12 @@
 -- One customer's book, opened and written back. Every script begins with this part; those of its verb follow.
 --
--- KEYS: meta, rows, records, due and, where the verb commits, events, event_due: all of a bucket, in one hash slot.
+-- KEYS: meta, rows, records, due and, where the verb commits, events, event_due, dead: of one bucket, in one hash slot.
 -- ARGV[1]: JSON: epoch, seq, shift, retention, and what the verb is asked with.
 -- Lua computes with doubles: each sum is checked to be exact before anything is written, and everything is written at
 -- the end or not at all. `cjson` writes 14 digits, so that every number it writes is text.
 -- Names in capitals are constants: `scripts.py` puts in what they stand for.
 
-local META, ROWS, RECORDS, DUE, EVENTS, EVENT_DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local META, ROWS, RECORDS, DUE, EVENTS, EVENT_DUE, DEAD = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local MOST = 9007199254740992
 -- A tally: six doubles.
 local BASELINE, COMMITTED, HELD, SEEN, REFUNDED, TICKET = 1, 2, 3, 4, 5, 6
@@ -15,7 +15,8 @@ local SIX = '<dddddd'
 local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES = 1, 2, 3, 4, 5, 6, 7
 -- Among the rows: nothing of this customer runs out before. Verbs lower it, a sweep sets it right.
 local BOUND = 'due'
-local ALL_AT_ONCE = 1000 -- what `unpack` surely takes, and what one verb sweeps at most
+local ALL_AT_ONCE = 1000 -- what `unpack` surely takes
+local SWEPT_AT_MOST = 20000 -- by one verb: more would keep Redis from everybody else
 
 local asked = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -107,9 +108,14 @@ local function open(fields)
   end
   if bound and bound <= now then
     is_swept = true
-    for _, key in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, ALL_AT_ONCE)) do
-      if not record_of(key) then touched[key] = true end
-    end
+    local swept, keys = 0
+    repeat
+      keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', swept, ALL_AT_ONCE)
+      for _, key in ipairs(keys) do
+        if not record_of(key) then touched[key] = true end
+      end
+      swept = swept + #keys
+    until #keys < ALL_AT_ONCE or swept >= SWEPT_AT_MOST
   end
 end
 
@@ -145,6 +151,10 @@ local function write(set, dropped)
   end
   for _, event in ipairs(events or {}) do
     local id = event.c .. '|' .. event.k
+    if redis.call('HEXISTS', EVENTS, id) + redis.call('HEXISTS', DEAD, id) > 0 then
+      event.k = event.k .. '@' .. event.t -- of an older commit, whose key was forgotten and whose event is still here
+      id = event.c .. '|' .. event.k
+    end
     redis.call('HSET', EVENTS, id, cjson.encode(event))
     redis.call('ZADD', EVENT_DUE, event.t, id)
   end

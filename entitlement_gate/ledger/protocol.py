@@ -19,6 +19,7 @@ __all__ = [
     "Demand",
     "Ledger",
     "LedgerLost",
+    "LedgerOverflow",
     "LedgerUnavailable",
     "Outbox",
     "Receipt",
@@ -44,6 +45,10 @@ class LedgerUnavailable(EntitlementGateError):
 
 class LedgerLost(LedgerUnavailable):
     """The store no longer holds what it held: it admits nothing until somebody accepts the loss."""
+
+
+class LedgerOverflow(LedgerUnavailable):
+    """A number is wider than the store counts: of this customer nothing can be said, of others as much as ever."""
 
 
 class State(StrEnum):

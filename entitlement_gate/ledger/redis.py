@@ -16,7 +16,7 @@ from entitlement_gate.ledger.protocol import (
     RETENTION,
     Charges,
     Demand,
-    LedgerUnavailable,
+    LedgerOverflow,
     Receipt,
     Refusal,
     State,
@@ -33,7 +33,7 @@ __all__ = ["RedisLedger"]
 
 _MICRO = 1_000_000
 _RETENTION = round(RETENTION * _MICRO)
-_EVENTS = ("events", "event-due")
+_EVENTS = ("events", "event-due", "dead")
 _REFUSED = 2
 _TOO_WIDE = "a ledger in Redis counts up to 2**53 millionths a row: the database counts further"
 _STATES = {str(state): state for state in State}
@@ -44,7 +44,7 @@ _FAILURES: dict[str, tuple[type[Exception], str]] = {
     "committed": (ReservationConflict, "{key!r} is committed"),
     "expired": (ReservationExpired, "{key!r} ran out before it was committed or extended"),
     "several": (ValueError, "a reservation of several entitlements is committed as it was held"),
-    "range": (LedgerUnavailable, _TOO_WIDE),
+    "range": (LedgerOverflow, _TOO_WIDE),
 }
 
 
@@ -135,7 +135,7 @@ def _left(rows: Sequence[Row]) -> int:
 def _rows(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
     """Return rows as the script reads them: what remains may be less than it is, what was used is exact."""
     if any(not -MOST <= row.used <= MOST for row in rows):
-        raise LedgerUnavailable(_TOO_WIDE)
+        raise LedgerOverflow(_TOO_WIDE)
     return [(row.id, _narrow(row.remaining), row.used) for row in rows]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["BUCKETS", "RedisStore"]
 
 BUCKETS = 64
-_TIMEOUT = 0.25
+_TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
 _FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
 _LOST = ("missing", "other", "behind")
 _encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -156,7 +156,10 @@ class RedisStore:
     def _found(self, bucket: int) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
         with _told_apart():
-            if self._must_exist or self._is_founded():
+            is_founded = self._is_founded()
+            if self._known and not is_founded:
+                raise LedgerLost("the ledger in Redis is gone, which this process has known; see accept_loss()")
+            if self._must_exist or is_founded:
                 deadline = time.monotonic() + _FOUNDING
                 while time.monotonic() < deadline and not self._client.exists(self._key(bucket, "meta")):
                     time.sleep(_FOUNDING / 10)

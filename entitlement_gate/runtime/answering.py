@@ -84,6 +84,8 @@ class Answering:
         if decision.outcome is Outcome.DENIED:
             newer = yield from self._fetching.for_denial(view)
             if newer is not view:
+                if charges is not NOT_READ:  # what the fetch brought may have told the ledger of a credit note
+                    charges = yield from self._counting.learning(newer.customer_id)
                 return self._judge.decide(requirement, newer, charges), newer
         return decision, view
 

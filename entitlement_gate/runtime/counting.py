@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.rule import Burden, live_metered
 from entitlement_gate.ledger.memory import MemoryLedger
-from entitlement_gate.ledger.protocol import Charges, LedgerUnavailable
+from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable
 from entitlement_gate.ledger.rule import burden, quantity_of, rows_of
 from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.reporting import FailureLog
@@ -109,6 +109,10 @@ class Counting:
             return None
         try:
             result = verb(*args, **keywords)
+        except LedgerOverflow as error:
+            self._breaker.answered()
+            self._log.note_ledger(error)
+            return None
         except LedgerUnavailable as error:
             self._breaker.failed()
             self._log.note_ledger(error)

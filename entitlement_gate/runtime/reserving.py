@@ -60,7 +60,8 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
         ValueError: what is no quantity or key; more digits than a ledger counts.
     """
     says_itself = isinstance(entitlement, Requirement) and bool(entitlement.operator or entitlement.quantity)
-    requirement = as_requirement(entitlement, None if says_itself and quantity == 1 else quantity)
+    is_unsaid = says_itself and quantity == 1 and not isinstance(quantity, bool)
+    requirement = as_requirement(entitlement, None if is_unsaid else quantity)
     for leaf in requirement.leaves():
         micro_units(leaf.requested or _ONE)
     key = uuid.uuid4().hex if key is None else checked_key(key)
@@ -181,7 +182,7 @@ class Reserving:
     def _admitted(self, bid: _Bid, receipt: Receipt, view: View) -> Steps[Decision]:
         """Return the decision about the part that is told, with what is left beside the reservation."""
         left: list[int | None]
-        if receipt.is_replay:
+        if not receipt.available:  # nothing was newly admitted: it was held or committed before
             charges = yield from self._counting.learning(view.customer_id)
             left = [_left(part, charges) for part in bid.parts]
         else:

@@ -35,6 +35,21 @@ class HoldingCases(LedgerCases):
         assert ledger.release(ANNA, "k").is_replay
         assert self.left(ledger) == 10
 
+    def test_consuming_commits_what_the_key_holds_already(self, ledger: Any) -> None:
+        ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
+        done = ledger.consume(ANNA, [demand(4)], key="k")
+        assert (done.state, done.quantity, done.available) == (State.COMMITTED, 4, ())
+        assert ledger.consume(ANNA, [demand(4)], key="k").is_replay
+        assert self.left(ledger) == 6
+
+    def test_holds_return_however_many_run_out_together(self, ledger: Any) -> None:
+        rows = (Row("row", 1200),)
+        for number in range(1200):
+            ledger.reserve(ANNA, [demand(1, *rows)], key=str(number), ttl=5)
+        self.pass_time(ledger, 6)
+        assert self.left(ledger, *rows) == 1200
+        assert ledger.consume(ANNA, [demand(1200, *rows)], key="all").quantity == 1200
+
     def test_a_commit_stays(self, ledger: Any) -> None:
         ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
         done = ledger.commit(ANNA, "k")

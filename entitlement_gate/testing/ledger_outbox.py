@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from entitlement_gate.ledger.protocol import UsageTarget
+from entitlement_gate.ledger.protocol import RETENTION, UsageTarget
 from entitlement_gate.ledger.rule import Row
 from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, SEATS, LedgerCases, demand
 
@@ -44,6 +44,20 @@ class OutboxCases(LedgerCases):
         self.pass_time(ledger, 61)
         assert {event.attempts for event in ledger.take(5)} == {2}
         assert ledger.pending() == 2
+
+    def test_a_key_that_was_forgotten_while_its_event_waits_leaves_another_event(self, ledger: Any) -> None:
+        for quantity, is_buried in ((1, False), (2, True), (3, False)):
+            ledger.consume(ANNA, [demand(quantity, target=METER)], key="k")
+            assert ledger.pending() == (1 if quantity == 1 else 2)
+            if is_buried:
+                ledger.bury(next(event for event in ledger.take(9) if event.key == "k"), "no")
+                assert ledger.pending() == 1
+            self.pass_time(ledger, RETENTION + 1)
+        (letter,) = ledger.dead_letters()
+        ledger.revive(letter.event)
+        events = ledger.take(9)
+        assert sorted(event.quantity for event in events) == [1, 2, 3]
+        assert len({event.key for event in events}) == 3
 
     def test_an_event_can_be_postponed(self, ledger: Any) -> None:
         ledger.consume(ANNA, [demand(1, target=METER)], key="k")

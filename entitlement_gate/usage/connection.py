@@ -1,4 +1,4 @@
-"""A connection of the ledger's own, one a thread, outside whatever transaction a view is in.
+"""Connections of the ledger's own, borrowed for a verb, outside whatever transaction a view is in.
 
 On the view's connection a reservation would be undone with the view, and would keep every other request of the
 customer waiting until the view ends (``ATOMIC_REQUESTS``). Never here: what is asked over it.
@@ -10,7 +10,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.core import mail
 from django.db import Error, InterfaceError, OperationalError, connections
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from django.db.migrations.executor import MigrationExecutor
 
 from entitlement_gate.forking import remake_after_fork
@@ -40,10 +42,14 @@ NOW = {
 
 
 class OwnConnections:
-    """Runs statements on this thread's own connection to one of the project's databases.
+    """Runs statements on connections of its own to one of the project's databases: ``MOST`` of them, for all threads.
 
+    Not one a thread, as Django's are: a server that has a thread for each request would leave one behind with each.
     A round trip costs more than a statement: psycopg 3 gets many statements at once, SQLite and psycopg 2 one by one.
     """
+
+    MOST = 16
+    PATIENCE = 5.0  # seconds that a verb waits for one
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -56,9 +62,8 @@ class OwnConnections:
 
     def remake(self) -> None:
         """Forget the connections, as in a process just forked: they are the parent's."""
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._open: list[BaseDatabaseWrapper] = []
+        self._places = threading.BoundedSemaphore(self.MOST)
+        self._idle: list[BaseDatabaseWrapper] = []
 
     def ask(self, *statements: Statement) -> list[Rows]:
         """Return the rows of each statement, each a transaction of its own. Raises ``LedgerUnavailable``.
@@ -87,33 +92,55 @@ class OwnConnections:
 
     def is_migrated(self, app_label: str) -> bool:
         """Return whether every migration of an app was applied."""
-        executor = MigrationExecutor(self._own())
-        return not executor.migration_plan(executor.loader.graph.leaf_nodes(app_label))
+        with self.borrowed() as connection:
+            executor = MigrationExecutor(connection)
+            return not executor.migration_plan(executor.loader.graph.leaf_nodes(app_label))
+
+    @contextmanager
+    def borrowed(self) -> Iterator[BaseDatabaseWrapper]:
+        """Lend a connection; the one that came back last, which is the likeliest to be alive.
+
+        Raises:
+            LedgerUnavailable: all are lent, for as long as anybody waits.
+        """
+        places, idle = self._places, self._idle
+        if not places.acquire(timeout=self.PATIENCE):
+            raise LedgerUnavailable(f"{self.vendor}: all {self.MOST} connections of the ledger are in use")
+        try:
+            connection = idle.pop() if idle else self._made()
+            try:
+                yield connection
+            finally:
+                self._take_back(connection, idle)
+        finally:
+            places.release()
 
     def close(self) -> None:
-        """Close the connections of every thread; a later verb makes new ones."""
-        with self._lock:
-            opened, self._open = self._open, []
-        for connection in opened:
+        """Close the connections; one that is lent now is closed when it comes back. A later verb makes new ones."""
+        idle, self._idle = self._idle, []
+        while idle:
+            idle.pop().close()
+
+    def _take_back(self, connection: BaseDatabaseWrapper, idle: list[BaseDatabaseWrapper]) -> None:
+        """Keep a connection for the next verb; not where tests run: no test database could be dropped beside it."""
+        if idle is self._idle and not _is_for_tests(connection):
+            idle.append(connection)
+        else:
             connection.close()
-        self._local = threading.local()
 
     def _done(self, work: Callable[[Any], Result]) -> Result:
-        try:
+        with self.borrowed() as connection:
             try:
-                return self._done_once(work)
-            except (OperationalError, InterfaceError) as error:
-                if _code(error) in _OUT_OF_PATIENCE:
-                    raise
-                self._own().close()
-                return self._done_once(work)
-        except Error as error:
-            self._own().close()  # which ends the transaction
-            raise LedgerUnavailable(f"{self.vendor}: {type(error).__name__}: {error}") from error
-
-    def _done_once(self, work: Callable[[Any], Result]) -> Result:
-        with self._own().cursor() as cursor:
-            return work(cursor)
+                try:
+                    return _done_once(connection, work)
+                except (OperationalError, InterfaceError) as error:
+                    if _code(error) in _OUT_OF_PATIENCE:
+                        raise
+                    connection.close()
+                    return _done_once(connection, work)
+            except Error as error:
+                connection.close()  # which ends the transaction
+                raise LedgerUnavailable(f"{self.vendor}: {type(error).__name__}: {error}") from error
 
     @contextmanager
     def _undone(self, cursor: Any) -> Iterator[None]:
@@ -126,7 +153,7 @@ class OwnConnections:
             cursor.execute("ROLLBACK")
             raise
         except BaseException:  # an interrupt: nobody knows how far the conversation got
-            self._own().close()
+            cursor.db.close()
             raise
 
     def _asked(self, cursor: Any, statements: Sequence[Statement]) -> list[Rows]:
@@ -138,21 +165,27 @@ class OwnConnections:
             rows.append(_fetched(cursor))
         return rows
 
-    def _own(self) -> BaseDatabaseWrapper:
-        connection: BaseDatabaseWrapper | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._made()
-            connection.inc_thread_sharing()  # so that any thread may close it
-            with self._lock:
-                self._open.append(connection)
-        return connection
-
     def _made(self) -> BaseDatabaseWrapper:
         connection = connections.create_connection(self.alias)
+        connection.inc_thread_sharing()  # one thread at a time, but any
         if self._is_joining:  # parameters sent apart would allow one statement at a time
             options = {**connection.settings_dict["OPTIONS"], "server_side_binding": False}
             connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
         return connection
+
+
+def _done_once(connection: BaseDatabaseWrapper, work: Callable[[Any], Result]) -> Result:
+    with connection.cursor() as cursor:
+        return work(cursor)
+
+
+def _is_for_tests(connection: BaseDatabaseWrapper) -> bool:
+    """Whether this is a database that a test run made and will drop."""
+    if not hasattr(mail, "outbox"):  # which Django sets up for tests, and only for them
+        return False
+    name = str(connection.settings_dict["NAME"])
+    given = connection.settings_dict.get("TEST", {}).get("NAME")
+    return name == given or name.startswith(TEST_DATABASE_PREFIX) or "memorydb" in name
 
 
 def _executed(cursor: Any, sql: str, values: Sequence[Any]) -> Rows:

@@ -6,7 +6,7 @@ import json
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from entitlement_gate.ledger.book import Book, Record
+from entitlement_gate.ledger.book import Book, Record, set_apart
 from entitlement_gate.ledger.protocol import State, UsageTarget
 from entitlement_gate.ledger.rule import Share, Tally
 from entitlement_gate.usage.models import Account, Charge, Event, Hold
@@ -56,7 +56,8 @@ _PUT_RECORD = f"""
 _DROP_RECORD = f'DELETE FROM {_HOLD} WHERE customer_id = %s AND "key" = %s'  # noqa: S608 - as above
 _PUT_EVENT = f"""
     INSERT INTO {_EVENT} (customer_id, "key", slug, field, quantity, at, due, attempts, why)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, 0, '')
+    SELECT %s, CASE WHEN EXISTS (SELECT 1 FROM {_EVENT} WHERE customer_id = %s AND "key" = %s) THEN %s ELSE %s END,
+        %s, %s, %s, %s, %s, 0, ''
 """  # noqa: S608 - as above
 
 
@@ -120,8 +121,9 @@ def _changed_records(book: Book, before: Mapping[str, Record]) -> Iterator[State
 
 
 def _event(event: UsageEvent) -> Statement:
-    to = event.target
-    return _PUT_EVENT, (event.customer_id, event.key, to.slug, to.field, event.quantity, event.at, event.at)
+    to, apart = event.target, set_apart(event).key
+    names = (event.customer_id, event.customer_id, event.key, apart, event.key)
+    return _PUT_EVENT, (*names, to.slug, to.field, event.quantity, event.at, event.at)
 
 
 def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:

@@ -65,6 +65,17 @@ class TestRedisLedger(LedgerContract):
         assert ledger.consume(ANNA, [demand(1)], key="more").quantity == 1
         assert other.consume(ANNA, [demand(1)], key="yet more").quantity == 1
 
+    def test_a_process_that_knew_the_ledger_refounds_it_for_nobody(self, ledger):
+        bert = next(f"{number}" for number in range(99) if ledger._bucket(f"{number}") != ledger._bucket(ANNA))
+        ledger.consume(ANNA, [demand(10)], key="all")
+        for key in ledger._client.keys(f"{{{ledger._prefix}*"):
+            ledger._client.delete(key)
+        for _ in range(2):
+            with pytest.raises(LedgerLost, match="gone"):
+                ledger.consume(bert, [demand(1)], key="first")
+        ledger.accept_loss()
+        assert ledger.consume(bert, [demand(1)], key="first").quantity == 1
+
     def test_a_bucket_that_is_gone_is_loss_even_to_a_new_process(self, ledger):
         ledger.consume(ANNA, [demand(10)], key="all")
         ledger._client.delete(ledger._key(ledger._bucket(ANNA), "meta"))

@@ -13,7 +13,7 @@ from entitlement_gate.domain.errors import (
 from entitlement_gate.domain.grants import EntitlementType
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.ledger.memory import MemoryLedger
-from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.ledger.protocol import LedgerOverflow, LedgerUnavailable
 from entitlement_gate.ledger.rule import rows_of
 from entitlement_gate.testing.ledger_cases import demand
 from tests.runtime.fakes import ANNA, BERT, DOWN, feature, instant
@@ -98,6 +98,47 @@ def test_what_is_held_counts_until_it_is_released_or_its_time_is_up(gate, ask, c
     assert ask(gate, "check", ANNA, "api_calls").remaining == 6
     clock.advance(0.1)
     assert ask(gate, "check", ANNA, "api_calls").remaining == 10
+
+
+def test_consuming_what_is_held_under_the_key_commits_it(gate, ask):
+    held = ask(gate, "reserve", ANNA, "api_calls", 3, key="k")
+    for _ in range(2):
+        decision = ask(gate, "consume", ANNA, "api_calls", 3, key="k")
+        assert (decision.reason, decision.remaining) == ("allowed", 7)
+    held.commit()
+    assert held.state == "committed"
+    assert ask(gate, "check", ANNA, "api_calls").remaining == 7
+
+
+def test_a_bool_is_no_quantity_of_a_combined_requirement_either(gate, ask):
+    asked = Requirement("api_calls") & "seats"
+    with pytest.raises(ValueError, match="give the quantity inside"):
+        ask(gate, "consume", ANNA, asked, quantity=True)
+
+
+def test_a_credit_note_counts_at_the_check_that_learns_of_it(gate, billing, clock, ask):
+    ask(gate, "consume", ANNA, "api_calls", 10)
+    for used in (10, 4):
+        billing.grants[ANNA] = (quantity(remaining=10 - used, used=used),)
+        clock.advance(6)
+        decision = ask(gate, "check", ANNA, "api_calls", 1)
+        assert (decision.allowed, decision.source, decision.remaining) == (used == 4, "live", 10 - used)
+
+
+def test_what_cannot_be_counted_of_one_customer_keeps_nobody_else_out(make_gate, billing, elsewhere, ask):
+    billing.grants = {ANNA: (quantity(),), BERT: (quantity(),)}
+    gate, consume = make_gate(ledger=elsewhere), elsewhere.consume
+
+    def narrow(customer_id, *args, **keywords):
+        if customer_id == ANNA:
+            raise LedgerOverflow("too wide")
+        return consume(customer_id, *args, **keywords)
+
+    elsewhere.consume = narrow
+    for _ in range(6):
+        with pytest.raises(EntitlementUnavailable):
+            ask(gate, "consume", ANNA, "api_calls")
+    assert ask(gate, "consume", BERT, "api_calls").allowed
 
 
 def test_more_than_is_left_is_denied_with_what_is_left(gate, ask):

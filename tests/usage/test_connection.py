@@ -1,12 +1,14 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from django.db import connections
 
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.testing.ledger_cases import ANNA, demand
+from entitlement_gate.usage.connection import OwnConnections
 from tests.usage.test_ledger import emptied
 
 ELSEWHERE = """
@@ -20,13 +22,13 @@ print(Account._meta.db_table, Account._meta.app_label)
 
 
 def test_a_database_without_the_tables_is_unavailable(ledger):
-    with ledger._own._own().cursor() as cursor:
+    with ledger._own.borrowed() as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE entitlement_usage_account RENAME TO elsewhere")
     try:
         with pytest.raises(LedgerUnavailable, match="entitlement_usage_account"):
             ledger.consume(ANNA, [demand(1)], key="k")
     finally:
-        with ledger._own._own().cursor() as cursor:
+        with ledger._own.borrowed() as connection, connection.cursor() as cursor:
             cursor.execute("ALTER TABLE elsewhere RENAME TO entitlement_usage_account")
     assert ledger.consume(ANNA, [demand(1)], key="k").quantity == 1
 
@@ -38,6 +40,53 @@ def test_a_connection_that_broke_is_made_anew(postgres_alias):
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
     ledger.close()
+
+
+def test_threads_that_come_and_go_leave_no_connections_behind(postgres_alias):
+    ledger = emptied(postgres_alias)
+    for number in range(40):
+        thread = threading.Thread(
+            target=ledger.consume, args=(ANNA, [demand(1, overdraw=True)]), kwargs={"key": str(number)}
+        )
+        thread.start()
+        thread.join()
+    assert len(ledger._own._idle) == 1
+    ledger.close()
+    assert ledger._own._idle == []
+
+
+def test_nobody_waits_for_ever_for_a_connection(ledger, monkeypatch):
+    monkeypatch.setattr(OwnConnections, "MOST", 1)
+    monkeypatch.setattr(OwnConnections, "PATIENCE", 0.05)
+    ledger._own.remake()
+    with ledger._own.borrowed(), pytest.raises(LedgerUnavailable, match="all 1 connections of the ledger are in use"):
+        ledger.charges(ANNA)
+    assert ledger.charges(ANNA) == {}
+
+
+def test_a_connection_that_is_lent_while_the_ledger_closes_is_closed_when_it_comes_back(ledger):
+    with ledger._own.borrowed() as connection:
+        connection.ensure_connection()
+        ledger.close()
+        assert connection.connection is not None
+    assert connection.connection is None
+    assert ledger.charges(ANNA) == {}
+
+
+@pytest.mark.parametrize(("name", "test"), [("test_shop", {}), ("shop", {"NAME": "shop"}), ("file:memorydb_x", {})])
+def test_no_connection_stays_open_to_a_database_that_a_test_run_will_drop(usage_app, name, test):
+    own = OwnConnections("default")
+    with own.borrowed() as connection:
+        connection.settings_dict = {**connection.settings_dict, "NAME": name, "TEST": test}
+    assert own._idle == []
+
+
+def test_outside_of_tests_any_name_is_as_good(usage_app, monkeypatch):
+    monkeypatch.delattr("django.core.mail.outbox")
+    own = OwnConnections("default")
+    with own.borrowed() as connection:
+        connection.settings_dict = {**connection.settings_dict, "NAME": "test_drive"}
+    assert own._idle == [connection]
 
 
 def test_a_forked_child_has_a_connection_of_its_own(ledger):
@@ -54,13 +103,12 @@ def test_a_forked_child_has_a_connection_of_its_own(ledger):
 
 
 def test_the_ledger_is_not_in_the_view_s_transaction(ledger, alias):
-    assert ledger._own._own() is not connections[alias]
+    with ledger._own.borrowed() as connection:
+        assert connection is not connections[alias]
     assert repr(ledger) == f"<DatabaseLedger in {alias!r}>"
 
 
 def test_any_other_database_is_refused(usage_app, monkeypatch):
-    from entitlement_gate.usage.connection import OwnConnections
-
     monkeypatch.setattr(type(connections["default"]), "vendor", "oracle")
     with pytest.raises(ValueError, match="PostgreSQL or SQLite, not oracle"):
         OwnConnections("default")

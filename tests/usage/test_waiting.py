@@ -78,7 +78,9 @@ def test_a_verb_takes_two_round_trips_to_postgresql_begin_and_commit_among_them(
         asked.append(how[0])
         return execute(*how)
 
-    with ledger._own._own().execute_wrapper(counted):
+    with ledger._own.borrowed() as lent_next_too:
+        assert not asked
+    with lent_next_too.execute_wrapper(counted):
         verb(ledger)
     assert len(asked) == trips
     ledger.close()
