@@ -1,6 +1,6 @@
 # Every target installs what it needs into .venv, from the pinned versions in constraints.txt.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench test-matrix clean
+.PHONY: help demo test lint format bench test-matrix test-surface clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,12 +42,16 @@ test-matrix: $(INSTALLED) ## the tests on every Python and Django that is here (
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group matrix
 	$(BIN)/nox $(MATRIX)
 
+test-surface: $(INSTALLED) ## the tests of the Django surface on every Python and Django that is here
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group matrix
+	$(BIN)/nox --session surface $(MATRIX)
+
 format: $(INSTALLED) ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## tables of ratios against peers, measured in one run
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --group bench
 	@$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean: ## remove what the other targets made

@@ -1,6 +1,7 @@
 """The versions matrix: every Python and Django that is supported, where the interpreter exists.
 
-``make test-matrix`` runs it; ``make test`` covers the first combination by itself.
+``make test-matrix`` runs all tests on each; CI runs the tests of the Django surface on each (``make test-surface``),
+after ``make test`` has run all of them on the first.
 """
 
 from __future__ import annotations
@@ -12,40 +13,44 @@ import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests"]
 
 # Interpreters that a version manager keeps beside the path; its shims answer for versions that are not active.
 _KEPT = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser().glob("versions/3.1[1-9]*/bin")
 os.environ["PATH"] = os.pathsep.join([*map(str, sorted(_KEPT)), os.environ["PATH"]])
 
 # Django 6 needs Python 3.12.
-MATRIX = [
-    (python, django)
-    for python in ("3.11", "3.12", "3.13")
-    for django in ("5.2", "6.0", "6.1")
-    if (python, django) != ("3.11", "6.0") and (python, django) != ("3.11", "6.1")
-]
+DJANGOS = {"3.11": ("5.2",), "3.12": ("5.2", "6.0", "6.1"), "3.13": ("5.2", "6.0", "6.1")}
+MATRIX = [(python, django) for python, djangos in DJANGOS.items() for django in djangos]
+# What meets Django: its views, requests, templates, settings, signals. Browsers, servers and commands take longer.
+_SLOW = ("admin_browser", "cli", "commands", "exports", "forking", "wheel")
+SURFACE = ("tests/views", *sorted(str(path) for path in Path("tests").glob("test_*.py") if path.stem[5:] not in _SLOW))
+_PYTEST = ("python", "-m", "pytest", "--quiet", "--numprocesses=2")
 
 
 @nox.session
 @nox.parametrize(("python", "django"), MATRIX)
 def tests(session: nox.Session, django: str) -> None:
     """Run the tests that a Python or a Django could break; load and faults are the same everywhere."""
-    constraints = Path(session.create_tmp()) / "constraints.txt"
+    _install(session, "--editable", ".", "--group", "test", "--group", "demo", f"django~={django}.0")
+    session.run(*_PYTEST, "--ignore=tests/lab", "--ignore=tests/benchmarks", *session.posargs)
+
+
+@nox.session(python=list(DJANGOS))
+def surface(session: nox.Session) -> None:
+    """Run the tests of the Django surface on each Django that this Python runs, one after the other in one place."""
+    _install(session, "--editable", ".", "--group", "test")
+    for django in DJANGOS[str(session.python)]:
+        _install(session, f"django~={django}.0")
+        session.log(f"Python {session.python}, Django {django}")
+        session.run(*_PYTEST, *SURFACE, *session.posargs)
+
+
+def _install(session: nox.Session, *what: str) -> None:
+    """Install with the pinned versions of everything but Django; with a pip that knows dependency groups."""
     pinned = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
-    constraints.write_text(
-        "\n".join(line for line in pinned if not line.lower().startswith("django==")), encoding="utf-8"
-    )
-    session.install("--constraint", str(constraints), "--upgrade", "pip", silent=True)
-    session.install(
-        "--constraint", str(constraints), "--editable", ".", "--group", "test", "--group", "demo", f"django~={django}.0"
-    )
-    session.run(
-        "python",
-        "-m",
-        "pytest",
-        "--quiet",
-        "--numprocesses=2",
-        "--ignore=tests/lab",
-        "--ignore=tests/benchmarks",
-        *session.posargs,
-    )
+    constraints = Path(session.create_tmp()) / "constraints.txt"
+    others = (line for line in pinned if not line.lower().startswith("django=="))
+    constraints.write_text("\n".join(others), encoding="utf-8")
+    for each in (("--upgrade", "pip"), what):
+        session.install("--quiet", "--disable-pip-version-check", "--constraint", str(constraints), *each, silent=True)
