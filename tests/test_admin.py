@@ -93,6 +93,14 @@ def test_who_is_no_staff_is_sent_to_the_log_in():
     assert (response.status_code, response.url) == (302, f"/admin/login/?next={PAGE}")
 
 
+def test_the_page_speaks_the_language_of_who_looks(boss):
+    with override_settings(LANGUAGE_CODE="de"):
+        page = boss.get(PAGE, {"customer": ONE}).content.decode()
+    assert "Kunden-ID" in page
+    assert "Nachsehen" in page
+    assert "Daten: live" in page
+
+
 def test_staff_need_a_permission_of_its_own():
     client = member()
     assert client.get(PAGE).status_code == 403
