@@ -30,7 +30,7 @@ end
 if meta[2] + 0 < asked.seq then return 'behind' end
 
 local tallies, changed = {}, {}
-local records, touched = {}, {}
+local records, touched, written = {}, {}, {}
 local events
 local bound, is_swept, is_bound_new
 
@@ -142,7 +142,7 @@ local function write(set, dropped)
   for key in pairs(touched) do
     local record = records[key]
     if record then
-      redis.call('HSET', RECORDS, key, cjson.encode(record))
+      redis.call('HSET', RECORDS, key, written[record] or cjson.encode(record))
       redis.call('ZADD', DUE, record[UNTIL], key)
     else
       redis.call('HDEL', RECORDS, key)
@@ -188,5 +188,6 @@ end
 
 -- A receipt: whether it is a replay, what was available before, and the record.
 local function receipt(record, before, is_replay)
-  return '[' .. tostring(is_replay) .. ',[' .. table.concat(before, ',') .. '],' .. cjson.encode(record) .. ']'
+  written[record] = cjson.encode(record) -- which is what is kept of it, too: a verb changes nothing after this
+  return '[' .. tostring(is_replay) .. ',[' .. table.concat(before, ',') .. '],' .. written[record] .. ']'
 end
