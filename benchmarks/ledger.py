@@ -47,8 +47,8 @@ _DEMANDS = (
 )
 
 
-# What reserving reads and writes, under other names: the time, the epoch, the tallies, the key; then the key, when it is
-# due, the tallies, and the count of writes.
+# What reserving reads and writes, under other names: the time, the epoch, the tallies and the key; then the key, when
+# it is due, the tallies, and the count of writes.
 _CALLS = """
 local reply = [==[{}]==]
 local time = redis.call('TIME')
