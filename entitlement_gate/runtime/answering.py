@@ -43,11 +43,11 @@ class Answering:
         self.options = GateOptions(**options)
         self._clock = clock
         self._counting = Counting(self.options, clock)
-        self._judge = Judge(self.options, clock, self._counting)
         self._fetching = Fetching(source, self.options, clock, self)
+        self._judge = Judge(self.options, clock, self._counting, self._fetching)
         self._reserving = Reserving(self.options, self._judge, self._fetching, self._counting)
         # What a warm check reads; empty for a gate that has to take the long way each time.
-        self._answers: Mapping[Any, Mapping[Any, Answer]] = self._fetching.answers
+        self._answers: Mapping[Any, Answer] = self._fetching.answers
         self._health = self._fetching.health
         if isinstance(self.ledger, MemoryLedger):
             self.ledger.watchers.add(self)
@@ -167,9 +167,7 @@ class Answering:
 
     def first_charged(self, customer_id: str) -> None:
         """Hear that a customer begins to use up: no answer worked out without that stands any more."""
-        entry = self._fetching.entries.get(customer_id)
-        if entry is not None:
-            entry.answers.clear()
+        self._fetching.forget(self._fetching.entries.get(customer_id))
 
     def refreshed(self, snapshot: Snapshot) -> None:
         """Hear of a fetch, on the thread that did it. For gates that tell others."""

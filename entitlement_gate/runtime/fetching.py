@@ -20,6 +20,9 @@ from entitlement_gate.runtime.views import View
 from entitlement_gate.runtime.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from entitlement_gate.runtime.cache import Answer
     from entitlement_gate.runtime.flights import Flight
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.steps import Steps
@@ -129,6 +132,17 @@ class Fetching:
                     self._cache.expire(each)
             if customer_id is not None:
                 self._flights.void(customer_id, unless=generation)
+
+    def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
+        """Let an answer serve at once, for as long as its entry does."""
+        with self._lock:
+            self._cache.remember(entry, asked, answer)
+
+    def forget(self, entry: Entry | None) -> None:
+        """Let no answer from an entry serve any more."""
+        if entry is not None:
+            with self._lock:
+                self._cache.forget(entry)
 
     def close(self) -> None:
         """Start no further fetch. Waits for nothing."""

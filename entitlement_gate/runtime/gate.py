@@ -1,7 +1,7 @@
 """The gate: answers checks from snapshots that it keeps fresh. Never here: Django, HTTP, the rule itself.
 
 Each question is one generator of waits (``answering``), run by the sync and the async door alike. A warm check takes
-neither lock nor generator: two dictionary look-ups and a comparison of clocks.
+neither lock nor generator: one look-up and a comparison of clocks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class EntitlementGate(Answering):
         """Return whether the customer may."""
         if quantity is None and not refresh:  # `_warm`, written out: its call would cost a fifth of this one
             try:
-                answer = self._answers[customer][entitlement]
+                answer = self._answers[customer, entitlement]
             except (KeyError, TypeError):
                 pass
             else:
@@ -72,7 +72,7 @@ class EntitlementGate(Answering):
         """Return the decision."""
         if quantity is None and not refresh:  # `_warm`, written out, as in `has`
             try:
-                answer = self._answers[customer][entitlement]
+                answer = self._answers[customer, entitlement]
             except (KeyError, TypeError):
                 pass
             else:
@@ -214,7 +214,7 @@ class EntitlementGate(Answering):
     def _warm(self, customer: object, entitlement: str | Requirement) -> Decision | None:
         """Return what is at hand: worked out before, still fresh, and the customer given as canonical text."""
         try:
-            answer = self._answers[customer][entitlement]
+            answer = self._answers[customer, entitlement]
         except (KeyError, TypeError):
             return None
         clock = self._clock

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.rule import decide, rows_named
-from entitlement_gate.runtime.cache import Answer
+from entitlement_gate.runtime.cache import Answer, SnapshotCache
 from entitlement_gate.runtime.counting import NOT_READ, burdened
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from entitlement_gate.ledger.protocol import Charges
     from entitlement_gate.runtime.cache import Entry
     from entitlement_gate.runtime.counting import Counting
+    from entitlement_gate.runtime.fetching import Fetching
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.views import View
     from entitlement_gate.zenskar.flow import Clock
@@ -31,11 +32,14 @@ __all__ = ["Judge"]
 
 
 class Judge:
-    """Decides by the options of one gate."""
+    """Decides by the options of one gate; what it worked out is for ``memory`` to keep."""
 
-    def __init__(self, options: GateOptions, clock: Clock, counting: Counting) -> None:
+    def __init__(
+        self, options: GateOptions, clock: Clock, counting: Counting, memory: Fetching | SnapshotCache | None = None
+    ) -> None:
         self._options = options
         self._counting = counting
+        self._memory = memory or SnapshotCache(1)
         self._terms = options.terms
         self._clock = clock
 
@@ -114,10 +118,10 @@ class Judge:
         customer_id = entry.snapshot.customer_id
         answer, is_counted = self._worked_out(requirement, entry, now, charges)
         if not is_counted or self._counting.is_untouched(customer_id):
-            entry.keep(asked, answer)
+            self._memory.remember(entry, asked, answer)
             # The first use of a customer clears the answers; one that began since the look above must not outlive it.
             if is_counted and not self._counting.is_untouched(customer_id):
-                entry.answers.pop(asked, None)
+                self._memory.forget(entry)
         return answer.decision
 
     def _worked_out(

@@ -33,26 +33,58 @@ def test_a_suspended_machine_ages_what_it_holds(make, clock):
 
 
 def test_answers_are_bounded(make):
-    entry = make()
-    held = entry.answers
+    cache, entry = SnapshotCache(2), make()
+    cache.put(entry)
     for number in range(_MOST_ANSWERS + 1):
-        entry.keep(number, number)
-    assert held is entry.answers
-    assert list(held) == [_MOST_ANSWERS]
+        cache.remember(entry, number, number)
+    assert list(entry.answers) == [_MOST_ANSWERS]
+    assert cache.answers == {(ANNA, _MOST_ANSWERS): _MOST_ANSWERS}
+
+
+def test_an_answer_leaves_with_its_entry(make):
+    cache, (one, two, three) = SnapshotCache(2), customers(3)
+    for customer in (one, two):
+        cache.put(entry := make(customer))
+        cache.remember(entry, "reports", customer)
+    held = cache.answers
+    cache.put(make(two))
+    assert held == {(one, "reports"): one}
+    cache.put(make(three))
+    assert held == {}
+
+
+def test_an_answer_that_comes_late_serves_nobody_else(make):
+    cache, before, after = SnapshotCache(2), make(), make()
+    cache.put(before)
+    cache.put(after)
+    cache.remember(before, "reports", "no")
+    assert before.answers == {"reports": "no"}
+    assert cache.answers == {}
+
+
+def test_a_fork_in_the_middle_of_a_change_leaves_no_answer_of_before(make):
+    cache, entry = SnapshotCache(2), make()
+    cache.put(entry)
+    cache.remember(entry, "reports", "yes")
+    held = cache.answers
+    held[ANNA, "seats"] = "of an entry that was just replaced"
+    cache.remake()
+    assert held is cache.answers
+    assert held == {(ANNA, "reports"): "yes"}
 
 
 def test_the_customer_refreshed_longest_ago_leaves_first(make):
     cache, (one, two, three) = SnapshotCache(2), customers(3)
     for customer in (one, two, one, three):
         cache.put(make(customer))
-    assert sorted(cache.entries) == [one, three] == sorted(cache.answers)
+    assert sorted(cache.entries) == [one, three]
 
 
 def test_customers_without_a_grant_leave_before_any_other(make):
     cache, (paying, one, two, three) = SnapshotCache(3), customers(4)
     for entry in (make(paying, feature()), make(one), make(two), make(one), make(three)):
         cache.put(entry)
-    assert sorted(cache.entries) == [paying, one, three] == sorted(cache.answers)
+    assert sorted(cache.entries) == [paying, one, three]
     assert list(cache.blanks) == [one, three]
 
 
@@ -66,12 +98,12 @@ def test_a_customer_who_gets_a_first_grant_is_no_longer_one_of_those(make):
 
 def test_expired_data_is_kept_for_outages_and_answers_nothing_by_itself(make):
     cache, entry = SnapshotCache(2), make()
-    entry.keep("reports", "yes")
     cache.put(entry)
+    cache.remember(entry, "reports", "yes")
     cache.expire(ANNA)
     assert cache.entries[ANNA].snapshot is entry.snapshot
     assert cache.entries[ANNA].is_invalidated
-    assert cache.answers[ANNA] == {}
+    assert cache.answers == {}
 
 
 def test_expiring_a_customer_who_is_not_held_changes_nothing():

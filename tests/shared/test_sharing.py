@@ -56,7 +56,7 @@ class TestFinding:
         gate.check(ANNA, "reports")
         entry = gate._fetching.entries[ANNA]
         entry.fresh_for = 1  # as one that was unlucky with its jitter
-        entry.answers.clear()
+        gate._fetching.forget(entry)
         clock.advance(2)
         assert gate.check(ANNA, "reports").source == "live"
 
