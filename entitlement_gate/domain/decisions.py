@@ -65,9 +65,34 @@ _UNKNOWING = frozenset({Reason.UNAVAILABLE, Reason.REJECTED, Reason.MALFORMED_RE
 
 
 class _Served:
-    """Room for the compiled decision that a served one reads its unset fields from."""
+    """Room for the decision that a served one shares its fields with."""
 
-    __slots__ = ("_compiled",)
+    __slots__ = ("_shared",)
+
+
+class _Field:
+    """A field that a served decision reads from the one it shares it with, its own slot being empty.
+
+    Not by ``__getattr__``: of a class that has one, each look-up of any name takes longer, a sixth of a warm check.
+    """
+
+    __slots__ = ("_get", "_set")
+
+    def __init__(self, slot: Any) -> None:
+        self._get = slot.__get__
+        self._set = slot.__set__
+
+    def __get__(self, decision: Any, owner: object = None) -> Any:
+        if decision is None:
+            return self
+        try:
+            shared = decision._shared  # noqa: SLF001 - of the one class that has such fields
+        except AttributeError:
+            shared = None  # made by the constructor, or a copy
+        return self._get(decision if shared is None else shared)
+
+    def __set__(self, decision: Any, value: object) -> None:
+        self._set(decision, value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +145,16 @@ class Decision(_Served):
     def of(cls, reason: Reason, entitlement: str, **fields: Any) -> Decision:
         """Return the decision that ``reason`` alone makes, before any policy."""
         outcome = reason.outcome
-        allowed = outcome is Outcome.ALLOWED
-        return cls(allowed=allowed, outcome=outcome, reason=reason, entitlement=entitlement, **fields)
+        told = {"allowed": outcome is Outcome.ALLOWED, "outcome": outcome, "reason": reason, "entitlement": entitlement}
+        return _filled({**_DEFAULTS, **told, **fields})
 
     def __bool__(self) -> bool:
         return self.allowed
 
     def served(self, source: Source, age: float | None) -> Decision:
         """Return this decision as answered from ``source`` with data of ``age`` seconds."""
-        return serve(self, source, age, allowed=self.allowed)
+        shared = getattr(self, "_shared", None)
+        return serve(self if shared is None else shared, source, age, allowed=self.allowed)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types: numbers as exact text, instants as ISO 8601."""
@@ -137,32 +163,37 @@ class Decision(_Served):
 
 # A frozen dataclass refuses assignment. A mutable twin with the same slots is filled, and then becomes a decision.
 _Draft = type("_Draft", (_Served,), {"__slots__": tuple(f.name for f in dataclasses.fields(Decision))})
-_get_compiled = vars(_Served)["_compiled"].__get__
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Decision) if f.default is not dataclasses.MISSING}
+for _name in {f.name for f in dataclasses.fields(Decision)} - {"allowed", "source", "age"}:
+    setattr(Decision, _name, _Field(vars(Decision)[_name]))
+
+
+def _filled(fields: dict[str, Any]) -> Decision:
+    """Return what ``Decision(**fields)`` would, every field given: in 1.3 µs and not 4."""
+    draft: Any = _Draft()
+    draft._shared = None  # noqa: SLF001 - of an instance of our own making
+    try:
+        for name, value in fields.items():
+            setattr(draft, name, value)
+    except AttributeError:
+        unknown = ", ".join(sorted(fields.keys() - Decision.__dataclass_fields__.keys()))
+        raise TypeError(f"a decision has no such field: {unknown}") from None
+    draft.__class__ = Decision
+    return draft  # type: ignore[no-any-return]  # a decision, by the line above
 
 
 def serve(decision: Decision, source: Source, age: float | None, *, allowed: bool) -> Decision:
-    """Return ``decision.served(source, age)`` for a caller that knows whether it is ``allowed``.
+    """Return ``decision.served(source, age)`` of one that was not served, and is known to be ``allowed`` or not.
 
     Shares every other field with the decision instead of copying 15 of them: 0.2 µs against 3.4 µs a check.
-    Looking up a name on a decision, whose class has a ``__getattr__``, would add a tenth to a warm check.
     """
     served: Any = _Draft()
-    served._compiled = decision  # noqa: SLF001 - of an instance of our own making
+    served._shared = decision  # noqa: SLF001 - of an instance of our own making
     served.allowed = allowed
     served.source = source
     served.age = age
     served.__class__ = Decision
     return served  # type: ignore[no-any-return]  # a decision, by the line above
-
-
-def _shared(decision: Decision, name: str) -> Any:
-    """Read a field that ``served`` left unset from the decision it shares."""
-    if name not in Decision.__dataclass_fields__:
-        raise AttributeError(f"{type(decision).__name__!r} object has no attribute {name!r}")
-    return getattr(_get_compiled(decision), name)
-
-
-Decision.__getattr__ = _shared  # type: ignore[attr-defined]  # set here, a typo in an attribute stays an error to mypy
 
 
 def _plain(value: object) -> object:

@@ -165,9 +165,7 @@ class SnapshotCache:
     def drop(self, customer_id: str) -> None:
         """Hold nothing of the customer."""
         self.blanks.pop(customer_id, None)
-        entry = self.entries.pop(customer_id, None)
-        if entry is not None:
-            self.forget(entry)
+        self.forget(self.entries.pop(customer_id))
 
     def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
         """Remember an answer; names come from code, so the bound only guards against names made of input.

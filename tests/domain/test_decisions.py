@@ -83,6 +83,20 @@ def test_what_is_no_field_is_an_attribute_error(decision):
         _ = decision.quota
 
 
+def test_a_decision_is_the_same_however_it_is_made():
+    made = Decision(allowed=True, outcome=Outcome.ALLOWED, reason=Reason.ALLOWED, entitlement="seats", **FULL)
+
+    assert made == Decision.of(Reason.ALLOWED, "seats", **FULL)
+    assert made.served("cache", 1.0) == Decision.of(Reason.ALLOWED, "seats", **FULL).served("cache", 1.0)
+    assert Decision.of(Reason.EXPIRED, "a") == dataclasses.replace(Decision.of(Reason.EXPIRED, "a"))
+    with pytest.raises(TypeError, match="no such field: quota"):
+        Decision.of(Reason.ALLOWED, "seats", quota=1)
+
+
+def test_a_field_of_the_class_is_no_value():
+    assert Decision.units is vars(Decision)["units"]
+
+
 def test_as_dict_holds_plain_json_types_and_exact_numbers():
     told = Decision.of(Reason.ALLOWED, "seats", **FULL).served("cache", 1.5).as_dict()
 
