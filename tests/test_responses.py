@@ -127,6 +127,16 @@ def test_a_json_body_counts_where_the_client_has_no_preference(accept, sent, is_
     assert prefers_json(request) is is_json
 
 
+def test_a_login_page_that_is_gated_itself_sends_nobody_round_in_a_circle(configure, settings):
+    configure(ANONYMOUS="login")
+    settings.LOGIN_URL = "pricing"
+    nobody = of(Reason.NO_CUSTOMER)
+    for url, status in (("/page/", 302), ("/plans/", 403)):
+        request = request_of(BROWSER, url)
+        request.user = AnonymousUser()
+        assert denied(request, nobody).status_code == status
+
+
 @pytest.mark.parametrize(
     "accept", ["application/json;a=" + "b" * 200_000, "text/html," * 50_000], ids=["one type", "many types"]
 )

@@ -107,6 +107,12 @@ def test_a_status_with_a_typo_is_asked_about_in_plain_words(doctor):
     assert problem["hint"] == "Did you mean 'active'?"
 
 
+def test_a_scenario_that_cannot_be_read_is_found(doctor, tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    _, problems = doctor(BASE_URL=f"sandbox:{tmp_path}/broken.json")
+    assert [problem["about"] for problem in problems if "broken.json" in problem["text"]] == ["settings"]
+
+
 def test_near_misses_are_asked_about(doctor):
     _, (problem,) = doctor(RULES=[{"path": "^/x/", "requires": "seets"}])
     assert problem["hint"] == "Did you mean 'seats'?"
