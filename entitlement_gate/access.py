@@ -20,8 +20,8 @@ from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.resolvers import aresolved, resolved, resolving
 from entitlement_gate.responses import redirection
+from entitlement_gate.runtime.bidding import order
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement, required
-from entitlement_gate.runtime.reserving import order
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 from entitlement_gate.waiting import Called
 

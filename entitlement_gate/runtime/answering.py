@@ -20,13 +20,14 @@ from entitlement_gate.runtime.fetching import Fetching
 from entitlement_gate.runtime.judging import Judge
 from entitlement_gate.runtime.options import GateKeywords, GateOptions
 from entitlement_gate.runtime.reservation import Reservation
-from entitlement_gate.runtime.reserving import Order, Reserving
+from entitlement_gate.runtime.reserving import Reserving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.ledger.protocol import Charges, Ledger
+    from entitlement_gate.runtime.bidding import Order
     from entitlement_gate.runtime.cache import Answer
     from entitlement_gate.runtime.steps import Steps
     from entitlement_gate.runtime.views import SnapshotSource, View

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from entitlement_gate.domain.decisions import serve
 from entitlement_gate.ledger.checking import checked_ttl
 from entitlement_gate.runtime.answering import Answering
+from entitlement_gate.runtime.bidding import order
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, required
-from entitlement_gate.runtime.reserving import order
 from entitlement_gate.runtime.steps import drive, drive_async
 
 if TYPE_CHECKING:

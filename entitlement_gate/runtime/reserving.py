@@ -1,33 +1,30 @@
-"""From a wish to a reservation: which grants pay, what the ledger says, and what is told to who gets nothing.
+"""From a bid to a reservation: what the ledger says, and what is told to who gets nothing.
 
-Never here: whether a grant is live (``domain.rule``), or how a ledger counts (``ledger``).
+Never here: what is asked of it (``bidding``), whether a grant is live (``domain.rule``), how a ledger counts
+(``ledger``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import uuid
-from decimal import Decimal
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
-from entitlement_gate.domain.errors import ReservationError
+from entitlement_gate.domain.errors import ReservationConflict, ReservationError
 from entitlement_gate.domain.grants import EntitlementType
-from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.domain.rule import counted_under
-from entitlement_gate.ledger.checking import checked_key
-from entitlement_gate.ledger.protocol import Demand, Receipt, Refusal
-from entitlement_gate.ledger.rule import available, micro_units, quantity_of, rows_of
+from entitlement_gate.ledger.protocol import Receipt, Refusal
+from entitlement_gate.ledger.rule import available, quantity_of
+from entitlement_gate.runtime.bidding import Bid, Bidding, Order, Part
 from entitlement_gate.runtime.counting import NOTHING
 from entitlement_gate.runtime.reservation import Reservation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable
+    from decimal import Decimal
 
-    from entitlement_gate.domain.grants import Snapshot
-    from entitlement_gate.ledger.protocol import Charges, Ledger
+    from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.ledger.protocol import Charges, Demand, Ledger
     from entitlement_gate.runtime.counting import Counting
     from entitlement_gate.runtime.fetching import Fetching
     from entitlement_gate.runtime.judging import Judge
@@ -35,63 +32,16 @@ if TYPE_CHECKING:
     from entitlement_gate.runtime.steps import Steps
     from entitlement_gate.runtime.views import View
 
-__all__ = ["Order", "Reserving", "order"]
+__all__ = ["Reserving"]
 
-_BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _ATTEMPTS = 4  # to be admitted where others use up, between the look and the try, what was there
-_ONE = Decimal(1)
-
-
-class Order(NamedTuple):
-    """What is to be held, for how many seconds, under which key; without a time it is used up at once."""
-
-    requirement: Requirement
-    key: str
-    ttl: float | None
-
-
-def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> Order:
-    """Return what is asked for.
-
-    A combined requirement, or one with a quantity of its own, ignores a quantity of 1; its leaves without one ask for
-    1 where they are counted.
-
-    Raises:
-        ValueError: what is no quantity or key; more digits than a ledger counts.
-    """
-    says_itself = isinstance(entitlement, Requirement) and bool(entitlement.operator or entitlement.quantity)
-    is_unsaid = says_itself and quantity == 1 and not isinstance(quantity, bool)
-    requirement = as_requirement(entitlement, None if is_unsaid else quantity)
-    for leaf in requirement.leaves():
-        micro_units(leaf.requested or _ONE)
-    key = uuid.uuid4().hex if key is None else checked_key(key)
-    return Order(requirement, key, ttl)
-
-
-class _Part(NamedTuple):
-    """One entitlement of an order: what was asked, what is true of it, and what is demanded of the ledger.
-
-    ``may_overdraw`` is the policy's word; a demand may also overdraw as a shadow, or where there is no limit.
-    """
-
-    leaf: Requirement
-    judged: Decision
-    demand: Demand
-    may_overdraw: bool
-
-
-class _Bid(NamedTuple):
-    """What is true by billing and the ledger before anything is held, and the parts that balances would pay for."""
-
-    judged: Decision
-    parts: tuple[_Part, ...] = ()
 
 
 class Reserving:
     """Reserves by the options of one gate."""
 
     def __init__(self, options: GateOptions, judge: Judge, fetching: Fetching, counting: Counting) -> None:
-        self._options = options
+        self._bidding = Bidding(options, judge)
         self._judge = judge
         self._fetching = fetching
         self._counting = counting
@@ -113,10 +63,10 @@ class Reserving:
 
     def _trying(self, order: Order, view: View, ledger: Ledger) -> Steps[tuple[Decision, Receipt | None]]:
         """Return what is true, and the receipt where the ledger admitted it."""
-        bid = self._bid(order.requirement, view, NOTHING)
+        bid = self._bidding.bid(order.requirement, view, NOTHING)
         judged = bid.judged
         for _ in range(_ATTEMPTS if bid.parts else 0):
-            outcome = yield from self._asking(order, view.customer_id, bid, ledger)
+            bid, outcome = yield from self._asking(order, view, bid, ledger)
             if isinstance(outcome, Receipt):
                 return (yield from self._admitted(bid, outcome, view)), outcome
             if outcome is None:
@@ -124,54 +74,31 @@ class Reserving:
             judged = _refused(bid, outcome)
             # By what is used up here another entitlement of that name may do, or another side of an `|`.
             charges = yield from self._counting.learning(view.customer_id)
-            bid = self._bid(order.requirement, view, charges)
+            bid = self._bidding.bid(order.requirement, view, charges)
             if not bid.parts or bid.judged.outcome is not Outcome.ALLOWED:
                 return bid.judged, None
         return judged, None
 
-    def _asking(self, order: Order, customer_id: str, bid: _Bid, ledger: Ledger) -> Steps[Receipt | Refusal | None]:
-        demands = tuple(part.demand for part in bid.parts)
+    def _asking(
+        self, order: Order, view: View, bid: Bid, ledger: Ledger
+    ) -> Steps[tuple[Bid, Receipt | Refusal | None]]:
+        """Return what the ledger says, and of what: where its key stands for what paid before, of that."""
+        outcome = yield from self._demanding(order, view, tuple(part.demand for part in bid.parts), ledger)
+        if not isinstance(outcome, ReservationConflict):
+            return bid, outcome
+        for other in self._bidding.others(order.requirement, bid, view):
+            told = yield from self._demanding(order, view, (_of_nothing(other.parts[0].demand),), ledger)
+            if isinstance(told, Receipt):
+                return other, told
+        raise outcome
+
+    def _demanding(
+        self, order: Order, view: View, demands: tuple[Demand, ...], ledger: Ledger
+    ) -> Steps[Receipt | Refusal | ReservationConflict | None]:
         verb = ledger.consume if order.ttl is None else partial(ledger.reserve, ttl=order.ttl)
-        outcome: Receipt | Refusal | None
-        outcome = yield from self._counting.trying_to(verb, customer_id, demands, key=order.key)
+        outcome: Receipt | Refusal | ReservationConflict | None
+        outcome = yield from self._counting.trying_to(_or_conflict, verb, view.customer_id, demands, key=order.key)
         return outcome
-
-    def _bid(self, requirement: Requirement, view: View, charges: Charges | None) -> _Bid:
-        entry = view.entry
-        if entry is None:
-            return _Bid(self._judge.unknown(requirement, view))
-        told: dict[Requirement, Decision] = {}
-
-        def judge_leaf(leaf: Requirement) -> Decision:
-            decision = told[leaf] = self._judge.judge_leaf(leaf, entry, charges)
-            return decision
-
-        judged = requirement.judge(judge_leaf)
-        leaves = _paying(requirement, told)
-        # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
-        if judged.reason not in _BY_BALANCE or any(told[leaf].reason not in _BY_BALANCE for leaf in leaves):
-            return _Bid(judged)
-        parts: dict[str, _Part] = {}
-        for leaf in leaves:
-            for part in self._parts(leaf, told[leaf], entry.snapshot):
-                parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
-        return _Bid(judged, tuple(parts.values()))
-
-    def _parts(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[_Part]:
-        """Yield what a leaf asks of the ledger; nothing where no balance pays for it."""
-        rows = [row for row in snapshot.grants if row.id in judged.grants and row.is_metered]
-        if rows:
-            name = leaf.entitlement
-            may_overdraw = self._judge.may_overdraw(name, rows)
-            demand = Demand(
-                entitlement_id=counted_under(rows[0]),
-                quantity=micro_units(leaf.requested or _ONE),
-                rows=rows_of(rows),
-                ticket=snapshot.fetched_at,
-                overdraw=judged.unlimited or may_overdraw or self._options.is_shadowed(name),
-                target=self._options.target_of(name) or self._options.target_of(rows[0].name),
-            )
-            yield _Part(leaf, judged, demand, may_overdraw)
 
     def _true_of(self, leaf: Requirement, *, judged: Decision, view: View) -> Decision:
         """Return what is true of a part, given what was judged of the whole."""
@@ -179,7 +106,7 @@ class Reserving:
             return judged
         return self._judge.judge_leaf(leaf, view.entry, NOTHING)
 
-    def _admitted(self, bid: _Bid, receipt: Receipt, view: View) -> Steps[Decision]:
+    def _admitted(self, bid: Bid, receipt: Receipt, view: View) -> Steps[Decision]:
         """Return the decision about the part that is told, with what is left beside the reservation."""
         left: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
@@ -194,42 +121,36 @@ class Reserving:
         return _reasoned(part.judged, reason, remaining)
 
 
-def _beyond(part: _Part) -> Reason:
+def _or_conflict(verb: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    """Return what a verb does, or that its key stands for something else: an error would end the steps."""
+    try:
+        return verb(*args, **keywords)
+    except ReservationConflict as conflict:
+        return conflict
+
+
+def _of_nothing(demand: Demand) -> Demand:
+    """Return a demand that is never admitted anew, because there is nothing left; a key that is known replays."""
+    return dataclasses.replace(demand, rows=tuple(dataclasses.replace(row, remaining=0) for row in demand.rows))
+
+
+def _beyond(part: Part) -> Reason:
     """Return why more than was available is let in: by policy, or as a shadow of a denial."""
     return Reason.OVERAGE if part.may_overdraw else _insufficient(part.judged)
 
 
-def _paying(requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
-    """Return the leaves whose quantities are used up: of an ``|`` its first true side, of ``~`` none."""
-    if not requirement.operator:
-        return (requirement,)
-    parts = requirement.parts if requirement.operator == "&" else ()
-    if requirement.operator == "|":
-        true = (part for part in requirement.parts if part.judge(told.__getitem__).outcome is Outcome.ALLOWED)
-        parts = tuple(islice(true, 1))
-    return tuple(leaf for part in parts for leaf in _paying(part, told))
-
-
-def _together(known: _Part | None, part: _Part) -> _Part:
-    """Return one part for two leaves that the same balance pays for."""
-    if known is None:
-        return part
-    quantity = known.demand.quantity + part.demand.quantity
-    return known._replace(demand=dataclasses.replace(known.demand, quantity=quantity))
-
-
-def _left(part: _Part, charges: Charges | None) -> int | None:
+def _left(part: Part, charges: Charges | None) -> int | None:
     if charges is None:
         return None
     return available(part.demand.rows, charges.get(part.demand.entitlement_id, {}))
 
 
-def _refused(bid: _Bid, refusal: Refusal) -> Decision:
+def _refused(bid: Bid, refusal: Refusal) -> Decision:
     part = next(part for part in bid.parts if part.demand.entitlement_id == refusal.entitlement_id)
     return _reasoned(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
 
 
-def _out_of_reach(bid: _Bid) -> Decision:
+def _out_of_reach(bid: Bid) -> Decision:
     judged = bid.parts[0].judged
     of = {"customer_id": judged.customer_id, "requested": judged.requested}
     return Decision.of(Reason.UNAVAILABLE, judged.entitlement, **of)

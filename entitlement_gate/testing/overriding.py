@@ -21,8 +21,8 @@ from entitlement_gate.testing.layers import Layer, decided
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from entitlement_gate.runtime.bidding import Order
     from entitlement_gate.runtime.judging import Judge
-    from entitlement_gate.runtime.reserving import Order
     from entitlement_gate.runtime.steps import Steps
 
 __all__ = ["OverridingGate"]

@@ -110,6 +110,49 @@ def test_consuming_what_is_held_under_the_key_commits_it(gate, ask):
     assert ask(gate, "check", ANNA, "api_calls").remaining == 7
 
 
+def test_a_retry_replays_though_another_entitlement_of_the_name_would_pay_by_now(gate, billing, clock, ask):
+    def listed(used):
+        return (quantity(remaining=5 - used, used=used), quantity(remaining=4, entitlement_id=OTHER))
+
+    billing.grants[ANNA] = listed(0)
+    gate.invalidate(ANNA)
+    ask(gate, "consume", ANNA, "api_calls", 3, key="k")
+    billing.grants[ANNA] = listed(3)
+    clock.advance(6)
+    ask(gate, "check", ANNA, "api_calls", refresh=True)
+    for decision in (
+        ask(gate, "consume", ANNA, "api_calls", 3, key="k"),
+        ask(gate, "reserve", ANNA, "api_calls", 3, key="k").decision,
+    ):
+        assert (decision.reason, decision.remaining, decision.entitlement) == ("allowed", 2, "api_calls")
+    for verb in ("consume", "reserve"):
+        with pytest.raises(ReservationConflict):
+            ask(gate, verb, ANNA, "api_calls", 2, key="k")
+    assert gate.check(ANNA, "api_calls", 4).allowed
+
+
+def test_a_retry_of_an_either_or_replays_the_side_that_paid(gate, billing, clock, ask):
+    either = Requirement("api_calls", 10) | Requirement("seats", 2)
+    assert ask(gate, "consume", ANNA, either, key="k").entitlement == "api_calls"
+    billing.grants[ANNA] = (quantity(remaining=0, used=10), quantity("seats", 3, SEATS))
+    clock.advance(6)
+    ask(gate, "check", ANNA, "seats", refresh=True)
+    assert ask(gate, "consume", ANNA, either, key="k").entitlement == "api_calls"
+    assert ask(gate, "check", ANNA, "seats").remaining == 3
+
+
+def test_a_key_of_something_else_is_a_conflict_and_admits_nothing(gate, billing, clock, ask):
+    both = (quantity(), quantity("seats", 3, SEATS), quantity("seats", 9, OTHER, expires_at=instant(1)))
+    billing.grants[ANNA] = both
+    gate.invalidate(ANNA)
+    ask(gate, "reserve", ANNA, "api_calls", 1, key="k").release()
+    clock.advance(2)
+    for asked in (Requirement("seats"), Requirement("seats") & Requirement("api_calls", 2)):
+        with pytest.raises(ReservationConflict):
+            ask(gate, "consume", ANNA, asked, key="k")
+    assert gate.check(ANNA, "seats").remaining == 3
+
+
 def test_a_bool_is_no_quantity_of_a_combined_requirement_either(gate, ask):
     asked = Requirement("api_calls") & "seats"
     with pytest.raises(ValueError, match="give the quantity inside"):

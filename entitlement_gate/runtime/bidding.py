@@ -1,0 +1,164 @@
+"""From a wish to what is demanded of a ledger: which entitlements pay, with which rows.
+
+Never here: asking the ledger, or what is told of its answer (``reserving``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.domain.rule import counted_under
+from entitlement_gate.ledger.checking import checked_key
+from entitlement_gate.ledger.protocol import Demand
+from entitlement_gate.ledger.rule import micro_units, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from entitlement_gate.domain.grants import Grant, Snapshot
+    from entitlement_gate.ledger.protocol import Charges
+    from entitlement_gate.runtime.judging import Judge
+    from entitlement_gate.runtime.options import GateOptions
+    from entitlement_gate.runtime.views import View
+
+__all__ = ["Bid", "Bidding", "Order", "Part", "order"]
+
+_BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+_ONE = Decimal(1)
+
+
+class Order(NamedTuple):
+    """What is to be held, for how many seconds, under which key; without a time it is used up at once."""
+
+    requirement: Requirement
+    key: str
+    ttl: float | None
+
+
+def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> Order:
+    """Return what is asked for.
+
+    A combined requirement, or one with a quantity of its own, ignores a quantity of 1; its leaves without one ask for
+    1 where they are counted.
+
+    Raises:
+        ValueError: what is no quantity or key; more digits than a ledger counts.
+    """
+    says_itself = isinstance(entitlement, Requirement) and bool(entitlement.operator or entitlement.quantity)
+    is_unsaid = says_itself and quantity == 1 and not isinstance(quantity, bool)
+    requirement = as_requirement(entitlement, None if is_unsaid else quantity)
+    for leaf in requirement.leaves():
+        micro_units(leaf.requested or _ONE)
+    key = uuid.uuid4().hex if key is None else checked_key(key)
+    return Order(requirement, key, ttl)
+
+
+class Part(NamedTuple):
+    """One entitlement of an order: what was asked, what is true of it, and what is demanded of the ledger.
+
+    ``may_overdraw`` is the policy's word; a demand may also overdraw as a shadow, or where there is no limit.
+    """
+
+    leaf: Requirement
+    judged: Decision
+    demand: Demand
+    may_overdraw: bool
+
+
+class Bid(NamedTuple):
+    """What is true by billing and the ledger before anything is held, and the parts that balances would pay for."""
+
+    judged: Decision
+    parts: tuple[Part, ...] = ()
+
+
+class Bidding:
+    """Bids by the options of one gate."""
+
+    def __init__(self, options: GateOptions, judge: Judge) -> None:
+        self._options = options
+        self._judge = judge
+
+    def bid(self, requirement: Requirement, view: View, charges: Charges | None) -> Bid:
+        """Return what is true by billing and these charges, and what the ledger would be asked for."""
+        entry = view.entry
+        if entry is None:
+            return Bid(self._judge.unknown(requirement, view))
+        told: dict[Requirement, Decision] = {}
+
+        def judge_leaf(leaf: Requirement) -> Decision:
+            decision = told[leaf] = self._judge.judge_leaf(leaf, entry, charges)
+            return decision
+
+        judged = requirement.judge(judge_leaf)
+        leaves = _paying(requirement, told)
+        # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
+        if judged.reason not in _BY_BALANCE or any(told[leaf].reason not in _BY_BALANCE for leaf in leaves):
+            return Bid(judged)
+        parts: dict[str, Part] = {}
+        for leaf in leaves:
+            for part in self._parts(leaf, told[leaf], entry.snapshot):
+                parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
+        return Bid(judged, tuple(parts.values()))
+
+    def _parts(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[Part]:
+        """Yield what a leaf asks of the ledger; nothing where no balance pays for it."""
+        rows = [row for row in snapshot.grants if row.id in judged.grants and row.is_metered]
+        if rows:
+            name = leaf.entitlement
+            may_overdraw = self._judge.may_overdraw(name, rows)
+            demand = self._demand(leaf, rows, snapshot)
+            overdraw = judged.unlimited or may_overdraw or self._options.is_shadowed(name)
+            yield Part(leaf, judged, dataclasses.replace(demand, overdraw=overdraw), may_overdraw)
+
+    def others(self, requirement: Requirement, bid: Bid, view: View) -> Iterator[Bid]:
+        """Yield what else the key of a bid for one entitlement may stand for: what paid before billing moved.
+
+        Others that the requirement's names stand for, live or not: for looking a key up, never for admitting anything.
+        """
+        if view.entry is None or len(bid.parts) != 1:
+            return
+        snapshot, (part,) = view.entry.snapshot, bid.parts
+        for leaf in dict.fromkeys(requirement.leaves()):
+            alike: dict[str, list[Grant]] = {}
+            for row in self._judge.named(leaf.entitlement, snapshot.grants):
+                if row.is_metered and counted_under(row) != part.demand.entitlement_id:
+                    alike.setdefault(counted_under(row), []).append(row)
+            for rows in alike.values():
+                told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
+                judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
+                yield Bid(judged, (Part(leaf, judged, self._demand(leaf, rows, snapshot), may_overdraw=False),))
+
+    def _demand(self, leaf: Requirement, rows: list[Grant], snapshot: Snapshot) -> Demand:
+        return Demand(
+            entitlement_id=counted_under(rows[0]),
+            quantity=micro_units(leaf.requested or _ONE),
+            rows=rows_of(rows),
+            ticket=snapshot.fetched_at,
+            target=self._options.target_of(leaf.entitlement) or self._options.target_of(rows[0].name),
+        )
+
+
+def _paying(requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
+    """Return the leaves whose quantities are used up: of an ``|`` its first true side, of ``~`` none."""
+    if not requirement.operator:
+        return (requirement,)
+    parts = requirement.parts if requirement.operator == "&" else ()
+    if requirement.operator == "|":
+        true = (part for part in requirement.parts if part.judge(told.__getitem__).outcome is Outcome.ALLOWED)
+        parts = tuple(islice(true, 1))
+    return tuple(leaf for part in parts for leaf in _paying(part, told))
+
+
+def _together(known: Part | None, part: Part) -> Part:
+    """Return one part for two leaves that the same balance pays for."""
+    if known is None:
+        return part
+    quantity = known.demand.quantity + part.demand.quantity
+    return known._replace(demand=dataclasses.replace(known.demand, quantity=quantity))
