@@ -138,7 +138,7 @@ class Asking:
         except CustomerNotFound:
             snapshot = Snapshot(customer_id, (), wall, is_found=False)
         except BaseException as error:  # noqa: BLE001 - a source is anybody's code; those who wait share what it raised
-            return Landing(error=error)
+            return Landing(error=error, seconds=self._clock.monotonic() - began)
         self._adopt(snapshot)
         return Landing(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp))
 

@@ -63,6 +63,7 @@ class Entry:
         answers: what was asked → what was worked out.
         denial_tried_at: monotonic clock when a fetch was last begun for the sake of a denial.
         failed_at: monotonic clock when a fetch last failed since.
+        failures: how many have failed since; one that made somebody wait counts as several.
         stamp: names the fetch among those of all processes; None where they share nothing.
     """
 
@@ -70,6 +71,7 @@ class Entry:
         "answers",
         "denial_tried_at",
         "failed_at",
+        "failures",
         "fetched_at",
         "fetched_wall",
         "fresh_for",
@@ -93,6 +95,7 @@ class Entry:
         self.stamp = stamp
         self.denial_tried_at = _LONG_AGO
         self.failed_at = _LONG_AGO
+        self.failures = 0
         self.answers: dict[Hashable, Answer] = {}
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.runtime.asking import LEFT_ALONE, Asking
+from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.budget import FetchBudget
 from entitlement_gate.runtime.cache import Entry, SnapshotCache
 from entitlement_gate.runtime.counting import Asked
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetching"]
 
-# After a failed fetch the customer is left alone for as long, where there is data to serve meanwhile: billing that
-# fails for one customer never opens the breaker, and every check would start, or wait for, one more fetch. Never for
-# longer than the data was to be fresh.
+# After as many failed fetches as open the breaker, or one that made somebody wait, the customer is left alone for as
+# long where there is data to serve meanwhile: billing that fails for one customer never opens the breaker, and every
+# check would start, or wait for, one more fetch. Never for longer than the data was to be fresh.
 _HOLD_OFF = 5.0
+_SLOW = 0.5  # seconds: nobody is made to wait so long in vain at the next check too
 _ALL_OF_IT = 0.9  # of the deadline: a fetch begins a little later than the wait for it
 # A fetch keeps its own deadline, but name resolution has none and a source may be anybody's code: one that has been
 # up for 10 deadlines, and for 30 s at least, is taken for hung.
@@ -162,7 +164,7 @@ class Fetching:
         if age < entry.fresh_for:
             return View(customer_id, entry, "cache")
         stale = View(customer_id, entry, "stale") if age <= self._options.stale_if_error else None
-        if stale is not None and self._clock.monotonic() - entry.failed_at < min(_HOLD_OFF, self._options.ttl):
+        if stale is not None and self._is_left_alone(entry):
             return stale
         if age >= entry.fresh_for + self._options.stale_while_revalidate:
             return None
@@ -193,6 +195,11 @@ class Fetching:
             self._asking.failed(flight, _OUTLASTED)
         return _NO_ANSWER
 
+    def _is_left_alone(self, entry: Entry) -> bool:
+        if entry.failures < Breaker.FAILURES:
+            return False
+        return self._clock.monotonic() - entry.failed_at < min(_HOLD_OFF, self._options.ttl)
+
     def _is_too_old_to_deny(self, entry: Entry) -> bool:
         return entry.age(self._clock) >= self._options.denial_max_age
 
@@ -221,7 +228,9 @@ class Fetching:
         if landing.instead is not None:
             self._cache.put(landing.instead)
         if landing is not LEFT_ALONE and customer_id in self.entries:
-            self.entries[customer_id].failed_at = self._clock.monotonic()
+            entry = self.entries[customer_id]
+            entry.failed_at = self._clock.monotonic()
+            entry.failures += Breaker.FAILURES if landing.seconds >= _SLOW else 1
 
     def _fetch(self, flight: Flight) -> Landing:
         return self._asking.fetch(flight, self.entries.get(flight.customer_id))
@@ -229,7 +238,7 @@ class Fetching:
 
 _ANY = float("inf")
 _OUTLASTED = SourceUnavailable("no answer within the deadline")
-_NO_ANSWER = Landing(error=_OUTLASTED)
+_NO_ANSWER = Landing(error=_OUTLASTED, seconds=_ANY)
 
 
 def _reason(error: BaseException | None) -> Reason:

@@ -33,6 +33,7 @@ class Landing(NamedTuple):
         source: ``live``, or ``shared`` where another process fetched it.
         is_new: that fetch began after the flight did.
         instead: where there is none, older data that other processes had.
+        seconds: how long it took to fail.
     """
 
     entry: Entry | None = None
@@ -40,6 +41,7 @@ class Landing(NamedTuple):
     source: Source = "live"
     is_new: bool = True
     instead: Entry | None = None
+    seconds: float = 0.0
 
 
 _UNWANTED = Landing(error=SourceUnavailable("nobody waits any longer for this fetch"))

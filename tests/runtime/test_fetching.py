@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from entitlement_gate.domain.decisions import Reason
-from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected
+from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.runtime.asking import Asking
 from entitlement_gate.runtime.flights import Flight
@@ -57,17 +57,43 @@ def test_data_that_is_too_old_is_no_answer(gate, billing, clock, ask):
 @pytest.mark.parametrize("window", [60, 120], ids=["while it is renewed", "after that"])
 def test_a_customer_who_cannot_be_renewed_is_not_fetched_at_every_check(gate, billing, ask, window):
     ask(gate, "check", ANNA, "reports")
-    billing.error = SourceMalformed("one broken customer never opens the breaker by itself")
+    billing.error = SourceRejected(422)  # which never opens the breaker
     billing.clock.advance(window)
-    ask(gate, "check", ANNA, "reports")
-    eventually(lambda: gate.health()["last_failure"])
-    eventually(lambda: not gate._fetching._flights.is_flying(ANNA))
+    for failures in range(1, 6):
+        ask(gate, "check", ANNA, "reports")
+        billing.wait_for_calls(1 + failures)
+        eventually(lambda: not gate._fetching._flights.is_flying(ANNA))
     for _ in range(20):
         assert seen(ask(gate, "check", ANNA, "reports")) == ("allowed", "allowed", "stale", window)
-    assert len(billing.calls) == 2
+    assert len(billing.calls) == 6
     billing.clock.advance(5)
     ask(gate, "check", ANNA, "reports")
-    billing.wait_for_calls(3)
+    billing.wait_for_calls(7)
+
+
+def test_a_fetch_that_failed_quickly_is_tried_again_at_the_next_check(gate, billing, clock, ask):
+    ask(gate, "check", ANNA, "reports")
+    billing.error = DOWN
+    clock.advance(120)
+    assert seen(ask(gate, "check", ANNA, "reports"))[2:] == ("stale", 120)
+    billing.error = None
+    assert seen(ask(gate, "check", ANNA, "reports"))[2:] == ("live", 0)
+
+
+def test_nobody_waits_twice_for_a_customer_whose_fetch_failed_slowly(gate, billing, clock, ask):
+    class Slow(SourceUnavailable):
+        def __init__(self):
+            super().__init__("after a while")
+            clock.advance(0.5)
+
+    ask(gate, "check", ANNA, "reports")
+    clock.advance(120)
+    billing.error = Slow
+    assert seen(ask(gate, "check", ANNA, "reports"))[2] == "stale"
+    billing.error = None
+    assert seen(ask(gate, "check", ANNA, "reports"))[2] == "stale"
+    clock.advance(5)
+    assert seen(ask(gate, "check", ANNA, "reports"))[2] == "live"
 
 
 def test_stale_data_is_served_while_renewing_only_as_far_as_errors_may_be_bridged(make_gate, billing, clock, ask):
