@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.http import HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import resolve_url
 
 from entitlement_gate.api import default_gate
@@ -27,8 +27,6 @@ from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from django.http import HttpRequest
 
     from entitlement_gate.api import RequestGate
     from entitlement_gate.runtime.reservation import Reservation
@@ -81,8 +79,8 @@ class RequestEntitlements:
         return required(await self.acheck(entitlement, quantity))
 
     def all(self) -> CustomerEntitlements:
-        """Return all of them as a mapping."""
-        return drive(self._getting_counted())
+        """Return all of them as a mapping, whose checks look once more before they deny by old data."""
+        return drive(self._getting_counted()).renewed_by(lambda requirement: drive(self.checking(requirement)))
 
     async def aall(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose reading costs no I/O."""
@@ -99,6 +97,9 @@ class RequestEntitlements:
 
     def __len__(self) -> int:
         return len(self.all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_nobody, ()  # a request is pickled without what was asked for it
 
     def __repr__(self) -> str:
         return (
@@ -123,6 +124,10 @@ class RequestEntitlements:
     async def aallows_at_once(self, requirement: Requirement) -> bool:
         """Return the same, with the resolver waited for as the event loop needs it."""
         return self._allows_at_once(requirement, await aresolved(self._asked_by()))
+
+    def is_of(self, request: HttpRequest) -> bool:
+        """Whether they are this request's own, and not those that a copy of another came with."""
+        return self._request() is request
 
     def _asked_by(self) -> HttpRequest:
         request = self._request()
@@ -165,10 +170,14 @@ def _is_silent(gate: RequestGate, known: CustomerEntitlements, requirement: Requ
     return not (gate.is_heard or known.needs_ledger(requirement))
 
 
+def _of_nobody() -> RequestEntitlements:
+    return RequestEntitlements(HttpRequest())
+
+
 def entitlements_of(request: HttpRequest) -> RequestEntitlements:
     """Return the request's entitlements, those that the middleware set or new ones."""
     known = getattr(request, "entitlements", None)
-    if not isinstance(known, RequestEntitlements):
+    if not (isinstance(known, RequestEntitlements) and known.is_of(request)):
         known = RequestEntitlements(request)
         request.entitlements = known  # type: ignore[attr-defined]  # what the middleware sets too
     return known

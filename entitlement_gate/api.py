@@ -260,7 +260,8 @@ def _as_keywords(options: Any) -> Any:
 
 def forget_gate() -> None:
     """Close the gate that the settings describe; the next question makes another, which knows nothing yet."""
-    gate, _Default.gate = _Default.gate, None
+    with _Default.lock:
+        gate, _Default.gate = _Default.gate, None
     if gate is not None:
         gate.close()
 

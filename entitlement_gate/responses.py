@@ -26,7 +26,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.waiting import called
 from entitlement_gate.wording import detail_of, title_of
 
-__all__ = ["denied", "is_way_in", "login_path", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
+__all__ = ["denied", "is_login_url", "is_way_in", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
 
 _logger = logging.getLogger("entitlement_gate")
 _PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
@@ -62,14 +62,13 @@ def redirection(request: HttpRequest, decision: Decision, url: str) -> HttpRespo
 
 def is_way_in(request: HttpRequest) -> bool:
     """Whether this is the page that ``ANONYMOUS = "login"`` leads to: were it gated, it would lead there for ever."""
-    if get_settings().anonymous != "login":
-        return False
-    return request.path == login_path()
+    return get_settings().anonymous == "login" and is_login_url(request.path)
 
 
-def login_path() -> str:
-    """Return the path of the project's login page."""
-    return urlsplit(resolve_url(settings.LOGIN_URL)).path
+def is_login_url(url: str) -> bool:
+    """Whether this is the address of the project's login page; a page on another host is no page of the project's."""
+    login, own = urlsplit(resolve_url(settings.LOGIN_URL)), urlsplit(url)
+    return (own.netloc, own.path) == (login.netloc, login.path)
 
 
 def status_of(decision: Decision) -> int:

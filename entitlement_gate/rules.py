@@ -12,6 +12,8 @@ from functools import wraps
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.zenskar.options import is_texts
 
@@ -75,6 +77,9 @@ def entitlement_exempt(view: ViewT) -> ViewT:
         @wraps(view)
         def exempt(*args: Any, **kwargs: Any) -> Any:
             return view(*args, **kwargs)
+
+        if iscoroutinefunction(view):
+            markcoroutinefunction(exempt)
 
     exempt.entitlement_exempt = True
     return exempt  # type: ignore[no-any-return]  # the view, or what calls it

@@ -5,6 +5,7 @@ Never here: I/O, or settings that concern no URL (``checks``).
 
 from __future__ import annotations
 
+import difflib
 import re
 from http import HTTPMethod
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["AUTHENTICATION", "MIDDLEWARE", "kind_of", "raising_messages", "rule_messages"]
 
 MIDDLEWARE = "entitlement_gate.middleware.EntitlementMiddleware"
-_NO_PATH = re.compile(r"\^[\w<-]")  # anchored, and no slash first
-_METHODS = frozenset(HTTPMethod)
+_NO_PATH = re.compile(r"\^[\w<-][^|]*")  # anchored, and no slash first
+_NEAR = 0.65  # as "GTE" is to "GET"; other methods than HTTP's own may be meant
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
@@ -46,7 +47,7 @@ def rule_messages(settings: Settings) -> list[CheckMessage]:
                 id="entitlement_gate.E004",
             )
         )
-    known = frozenset(_names(get_resolver(), ()))
+    known = frozenset(_names(_urls(), ()))
     idle = [(rule, *_why_idle(rule, known)) for rule in settings.rules]
     return messages + [
         checks.Warning(
@@ -61,13 +62,15 @@ def rule_messages(settings: Settings) -> list[CheckMessage]:
 
 def _why_idle(rule: Rule, known: frozenset[tuple[str, str]]) -> tuple[str, str]:
     """Return why a rule can match no request, and what to do; two empty texts where it can."""
-    if rule.about == "path" and _NO_PATH.match(rule.name):
+    if rule.about == "path" and _NO_PATH.fullmatch(rule.name):
         return "a request's path begins with a slash", "Write '^/reports/', not '^reports/'."
     if rule.about != "path" and (rule.about, rule.name) not in known:
         hint = "Names are written as for reverse(): 'app:name', or 'app' for a namespace."
         return f"no URL has this {rule.about}", hint
-    if rule.methods and rule.methods.isdisjoint(_METHODS):
-        return f"no request has the method {', '.join(sorted(rule.methods))}", "Write methods as HTTP does: 'POST'."
+    meant = [difflib.get_close_matches(method, HTTPMethod, n=1, cutoff=_NEAR) for method in sorted(rule.methods)]
+    if meant and all(meant) and rule.methods.isdisjoint(HTTPMethod):
+        hint = f"Did you mean {', '.join(str(near[0]) for near in meant)}?"
+        return f"no request has the method {', '.join(sorted(rule.methods))}", hint
     return "", ""
 
 
@@ -75,7 +78,7 @@ def raising_messages() -> list[CheckMessage]:
     """Return warnings of gates that raise where no middleware answers: an outage would be a plain 500."""
     if MIDDLEWARE in map(kind_of, django_settings.MIDDLEWARE):
         return []
-    raising = sorted({_called(view) for view in _views(get_resolver()) if raises_refusals(view)})
+    raising = sorted({_called(view) for view in _views(_urls()) if raises_refusals(view)})
     return [
         checks.Warning(
             f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
@@ -86,10 +89,16 @@ def raising_messages() -> list[CheckMessage]:
     ]
 
 
-def _views(resolver: URLResolver) -> Iterator[Any]:
-    for pattern in resolver.url_patterns:
+def _urls() -> list[Any]:
+    """Return the project's URLs; a worker or a script may have none."""
+    patterns: list[Any] = get_resolver().url_patterns if getattr(django_settings, "ROOT_URLCONF", None) else []
+    return patterns
+
+
+def _views(patterns: list[Any]) -> Iterator[Any]:
+    for pattern in patterns:
         if isinstance(pattern, URLResolver):
-            yield from _views(pattern)
+            yield from _views(pattern.url_patterns)
         else:
             yield pattern.callback
 
@@ -99,13 +108,13 @@ def _called(view: Any) -> str:
     return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
 
 
-def _names(resolver: URLResolver, namespaces: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _names(patterns: list[Any], namespaces: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Yield ("view", name) and ("namespace", name) for all that the URLs define."""
-    for pattern in resolver.url_patterns:
+    for pattern in patterns:
         if isinstance(pattern, URLResolver):
             inner = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
             yield "namespace", ":".join(inner)
-            yield from _names(pattern, inner)
+            yield from _names(pattern.url_patterns, inner)
         else:
             yield "view", ":".join((*namespaces, pattern.name or pattern.lookup_str))
 

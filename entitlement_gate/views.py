@@ -85,8 +85,12 @@ def _received(request: HttpRequest) -> HttpResponse:
     if not _throttle.admits(len(customers)):
         _forget(request)
         return HttpResponse(status=429, headers={"Retry-After": "10"})
-    for customer_id in customers:
-        default_gate().invalidate(customer_id)
+    try:
+        for customer_id in customers:
+            default_gate().invalidate(customer_id)
+    except BaseException:
+        _forget(request)
+        raise
     return HttpResponse(status=204)
 
 

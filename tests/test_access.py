@@ -2,6 +2,7 @@ import asyncio
 import dataclasses
 import gc
 import logging
+import pickle
 import threading
 import weakref
 
@@ -98,6 +99,28 @@ def test_a_request_is_gone_when_its_last_reference_is_without_the_garbage_collec
         gc.enable()
     assert kept.has("reports")  # of what was learned
     assert "seats" in kept.all()
+
+
+def test_a_denial_by_all_of_them_is_no_older_than_it_may_be(of, monkeypatch):
+    entitlements = of(FREE)
+    every = entitlements.all()
+    assert "sso" not in every
+    gate = default_gate()
+    gate.source._transport.sandbox.grant(FREE, "sso")
+    monkeypatch.setattr(every.view.entry, "fetched_at", every.view.entry.fetched_at - 40)
+    assert every.has("sso")
+    assert "sso" not in every
+    assert "sso" in entitlements.all()
+
+
+def test_a_request_can_be_pickled_and_asks_anew_where_it_arrives():
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    request.entitlements = RequestEntitlements(request)
+    assert request.entitlements.has("reports")
+    del request.environ, request._stream, request.META["wsgi.input"], request.META["wsgi.errors"]
+    arrived = pickle.loads(pickle.dumps(request))
+    assert entitlements_of(arrived) is entitlements_of(arrived) is not entitlements_of(request)
+    assert entitlements_of(arrived).has("reports")
 
 
 def test_who_first_asks_when_the_request_is_gone_is_told_so():
@@ -267,7 +290,7 @@ def test_a_warm_gate_takes_and_keeps_the_one_snapshot_of_the_request(resolved):
     assert gated(request).content == b"in"
     snapshot = request.entitlements.all()
     assert gated(request).content == b"in"
-    assert request.entitlements.all() is snapshot
+    assert request.entitlements.all().view is snapshot.view
     assert (default_gate().health()["hits"], len(resolved)) == (hits + 1, 1)
     default_gate().source._transport.sandbox.revoke(PRO, "reports")
     default_gate().invalidate(PRO)

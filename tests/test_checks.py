@@ -75,7 +75,7 @@ def test_a_rule_that_names_no_url_is_warned_about():
     ("rule", "why"),
     [
         ({"path": "^reports/"}, "begins with a slash"),
-        ({"path": "^/reports/", "methods": ["GTE"]}, "no request has the method GTE"),
+        ({"path": "^/reports/", "methods": ["GTE", "PSOT"]}, "no request has the method GTE, PSOT"),
     ],
 )
 def test_a_rule_that_can_match_no_request_is_warned_about(rule, why):
@@ -84,7 +84,29 @@ def test_a_rule_that_can_match_no_request_is_warned_about(rule, why):
     assert why in text
 
 
-@pytest.mark.parametrize("path", ["^/reports/", "reports/", "^.*/reports/", "^(?:/a|/b)/"])
+def test_the_methods_perhaps_meant_are_told():
+    rules = [{"path": "^/", "methods": ["GTE", "PSOT"], "requires": "x"}]
+    with override_settings(ENTITLEMENT_GATE={**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS]):
+        (problem,) = run_checks(tags=["entitlement_gate"])
+    assert problem.hint == "Did you mean GET, POST?"
+
+
+@pytest.mark.parametrize("methods", [["PURGE"], ["PROPFIND"], ["GTE", "POST"]])
+def test_methods_that_are_not_https_own_may_be_meant(methods):
+    rules = [{"path": "^/", "methods": methods, "requires": "x"}]
+    assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS]) == []
+
+
+def test_a_project_without_urls_is_checked_all_the_same():
+    rules = [{"path": "^/", "requires": "x"}, {"view": "reports", "requires": "x"}]
+    with override_settings(MIDDLEWARE=[AUTH, OURS]):
+        del django_settings.ROOT_URLCONF
+        assert [code for code, _ in found({**GOOD, "RULES": rules})] == ["W003"]
+        with override_settings(MIDDLEWARE=[AUTH]):
+            assert found(GOOD) == []
+
+
+@pytest.mark.parametrize("path", ["^/reports/", "reports/", "^.*/reports/", "^(?:/a|/b)/", "^reports/|^/reports/"])
 def test_a_path_that_can_match_is_passed_in_silence(path):
     rules = [{"path": path, "requires": "x", "methods": ["POST"]}]
     assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS]) == []

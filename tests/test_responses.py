@@ -9,7 +9,7 @@ from django.test import AsyncRequestFactory, RequestFactory
 from django.urls import include, path, reverse_lazy
 
 from entitlement_gate import Decision, Outcome, Reason, requires_entitlement
-from entitlement_gate.responses import denied, prefers_json, status_of, upgrade_url_of
+from entitlement_gate.responses import denied, is_way_in, prefers_json, status_of, upgrade_url_of
 from tests.customers import FREE, SETTINGS
 from tests.views.browsers import Browser
 
@@ -135,6 +135,15 @@ def test_a_login_page_that_is_gated_itself_sends_nobody_round_in_a_circle(config
         request = request_of(BROWSER, url)
         request.user = AnonymousUser()
         assert denied(request, nobody).status_code == status
+
+
+def test_a_login_page_elsewhere_is_no_page_of_this_site(configure, settings):
+    configure(ANONYMOUS="login")
+    settings.LOGIN_URL = "https://login.example/page/"
+    request = request_of(BROWSER, "/page/")
+    request.user = AnonymousUser()
+    assert not is_way_in(request)
+    assert denied(request, of(Reason.NO_CUSTOMER)).headers["Location"].startswith("https://login.example/page/?next=")
 
 
 @pytest.mark.parametrize(

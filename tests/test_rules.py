@@ -3,6 +3,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import ResolverMatch, include, path
@@ -115,6 +116,16 @@ def test_a_bound_method_and_a_view_set_may_be_exempt(rf):
 
     as_view.cls = entitlement_exempt(Site)
     assert is_exempt(as_view, match)
+
+
+async def test_an_exempt_bound_method_that_is_async_stays_so():
+    class Site:
+        async def index(self, request):
+            return "index"
+
+    view = entitlement_exempt(Site().index)
+    assert iscoroutinefunction(view)
+    assert await view(None) == "index"
 
 
 def test_every_rule_that_matches_must_hold(ask):

@@ -146,6 +146,8 @@ class Decision(_Served):
         """Return the decision that ``reason`` alone makes, before any policy."""
         outcome = reason.outcome
         told = {"allowed": outcome is Outcome.ALLOWED, "outcome": outcome, "reason": reason, "entitlement": entitlement}
+        if not told.keys().isdisjoint(fields):
+            raise TypeError(f"the reason tells: {', '.join(sorted(told.keys() & fields))}")
         return _filled({**_DEFAULTS, **told, **fields})
 
     def __bool__(self) -> bool:

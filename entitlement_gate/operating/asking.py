@@ -145,9 +145,9 @@ def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None
     """
     customer_id = customer_named(customer)
     requirement = _requirement(name, quantity)
-    known = gate.get(customer_id)
-    decision = known.check(requirement)
-    is_known = decision.outcome is not Outcome.UNKNOWN
+    decision = gate.get(customer_id).check(requirement)
+    known = gate.get(customer_id)  # once more: the check may have fetched, before a denial by old data
+    is_known = Outcome.UNKNOWN not in (decision.outcome, known.check(requirement).outcome)
     grants = tuple(grant for each in known for grant in known[each].grants) if is_known else ()
     overlooked = _overlooked(gate, decision, grants) if in_full else ()
     facts = Facts(decision, grants, overlooked)

@@ -165,15 +165,16 @@ def _snapshot(grants: Iterable[Grant]) -> Snapshot:
 def _alone(row: Grant, asked: Requirement, now: datetime, terms: Terms) -> Reason:
     """Return what the rule says of this row if there were no other."""
     by_name = as_requirement(row.name, asked.requested)
-    return decide(_snapshot((row,)), by_name, now, _under_its_name(terms, asked.entitlement, row.name)).reason
+    return decide(_snapshot((row,)), by_name, now, _under_its_name(terms, asked.entitlement, row)).reason
 
 
-def _under_its_name(terms: Terms, entitlement: str, name: str) -> Terms:
+def _under_its_name(terms: Terms, entitlement: str, row: Grant) -> Terms:
     """Return the terms for the entitlement as asked (an alias, an id), under the name that the row has."""
     words: dict[str, Any] = {
-        setting: terms.word_for(getattr(terms, setting), entitlement) for setting in ("on_exhausted", "null_quantity")
+        setting: terms.word_for(getattr(terms, setting), entitlement, (row,))
+        for setting in ("on_exhausted", "null_quantity")
     }
-    return type(terms)(aliases={name: name}, **words)
+    return type(terms)(aliases={row.name: row.name}, **words)
 
 
 def _standing(row: Grant, decision: Decision, alone: Reason) -> RowStanding:

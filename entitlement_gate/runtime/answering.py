@@ -90,13 +90,11 @@ class Answering:
                 return self._judge.decide(requirement, newer, charges), newer
         return decision, view
 
-    def _getting(self, customer: object, *, is_to_deny: bool = False) -> Steps[CustomerEntitlements]:
+    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._judge, customer_id)
         view = yield from self._fetching.view(customer_id)
-        if is_to_deny:
-            view = yield from self._fetching.for_denial(view)
         self._health.count(view.source)
         return CustomerEntitlements(view, self._judge)
 
@@ -108,8 +106,8 @@ class Answering:
         charges = yield from self._counting.learning(entry.snapshot.customer_id)
         return CustomerEntitlements(known.view, self._judge, charges=charges)
 
-    def _getting_all(self, customer: object, *, is_to_deny: bool = False) -> Steps[CustomerEntitlements]:
-        return (yield from self.counted((yield from self._getting(customer, is_to_deny=is_to_deny))))
+    def _getting_all(self, customer: object) -> Steps[CustomerEntitlements]:
+        return (yield from self.counted((yield from self._getting(customer))))
 
     def _granted(self, customer: object, asked: Order) -> Steps[Reservation]:
         decision, held = yield from self.holding(customer, asked)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.views import View
 
-__all__ = ["Bid", "Bidding", "Order", "Part", "order"]
+__all__ = ["Bid", "Bidding", "Order", "Part", "order", "reasoned"]
 
 _BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _ONE = Decimal(1)
@@ -72,10 +73,21 @@ class Part(NamedTuple):
 
 
 class Bid(NamedTuple):
-    """What is true by billing and the ledger before anything is held, and the parts that balances would pay for."""
+    """What is true by billing and the ledger before anything is held, and the parts that balances would pay for.
+
+    Attributes:
+        judged: what is true of the whole.
+        parts: what is demanded; none where nothing is to be asked.
+        told: what is true of each leaf.
+        paid: the same once the balances have paid.
+        is_enough: whether by these numbers the whole is let in.
+    """
 
     judged: Decision
     parts: tuple[Part, ...] = ()
+    told: Mapping[Requirement, Decision] = MappingProxyType({})
+    paid: Mapping[Requirement, Decision] = MappingProxyType({})
+    is_enough: bool = False
 
 
 class Bidding:
@@ -97,15 +109,30 @@ class Bidding:
             return decision
 
         judged = requirement.judge(judge_leaf)
-        leaves = _paying(requirement, told)
+        leaves = [leaf for leaf in self._paying(requirement, told) if told[leaf].reason in _BY_BALANCE]
         # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
-        if judged.reason not in _BY_BALANCE or any(told[leaf].reason not in _BY_BALANCE for leaf in leaves):
-            return Bid(judged)
+        paid = told | {leaf: reasoned(told[leaf], Reason.ALLOWED, None) for leaf in leaves}
+        if not self._lets_in(requirement, paid):
+            return Bid(judged, told=told)
         parts: dict[str, Part] = {}
         for leaf in leaves:
             for part in self._parts(leaf, told[leaf], entry.snapshot):
                 parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
-        return Bid(judged, tuple(parts.values()))
+        return Bid(judged, tuple(parts.values()), told, paid, self._lets_in(requirement, told))
+
+    def _lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
+        return requirement.could(Outcome.ALLOWED, told.__getitem__, self._options.is_shadowed)
+
+    def _paying(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
+        """Return the leaves whose quantities are used up: of an ``|`` its first true side, of ``~`` none."""
+        if not requirement.operator:
+            return (requirement,)
+        parts = requirement.parts if requirement.operator == "&" else ()
+        if requirement.operator == "|":
+            true = (part for part in requirement.parts if part.judge(told.__getitem__).outcome is Outcome.ALLOWED)
+            shadowed = (part for part in requirement.parts if self._lets_in(part, told))
+            parts = tuple(islice(chain(true, shadowed), 1))
+        return tuple(leaf for part in parts for leaf in self._paying(part, told))
 
     def _parts(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[Part]:
         """Yield what a leaf asks of the ledger; nothing where no balance pays for it."""
@@ -133,7 +160,8 @@ class Bidding:
             for rows in alike.values():
                 told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
                 judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
-                yield Bid(judged, (Part(leaf, judged, self._demand(leaf, rows, snapshot), may_overdraw=False),))
+                part = Part(leaf, judged, self._demand(leaf, rows, snapshot), may_overdraw=False)
+                yield bid._replace(judged=judged, parts=(part,))
 
     def _demand(self, leaf: Requirement, rows: list[Grant], snapshot: Snapshot) -> Demand:
         return Demand(
@@ -145,15 +173,11 @@ class Bidding:
         )
 
 
-def _paying(requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
-    """Return the leaves whose quantities are used up: of an ``|`` its first true side, of ``~`` none."""
-    if not requirement.operator:
-        return (requirement,)
-    parts = requirement.parts if requirement.operator == "&" else ()
-    if requirement.operator == "|":
-        true = (part for part in requirement.parts if part.judge(told.__getitem__).outcome is Outcome.ALLOWED)
-        parts = tuple(islice(true, 1))
-    return tuple(leaf for part in parts for leaf in _paying(part, told))
+def reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Decision:
+    """Return what was judged of a balance as the ledger has it."""
+    outcome = reason.outcome
+    allowed = outcome is Outcome.ALLOWED
+    return dataclasses.replace(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
 
 
 def _together(known: Part | None, part: Part) -> Part:

@@ -144,6 +144,7 @@ class SnapshotCache:
     def remake(self) -> None:
         """Order the entries anew: a fork may have caught another thread in the middle of that."""
         self._order = _Order(self._most, self)
+        self.blanks.clear()
         self.answers.clear()
         for customer_id, entry in self.entries.items():
             self.answers.update({(customer_id, asked): answer for asked, answer in entry.answers.items()})
@@ -171,16 +172,16 @@ class SnapshotCache:
         self.forget(self.entries.pop(customer_id))
 
     def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
-        """Remember an answer; names come from code, so the bound only guards against names made of input.
+        """Remember an answer, unless its entry was replaced: nobody would forget it when it has to be forgotten.
 
-        An answer from an entry that was replaced meanwhile serves nobody else.
+        Names come from code, so the bound only guards against names made of input.
         """
+        customer_id = entry.snapshot.customer_id
+        if self.entries.get(customer_id) is not entry:
+            return
         if len(entry.answers) >= _MOST_ANSWERS:
             self.forget(entry)
-        entry.answers[asked] = answer
-        customer_id = entry.snapshot.customer_id
-        if self.entries.get(customer_id) is entry:
-            self.answers[customer_id, asked] = answer
+        entry.answers[asked] = self.answers[customer_id, asked] = answer
 
     def forget(self, entry: Entry) -> None:
         """Forget all that was worked out from an entry."""

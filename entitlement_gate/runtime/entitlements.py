@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CustomerEntitlements", "Entitlement", "required"]
 
 
-Renew = Callable[[Requirement, "CustomerEntitlements"], tuple[Decision, "CustomerEntitlements"]]
+Renew = Callable[[Requirement], Decision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,10 @@ class Entitlement:
 class CustomerEntitlements(Mapping[str, Entitlement]):
     """Name in billing → entitlement; a look-up takes aliases and entitlement ids too.
 
-    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here; before a
-    denial, from a newer one where that is too old to deny. Where the truth could not be learned, ``check``, ``has``
-    and ``require`` answer by the failure policy and reading it as a mapping raises ``EntitlementUnavailable``: an
-    outage must not look like a customer without entitlements.
+    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here. Read as a
+    mapping it stays that snapshot; ``check``, ``has`` and ``require`` of what ``get`` gave deny by newer data where it
+    is too old to deny. Where the truth could not be learned, they answer by the failure policy and reading it as a
+    mapping raises ``EntitlementUnavailable``: an outage must not look like a customer without entitlements.
     """
 
     def __init__(
@@ -107,9 +108,10 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         self._renew: Renew | None = None
 
     def renewed_by(self, renew: Renew) -> Self:
-        """Let ``renew`` decide, on this thread, what would be denied: by newer data where this is too old to deny."""
-        self._renew = renew
-        return self
+        """Return the same, where ``renew`` decides what this would deny: by newer data where it is too old to deny."""
+        renewed = copy.copy(self)
+        renewed._renew = renew  # noqa: SLF001 - of the same class
+        return renewed
 
     @property
     def customer_id(self) -> str | None:
@@ -119,13 +121,9 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision. Raises ``ValueError`` for what is no quantity."""
         requirement = as_requirement(entitlement, quantity)
-        if self.view is None:
-            return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
-        decision = self._judge.decide(requirement, self.view, self._charges)
-        if decision.outcome is not Outcome.DENIED or self._renew is None:
-            return decision
-        decision, newer = self._renew(requirement, self)
-        self.view = newer.view
+        decision = self._decided(requirement)
+        if decision.outcome is Outcome.DENIED and self._renew is not None:
+            return self._renew(requirement)
         return decision
 
     def needs_ledger(self, requirement: Requirement) -> bool:
@@ -134,9 +132,10 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
+        requirement = as_requirement(entitlement, quantity)
         if self.view is None or self._renew is not None:
-            return self.check(entitlement, quantity).allowed
-        return self._judge.allows(as_requirement(entitlement, quantity), self.view, self._charges)
+            return self.check(requirement).allowed
+        return self._judge.allows(requirement, self.view, self._charges)
 
     def require(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
@@ -145,7 +144,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     def __getitem__(self, name: str) -> Entitlement:
         if not (isinstance(name, str) and name):
             raise KeyError(name)
-        decision = self.check(name)
+        decision = self._decided(as_requirement(name))
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)
         named = self._judge.named(name, self._grants)
@@ -168,8 +167,14 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     def _known(self) -> tuple[Grant, ...]:
         if self.view is not None and self.view.entry is None:
-            raise EntitlementUnavailable(self.check("*"))
+            raise EntitlementUnavailable(self._decided(as_requirement("*")))
         return self._grants
+
+    def _decided(self, requirement: Requirement) -> Decision:
+        """Return the decision by the one snapshot."""
+        if self.view is None:
+            return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
+        return self._judge.decide(requirement, self.view, self._charges)
 
 
 def required(decision: Decision) -> Decision:

@@ -107,13 +107,16 @@ class EntitlementGate(Answering):
         return required(await self.acheck(customer, entitlement, quantity, refresh=refresh))
 
     def get(self, customer: object) -> CustomerEntitlements:
-        """Return all of the customer's entitlements, from one snapshot; it fetches where that is too old to deny."""
+        """Return all of the customer's entitlements, from one snapshot; its checks fetch before an old denial."""
         known = drive(self._getting_all(customer))
-        return known.renewed_by(lambda requirement, known: drive(self._renewing(requirement, known)))
+        return known.renewed_by(lambda requirement: drive(self._renewing(requirement, known))[0])
 
     async def aget(self, customer: object) -> CustomerEntitlements:
-        """Return all of the customer's entitlements, from one snapshot that is young enough to deny by."""
-        return await drive_async(self._getting_all(customer, is_to_deny=True))
+        """Return all of the customer's entitlements, from one snapshot.
+
+        Reading it costs no I/O, so its denials are as old as that: ``acheck`` looks once more before it denies.
+        """
+        return await drive_async(self._getting_all(customer))
 
     def reserve(
         self,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.rule import decide, rows_named
-from entitlement_gate.runtime.cache import Answer, SnapshotCache
+from entitlement_gate.runtime.cache import Answer
 from entitlement_gate.runtime.counting import NOT_READ, burdened
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Grant
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.ledger.protocol import Charges
-    from entitlement_gate.runtime.cache import Entry
+    from entitlement_gate.runtime.cache import Entry, SnapshotCache
     from entitlement_gate.runtime.counting import Counting
     from entitlement_gate.runtime.fetching import Fetching
     from entitlement_gate.runtime.options import GateOptions
@@ -35,11 +35,11 @@ class Judge:
     """Decides by the options of one gate; what it worked out is for ``memory`` to keep."""
 
     def __init__(
-        self, options: GateOptions, clock: Clock, counting: Counting, memory: Fetching | SnapshotCache | None = None
+        self, options: GateOptions, clock: Clock, counting: Counting, memory: Fetching | SnapshotCache
     ) -> None:
         self._options = options
         self._counting = counting
-        self._memory = memory or SnapshotCache(1)
+        self._memory = memory
         self._terms = options.terms
         self._clock = clock
 
@@ -106,7 +106,9 @@ class Judge:
         if decision.allowed or not self._options.shadow:
             return decision
         # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there.
-        is_shadow = requirement.could(Outcome.ALLOWED, judge_leaf, self._options.is_shadowed)
+        is_shadow = self._options.shadow is True or requirement.could(
+            Outcome.ALLOWED, judge_leaf, self._options.is_shadowed
+        )
         return dataclasses.replace(decision, allowed=True, shadow=True) if is_shadow else decision
 
     def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:

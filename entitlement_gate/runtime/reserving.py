@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import ReservationConflict, ReservationError
 from entitlement_gate.domain.grants import EntitlementType
 from entitlement_gate.ledger.protocol import Receipt, Refusal
 from entitlement_gate.ledger.rule import available, quantity_of
-from entitlement_gate.runtime.bidding import Bid, Bidding, Order, Part
+from entitlement_gate.runtime.bidding import Bid, Bidding, Order, Part, reasoned
 from entitlement_gate.runtime.counting import NOTHING
 from entitlement_gate.runtime.reservation import Reservation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from decimal import Decimal
+    from collections.abc import Callable, Mapping
 
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.ledger.protocol import Charges, Demand, Ledger
@@ -35,6 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["Reserving"]
 
 _ATTEMPTS = 4  # to be admitted where others use up, between the look and the try, what was there
+
+
+class Trial(NamedTuple):
+    """What is true of the whole and of its leaves, and the receipt where the ledger admitted it."""
+
+    judged: Decision
+    told: Mapping[Requirement, Decision]
+    receipt: Receipt | None = None
+
+    def true_of(self, leaf: Requirement) -> Decision:
+        """Return what is true of a leaf; without data of the customer that is what is true of the whole."""
+        return self.told.get(leaf, self.judged)
 
 
 class Reserving:
@@ -52,32 +63,32 @@ class Reserving:
         if ledger is None:
             raise ReservationError('nothing is counted here: set LEDGER to "memory", "redis" or "database"')
         view = yield from self._fetching.view(customer_id)
-        judged, receipt = yield from self._trying(order, view, ledger)
-        if receipt is None and judged.outcome is Outcome.DENIED:
+        trial = yield from self._trying(order, view, ledger)
+        if trial.receipt is None and trial.judged.outcome is Outcome.DENIED:
             before, view = view, (yield from self._fetching.for_denial(view))
             if view.entry is not before.entry:
-                judged, receipt = yield from self._trying(order, view, ledger)
-        settled = self._judge.settle(order.requirement, judged, partial(self._true_of, judged=judged, view=view))
+                trial = yield from self._trying(order, view, ledger)
+        settled = self._judge.settle(order.requirement, trial.judged, trial.true_of)
         decision = self._judge.served(settled, view)
-        return decision, Reservation(decision, order.key, ledger, receipt) if decision.allowed else None
+        return decision, Reservation(decision, order.key, ledger, trial.receipt) if decision.allowed else None
 
-    def _trying(self, order: Order, view: View, ledger: Ledger) -> Steps[tuple[Decision, Receipt | None]]:
-        """Return what is true, and the receipt where the ledger admitted it."""
+    def _trying(self, order: Order, view: View, ledger: Ledger) -> Steps[Trial]:
         bid = self._bidding.bid(order.requirement, view, NOTHING)
-        judged = bid.judged
+        trial = Trial(bid.judged, bid.told)
         for _ in range(_ATTEMPTS if bid.parts else 0):
             bid, outcome = yield from self._asking(order, view, bid, ledger)
             if isinstance(outcome, Receipt):
-                return (yield from self._admitted(bid, outcome, view)), outcome
+                return (yield from self._admitted(order, bid, outcome, view))
             if outcome is None:
-                return _out_of_reach(bid), None
-            judged = _refused(bid, outcome)
+                return Trial(_out_of_reach(bid), bid.told)
+            part, refused = _refused(bid, outcome)
+            trial = Trial(refused, {**bid.told, part.leaf: refused})
             # By what is used up here another entitlement of that name may do, or another side of an `|`.
             charges = yield from self._counting.learning(view.customer_id)
             bid = self._bidding.bid(order.requirement, view, charges)
-            if not bid.parts or bid.judged.outcome is not Outcome.ALLOWED:
-                return bid.judged, None
-        return judged, None
+            if not (bid.parts and bid.is_enough):
+                return Trial(bid.judged, bid.told)
+        return trial
 
     def _asking(
         self, order: Order, view: View, bid: Bid, ledger: Ledger
@@ -100,14 +111,8 @@ class Reserving:
         outcome = yield from self._counting.trying_to(_or_conflict, verb, view.customer_id, demands, key=order.key)
         return outcome
 
-    def _true_of(self, leaf: Requirement, *, judged: Decision, view: View) -> Decision:
-        """Return what is true of a part, given what was judged of the whole."""
-        if view.entry is None or leaf.entitlement == judged.entitlement:
-            return judged
-        return self._judge.judge_leaf(leaf, view.entry, NOTHING)
-
-    def _admitted(self, bid: Bid, receipt: Receipt, view: View) -> Steps[Decision]:
-        """Return the decision about the part that is told, with what is left beside the reservation."""
+    def _admitted(self, order: Order, bid: Bid, receipt: Receipt, view: View) -> Steps[Trial]:
+        """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
         left: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
             charges = yield from self._counting.learning(view.customer_id)
@@ -118,7 +123,10 @@ class Reserving:
         is_beyond = receipt.is_overage and not part.judged.unlimited
         reason = _beyond(part) if is_beyond else Reason.ALLOWED
         remaining = None if rest is None or part.judged.unlimited else quantity_of(rest)
-        return _reasoned(part.judged, reason, remaining)
+        decision = reasoned(part.judged, reason, remaining)
+        told = {**bid.paid, part.leaf: decision}
+        judged = order.requirement.judge(told.__getitem__)  # denied where a shadow was let in
+        return Trial(decision if judged.outcome is Outcome.ALLOWED else judged, told, receipt)
 
 
 def _or_conflict(verb: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
@@ -145,9 +153,9 @@ def _left(part: Part, charges: Charges | None) -> int | None:
     return available(part.demand.rows, charges.get(part.demand.entitlement_id, {}))
 
 
-def _refused(bid: Bid, refusal: Refusal) -> Decision:
+def _refused(bid: Bid, refusal: Refusal) -> tuple[Part, Decision]:
     part = next(part for part in bid.parts if part.demand.entitlement_id == refusal.entitlement_id)
-    return _reasoned(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
+    return part, reasoned(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
 
 
 def _out_of_reach(bid: Bid) -> Decision:
@@ -159,9 +167,3 @@ def _out_of_reach(bid: Bid) -> Decision:
 def _insufficient(judged: Decision) -> Reason:
     is_credits = judged.type is EntitlementType.CREDITS
     return Reason.INSUFFICIENT_CREDITS if is_credits else Reason.INSUFFICIENT_QUANTITY
-
-
-def _reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Decision:
-    outcome = reason.outcome
-    allowed = outcome is Outcome.ALLOWED
-    return dataclasses.replace(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.shortcuts import resolve_url
 from django.test import AsyncClient, Client
 
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.responses import login_path
+from entitlement_gate.responses import is_login_url
 from entitlement_gate.testing.layers import Layer
 from entitlement_gate.testing.swapping import overriding
 
@@ -82,7 +81,7 @@ class _Visit:
     @property
     def is_to_log_in(self) -> bool:
         """Whether somebody is sent to the login page."""
-        return self.location is not None and urlsplit(self.location).path == login_path()
+        return self.location is not None and is_login_url(self.location)
 
     @property
     def asked(self) -> str:

@@ -82,12 +82,7 @@ class OverridingGate(RequestGate):
         yield from self.announcing(decision)
         return decision
 
-    def _getting(
-        self,
-        customer: object,
-        *,
-        is_to_deny: bool = False,  # noqa: ARG002 - nothing is ever older than the question
-    ) -> Steps[CustomerEntitlements]:
+    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._judge, customer_id)

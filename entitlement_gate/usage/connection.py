@@ -7,7 +7,7 @@ customer waiting until the view ends (``ATOMIC_REQUESTS``). Never here: what is 
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core import mail
@@ -15,6 +15,7 @@ from django.db import Error, InterfaceError, OperationalError, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from django.db.migrations.executor import MigrationExecutor
 
+from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 
@@ -107,9 +108,17 @@ class OwnConnections:
         if not places.acquire(timeout=self.PATIENCE):
             raise LedgerUnavailable(f"{self.vendor}: all {self.MOST} connections of the ledger are in use")
         try:
-            connection = idle.pop() if idle else self._made()
+            try:
+                connection = idle.pop()
+            except IndexError:
+                connection = self._made()
             try:
                 yield connection
+            except (EntitlementGateError, ValueError):
+                raise  # what a verb refuses
+            except BaseException:
+                connection.close()  # an interrupt, a time limit: nobody knows how far the conversation got
+                raise
             finally:
                 self._take_back(connection, idle)
         finally:
@@ -118,15 +127,16 @@ class OwnConnections:
     def close(self) -> None:
         """Close the connections; one that is lent now is closed when it comes back. A later verb makes new ones."""
         idle, self._idle = self._idle, []
-        while idle:
-            idle.pop().close()
+        _close_all(idle)
 
     def _take_back(self, connection: BaseDatabaseWrapper, idle: list[BaseDatabaseWrapper]) -> None:
         """Keep a connection for the next verb; not where tests run: no test database could be dropped beside it."""
-        if idle is self._idle and not _is_for_tests(connection):
-            idle.append(connection)
-        else:
+        if _is_for_tests(connection):
             connection.close()
+            return
+        idle.append(connection)
+        if idle is not self._idle:  # the ledger was closed meanwhile
+            _close_all(idle)
 
     def _done(self, work: Callable[[Any], Result]) -> Result:
         with self.borrowed() as connection:
@@ -169,9 +179,15 @@ class OwnConnections:
         connection = connections.create_connection(self.alias)
         connection.inc_thread_sharing()  # one thread at a time, but any
         if self._is_joining:  # parameters sent apart would allow one statement at a time
-            options = {**connection.settings_dict["OPTIONS"], "server_side_binding": False}
+            options = {**connection.settings_dict["OPTIONS"], "server_side_binding": False, "pool": False}
             connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
         return connection
+
+
+def _close_all(idle: list[BaseDatabaseWrapper]) -> None:
+    with suppress(IndexError):  # several may be at it
+        while True:
+            idle.pop().close()
 
 
 def _done_once(connection: BaseDatabaseWrapper, work: Callable[[Any], Result]) -> Result:

@@ -115,11 +115,13 @@ class Sender:
             body = None
         if body is None and is_good:
             return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
-        sent = response.request.headers
-        headers = {name.lower(): without_secrets(value, sent) for name, value in response.headers.items()}
-        headers |= response.extensions.get(_PLACE, {})
-        # Any other status stands without its body. A good one may name the organisation as it likes.
-        return Reply(status, headers, body or b"" if is_good else without_secrets(body or b"", sent))
+        told = {**response.headers, **response.extensions.get(_PLACE, {})}
+        headers = {name.lower(): value for name, value in told.items()}
+        if is_good:
+            return Reply(status, headers, body or b"")
+        sent = response.request.headers  # any other status stands without its body, and may quote what was sent
+        headers = {name: without_secrets(value, sent) for name, value in headers.items()}
+        return Reply(status, headers, without_secrets(body or b"", sent))
 
     def _body(self, response: httpx.Response, deadline: Deadline) -> bytes | None:
         # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.

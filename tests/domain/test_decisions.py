@@ -91,6 +91,8 @@ def test_a_decision_is_the_same_however_it_is_made():
     assert Decision.of(Reason.EXPIRED, "a") == dataclasses.replace(Decision.of(Reason.EXPIRED, "a"))
     with pytest.raises(TypeError, match="no such field: quota"):
         Decision.of(Reason.ALLOWED, "seats", quota=1)
+    with pytest.raises(TypeError, match="the reason tells: allowed, outcome"):
+        Decision.of(Reason.EXPIRED, "seats", allowed=True, outcome=Outcome.ALLOWED)
 
 
 def test_a_field_of_the_class_is_no_value():

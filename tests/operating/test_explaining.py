@@ -31,6 +31,13 @@ def metered(left, identifier="1", **fields):
     return row(identifier, type="Quantity", quantity=Decimal(left), entitlement_id=fields.pop("of", "e"), **fields)
 
 
+def test_a_row_is_explained_by_the_policy_of_its_name_in_billing():
+    identifier = "30000000-0000-4000-8000-000000000001"
+    terms = Terms(aliases={"calls": identifier}, null_quantity={"x": "unlimited"})
+    explanation = explain(row(type="Quantity", entitlement_id=identifier), name="calls", terms=terms)
+    assert [(each.part, each.standing) for each in explanation.rows] == [("counted", "allowed")]
+
+
 @pytest.mark.parametrize(
     ("grant", "reason", "why", "change"),
     [

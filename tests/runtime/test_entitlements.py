@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from entitlement_gate.domain.decisions import Reason
@@ -70,19 +72,37 @@ def test_all_of_it_is_one_snapshot_judged_by_the_clock(known, billing, clock):
     assert known.check("seats").age == 59
 
 
-def test_a_denial_is_no_older_than_it_may_be(gate, billing, clock, ask):
-    """By the sync door when it is asked for, by the async one, whose mapping does no I/O, before it is handed out."""
+@pytest.mark.parametrize("look", ["check", "has", "require"])
+def test_a_denial_by_what_get_gave_is_no_older_than_it_may_be(gate, billing, clock, look):
     billing.grants[ANNA] = (feature(),)
-    known = ask(gate, "get", ANNA)
-    clock.advance(40)
-    assert ask(gate, "get", ANNA)["reports"]
+    known = gate.get(ANNA)
     billing.grants[ANNA] = (feature(), feature("sso"))
-    clock.advance(5)
-    assert ask(gate, "get", ANNA).has("sso")
-    if known.check("sso"):
-        assert known.check("reports").age == 0
-    else:
-        assert known.check("sso").age == 45
+    clock.advance(45)
+    assert getattr(known, look)("sso")
+    assert len(billing.calls) == 2
+
+
+def test_as_a_mapping_it_stays_one_snapshot_while_its_checks_look_once_more(gate, billing, clock):
+    billing.grants[ANNA] = (feature(),)
+    known = gate.get(ANNA)
+    billing.grants[ANNA] = (feature("sso"), SEATS)
+    clock.advance(45)
+    seen = []
+    for name, entitlement in known.items():
+        assert known.has("sso")
+        seen.append((name, entitlement.allowed, "sso" in known))
+    assert (seen, len(known), list(known)) == ([("reports", True, False)], 1, ["reports"])
+    assert (known.check("reports").age, known.check("sso").age) == (45, 0)
+
+
+def test_what_the_async_door_gave_never_waits(gate, billing, clock):
+    billing.grants[ANNA] = (feature(),)
+    known = asyncio.run(gate.aget(ANNA))
+    billing.grants[ANNA] = (feature(), feature("sso"))
+    clock.advance(45)
+    decision = known.check("sso")
+    assert (decision.allowed, decision.age, len(billing.calls)) == (False, 45, 1)
+    assert asyncio.run(gate.acheck(ANNA, "sso")).allowed
 
 
 def test_reading_what_is_there_asks_billing_for_nothing(gate, billing, clock):

@@ -3,7 +3,7 @@ import pytest
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.runtime.cache import Entry
+from entitlement_gate.runtime.cache import Entry, SnapshotCache
 from entitlement_gate.runtime.counting import Counting
 from entitlement_gate.runtime.judging import Judge
 from entitlement_gate.runtime.options import GateOptions
@@ -13,9 +13,9 @@ from tests.runtime.fakes import ANNA, feature, instant
 MILLISECOND = 0.001
 
 
-def judge_by(clock, **options):
+def judge_by(clock, memory=None, **options):
     options = GateOptions(**options)
-    return Judge(options, clock, Counting(options, clock))
+    return Judge(options, clock, Counting(options, clock), memory or SnapshotCache(1))
 
 
 @pytest.fixture
@@ -24,8 +24,10 @@ def judged(clock):
 
     def judged(entitlement, *grants, source="cache", **options):
         if not hasattr(judged, "judge"):
-            judged.judge = judge_by(clock, **options)
+            memory = SnapshotCache(1)
+            judged.judge = judge_by(clock, memory, **options)
             judged.entry = Entry(Snapshot(ANNA, grants, clock.time()), clock.monotonic(), clock.time(), 60)
+            memory.put(judged.entry)
         return judged.judge.decide(as_requirement(entitlement), View(ANNA, judged.entry, source))
 
     return judged
@@ -116,6 +118,12 @@ def test_of_nobody_known_a_name_in_shadow_lets_only_itself_through(clock):
     told = [judge.refuse(asked, Reason.NO_CUSTOMER, None).allowed for asked in (Requirement("a"), ~Requirement("a"))]
     assert told == [True, False]
     assert not judge.refuse(Requirement("a") & "b", Reason.UNAVAILABLE, ANNA).allowed
+
+
+@pytest.mark.parametrize("asked", [Requirement("a"), ~Requirement("a"), Requirement("a") & "b"], ids=repr)
+def test_shadow_of_everything_refuses_nobody(clock, asked):
+    decision = judge_by(clock, shadow=True).refuse(asked, Reason.NO_CUSTOMER, None)
+    assert (decision.allowed, decision.shadow, decision.reason) == (True, True, Reason.NO_CUSTOMER)
 
 
 def test_stale_data_is_not_worked_out_again_at_every_check(judged, clock):

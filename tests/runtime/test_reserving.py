@@ -331,11 +331,27 @@ def test_a_shadow_lets_in_counts_and_is_marked(make_gate, ledger, billing, ask):
 def test_a_shadow_of_one_part_leaves_the_other_enforced(make_gate, ledger, billing, ask):
     billing.grants[ANNA] = (quantity(remaining=2),)
     gate = make_gate(ledger=ledger, shadow={"sso"})
-    calls = Requirement("api_calls", 2)
-    assert ask(gate, "reserve", ANNA, "sso" & calls).decision.shadow
     for refused in ("sso" & Requirement("api_calls", 3), "sso" & Requirement("seats")):
         with pytest.raises(EntitlementDenied):
             ask(gate, "reserve", ANNA, refused)
+    both = "sso" & Requirement("api_calls", 2)
+    for _ in range(2):  # once more with its key: the one that was held
+        held = ask(gate, "reserve", ANNA, both, key="job")
+        assert (held.decision.shadow, held.decision.reason) == (True, "not_entitled")
+        (tally,) = ledger.charges(ANNA)[CALLS].values()
+        assert tally.held == 2_000_000
+    with pytest.raises(EntitlementDenied):
+        ask(gate, "consume", ANNA, both)
+
+
+def test_an_either_or_in_shadow_uses_up_the_side_that_is_true(make_gate, ledger, billing, ask):
+    billing.grants[ANNA] = (quantity(remaining=2), quantity("seats", 5, SEATS))
+    gate = make_gate(ledger=ledger, shadow={"api_calls"})
+    assert ask(gate, "consume", ANNA, Requirement("api_calls", 3) | Requirement("seats", 3)).reason == "allowed"
+    assert set(ledger.charges(ANNA)) == {SEATS}
+    decision = ask(gate, "consume", ANNA, Requirement("api_calls", 3) | Requirement("seats", 4))
+    assert (decision.allowed, decision.shadow, decision.reason) == (True, True, "insufficient_quantity")
+    assert set(ledger.charges(ANNA)) == {SEATS, CALLS}
 
 
 @pytest.mark.parametrize("asked", ["api_calls", "calls", CALLS])

@@ -55,6 +55,25 @@ def test_threads_that_come_and_go_leave_no_connections_behind(postgres_alias):
     assert ledger._own._idle == []
 
 
+class Interrupted(BaseException):
+    """What a time limit raises in the middle of anything."""
+
+
+def test_a_connection_whose_conversation_was_interrupted_is_not_used_again(ledger):
+    lent = []
+
+    def interrupted():
+        with ledger._own.borrowed() as connection:
+            connection.ensure_connection()
+            lent.append(connection)
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        interrupted()
+    assert lent[0].connection is None
+    assert ledger.charges(ANNA) == {}
+
+
 def test_nobody_waits_for_ever_for_a_connection(ledger, monkeypatch):
     monkeypatch.setattr(OwnConnections, "MOST", 1)
     monkeypatch.setattr(OwnConnections, "PATIENCE", 0.05)

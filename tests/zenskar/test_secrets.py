@@ -90,6 +90,15 @@ def test_no_client_shows_a_secret(serve, connect, caplog):
     assert not re.search(f"{KEY}|{ORGANISATION}", caplog.text)
 
 
+def test_a_redirection_that_quotes_what_was_sent_is_told_without_it(serve, connect):
+    client = connect(serve(reply(302, location=f"http://127.0.0.1:1/?key={KEY}&organisation={ORGANISATION}")))
+    _, error = took(lambda: client.fetch(CUSTOMER))
+    shown = "\n".join([*told_of(error), *visible(client)])
+    assert "http://127.0.0.1:1/" in shown
+    assert KEY not in shown
+    assert ORGANISATION not in shown
+
+
 class Hidden:
     """Keeps what it holds out of the frames of a test, which an error page shows as well."""
 
