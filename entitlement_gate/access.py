@@ -1,42 +1,28 @@
-"""What a request may do: its entitlements, and the guard that decorator, mixin and middleware share.
+"""What a request's customer may do: ``request.entitlements``.
 
-Never here: how a refusal looks (``responses``), or how a gate answers.
+Never here: what becomes of a refusal (``guarding``), or how a gate answers.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.http import HttpRequest, HttpResponseBase
-from django.shortcuts import resolve_url
+from django.http import HttpRequest
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.resolvers import aresolved, resolved, resolving
-from entitlement_gate.responses import redirection
-from entitlement_gate.runtime.bidding import order
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement, required
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
-from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from entitlement_gate.api import RequestGate
-    from entitlement_gate.runtime.reservation import Reservation
 
-_logger = logging.getLogger("entitlement_gate")
-
-__all__ = ["Guard", "RequestEntitlements", "entitlements_of", "refusal"]
-
-_TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
-_NOTED = "_entitlement_refusal"
+__all__ = ["RequestEntitlements", "entitlements_of"]
 
 
 class RequestEntitlements:
@@ -181,117 +167,3 @@ def entitlements_of(request: HttpRequest) -> RequestEntitlements:
         known = RequestEntitlements(request)
         request.entitlements = known  # type: ignore[attr-defined]  # what the middleware sets too
     return known
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Guard:
-    """What a gate asks for, of whom, and what it does with a refusal.
-
-    Attributes:
-        requirement: what is needed.
-        quantity: how much, where it depends on the request: ``(request) -> quantity``, sync or async.
-        customer: of whom, in place of the resolver: ``(request) -> id``, sync or async.
-        on_unavailable: ``deny`` or ``allow`` at this gate, in place of the setting.
-        on_denied: ``(request, decision) -> response``, ``raise``, or where to redirect, in place of the setting.
-        consume: use it up, see ``consuming``.
-        key: names what is used up: ``(request) -> text``, sync or async.
-    """
-
-    requirement: Requirement
-    quantity: Callable[..., Any] | None = None
-    customer: Callable[..., Any] | None = None
-    on_unavailable: str | None = None
-    on_denied: Callable[..., Any] | str | None = None
-    consume: bool = False
-    key: Callable[..., Any] | None = None
-
-    def enter(self, request: HttpRequest) -> HttpResponseBase | None:
-        """Return what ``passing`` does, on this thread; without a step where what is at hand lets the request in.
-
-        Steps for an answer that needs no waiting cost 2 µs of 7 around a warm view.
-        """
-        if self._is_plain and entitlements_of(request).allows_at_once(self.requirement):
-            return None
-        return drive(self.passing(request))
-
-    async def aenter(self, request: HttpRequest) -> HttpResponseBase | None:
-        """Return what ``passing`` does, in this event loop; see ``enter``."""
-        if self._is_plain and await entitlements_of(request).aallows_at_once(self.requirement):
-            return None
-        return await drive_async(self.passing(request))
-
-    def passing(self, request: HttpRequest) -> Steps[HttpResponseBase | None]:
-        """Return None to let the request pass, or what it is answered instead."""
-        return (yield from self._answering(request, (yield from self._checking(request))))
-
-    def holding(self, request: HttpRequest) -> Steps[tuple[HttpResponseBase | None, Reservation | None]]:
-        """Return the same, having reserved what is to be used up, and what is held of it."""
-        requirement = yield from self._required(request)
-        key = None if self.key is None else (yield Called(self.key, request))
-        customer = request if self.customer is None else (yield Called(self.customer, request))
-        asked = order(requirement, 1, key if key is None else str(key), _TTL)
-        decision, held = yield from default_gate().holding(customer, asked)
-        refused = yield from self._answering(request, decision)
-        return refused, held if refused is None else None
-
-    def _answering(self, request: HttpRequest, decision: Decision) -> Steps[HttpResponseBase | None]:
-        decision = self._settled(decision)
-        if decision.allowed:
-            return None
-        if self.on_denied == "raise":
-            _note(request, decision)
-            required(decision)
-        if not isinstance(self.on_denied, str):
-            return (yield from refusal(request, decision, self.on_denied))
-        if decision.outcome is Outcome.UNKNOWN:  # an outage must not look like "not entitled"
-            return (yield from refusal(request, decision))
-        _note(request, decision)
-        return redirection(request, decision, resolve_url(self.on_denied))
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether what the settings allow the request's customer is all there is to it."""
-        # What the settings' policy lets pass in an outage, a gate of its own policy may refuse: only the outcome tells.
-        return self.quantity is None and self.customer is None and self.on_unavailable != "deny"
-
-    def _required(self, request: HttpRequest) -> Steps[Requirement]:
-        if self.quantity is None:
-            return self.requirement
-        return as_requirement(self.requirement, (yield Called(self.quantity, request)))
-
-    def _checking(self, request: HttpRequest) -> Steps[Decision]:
-        requirement = yield from self._required(request)
-        if self.customer is None:
-            return (yield from entitlements_of(request).checking(requirement))
-        customer = yield Called(self.customer, request)
-        return (yield from default_gate().checking(customer, requirement))
-
-    def _settled(self, decision: Decision) -> Decision:
-        """Return the decision under the failure policy of this gate."""
-        if self.on_unavailable is None or decision.outcome is not Outcome.UNKNOWN or decision.shadow:
-            return decision
-        return dataclasses.replace(decision, allowed=self.on_unavailable == "allow")
-
-
-def refusal(
-    request: HttpRequest, decision: Decision, handler: Callable[..., Any] | None = None
-) -> Steps[HttpResponseBase]:
-    """Return what a refused request is answered: by the handler given, or the one of the settings.
-
-    Raises:
-        TypeError: that gave no response; going on without one would let the request in.
-    """
-    _note(request, decision)
-    handler = handler or get_settings().load("denied_handler")
-    response = yield Called(handler, request, decision)
-    if not isinstance(response, HttpResponseBase):
-        name = getattr(handler, "__qualname__", handler)
-        raise TypeError(f"a refused request needs an HttpResponse, and {name} gave {response!r}")
-    return response
-
-
-def _note(request: HttpRequest, decision: Decision) -> None:
-    """Log one line for each refusal, also where it is raised on the way out; whose it was stays out of the text."""
-    if getattr(request, _NOTED, None) is not decision:
-        setattr(request, _NOTED, decision)
-        _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": decision})

@@ -1,6 +1,6 @@
 """A view that uses something up: held before it runs, committed once its answer is sent, released if it fails.
 
-Never here: whether it may be held (``access``), or how a ledger counts (``ledger``).
+Never here: whether it may be held (``guarding``), or how a ledger counts (``ledger``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-    from entitlement_gate.access import Guard
+    from entitlement_gate.guarding import Guard
     from entitlement_gate.runtime.reservation import Reservation
 
 __all__ = ["acounted", "awaited", "counted"]

@@ -1,4 +1,4 @@
-"""``@requires_entitlement``: a gate in front of a view. Never here: what it asks or answers (``access``).
+"""``@requires_entitlement``: a gate in front of a view. Never here: what it asks or answers (``guarding``).
 
 The wrapper takes the colour of the view when it decorates, keeps its name, attributes and signature, and lists its
 requirement on ``view.entitlement_requirements``.
@@ -13,9 +13,9 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.views import View
 
-from entitlement_gate.access import Guard
 from entitlement_gate.consuming import acounted, awaited, counted
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.guarding import Guard
 from entitlement_gate.rules import class_of
 from entitlement_gate.waiting import is_async_class
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.template.response import SimpleTemplateResponse
 
-from entitlement_gate.access import Guard, RequestEntitlements, refusal
+from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
+from entitlement_gate.guarding import Guard, refusal
 from entitlement_gate.responses import is_way_in
 from entitlement_gate.rules import is_exempt
 from entitlement_gate.runtime.steps import Steps, drive, drive_async

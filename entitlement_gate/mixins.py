@@ -1,4 +1,4 @@
-"""``EntitlementRequiredMixin``: the gate as a base class of views. Never here: what it asks or answers (``access``).
+"""``EntitlementRequiredMixin``: the gate as a base class of views. Never here: what it asks or answers (``guarding``).
 
 Django's own access mixins fail on async classes, where ``dispatch`` must return an awaitable; this one does.
 """
@@ -12,9 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.decorators import classonlymethod
 from django.views import View
 
-from entitlement_gate.access import Guard
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.guarding import Guard
 from entitlement_gate.waiting import Called, is_async_class, is_awaitable
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
-from entitlement_gate.access import entitlements_of, refusal
+from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.guarding import refusal
 from entitlement_gate.runtime.steps import drive
 from entitlement_gate.waiting import called
 from entitlement_gate.webhooks import Malformed, Throttle, customers_named

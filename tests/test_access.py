@@ -19,8 +19,9 @@ from entitlement_gate import (
     has_entitlement,
     requires_entitlement,
 )
-from entitlement_gate.access import Guard, RequestEntitlements, entitlements_of, refusal
+from entitlement_gate.access import RequestEntitlements, entitlements_of
 from entitlement_gate.api import default_gate
+from entitlement_gate.guarding import Guard, refusal
 from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.runtime.steps import drive, drive_async
 from entitlement_gate.signals import entitlement_checked
