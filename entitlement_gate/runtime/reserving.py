@@ -80,7 +80,8 @@ class Reserving:
             if isinstance(outcome, Receipt):
                 return (yield from self._admitted(order, bid, outcome, view))
             if outcome is None:
-                return Trial(_out_of_reach(bid), bid.told)
+                unknown = _out_of_reach(bid)
+                return Trial(unknown, {**bid.told, **dict.fromkeys((part.leaf for part in bid.parts), unknown)})
             part, refused = _refused(bid, outcome)
             trial = Trial(refused, {**bid.told, part.leaf: refused})
             # By what is used up here another entitlement of that name may do, or another side of an `|`.

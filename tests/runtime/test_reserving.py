@@ -344,6 +344,15 @@ def test_a_shadow_of_one_part_leaves_the_other_enforced(make_gate, ledger, billi
         ask(gate, "consume", ANNA, both)
 
 
+def test_a_shadow_of_one_part_does_not_pass_for_the_other_while_the_ledger_is_away(make_gate, elsewhere, billing, ask):
+    billing.grants[ANNA] = (quantity(remaining=2),)
+    elsewhere.is_down = True
+    both = "sso" & Requirement("api_calls")
+    with pytest.raises(EntitlementUnavailable):
+        ask(make_gate(ledger=elsewhere, shadow={"sso"}), "reserve", ANNA, both)
+    assert ask(make_gate(ledger=elsewhere, shadow={"sso", "api_calls"}), "reserve", ANNA, both).decision.shadow
+
+
 def test_an_either_or_in_shadow_uses_up_the_side_that_is_true(make_gate, ledger, billing, ask):
     billing.grants[ANNA] = (quantity(remaining=2), quantity("seats", 5, SEATS))
     gate = make_gate(ledger=ledger, shadow={"api_calls"})
