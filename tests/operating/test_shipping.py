@@ -264,6 +264,15 @@ def test_a_signal_ends_a_run_after_the_event_that_is_under_way(billing, ledger, 
     assert len(ledger.inner.take(9)) == 3, "what was taken out was given back at once"
 
 
+@pytest.fixture
+def interruptible():
+    """What a process in the foreground does at SIGINT; one that a shell put in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_the_second_signal_is_not_waited_for():
     with Stop() as stop:
         os.kill(os.getpid(), signal.SIGINT)
