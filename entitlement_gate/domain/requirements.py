@@ -91,17 +91,19 @@ class Requirement:
         told = max if self.operator == "&" else min  # of all allowed: the overage; of all denied: the closest
         return told(decisions, key=lambda decision: _CLOSENESS[decision.reason])
 
-    def could(self, outcome: Outcome, decide: Callable[[Requirement], Decision], free: Callable[[str], bool]) -> bool:
-        """Return whether it comes to ``allowed``, or ``denied``, with each name that is ``free`` as that needs it."""
+    def without(self, free: Callable[[str], bool], *, is_wanted: bool = True) -> Requirement | None:
+        """Return what is still asked for where each name that is ``free`` is as it has to be; None for nothing."""
         if not self.operator:
-            decision = decide(self)
-            is_fixed = outcome is Outcome.DENIED and decision.reason in _ABOUT_THE_CUSTOMER
-            return not is_fixed and (free(self.entitlement) or decision.outcome is outcome)
+            return None if free(self.entitlement) else self
         if self.operator == "~":
-            opposite = Outcome.DENIED if outcome is Outcome.ALLOWED else Outcome.ALLOWED
-            return self.parts[0].could(opposite, decide, free)
-        enough = all if (self.operator == "&") is (outcome is Outcome.ALLOWED) else any
-        return enough(part.could(outcome, decide, free) for part in self.parts)
+            rest = self.parts[0].without(free, is_wanted=not is_wanted)
+            return rest and ~rest
+        parts = [part.without(free, is_wanted=is_wanted) for part in self.parts]
+        kept = tuple(part for part in parts if part is not None)
+        one_is_enough = (self.operator == "|") is is_wanted  # of what is not wanted, it is the other way round
+        if not kept or (one_is_enough and len(kept) < len(parts)):
+            return None
+        return kept[0] if len(kept) == 1 else Requirement("", operator=self.operator, parts=kept)
 
     def __repr__(self) -> str:
         if self.operator == "~":

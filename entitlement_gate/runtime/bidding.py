@@ -121,7 +121,8 @@ class Bidding:
         return Bid(judged, tuple(parts.values()), told, paid, self._lets_in(requirement, told))
 
     def _lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
-        return requirement.could(Outcome.ALLOWED, told.__getitem__, self._options.is_shadowed)
+        enforced = self._options.enforced(requirement)
+        return enforced is None or enforced.judge(told.__getitem__).outcome is Outcome.ALLOWED
 
     def _paying(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
         """Return the leaves whose quantities are used up: of an ``|`` its first true side, of ``~`` none."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
@@ -79,8 +80,8 @@ class Judge:
 
     def refuse(self, requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
         """Return the decision where nothing is known of the customer; unknown is left to the failure policy."""
-        untold = _untold(requirement, reason, customer_id)
-        return self.settle(requirement, untold, lambda _: untold)
+        untold = partial(_untold, reason=reason, customer_id=customer_id)
+        return self.settle(requirement, untold(requirement), untold)
 
     def unknown(self, requirement: Requirement, view: View) -> Decision:
         """Return what is true where there is no data, before any policy."""
@@ -98,18 +99,20 @@ class Judge:
         self, requirement: Requirement, decision: Decision, judge_leaf: Callable[[Requirement], Decision]
     ) -> Decision:
         """Return the decision under the failure policy and shadow mode; ``judge_leaf`` tells what is true of a part."""
-        if decision.outcome is Outcome.UNKNOWN:
-            policy = self._options.on_unavailable
-            words = (self._terms.word_for(policy, leaf.entitlement) for leaf in requirement.leaves())
-            allowed = all(word == "allow" for word in words)
-            decision = dataclasses.replace(decision, allowed=allowed, source="fallback")
+        decision = self._by_policy(requirement, decision)
         if decision.allowed or not self._options.shadow:
             return decision
-        # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there.
-        is_shadow = self._options.shadow is True or requirement.could(
-            Outcome.ALLOWED, judge_leaf, self._options.is_shadowed
-        )
-        return dataclasses.replace(decision, allowed=True, shadow=True) if is_shadow else decision
+        # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there, and is what is told.
+        enforced = self._options.enforced(requirement)
+        told = None if enforced is None else self._by_policy(enforced, enforced.judge(judge_leaf))
+        return dataclasses.replace(decision, allowed=True, shadow=True) if told is None or told.allowed else told
+
+    def _by_policy(self, requirement: Requirement, decision: Decision) -> Decision:
+        if decision.outcome is not Outcome.UNKNOWN:
+            return decision
+        policy = self._options.on_unavailable
+        words = (self._terms.word_for(policy, leaf.entitlement) for leaf in requirement.leaves())
+        return dataclasses.replace(decision, allowed=all(word == "allow" for word in words), source="fallback")
 
     def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:
         now = self._clock.time()

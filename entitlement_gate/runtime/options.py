@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from entitlement_gate.domain.rule import PerName, Terms
 from entitlement_gate.ledger.protocol import Ledger, UsageTarget
 from entitlement_gate.zenskar.options import is_texts
+
+if TYPE_CHECKING:
+    from entitlement_gate.domain.requirements import Requirement
 
 __all__ = ["GateKeywords", "GateOptions"]
 
@@ -99,6 +102,10 @@ class GateOptions:
         """Return where usage of an entitlement is reported, asked for by its name in code or in billing."""
         target = self.usage.get(entitlement) or self.usage.get(self.aliases.get(entitlement, entitlement))
         return target if isinstance(target, UsageTarget) else None
+
+    def enforced(self, requirement: Requirement) -> Requirement | None:
+        """Return what of a requirement is not in shadow; None where every refusal is only noted."""
+        return requirement.without(self.is_shadowed) if self.shadow else requirement
 
     def is_shadowed(self, entitlement: str) -> bool:
         """Whether a refusal of this entitlement, named as in code or in billing, is only noted."""

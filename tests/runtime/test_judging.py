@@ -116,8 +116,22 @@ def test_a_name_in_shadow_may_stand_the_other_way_round_too(judged):
 def test_of_nobody_known_a_name_in_shadow_lets_only_itself_through(clock):
     judge = judge_by(clock, shadow={"a"})
     told = [judge.refuse(asked, Reason.NO_CUSTOMER, None).allowed for asked in (Requirement("a"), ~Requirement("a"))]
-    assert told == [True, False]
-    assert not judge.refuse(Requirement("a") & "b", Reason.UNAVAILABLE, ANNA).allowed
+    assert told == [True, True]
+    for reason in (Reason.NO_CUSTOMER, Reason.UNAVAILABLE):
+        decision = judge.refuse(Requirement("a") & "b", reason, ANNA)
+        assert (decision.allowed, decision.entitlement, decision.reason) == (False, "b", reason)
+
+
+def test_what_is_told_of_a_refusal_in_shadow_is_what_is_enforced(judged):
+    decision = judged(Requirement("a") & Requirement("b", 3) & "reports", feature(), shadow={"a"})
+    assert (decision.allowed, decision.shadow, decision.entitlement) == (False, False, "b")
+
+
+@pytest.mark.parametrize(("policy", "allowed"), [({"b": "allow"}, True), ({"a": "allow"}, False)])
+def test_the_failure_policy_of_what_is_not_in_shadow_decides(clock, policy, allowed):
+    judge = judge_by(clock, shadow={"a"}, on_unavailable=policy)
+    decision = judge.refuse(Requirement("a") & "b", Reason.UNAVAILABLE, ANNA)
+    assert (decision.allowed, decision.shadow) == (allowed, allowed)
 
 
 @pytest.mark.parametrize("asked", [Requirement("a"), ~Requirement("a"), Requirement("a") & "b"], ids=repr)

@@ -340,8 +340,9 @@ def test_a_shadow_of_one_part_leaves_the_other_enforced(make_gate, ledger, billi
         assert (held.decision.shadow, held.decision.reason) == (True, "not_entitled")
         (tally,) = ledger.charges(ANNA)[CALLS].values()
         assert tally.held == 2_000_000
-    with pytest.raises(EntitlementDenied):
+    with pytest.raises(EntitlementDenied) as refusal:
         ask(gate, "consume", ANNA, both)
+    assert refusal.value.decision.reason == "insufficient_quantity"
 
 
 def test_a_shadow_of_one_part_does_not_pass_for_the_other_while_the_ledger_is_away(make_gate, elsewhere, billing, ask):
