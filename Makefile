@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # Where an untested branch could let somebody in or lock somebody out.
-CORE := entitlement_gate/domain/*,entitlement_gate/zenskar/*,entitlement_gate/runtime/*,entitlement_gate/ledger/*,entitlement_gate/shared/*,entitlement_gate/access.py,entitlement_gate/consuming.py,entitlement_gate/decorators.py,entitlement_gate/guarding.py,entitlement_gate/middleware.py,entitlement_gate/mixins.py,entitlement_gate/rules.py
+CORE := entitlement_gate/domain/*,entitlement_gate/zenskar/*,entitlement_gate/runtime/*,entitlement_gate/ledger/*,entitlement_gate/shared/*,entitlement_gate/access.py,entitlement_gate/consuming.py,entitlement_gate/decorators.py,entitlement_gate/guarding.py,entitlement_gate/marks.py,entitlement_gate/request_gate.py,entitlement_gate/middleware.py,entitlement_gate/mixins.py,entitlement_gate/rules.py
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

@@ -20,7 +20,7 @@ from entitlement_gate.runtime.steps import Steps, drive, drive_async
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from entitlement_gate.api import RequestGate
+    from entitlement_gate.request_gate import RequestGate
 
 __all__ = ["RequestEntitlements", "entitlements_of"]
 

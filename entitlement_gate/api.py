@@ -13,30 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.http import HttpRequest
 
 from entitlement_gate.conf import SETTING, Settings, get_settings
 from entitlement_gate.forking import remake_after_fork
-from entitlement_gate.resolvers import resolving
-from entitlement_gate.runtime.gate import EntitlementGate
-from entitlement_gate.signals import (
-    Sent,
-    entitlement_checked,
-    entitlement_denied,
-    entitlements_refreshed,
-    source_failed,
-)
+from entitlement_gate.request_gate import RequestGate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entitlement_gate.domain.decisions import Decision
-    from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.runtime.entitlements import CustomerEntitlements
     from entitlement_gate.runtime.reservation import Reservation
-    from entitlement_gate.runtime.steps import Steps
-    from entitlement_gate.runtime.views import SnapshotSource
 
 _logger = logging.getLogger("entitlement_gate")
 
@@ -58,68 +46,6 @@ __all__ = [
     "require_entitlement",
     "reserve_entitlement",
 ]
-
-
-class RequestGate(EntitlementGate):
-    """A gate that takes a request where others take a customer id, and sends the signals."""
-
-    def __init__(self, source: SnapshotSource, **options: Any) -> None:
-        super().__init__(source, **options)
-        for signal in (entitlement_checked, entitlement_denied):
-            signal.watchers.add(self)
-        self.mind_listeners()
-
-    def _resolving(self, customer: object) -> Steps[object]:
-        # A framework's own request, such as Django REST framework's, carries Django's in `_request`.
-        request = customer if isinstance(customer, HttpRequest) else getattr(customer, "_request", None)
-        if isinstance(request, HttpRequest):
-            return (yield from resolving(request))
-        return (yield from super()._resolving(customer))
-
-    def checking(self, customer: object, requirement: Requirement) -> Steps[Decision]:
-        """Answer a check as a part of other steps."""
-        return self._checking(customer, requirement, None, refresh=False)
-
-    def announcing(self, decision: Decision) -> Steps[None]:
-        """Tell whoever listens of a check."""
-        if decision.shadow:
-            _logger.info("shadow: would refuse: %s: %s", decision.entitlement, decision.reason)
-        if entitlement_checked.receivers:
-            yield Sent(entitlement_checked, type(self), decision=decision)
-        if entitlement_denied.receivers and (decision.shadow or not decision.allowed):
-            yield Sent(entitlement_denied, type(self), decision=decision)
-
-    def _checking(
-        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
-    ) -> Steps[Decision]:
-        decision = yield from super()._checking(customer, entitlement, quantity, refresh=refresh)
-        yield from self.announcing(decision)
-        return decision
-
-    def mind_listeners(self) -> None:
-        """Take the long way, which tells of each check, only where somebody listens or shadows are noted."""
-        self.is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
-        self._answers = {} if self.is_heard else self._fetching.answers
-
-    def refreshed(self, snapshot: Snapshot) -> None:
-        """Tell whoever listens of a fetch, on the thread that did it."""
-        entitlements_refreshed.send_robust(type(self), snapshot=snapshot)
-
-    def failed(self, customer_id: str, error: BaseException) -> None:
-        """Tell whoever listens of a fetch that failed, on the thread that tried."""
-        source_failed.send_robust(type(self), customer_id=customer_id, error=error)
-
-    def deciding(
-        self, requirement: Requirement, known: CustomerEntitlements
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
-        """Answer from what a request knows; return also what it knows then, newer where that was too old to deny."""
-        decision, newer = yield from self._renewing(requirement, known)
-        yield from self.announcing(decision)
-        return decision, newer
-
-    def getting(self, customer: object) -> Steps[CustomerEntitlements]:
-        """Get all entitlements as a part of other steps."""
-        return self._getting(customer)
 
 
 class _Default:

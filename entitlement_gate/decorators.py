@@ -16,20 +16,15 @@ from django.views import View
 from entitlement_gate.consuming import acounted, awaited, counted
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guarding import Guard
-from entitlement_gate.rules import class_of
+from entitlement_gate.marks import marked, requirements_of
 from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-__all__ = ["raises_refusals", "requirements_of", "requires_entitlement"]
+__all__ = ["requirements_of", "requires_entitlement"]
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any]")
-
-# One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
-# `entitlement_requirements` of one overwrites that of the other.
-_MARK = "_requires "
-_RAISES = "_entitlement_raises"
 
 
 def requires_entitlement(
@@ -91,22 +86,6 @@ def requires_entitlement(
     return gate
 
 
-def requirements_of(view: Any) -> tuple[Requirement, ...]:
-    """Return what all gates on a view require: those of its class, of its methods and of ``method_decorator`` too.
-
-    ``view.entitlement_requirements`` knows what the outermost decorated thing knew of itself; where several
-    ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this tells all.
-    """
-    marked = {key: value for part in _parts(view) for key, value in _marks(part)}
-    listed = getattr(view, "entitlement_requirements", ())
-    return tuple(dict.fromkeys((*listed, *marked.values())))
-
-
-def raises_refusals(view: Any) -> bool:
-    """Return whether a gate on a view leaves refused requests to whoever catches what it raises."""
-    return any(getattr(part, _RAISES, False) for part in _parts(view))
-
-
 def _check_on_denied(on_denied: object) -> None:
     if on_denied is None or callable(on_denied):
         return
@@ -121,7 +100,7 @@ def _guarded(guard: Guard, view: Any) -> Any:
         return _guarded_class(guard, view)
     if not callable(view):
         raise TypeError(f"@requires_entitlement gates views, not {view!r}")
-    return _listed(guard, view, _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view))
+    return _marked(guard, view, _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view))
 
 
 def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,8 +143,8 @@ def _guarded_class(guard: Guard, view: type) -> type:
         raise TypeError(f"@requires_entitlement gates views; {view.__name__} is a class that is none")
     dispatch = vars(view).get("dispatch") or _inherited(view)
     gated = _guarded_dispatch(guard, dispatch, is_async=bool(view.view_is_async))
-    view.dispatch = _listed(guard, view.dispatch, gated)  # type: ignore[method-assign]  # gating it is the point
-    return _listed(guard, view, view)  # type: ignore[no-any-return]  # the class itself
+    view.dispatch = _marked(guard, view.dispatch, gated)  # type: ignore[method-assign]  # gating it is the point
+    return _marked(guard, view, view)  # type: ignore[no-any-return]  # the class itself
 
 
 def _inherited(view: type[View]) -> Callable[..., Any]:
@@ -227,29 +206,5 @@ def _request(view: Callable[..., Any], args: tuple[Any, ...]) -> HttpRequest:
     )
 
 
-def _listed(guard: Guard, view: Any, gated: Any) -> Any:
-    """Write on the gated view what it requires, in the order in which it is enforced."""
-    gated.entitlement_requirements = (guard.requirement, *getattr(view, "entitlement_requirements", ()))
-    setattr(gated, f"{_MARK}{guard.requirement!r}", guard.requirement)
-    if guard.on_denied == "raise":
-        setattr(gated, _RAISES, True)
-    return gated
-
-
-def _parts(view: Any) -> Iterator[Any]:
-    """Yield the view, its class and whatever of the class answers requests; of a partial, what it calls."""
-    yield view
-    if isinstance(view, partial):
-        yield from _parts(view.func)
-    view_class = view if isinstance(view, type) else class_of(view)
-    # Django REST framework's view sets answer by methods of other names, and say which.
-    actions = getattr(view, "actions", None)
-    names = ("dispatch", *View.http_method_names, *(actions.values() if isinstance(actions, dict) else ()))
-    for base in getattr(view_class, "__mro__", ()):
-        yield from (vars(base)[name] for name in names if name in vars(base))
-
-
-def _marks(part: Any) -> Iterator[tuple[str, Requirement]]:
-    for key, value in getattr(part, "__dict__", {}).items():
-        if key.startswith(_MARK):
-            yield key, value
+def _marked(guard: Guard, view: Any, gated: Any) -> Any:
+    return marked(gated, view, guard.requirement, raises=guard.on_denied == "raise")

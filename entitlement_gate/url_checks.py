@@ -17,7 +17,7 @@ from django.urls import URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings
-from entitlement_gate.decorators import raises_refusals
+from entitlement_gate.marks import raises_refusals
 from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.rules import class_of
 

@@ -14,14 +14,7 @@ from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.ledger.book import Book, set_apart
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
 from entitlement_gate.ledger.health import examined
-from entitlement_gate.ledger.protocol import (
-    Charges,
-    DeadLetter,
-    Demand,
-    Receipt,
-    Refusal,
-    UsageEvent,
-)
+from entitlement_gate.ledger.protocol import Charges, DeadLetter, Demand, Receipt, Refusal, UsageEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

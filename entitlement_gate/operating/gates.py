@@ -12,8 +12,8 @@ from django.http import HttpRequest
 from django.urls import ResolverMatch, URLResolver, get_resolver
 
 from entitlement_gate.conf import rules_in_settings
-from entitlement_gate.decorators import requirements_of
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.marks import requirements_of
 from entitlement_gate.operating.frameworks import operations_of, permissions_of, permitted
 from entitlement_gate.operating.places import place_of
 from entitlement_gate.operating.routes import sample_of, shown_route

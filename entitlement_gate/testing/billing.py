@@ -8,8 +8,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from entitlement_gate.api import RequestGate, _as_keywords
+from entitlement_gate.api import _as_keywords
 from entitlement_gate.ledger.memory import MemoryLedger
+from entitlement_gate.request_gate import RequestGate
 from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
 from entitlement_gate.testing.clock import MovableClock
 from entitlement_gate.testing.layers import canonical_customer

@@ -9,11 +9,11 @@ import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from entitlement_gate.api import RequestGate
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.request_gate import RequestGate
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement
 from entitlement_gate.runtime.reservation import Reservation
 from entitlement_gate.testing.layers import Layer, decided

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.signals import setting_changed
 
-from entitlement_gate.api import RequestGate, _as_keywords, _Default
+from entitlement_gate.api import _as_keywords, _Default
 from entitlement_gate.conf import SETTING
 from entitlement_gate.testing.overriding import OverridingGate
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from entitlement_gate.conf import Settings
+    from entitlement_gate.request_gate import RequestGate
     from entitlement_gate.testing.layers import Layer
 
 __all__ = ["billing_by", "forget_billing", "overriding", "pop", "push"]

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 
-from entitlement_gate.api import RequestGate, _Default, default_gate
+from entitlement_gate.api import _Default, default_gate
+from entitlement_gate.request_gate import RequestGate
 from entitlement_gate.testing import FakeSource, swapping
 from entitlement_gate.testing.layers import Layer
 from tests.customers import FREE, SETTINGS
