@@ -6,7 +6,6 @@ finds. Never here: how a gate answers.
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.runtime.entitlements import CustomerEntitlements
     from entitlement_gate.runtime.reservation import Reservation
-
-_logger = logging.getLogger("entitlement_gate")
 
 __all__ = [
     "acheck_entitlement",
