@@ -121,7 +121,7 @@ def test_a_failed_fetch_is_told():
         source_failed.disconnect(hear)
 
 
-def wait_until(happened, seconds=5.0):
+def wait_until(happened, seconds=30.0):
     until = time.monotonic() + seconds
     while not happened() and time.monotonic() < until:
         time.sleep(0.005)

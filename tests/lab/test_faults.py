@@ -6,10 +6,10 @@ granted, and what was known before is served as stale.
 
 import resource
 import socket
-import time
 
 import pytest
 
+from tests.busyness import Timed
 from tests.lab.conftest import LATEST
 
 PRO = "20000000-0000-4000-8000-000000000002"
@@ -63,9 +63,9 @@ def gate(make_gate, server, shifted):
 
 
 def timed(ask, gate, verb, *arguments, latest=LATEST):
-    start = time.monotonic()
-    answer = ask(gate, verb, *arguments)
-    assert time.monotonic() - start < latest
+    with Timed() as timed:
+        answer = ask(gate, verb, *arguments)
+    assert timed.within(latest), timed.seconds
     return answer
 
 

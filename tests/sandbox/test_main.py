@@ -55,7 +55,7 @@ def test_it_says_where_it_is_and_stops_when_told(running, number, headers, ids):
     assert [line.split()[0] for line in lines[4:]] == [ids.FREE, ids.PRO, ids.LAPSED]
     assert httpx.get(f"{url}/customers", headers=headers, trust_env=False).status_code == 200
     process.send_signal(number)
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert process.stderr.read() == ""
 
 
@@ -77,7 +77,7 @@ def test_a_closed_pipe_makes_no_noise_and_ends_nothing(running):
         assert time.monotonic() < end
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert process.stderr.read() == ""
 
 

@@ -67,19 +67,19 @@ def test_an_invalidation_in_one_reaches_all(fleet, sandbox, calls):
     assert not any(member.ask("check", customer)[0][0] for member in fleet)
     sandbox.grant(customer, "reports")
     fleet[0].ask("invalidate", customer)
-    eventually(lambda: all(member.ask("check", customer)[0][0] for member in fleet), seconds=2)
+    eventually(lambda: all(member.ask("check", customer)[0][0] for member in fleet))
     assert calls() <= 3
 
 
 def test_the_fleet_goes_on_where_one_dies_in_the_middle_of_a_fetch(server, redis_url, fleet, sandbox):
     customer = customers(1, start=3)[0]
     sandbox.grant(customer, "reports")
-    options = {"deadline": 2.0}
+    options = {"deadline": 6.0}
     doomed, heir = Member(server.url, redis_url, **options), Member(server.url, redis_url, **options)
     heir.ask("check", customers(1, start=4)[0])
     doomed.ask("check", customers(1, start=5)[0])
     before = sandbox.request_count
-    sandbox.fail("delay", seconds=5, times=1)
+    sandbox.fail("delay", seconds=20, times=1)
     doomed.tell("check", customer)
     eventually(lambda: sandbox.request_count > before)
     doomed.process.kill()

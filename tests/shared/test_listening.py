@@ -53,7 +53,7 @@ def test_it_ends_when_the_gate_is_closed_however_often(make_gate):
     gate.check(ANNA, "reports")
     gate.close()
     gate.close()
-    eventually(lambda: not listener_of(gate).is_alive(), seconds=2)
+    eventually(lambda: not listener_of(gate).is_alive())
 
 
 def test_it_ends_when_the_gate_is_gone(redis_url, clock):
@@ -61,8 +61,8 @@ def test_it_ends_when_the_gate_is_gone(redis_url, clock):
     gate.check(ANNA, "reports")
     thread, shared = listener_of(gate), weakref.ref(shared_of(gate))
     del gate
-    eventually(lambda: gc.collect() is not None and shared() is None, seconds=5)
-    eventually(lambda: not thread.is_alive(), seconds=2)
+    eventually(lambda: gc.collect() is not None and shared() is None)
+    eventually(lambda: not thread.is_alive())
 
 
 def test_one_that_ended_is_followed_by_another(make_gate):
@@ -94,7 +94,7 @@ def test_a_broken_connection_makes_it_miss_nothing(gates):
     other.check(ANNA, "reports")
     disconnect_all(one)
     invalidate(one, ANNA)
-    eventually(lambda: overtaken_at(other, ANNA), seconds=5)
+    eventually(lambda: overtaken_at(other, ANNA))
 
 
 def test_a_stream_that_began_anew_makes_everything_overtaken(gates):
@@ -103,7 +103,7 @@ def test_a_stream_that_began_anew_makes_everything_overtaken(gates):
     other.check(ANNA, "reports")
     raw_client(one).delete(shared_of(one)._store.news_key)
     disconnect_all(one)
-    eventually(lambda: overtaken_at(other, ANNA), seconds=5)
+    eventually(lambda: overtaken_at(other, ANNA))
     assert other.check(ANNA, "reports").source == "shared"  # it is still what Redis has
 
 
@@ -152,7 +152,7 @@ def test_a_forked_child_shares_and_listens_on_its_own(make_gate, gates, billing)
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     shared_of(other)._lock.release()
-    eventually(lambda: overtaken_at(one, ANNA) and overtaken_at(other, ANNA), seconds=5)
+    eventually(lambda: overtaken_at(one, ANNA) and overtaken_at(other, ANNA))
     assert one.check(ANNA, "reports").source == "shared"
 
 

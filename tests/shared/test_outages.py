@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from entitlement_gate.runtime.gate import EntitlementGate
+from tests.busyness import Timed
 from tests.ledger.servers import free_port
 from tests.runtime.fakes import ANNA, BERT, customers, eventually
 from tests.shared.conftest import SealedBilling, invalidate, raw_client, shared_of
@@ -24,24 +25,24 @@ def billing():
 @pytest.fixture
 def gates(own_redis, billing):
     """Give two, by real clocks."""
-    made = [EntitlementGate(billing, redis_url=own_redis.url, deadline=2) for _ in range(2)]
+    made = [EntitlementGate(billing, redis_url=own_redis.url, deadline=10) for _ in range(2)]
     yield made
     for gate in made:
         gate.close()
 
 
 def timed(gate, customer, **how):
-    began = time.monotonic()
-    decision = gate.check(customer, "reports", **how)
-    return decision.source, time.monotonic() - began
+    with Timed() as timed:
+        decision = gate.check(customer, "reports", **how)
+    return decision.source, timed
 
 
 def test_without_redis_a_check_costs_what_it_costs_without_sharing(billing, caplog):
     gate = EntitlementGate(billing, redis_url=f"redis://:password@127.0.0.1:{free_port()}/0")
     for customer in customers(20):
-        source, seconds = timed(gate, customer)
+        source, took = timed(gate, customer)
         assert source == "live"
-        assert seconds < HANGS
+        assert took.within(HANGS), took.seconds
     invalidate(gate, ANNA)
     assert gate.check(ANNA, "reports").source == "live"
     assert [record.message for record in caplog.records] == [
@@ -56,12 +57,12 @@ def test_redis_that_hangs_costs_one_check_a_moment_and_the_others_nothing(gates,
     gate, _ = gates
     gate.check(ANNA, "reports")
     own_redis.process.send_signal(signal.SIGSTOP)
-    sources, seconds = zip(*(timed(gate, customer) for customer in customers(20)), strict=True)
+    sources, taken = zip(*(timed(gate, customer) for customer in customers(20)), strict=True)
     own_redis.process.send_signal(signal.SIGCONT)
     assert set(sources) == {"live"}
-    *others, slowest = sorted(seconds)
-    assert slowest < HANGS + 0.5
-    assert max(others) < HANGS
+    *others, slowest = sorted(taken, key=lambda took: took.seconds)
+    assert slowest.within(HANGS + 0.5), slowest.seconds
+    assert all(took.within(HANGS) for took in others), others[-1].seconds
     assert len(caplog.records) == 1
 
 
@@ -109,9 +110,9 @@ def test_when_it_is_back_it_is_used_again_and_what_was_missed_is_told(gates, own
     assert one.check(BERT, "reports").source == "live"
     assert shared_of(one)._untold
     own_redis.start()
-    eventually(lambda: not shared_of(one)._untold, seconds=5)
-    eventually(lambda: other._fetching.entries[ANNA].is_invalidated, seconds=5)
-    eventually(lambda: one.check(ANNA, "reports", refresh=True) and raw_client(one).dbsize() > 1, seconds=5)
+    eventually(lambda: not shared_of(one)._untold)
+    eventually(lambda: other._fetching.entries[ANNA].is_invalidated)
+    eventually(lambda: one.check(ANNA, "reports", refresh=True) and raw_client(one).dbsize() > 1)
     assert one.health()["shared"] == "closed"
 
 

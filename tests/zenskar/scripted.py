@@ -163,6 +163,10 @@ GOOD = reply(200, a_page(a_row()))
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 
+PROMPTLY = 10.0
+"""Seconds that separate what is bounded by a deadline of less than one from what hangs, on however busy a machine."""
+
+
 def took(work):
     """Give the seconds that a failing fetch took, and its error."""
     began = time.monotonic()

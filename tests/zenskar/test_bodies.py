@@ -8,14 +8,7 @@ import pytest
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.zenskar.bodies import read_body, without_secrets
 from entitlement_gate.zenskar.flow import Deadline
-from tests.zenskar.scripted import (
-    CUSTOMER,
-    HEAD,
-    a_page,
-    a_row,
-    reply,
-    took,
-)
+from tests.zenskar.scripted import CUSTOMER, HEAD, PROMPTLY, a_page, a_row, reply, took
 
 MEGABYTE = 1 << 20
 
@@ -61,7 +54,7 @@ def test_a_body_that_is_too_long_is_refused_early(serve, connect):
     _, error = took(lambda: connect(server).fetch(CUSTOMER))
 
     assert isinstance(error, SourceMalformed)
-    assert server.gone.wait(2)
+    assert server.gone.wait(PROMPTLY)
     assert answer.sent < 16 * MEGABYTE
     assert len(server.seen) == 1
 

@@ -5,7 +5,7 @@ from email.utils import format_datetime
 import pytest
 
 from entitlement_gate.domain.errors import SourceUnavailable
-from tests.zenskar.scripted import CUSTOMER, GOOD, HEAD, a_page, a_row, drip, hang, reply, then_hang, took
+from tests.zenskar.scripted import CUSTOMER, GOOD, HEAD, PROMPTLY, a_page, a_row, drip, hang, reply, then_hang, took
 
 
 def date_in(clock, seconds):
@@ -17,8 +17,8 @@ def test_retry_after_is_waited_for(serve, connect, clock, form):
     server = serve(reply(429, retry_after=form(clock)), GOOD)
     began = time.monotonic()
 
-    assert connect(server, clock=clock).fetch(CUSTOMER)
-    assert 1 <= time.monotonic() - began < 1.6
+    assert connect(server, clock=clock, deadline=60).fetch(CUSTOMER)
+    assert 1 <= time.monotonic() - began < PROMPTLY
 
 
 @pytest.mark.parametrize("text", ["soon", "-5", ""])
@@ -26,17 +26,17 @@ def test_a_retry_after_that_cannot_be_read_is_as_none(serve, connect, text):
     server = serve(reply(503, retry_after=text), GOOD)
     began = time.monotonic()
 
-    assert connect(server).fetch(CUSTOMER)
-    assert time.monotonic() - began < 0.5
+    assert connect(server, deadline=60).fetch(CUSTOMER)
+    assert time.monotonic() - began < PROMPTLY
 
 
-@pytest.mark.parametrize("text", ["60", "99999999999999999999999", "Fri, 01 Jan 2100 00:00:00 GMT"])
+@pytest.mark.parametrize("text", ["600", "99999999999999999999999", "Fri, 01 Jan 2100 00:00:00 GMT"])
 def test_a_retry_after_beyond_the_deadline_ends_the_fetch_at_once(serve, connect, text):
     server = serve(reply(429, retry_after=text))
-    seconds, error = took(lambda: connect(server).fetch(CUSTOMER))
+    seconds, error = took(lambda: connect(server, deadline=60).fetch(CUSTOMER))
 
     assert isinstance(error, SourceUnavailable)
-    assert (seconds < 0.5, len(server.seen)) == (True, 1)
+    assert (seconds < PROMPTLY, len(server.seen)) == (True, 1)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_deadline_covers_every_byte(serve, connect, step):
     seconds, error = took(lambda: client.fetch(CUSTOMER))
 
     assert isinstance(error, SourceUnavailable)
-    assert 0.35 <= seconds < 0.6
+    assert 0.35 <= seconds < PROMPTLY
     assert len(server.seen) == 1
 
 
@@ -75,7 +75,7 @@ def test_a_dripping_connection_is_gone_with_its_fetch(serve, connect, first):
     server = serve(drip(first))
     took(lambda: connect(server, deadline=0.2).fetch(CUSTOMER))
 
-    assert server.gone.wait(1)
+    assert server.gone.wait(PROMPTLY)
 
 
 def test_the_deadline_covers_all_pages(serve, connect):
@@ -90,15 +90,15 @@ def test_the_deadline_covers_all_pages(serve, connect):
     seconds, error = took(lambda: connect(server, deadline=0.5).fetch(CUSTOMER))
 
     assert isinstance(error, SourceUnavailable)
-    assert seconds < 0.8
-    assert 2 <= len(server.seen) <= 5
+    assert seconds < PROMPTLY
+    assert len(server.seen) <= 5
 
 
 def test_the_deadline_covers_retries(serve, connect):
     server = serve(reply(503, retry_after="0"))
     seconds, _ = took(lambda: connect(server, deadline=0.3, max_attempts=1000).fetch(CUSTOMER))
 
-    assert seconds < 0.5
+    assert seconds < PROMPTLY
 
 
 def test_a_deadline_that_has_passed_sends_nothing_more(serve, connect):

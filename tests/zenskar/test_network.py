@@ -8,7 +8,7 @@ import pytest
 
 from entitlement_gate.zenskar.flow import Deadline
 from entitlement_gate.zenskar.network import DeadlineTransport, environment_proxy
-from tests.zenskar.scripted import drip, hang, reply
+from tests.zenskar.scripted import PROMPTLY, drip, hang, reply
 
 
 @pytest.fixture
@@ -40,16 +40,16 @@ def test_a_deadline_bounds_what_timeouts_do_not(serve, transport):
 
     with pytest.raises(httpx.ReadTimeout):
         sent(transport, serve(drip(b"HTTP/1.1 200 OK\r\nx: ")).url, read=None)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < PROMPTLY
 
 
 def test_the_shorter_of_deadline_and_timeout_counts(serve, transport):
-    transport.bound(within(5))
+    transport.bound(within(60))
     began = time.monotonic()
 
     with pytest.raises(httpx.ReadTimeout):
         sent(transport, serve(hang).url, read=0.1)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < PROMPTLY
 
 
 def test_a_deadline_that_has_passed_connects_to_nothing(serve, transport):
@@ -93,7 +93,7 @@ def test_the_addresses_of_a_name_share_one_deadline(transport, monkeypatch, sile
 
     with pytest.raises(httpx.ConnectTimeout):
         sent(transport, f"http://many.test:{port}", connect=0.4)
-    assert 0.4 <= time.monotonic() - began < 0.8
+    assert 0.4 <= time.monotonic() - began < PROMPTLY
 
 
 def test_the_next_address_is_tried_where_one_refuses(serve, transport, monkeypatch):
@@ -123,7 +123,7 @@ def test_tls_is_verified_and_bounded(serve, transport):
 
     with pytest.raises((httpx.ConnectTimeout, httpx.ReadTimeout)):
         sent(transport, server.url.replace("http:", "https:"))
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < PROMPTLY
 
 
 @pytest.mark.parametrize(
