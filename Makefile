@@ -1,12 +1,19 @@
 # Every target installs what it needs into .venv, from the pinned versions in constraints.txt.
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help demo test lint format bench test-matrix test-surface clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# `make install` once per change of what is to be installed; the stamp remembers it.
+# Stamps: installed since pyproject.toml or constraints.txt changed. The demo needs no linters and no test tools.
 INSTALLED := $(VENV)/.installed
+DEMO_INSTALLED := $(VENV)/.installed-for-demo
+# Quiet but for errors: pip warns at length about its own configuration.
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+
+# $(call step,name,command): says what is done, then how long it took.
+step = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): done in $$(( $$(date +%s) - start )) s"
 
 # Where an untested branch could let somebody in or lock somebody out.
 CORE := entitlement_gate/domain/*,entitlement_gate/zenskar/*,entitlement_gate/runtime/*,entitlement_gate/ledger/*,entitlement_gate/shared/*,entitlement_gate/access.py,entitlement_gate/consuming.py,entitlement_gate/decorators.py,entitlement_gate/guarding.py,entitlement_gate/marks.py,entitlement_gate/request_gate.py,entitlement_gate/middleware.py,entitlement_gate/mixins.py,entitlement_gate/rules.py
@@ -14,36 +21,41 @@ CORE := entitlement_gate/domain/*,entitlement_gate/zenskar/*,entitlement_gate/ru
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@echo "installing into $(VENV) (Python: $$($(PYTHON) -c 'import platform; print(platform.python_version())'))"
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "entitlement_gate needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	@$(PIP) --upgrade pip
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(call step,install all that is needed to develop into $(VENV) ($$($(BIN)/python --version)),$(PIP) --editable . --group dev)
+	@touch $@ $(DEMO_INSTALLED)
+
+$(DEMO_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(call step,install what the example needs into $(VENV) ($$($(BIN)/python --version)),$(PIP) --editable . --group demo)
 	@touch $@
 
-demo: $(INSTALLED) ## the example project on the bundled sandbox; prints its address
+demo: $(DEMO_INSTALLED) ## the example project on the bundled sandbox; prints its address
 	@$(BIN)/python example_project/demo.py $(DEMO)
 
 lint: $(INSTALLED) ## every static check
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(call step,ruff: rules,$(BIN)/ruff check .)
+	$(call step,ruff: format,$(BIN)/ruff format --check .)
+	$(call step,mypy: types,$(BIN)/mypy)
+	$(call step,import-linter: directions of imports,$(BIN)/lint-imports)
 
 test: lint ## every static check and every test, with coverage
-	@tools/system-packages
-	$(BIN)/python -m pytest --numprocesses 2 --ignore=tests/lab --cov --cov-report=
-	$(BIN)/python -m pytest tests/lab --cov --cov-append --cov-report=
-	$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
-	$(BIN)/coverage report --fail-under=98
+	$(call step,Debian packages for the tests,tools/system-packages)
+	$(call step,tests,$(BIN)/python -m pytest --numprocesses 2 --ignore=tests/lab --cov --cov-report=)
+	$(call step,tests that need time: load and processes,$(BIN)/python -m pytest tests/lab --cov --cov-append --cov-report=)
+	$(call step,coverage of the core: every branch,$(BIN)/coverage report --fail-under=100 --include='$(CORE)')
+	$(call step,coverage of the rest,$(BIN)/coverage report --fail-under=98)
 
 test-matrix: $(INSTALLED) ## the tests on every Python and Django that is here (MATRIX="-s …" to choose)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group matrix
+	@$(PIP) --group matrix
 	$(BIN)/nox $(MATRIX)
 
 test-surface: $(INSTALLED) ## the tests of the Django surface on every Python and Django that is here
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group matrix
+	@$(PIP) --group matrix
 	$(BIN)/nox --session surface $(MATRIX)
 
 format: $(INSTALLED) ## put the code in shape
@@ -51,7 +63,7 @@ format: $(INSTALLED) ## put the code in shape
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## tables of ratios against peers, measured in one run
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --group bench
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint benchmarks/constraints.txt --group bench
 	@$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean: ## remove what the other targets made
