@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("entitlement_gate")
 
-__all__ = ["Guard", "refusal"]
+__all__ = ["Guard", "is_answered", "refusal"]
 
 _TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
 _NOTED = "_entitlement_refusal"
@@ -144,8 +144,14 @@ def refusal(
     return response
 
 
+def is_answered(request: HttpRequest | None) -> bool:
+    """Return whether a refusal of the request was answered from here, or noted on its way out."""
+    return getattr(request, _NOTED, None) is not None
+
+
 def _note(request: HttpRequest, decision: Decision) -> None:
-    """Log one line for each refusal, also where it is raised on the way out; whose it was stays out of the text."""
+    """Log one line for each refusal, also where it is raised on the way out; whose it was stays out of it."""
     if getattr(request, _NOTED, None) is not decision:
         setattr(request, _NOTED, decision)
-        _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": decision})
+        nobodys = dataclasses.replace(decision, customer_id=None)
+        _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": nobodys})

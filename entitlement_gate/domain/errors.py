@@ -15,18 +15,21 @@
        ├─ CustomerNotFound               404
        └─ SourceMalformed                the answer could not be read
 
+Frameworks show an exception's arguments and text to whoever called, and task queues keep them: those of ours hold no
+customer id, no key and no balance. Each survives ``pickle``, ``copy`` and ``str()``, and being made anew of its
+arguments or its text alone.
+
 Never here: what to do about an error. ``django.core.exceptions`` is the one import from outside the standard
 library in this folder: an exception can be caught as ``PermissionDenied`` only by being one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
 
 from django.core.exceptions import PermissionDenied
 
-if TYPE_CHECKING:
-    from entitlement_gate.domain.decisions import Decision
+from entitlement_gate.domain.decisions import Decision, Reason
 
 __all__ = [
     "CustomerNotFound",
@@ -44,30 +47,36 @@ __all__ = [
 ]
 
 
+_REJECTION = re.compile(r"HTTP (\d{3})(?:: (.*))?\Z", re.DOTALL)
+
+
 class EntitlementGateError(Exception):
     """The root: catches whatever this library raises on purpose."""
 
 
 class EntitlementDenied(EntitlementGateError, PermissionDenied):
-    """The customer may not do this now; ``decision`` says why."""
+    """The customer may not do this now.
 
-    def __init__(self, decision: Decision) -> None:
-        super().__init__(decision)
-        self.decision = decision
+    Attributes:
+        decision: says why. Of an error made anew of its text alone, as by a task queue that keeps results as JSON, it
+            says what the text does: the entitlement and the reason, and nothing of the customer.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.decision.entitlement}: {self.decision.reason}"
+    def __init__(self, decision: Decision | str) -> None:
+        text, self.decision = _told(decision, Reason.NOT_ENTITLED)
+        super().__init__(text)
 
 
 class EntitlementUnavailable(EntitlementGateError):
-    """The truth could not be learned; ``decision`` says what failed. Never a statement about the customer."""
+    """The truth could not be learned. Never a statement about the customer.
 
-    def __init__(self, decision: Decision) -> None:
-        super().__init__(decision)
-        self.decision = decision
+    Attributes:
+        decision: says what failed; made anew of a text, what that says, as of an ``EntitlementDenied``.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.decision.entitlement}: {self.decision.reason}"
+    def __init__(self, decision: Decision | str) -> None:
+        text, self.decision = _told(decision, Reason.UNAVAILABLE)
+        super().__init__(text)
 
 
 class ReservationError(EntitlementGateError):
@@ -99,10 +108,14 @@ class SourceRejected(SourceError):
 
     Attributes:
         status: the HTTP status, 4xx.
-        detail: what the body said, flattened to one line; empty when it said nothing readable.
+        detail: what the body said, flattened to one line; empty when it said nothing readable. Whatever was sent, such
+            as the customer id, is blotted out.
     """
 
-    def __init__(self, status: int, detail: str = "") -> None:
+    def __init__(self, status: int | str, detail: str = "") -> None:
+        if isinstance(status, str):  # the text, of which a task queue makes an error anew
+            told = _REJECTION.match(status)
+            status, detail = (int(told[1]), told[2] or "") if told else (0, status)
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
@@ -117,3 +130,16 @@ class CustomerNotFound(SourceError):
 
 class SourceMalformed(SourceError):
     """Billing answered with something that is not the documented answer."""
+
+
+def _told(decision: Decision | str, otherwise: Reason) -> tuple[str, Decision]:
+    """Return what an error about a check says, and the decision; of a text the one that it tells of.
+
+    A text that names no reason of the same outcome stands for ``otherwise``.
+    """
+    if isinstance(decision, Decision):
+        return f"{decision.entitlement}: {decision.reason}", decision
+    text = str(decision)
+    name, _, word = text.rpartition(": ")
+    reasons = (reason for reason in Reason if reason == word and reason.outcome is otherwise.outcome)
+    return text, Decision.of(next(reasons, otherwise), name)

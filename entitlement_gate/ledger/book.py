@@ -85,7 +85,7 @@ class Book:
         record = self.records.get(key)
         if record is not None:
             if [want[:2] for want in record.wants] != [want[:2] for want in wants]:
-                raise ReservationConflict(f"the key {key!r} was used for another quantity or entitlement")
+                raise ReservationConflict("the key was used for another quantity or entitlement")
             if record.state in (State.HELD, State.COMMITTED):
                 return record.receipt(key, is_replay=True)
         before = tuple([self._learned(demand) for demand in demands])
@@ -116,13 +116,13 @@ class Book:
         shares = record.shares if actual is None else reshare(record.shares, actual)
         if record.state is State.COMMITTED:
             if actual is not None and shares != record.shares:
-                raise ReservationConflict(f"{key!r} was committed with another quantity")
+                raise ReservationConflict("the reservation was committed with another quantity")
             return record.receipt(key, is_replay=True)
         if record.state is State.RELEASED:
-            raise ReservationConflict(f"{key!r} was released: it cannot be committed")
+            raise ReservationConflict("the reservation was released: it cannot be committed")
         if record.state is State.EXPIRED:
             if not late:
-                raise ReservationExpired(f"{key!r} ran out before it was committed")
+                raise ReservationExpired("the reservation ran out before it was committed")
             record.is_late = True
         elif shares is not record.shares:
             self._hold(record.shares, -1)
@@ -136,7 +136,7 @@ class Book:
         """See ``Ledger.release``."""
         record = self._known(key)
         if record.state is State.COMMITTED:
-            raise ReservationConflict(f"{key!r} is committed: it cannot be released")
+            raise ReservationConflict("the reservation is committed: it cannot be released")
         if record.state is not State.HELD:
             return record.receipt(key, is_replay=True)
         self._hold(record.shares, -1)
@@ -147,9 +147,9 @@ class Book:
         """See ``Ledger.extend``."""
         record = self._known(key)
         if record.state is State.EXPIRED:
-            raise ReservationExpired(f"{key!r} ran out before it was extended")
+            raise ReservationExpired("the reservation ran out before it was extended")
         if record.state is not State.HELD:
-            raise ReservationConflict(f"{key!r} was {record.state}: it cannot be extended")
+            raise ReservationConflict(f"the reservation was {record.state}: it cannot be extended")
         record.expires_at = record.until = now + ttl
         return record.receipt(key)
 
@@ -180,7 +180,7 @@ class Book:
     def _known(self, key: str) -> Record:
         record = self.records.get(key)
         if record is None:
-            raise ReservationNotFound(f"customer {self.customer_id} has no reservation with the key {key!r}")
+            raise ReservationNotFound("the customer has no reservation with this key")
         return record
 
     def _learned(self, demand: Demand) -> int:

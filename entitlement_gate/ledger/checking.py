@@ -24,7 +24,7 @@ _NOT_KEPT = re.compile("[\0\ud800-\udfff]")
 def checked_key(key: str) -> str:
     """Return the key, or raise ``ValueError``."""
     if not isinstance(key, str) or not 1 <= len(key) <= LONGEST_KEY or _NOT_KEPT.search(key):
-        raise ValueError(f"a reservation's key is text of 1 to {LONGEST_KEY} characters, not {str(key)[:40]!r}")
+        raise ValueError(f"a reservation's key is text of 1 to {LONGEST_KEY} characters, and holds no NUL")
     return key
 
 

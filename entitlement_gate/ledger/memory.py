@@ -107,20 +107,20 @@ class MemoryLedger:
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
         actual = actual if actual is None else checked_actual(actual)
-        book = self._found(customer_id, checked_key(key))
+        book = self._found(customer_id, key)
         with self._lock:
             return self._kept(book, key, book.commit(key, self._swept(book), actual, late=late))
 
     def release(self, customer_id: str, key: str) -> Receipt:
         """See ``Ledger.release``."""
-        book = self._found(customer_id, checked_key(key))
+        book = self._found(customer_id, key)
         with self._lock:
             return self._kept(book, key, book.release(key, self._swept(book)))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
         ttl = checked_ttl(ttl)
-        book = self._found(customer_id, checked_key(key))
+        book = self._found(customer_id, key)
         with self._lock:
             return self._kept(book, key, book.extend(key, ttl, self._swept(book)))
 
@@ -217,9 +217,10 @@ class MemoryLedger:
                 continue  # another thread added one meanwhile
 
     def _found(self, customer_id: str, key: str) -> _Kept:
+        checked_key(key)
         book = self._books.get(customer_id)
         if book is None:
-            raise ReservationNotFound(f"customer {customer_id} has no reservation with the key {key!r}")
+            raise ReservationNotFound("the customer has no reservation with this key")
         return book
 
     def _swept(self, book: _Kept) -> float:

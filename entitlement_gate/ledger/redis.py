@@ -38,11 +38,11 @@ _REFUSED = 2
 _TOO_WIDE = "a ledger in Redis counts up to 2**53 millionths a row: the database counts further"
 _STATES = {str(state): state for state in State}
 _FAILURES: dict[str, tuple[type[Exception], str]] = {
-    "unknown": (ReservationNotFound, "customer {customer} has no reservation with the key {key!r}"),
-    "conflict": (ReservationConflict, "the key {key!r} was used for another quantity or entitlement"),
-    "released": (ReservationConflict, "{key!r} was released"),
-    "committed": (ReservationConflict, "{key!r} is committed"),
-    "expired": (ReservationExpired, "{key!r} ran out before it was committed or extended"),
+    "unknown": (ReservationNotFound, "the customer has no reservation with this key"),
+    "conflict": (ReservationConflict, "the key was used for another quantity or entitlement"),
+    "released": (ReservationConflict, "the reservation was released"),
+    "committed": (ReservationConflict, "the reservation is committed"),
+    "expired": (ReservationExpired, "the reservation ran out before it was committed or extended"),
     "several": (ValueError, "a reservation of several entitlements is committed as it was held"),
     "range": (LedgerOverflow, _TOO_WIDE),
 }
@@ -114,7 +114,7 @@ class RedisLedger(RedisOutbox):
         status, told = self.run_in_epoch(verb, customer_id, asked, *extra)
         if status == "failed":
             error, why = _FAILURES[told]
-            raise error(why.format(customer=customer_id, key=asked.get("key")))
+            raise error(why)
         return json.loads(told)
 
 

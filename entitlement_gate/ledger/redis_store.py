@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
@@ -132,8 +133,8 @@ class RedisStore:
                 return self._evaluate(name, keys, given)
             except Disconnected:
                 return self._evaluate(name, keys, given)
-        except RedisError as error:
-            raise _unavailable(error) from error
+        except RedisError as error:  # Redis quotes the arguments of what it does not run
+            raise LedgerUnavailable(f"Redis: {_kind(error)}") from None
 
     def _run_known(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
         """Run a verb in the epoch this process knows, and remember what it is told of it."""
@@ -203,11 +204,16 @@ def _told_apart() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise _unavailable(error) from error
+        raise LedgerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
 
 
-def _unavailable(error: RedisError) -> LedgerUnavailable:
-    return LedgerUnavailable(f"Redis: {type(error).__name__}: {error}")
+def _kind(error: RedisError) -> str:
+    """Return what may be told of an error: its class and, where no command can be quoted, its text."""
+    name = type(error).__name__
+    if isinstance(error, (Disconnected, TimedOut)):
+        return f"{name}: {error}"
+    code = str(error).partition(" ")[0]
+    return f"{name} {code}" if code.isupper() and code.isalpha() else name
 
 
 def _text(reply: bytes | str) -> str:

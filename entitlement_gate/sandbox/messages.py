@@ -105,7 +105,7 @@ class Refusal(Exception):
     """Raised anywhere under the core: the request is answered with ``reply``."""
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.status)
+        super().__init__(reply)
         self.reply = reply
 
 

@@ -6,15 +6,19 @@ gated; decorators, mixins, rules and checks inside the view are all found alike.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from django.shortcuts import resolve_url
 from django.test import AsyncClient, Client
+from django.utils.html import escape
 
 from entitlement_gate.domain.decisions import Decision, Outcome
+from entitlement_gate.domain.errors import EntitlementDenied
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.responses import is_login_url
+from entitlement_gate.guarding import is_answered
+from entitlement_gate.responses import is_login_url, status_of
 from entitlement_gate.testing.layers import Layer
 from entitlement_gate.testing.swapping import overriding
 
@@ -72,6 +76,7 @@ class _Visit:
     status: int
     location: str | None
     told: tuple[Decision, ...]
+    text: str = ""
 
     @property
     def answer(self) -> str:
@@ -87,6 +92,15 @@ class _Visit:
     def asked(self) -> str:
         """What was asked, for messages."""
         return ", ".join(sorted({repr(decision.entitlement) for decision in self.told})) or "nothing"
+
+    @property
+    def shown(self) -> Decision | None:
+        """The denial whose exception is what is answered: somebody caught it who does not know what to answer."""
+        denials = (decision for decision in self.told if decision.outcome is Outcome.DENIED)
+        return next((decision for decision in denials if self._shows(str(EntitlementDenied(decision)))), None)
+
+    def _shows(self, text: str) -> bool:
+        return any(form in self.text for form in (text, escape(text), json.dumps(text)[1:-1]))
 
     def is_refused(self, without_it: _Visit) -> bool:
         """Whether the other visit, which lacked an entitlement, was turned away for that."""
@@ -123,12 +137,21 @@ class _Trial:
 
 
 def _visited(response: Any, layer: Layer) -> _Visit:
-    return _Visit(response.status_code, response.headers.get("Location"), tuple(layer.told or ()))
+    """Return what came of a request; its text only where the answer is not the one that a refusal gets here."""
+    request = getattr(response, "wsgi_request", None) or getattr(response, "asgi_request", None)
+    content = b"" if is_answered(request) else getattr(response, "content", b"")
+    location, told = response.headers.get("Location"), tuple(layer.told or ())
+    return _Visit(response.status_code, location, told, content.decode(errors="replace"))
 
 
 def _check_gated(trial: _Trial, closed: _Visit, opened: _Visit) -> None:
     __tracebackhide__ = True
     _check_tellable(trial, opened)
+    if closed.shown is not None:
+        raise AssertionError(
+            f"{trial.url} answers {closed.answer} with the text of EntitlementDenied: a framework caught it that does "
+            f"not know it. The answer of a refusal is HTTP {status_of(closed.shown)}, and says what can be done"
+        )
     if opened.is_refused(without_it=closed):
         return
     what = f"{trial.url} is not gated by {trial.requirement!r}: without it the answer is {closed.answer}"

@@ -108,7 +108,7 @@ class FakeSource:
         if self._failure is not None:
             raise self._failure
         if grants is None:
-            raise CustomerNotFound(customer_id)
+            raise CustomerNotFound("the test granted this customer nothing")
         return Snapshot(customer_id, grants, self._clock.time())
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ class RealBillingRefused(SourceRejected):
 
     def __init__(self, why: str) -> None:
         super().__init__(400, why)
+        self.args = (why,)  # of which it is made anew
 
     def __str__(self) -> str:
         return self.detail
