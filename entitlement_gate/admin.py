@@ -102,7 +102,7 @@ class EntitlementsAdminView(TemplateView):
             return HttpResponseRedirect(request.path)
         customer = form.cleaned_data["customer"]
         default_gate().invalidate(customer)
-        _logger.info("invalidated in the admin", extra={"customer_id": customer, "user_id": request.user.pk})
+        _logger.info("invalidated in the admin", extra={"user_id": request.user.pk})
         messages.success(request, _("The next check of this customer fetches anew."))
         return HttpResponseRedirect(f"{request.path}?{urlencode({'customer': customer})}")
 

@@ -106,12 +106,17 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
         try:
             return reverse(url)
         except NoReverseMatch:
-            _logger.error("UPGRADE_URL: there is no URL named %r", url)  # noqa: TRY400 - a traceback adds nothing
+            _logger.error("UPGRADE_URL: there is no URL named %r", _shown(setting))  # noqa: TRY400 - adds nothing
             return None
     if not _is_safe(url):
-        _logger.error("UPGRADE_URL: %r is no address to visit", url)
+        _logger.error("UPGRADE_URL: %r is no address to visit", _shown(setting))
         return None
     return str(url)
+
+
+def _shown(setting: object) -> str:
+    """Return what a log may say: what a callable returned may tell of whom it is."""
+    return f"what {getattr(setting, '__qualname__', type(setting))} returned" if callable(setting) else str(setting)
 
 
 def _unkept(response: HttpResponseBase) -> HttpResponseBase:

@@ -16,13 +16,17 @@ The sender is the gate's class.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Protocol
 from weakref import WeakSet
 
 from django.dispatch import Signal
 
+from entitlement_gate.runtime.reporting import traceback_to_log
+
 __all__ = [
     "Listened",
+    "QuietSignal",
     "Sent",
     "WatchedSignal",
     "entitlement_checked",
@@ -30,6 +34,8 @@ __all__ = [
     "entitlements_refreshed",
     "source_failed",
 ]
+
+_logger = logging.getLogger("entitlement_gate")
 
 
 class Listened(Protocol):
@@ -39,7 +45,17 @@ class Listened(Protocol):
         """See anew whether somebody does."""
 
 
-class WatchedSignal(Signal):
+class QuietSignal(Signal):
+    """A signal whose failing receivers are logged without what they say: an error quotes whom it is about."""
+
+    def _log_robust_failure(self, receiver: Any, err: BaseException) -> None:
+        # Django's own takes the text, and a name that a partial does not have.
+        name = getattr(receiver, "__qualname__", type(receiver).__qualname__)
+        kind = type(err).__name__
+        _logger.error("a receiver of a signal failed: %s: %s", name, kind, exc_info=traceback_to_log(err))
+
+
+class WatchedSignal(QuietSignal):
     """A signal that says when somebody begins to listen: a warm check looks at nothing, not even at that."""
 
     def __init__(self) -> None:
@@ -64,12 +80,12 @@ class WatchedSignal(Signal):
 
 entitlement_checked = WatchedSignal()
 entitlement_denied = WatchedSignal()
-entitlements_refreshed = Signal()
-source_failed = Signal()
+entitlements_refreshed = QuietSignal()
+source_failed = QuietSignal()
 
 
 class Sent:
-    """A signal to wait for: receivers of either colour, from either door. What one raises, Django logs."""
+    """A signal to wait for: receivers of either colour, from either door. What one raises is logged."""
 
     __slots__ = ("_arguments", "_sender", "_signal")
 

@@ -98,11 +98,13 @@ def _received(request: HttpRequest) -> HttpResponse:
 def _is_verified(request: HttpRequest) -> bool:
     """Whether the project's verifier lets a call in: it refuses by raising whatever it likes, or with ``False``."""
     try:
-        return called(get_settings().load("webhook_verifier"), request) is not False
-    except PermissionDenied:
-        return False
+        verify = get_settings().load("webhook_verifier")
     except ImproperlyConfigured as error:
         _logger.error("%s", error)  # noqa: TRY400 - a traceback adds nothing
+        return False
+    try:
+        return called(verify, request) is not False
+    except PermissionDenied:
         return False
     except Exception as error:  # noqa: BLE001 - whatever it likes; its text may quote what was signed
         _logger.warning("WEBHOOK_VERIFIER refuses a call with %s", type(error).__name__)

@@ -19,7 +19,7 @@ from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.reporting import FailureLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from entitlement_gate.domain.grants import Grant, Snapshot
     from entitlement_gate.ledger.protocol import Ledger
@@ -111,11 +111,11 @@ class Counting:
             result = verb(*args, **keywords)
         except LedgerOverflow as error:
             self._breaker.answered()
-            self._log.note_ledger(error)
+            self._log.note_ledger(error, *_texts(args, keywords))
             return None
         except LedgerUnavailable as error:
             self._breaker.failed()
-            self._log.note_ledger(error)
+            self._log.note_ledger(error, *_texts(args, keywords))
             return None
         except BaseException:
             self._breaker.answered()
@@ -152,6 +152,11 @@ def burdened(charges: Charges | None) -> Burden:
         return quantity_of(burden(rows_of(rows), tallies)) if tallies else _ZERO
 
     return burden_of
+
+
+def _texts(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[str]:
+    """Return what of a call's arguments an error may quote: customer id and key."""
+    return [value for value in (*args, *keywords.values()) if isinstance(value, str)]
 
 
 def _made(options: GateOptions, clock: Clock) -> Ledger | None:

@@ -10,6 +10,7 @@ from entitlement_gate.domain.numbers import valid_quantity
 from entitlement_gate.ledger.protocol import State
 from entitlement_gate.ledger.rule import micro_units, quantity_of
 from entitlement_gate.runtime.counting import Asked
+from entitlement_gate.runtime.reporting import text_to_log
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 
 if TYPE_CHECKING:
@@ -134,10 +135,12 @@ class Reservation:
         try:
             drive(self.releasing() if has_failed else self.committing())
         except EntitlementGateError as error:
+            why = text_to_log(error, self.decision.customer_id, self.key)
             if has_failed:
-                _logger.warning("a reservation was not released and returns when its time is up: %s", error)
+                _logger.warning("a reservation was not released and returns when its time is up: %s", why)
             else:
-                _logger.exception("usage was not counted: %s of %s", self.quantity, self.decision.entitlement)
+                name = self.decision.entitlement
+                _logger.error("usage was not counted: %s of %s: %s", self.quantity, name, why)  # noqa: TRY400 - see `why`
 
     def _doing(self, verb: str, *args: Any, **keywords: Any) -> Steps[None]:
         if self._ledger is None or self._receipt is None:

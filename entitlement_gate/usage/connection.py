@@ -36,6 +36,8 @@ Result = TypeVar("Result")
 _PATIENCE = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'"
 _BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"BEGIN; {_PATIENCE}"}
 _OUT_OF_PATIENCE = {"55P03", "57014", "SQLITE_BUSY"}  # lock_not_available, query_canceled
+# Classes of PostgreSQL's errors whose first line names tables, limits and locks at most.
+_QUOTING_NO_VALUE = {"08", "25", "28", "3D", "40", "42", "53", "55", "57"}
 NOW = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
     "postgresql": "EXTRACT(EPOCH FROM clock_timestamp())::double precision",
@@ -150,7 +152,8 @@ class OwnConnections:
                     return _done_once(connection, work)
             except Error as error:
                 connection.close()  # which ends the transaction
-                raise LedgerUnavailable(f"{self.vendor}: {type(error).__name__}: {error}") from error
+                # Nor are they chained: what PostgreSQL says quotes values, and the statement with its values.
+                raise LedgerUnavailable(f"{self.vendor}: {type(error).__name__} {_told(error)}".rstrip()) from None
 
     @contextmanager
     def _undone(self, cursor: Any) -> Iterator[None]:
@@ -219,6 +222,14 @@ def _code(error: Error) -> str | None:
     cause = error.__cause__
     code: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
     return code
+
+
+def _told(error: Error) -> str:
+    """Return what an error says where it quotes no value: of the connection, of SQLite, or of a statement as such."""
+    code, diagnosis = _code(error), getattr(error.__cause__, "diag", None)
+    if code is not None and diagnosis is not None:
+        return f"{diagnosis.message_primary} ({code})" if code[:2] in _QUOTING_NO_VALUE else code
+    return str(error).partition("\n")[0] if isinstance(error, (OperationalError, InterfaceError)) else ""
 
 
 def _takes_many(vendor: str) -> bool:

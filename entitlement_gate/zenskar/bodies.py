@@ -33,10 +33,9 @@ def read_body(chunks: Iterable[bytes], encoding: str, deadline: Deadline, *, mos
     return bytes(body)
 
 
-def without_secrets(told: Text, headers: Mapping[str, str]) -> Text:
-    """Blot out the credentials, which some servers quote: what they answer ends up in logs and on error pages."""
-    for name in ("x-api-key", "organisation"):
-        secret = headers.get(name)
+def without_secrets(told: Text, headers: Mapping[str, str], *others: str) -> Text:
+    """Blot out the credentials and others, which some servers quote: an answer ends up in logs and on error pages."""
+    for secret in (headers.get("x-api-key"), headers.get("organisation"), *others):
         if secret:
             told = told.replace(secret.encode(), b"***") if isinstance(told, bytes) else told.replace(secret, "***")
     return told

@@ -34,6 +34,7 @@ _PLACE = "entitlement_gate.location"
 _USER_AGENT = f"entitlement_gate/{__version__}"
 # An absolute URL would carry the key to another host, and `..` out of a base URL's path.
 _PART = r"(?!\.{1,2}(?:/|\Z))(?:[\w.~-]|%[0-9A-Fa-f]{2})+"
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 
 
@@ -120,8 +121,9 @@ class Sender:
         if is_good:
             return Reply(status, headers, body or b"")
         sent = response.request.headers  # any other status stands without its body, and may quote what was sent
-        headers = {name: without_secrets(value, sent) for name, value in headers.items()}
-        return Reply(status, headers, without_secrets(body or b"", sent))
+        whom = _ID.findall(response.request.url.path)
+        headers = {name: without_secrets(value, sent, *whom) for name, value in headers.items()}
+        return Reply(status, headers, without_secrets(body or b"", sent, *whom))
 
     def _body(self, response: httpx.Response, deadline: Deadline) -> bytes | None:
         # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.
