@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_not_required
@@ -22,12 +23,16 @@ from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.guarding import refusal
+from entitlement_gate.runtime.reporting import FailureLog
 from entitlement_gate.runtime.steps import drive
 from entitlement_gate.waiting import called
-from entitlement_gate.webhooks import Malformed, Throttle, customers_named
+from entitlement_gate.webhooks import KEYS, Malformed, Replayed, Throttle, customers_named
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from django.http import HttpRequest, HttpResponseBase
 
     from entitlement_gate.runtime.entitlements import Entitlement
@@ -37,6 +42,8 @@ __all__ = ["me", "webhook"]
 _SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
 _logger = logging.getLogger("entitlement_gate")
 _throttle = Throttle()
+_log = FailureLog(time)
+remake_after_fork(_log)
 
 
 @require_safe
@@ -64,7 +71,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
     """Invalidate the customers that a verified call names, and nothing else.
 
     404 with no ``WEBHOOK_VERIFIER``, 403 when it refuses, 400 for what cannot be read, 429 beyond what a billing
-    system has reason to send, 204 when done.
+    system has reason to send, 202 where nobody is named, 204 when done. A call that comes again is answered as it was.
     """
     if get_settings().webhook_verifier is None:
         return HttpResponse(status=404)
@@ -77,12 +84,23 @@ def _received(request: HttpRequest) -> HttpResponse:
         body = request.body
     except (OSError, RequestDataTooBig, RawPostDataException):  # gone, endless, or a form that somebody read before
         return HttpResponse(status=400)
-    if not _is_verified(request):
+    counts = default_gate().webhooks
+    try:
+        is_new = _is_new(request)
+    except PermissionDenied:
+        counts["refused"] += 1
         return HttpResponse(status=403)
+    counts["received" if is_new else "replayed"] += 1
     try:
         customers = customers_named(body)
     except Malformed as error:
         return HttpResponse(str(error), status=400, content_type="text/plain")
+    if not customers:
+        return _told_of_nobody(counts) if is_new else _of_nobody()
+    return _invalidated(request, customers) if is_new else HttpResponse(status=204)
+
+
+def _invalidated(request: HttpRequest, customers: Collection[str]) -> HttpResponse:
     if not _throttle.admits(len(customers)):
         _forget(request)
         return HttpResponse(status=429, headers={"Retry-After": "10"})
@@ -95,20 +113,41 @@ def _received(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-def _is_verified(request: HttpRequest) -> bool:
-    """Whether the project's verifier lets a call in: it refuses by raising whatever it likes, or with ``False``."""
+def _told_of_nobody(counts: dict[str, int]) -> HttpResponse:
+    counts["named_nobody"] += 1
+    _log.note_webhook(", ".join(KEYS))
+    return _of_nobody()
+
+
+def _of_nobody() -> HttpResponse:
+    """Return a success, for a sender could not do better, that says that nothing came of it."""
+    detail = f"no customer is named: the keys that are read are {', '.join(KEYS)}, and their values UUIDs"
+    return JsonResponse({"customers": 0, "detail": detail}, status=202)
+
+
+def _is_new(request: HttpRequest) -> bool:
+    """Return whether a call that the verifier lets in was not let in before.
+
+    Raises:
+        PermissionDenied: it refuses: by raising whatever it likes, or with ``False``.
+    """
     try:
         verify = get_settings().load("webhook_verifier")
     except ImproperlyConfigured as error:
         _logger.error("%s", error)  # noqa: TRY400 - a traceback adds nothing
-        return False
+        raise PermissionDenied from None
     try:
-        return called(verify, request) is not False
-    except PermissionDenied:
+        is_let_in = called(verify, request) is not False
+    except Replayed:
         return False
+    except PermissionDenied:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it likes; its text may quote what was signed
         _logger.warning("WEBHOOK_VERIFIER refuses a call with %s", type(error).__name__)
-        return False
+        is_let_in = False
+    if not is_let_in:
+        raise PermissionDenied
+    return True
 
 
 def _forget(request: HttpRequest) -> None:

@@ -25,16 +25,24 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-__all__ = ["Malformed", "StandardWebhooks", "Throttle", "customers_named"]
+__all__ = ["KEYS", "Malformed", "Replayed", "StandardWebhooks", "Throttle", "customers_named"]
 
 _MOST_BYTES = 256 * 1024
 _MOST_CUSTOMERS = 100
 _DEEPEST = 12
-_KEYS = ("customer", "customerid", "customeruuid", "customers", "customerids", "customeruuids")
+KEYS = ("customer", "customerid", "customeruuid", "customers", "customerids", "customeruuids")
+"""What names a customer in a body, in small letters and without underscores."""
 
 
 class Malformed(Exception):
     """The body names nobody in a way that can be read."""
+
+
+class Replayed(PermissionDenied):
+    """The call is genuine, and was let in before: it is answered as then, and nothing is done.
+
+    A sender that never got the answer sends again, and switches off an address that refuses. A verifier raises this.
+    """
 
 
 class StandardWebhooks:
@@ -66,7 +74,8 @@ class StandardWebhooks:
     def __call__(self, request: HttpRequest) -> None:
         """Return nothing when the request is genuine and new; raise ``PermissionDenied`` otherwise.
 
-        A call that is let in is known from then on, until ``forget``.
+        A call that is let in is known from then on, until ``forget``: of several at once one is new, and the others
+        are ``Replayed``.
         """
         message = request.headers.get("webhook-id", "")
         sent = request.headers.get("webhook-timestamp", "")
@@ -81,16 +90,18 @@ class StandardWebhooks:
         ]
         if not any(hmac.compare_digest(expected, signature.encode()) for signature in offered):
             raise PermissionDenied
-        if not caches[self._cache].add(_seen(message), 1, timeout=2 * self._tolerance):
-            raise PermissionDenied
+        if not caches[self._cache].add(_seen(request), 1, timeout=2 * self._tolerance):
+            raise Replayed
 
     def forget(self, request: HttpRequest) -> None:
         """Let a call that was not acted upon come again: senders try with the same id."""
-        caches[self._cache].delete(_seen(request.headers["webhook-id"]))
+        caches[self._cache].delete(_seen(request))
 
 
-def _seen(message: str) -> str:
-    return f"entitlement_gate.webhook.{hashlib.sha256(message.encode()).hexdigest()}"
+def _seen(request: HttpRequest) -> str:
+    """Return what a call is known by: its id and what it says; each attempt has a time and a signature of its own."""
+    said = f"{request.headers['webhook-id']}.".encode() + request.body
+    return f"entitlement_gate.webhook.{hashlib.sha256(said).hexdigest()}"
 
 
 class Throttle:
@@ -144,7 +155,7 @@ def _named(value: Any, depth: int) -> Iterator[str]:
             yield from _named(item, depth - 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key.replace("_", "").lower() in _KEYS:
+            if key.replace("_", "").lower() in KEYS:
                 yield from filter(None, map(_customer, item if isinstance(item, list) else [item]))
             yield from _named(item, depth - 1)
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,7 +15,8 @@ from django.urls import include, path, reverse
 
 from entitlement_gate import views
 from entitlement_gate.api import default_gate
-from entitlement_gate.webhooks import StandardWebhooks, Throttle
+from entitlement_gate.runtime.reporting import FailureLog
+from entitlement_gate.webhooks import KEYS, Replayed, StandardWebhooks, Throttle
 from tests.customers import FREE, LAPSED, PRO, SETTINGS
 from tests.test_webhooks import SECRET, signed
 
@@ -156,7 +161,7 @@ def test_a_call_that_could_not_be_acted_upon_passes_when_it_comes_again(deliver,
     with monkeypatch.context() as broken:
         broken.setattr(default_gate(), "invalidate", fail)
         assert deliver() == 500
-    assert [deliver(), deliver()] == [204, 403]
+    assert [deliver(), deliver()] == [204, 204]
 
 
 def test_a_call_that_was_throttled_passes_when_it_comes_again(deliver, monkeypatch):
@@ -164,7 +169,83 @@ def test_a_call_that_was_throttled_passes_when_it_comes_again(deliver, monkeypat
     for burst in (0, 1, 1):
         monkeypatch.setattr(views, "_throttle", Throttle(burst=burst))
         statuses.append(deliver())
-    assert statuses == [429, 204, 403]
+    assert statuses == [429, 204, 204]
+
+
+def test_a_call_that_comes_again_is_answered_as_it_was_and_does_nothing(deliver):
+    assert deliver() == 204
+    default_gate().has(PRO, "reports")
+    before = default_gate().health()["misses"]
+    assert [deliver(), deliver()] == [204, 204]
+    assert default_gate().has(PRO, "reports")
+    health = default_gate().health()
+    assert health["misses"] == before
+    assert health["webhooks"] == {"received": 1, "replayed": 2, "named_nobody": 0, "refused": 0}
+
+
+def test_of_several_at_once_one_is_acted_upon_and_all_are_answered_alike(deliver, monkeypatch):
+    invalidated, together = [], threading.Barrier(8)
+    monkeypatch.setattr(default_gate(), "invalidate", invalidated.append)
+
+    def send(_):
+        together.wait(60)
+        return deliver()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(send, range(8))) == [204] * 8
+    assert invalidated == [PRO]
+
+
+@pytest.mark.parametrize("body", ["nope", "{}"])
+def test_what_was_answered_otherwise_is_answered_so_again(body):
+    cache.clear()
+    headers = signed(RequestFactory(), body.encode()).headers
+    sent = {name: headers[name] for name in ("webhook-id", "webhook-timestamp", "webhook-signature")}
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": StandardWebhooks(SECRET)}):
+        first, second = (Client().post(WEBHOOK, body, "application/json", headers=sent) for _ in range(2))
+    assert (first.status_code, first.content) == (second.status_code, second.content)
+    assert first.status_code == {"nope": 400, "{}": 202}[body]
+
+
+def again(request):
+    raise Replayed
+
+
+async def again_later(request):
+    raise Replayed
+
+
+@pytest.mark.parametrize("verifier", [again, again_later])
+def test_a_verifier_of_ones_own_says_what_came_again(verifier):
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": verifier}):
+        assert default_gate().has(PRO, "reports")
+        assert post(json.dumps({"customer_id": PRO})).status_code == 204
+        assert default_gate().health()["webhooks"]["replayed"] == 1
+
+
+@pytest.mark.parametrize("event", [{}, {"type": "plan.created", "id": PRO}, {"customer_id": "cus_123"}, [{}]])
+def test_a_call_that_names_nobody_says_so_is_counted_and_logged_once(event, caplog, monkeypatch):
+    monkeypatch.setattr(views, "_log", FailureLog(time))
+    responses = [post(json.dumps(event)) for _ in range(2)]
+    for response in responses:
+        assert response.status_code == 202
+        assert response.json()["customers"] == 0
+        assert "customer, customerid" in response.json()["detail"]
+    assert default_gate().health()["webhooks"] == {"received": 2, "replayed": 0, "named_nobody": 2, "refused": 0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "a verified webhook names no customer: no UUID stands under any of " + ", ".join(KEYS)
+    ]
+
+
+def test_a_call_that_is_refused_is_counted():
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": refuse}):
+        post(json.dumps({"customer_id": PRO}))
+        assert default_gate().health()["webhooks"]["refused"] == 1
+
+
+def test_the_page_names_every_key_that_is_read():
+    page = Path("docs/how-to/receive-webhooks.md").read_text("utf-8")
+    assert [key for key in KEYS if f"`{key}`" not in page] == []
 
 
 def test_the_webhook_takes_post_alone():

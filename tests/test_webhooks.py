@@ -10,7 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 
-from entitlement_gate.webhooks import Malformed, StandardWebhooks, Throttle, customers_named
+from entitlement_gate.webhooks import Malformed, Replayed, StandardWebhooks, Throttle, customers_named
 from tests.customers import FREE, PRO
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of some length").decode()
@@ -44,6 +44,23 @@ def test_a_call_that_was_not_acted_upon_may_come_again(rf):
     assert verify(signed(rf)) is None
     with pytest.raises(PermissionDenied):
         verify(signed(rf))
+
+
+def test_what_comes_again_is_told_apart_from_what_is_refused(rf):
+    verify = StandardWebhooks(SECRET)
+    verify(signed(rf))
+    with pytest.raises(Replayed):
+        verify(signed(rf, at=time.time() - 60))  # another attempt has a time and a signature of its own
+    for wrong in ({"at": 0}, {"secret": b"another"}):
+        with pytest.raises(PermissionDenied) as refused:
+            verify(signed(rf, **wrong))
+        assert not isinstance(refused.value, Replayed)
+
+
+def test_another_body_under_the_same_id_is_another_call(rf):
+    verify = StandardWebhooks(SECRET)
+    assert verify(signed(rf, b'{"customer": 1}')) is None
+    assert verify(signed(rf, b'{"customer": 2}')) is None
 
 
 def test_one_good_signature_among_several_is_enough(rf):

@@ -91,6 +91,11 @@ class FailureLog:
         if self._is_due("budget"):
             _logger.warning("more unknown customers are asked about than may be fetched; some checks go unanswered")
 
+    def note_webhook(self, keys: str) -> None:
+        """Log that a verified webhook named nobody, once a minute."""
+        if self._is_due("webhook"):
+            _logger.warning("a verified webhook names no customer: no UUID stands under any of %s", keys)
+
     def _is_due(self, kind: str) -> bool:
         with self._lock:
             now = self._clock.monotonic()
