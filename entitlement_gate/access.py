@@ -95,12 +95,12 @@ class RequestEntitlements:
     def checking(self, requirement: Requirement) -> Steps[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
         gate = default_gate()
-        known = yield from self._getting()
+        known, due = yield from self._getting(gate)
         if _is_silent(gate, known, requirement):
             decision = known.check(requirement)
             if decision.outcome is Outcome.ALLOWED:
                 return decision
-        decision, self._all = yield from gate.deciding(requirement, known)
+        decision, self._all = yield from gate.deciding(requirement, known, due)
         return decision
 
     def allows_at_once(self, requirement: Requirement) -> bool:
@@ -126,20 +126,22 @@ class RequestEntitlements:
         known = self._at_hand(gate, customer)
         return known is not None and _is_silent(gate, known, requirement) and known.has(requirement)
 
-    def _getting(self) -> Steps[CustomerEntitlements]:
-        gate = default_gate()
+    def _getting(self, gate: RequestGate) -> Steps[tuple[CustomerEntitlements, float]]:
+        """Return the request's snapshot, and when what is asked of it is to have an answer."""
         if self._all is not None and self._gate is gate:
-            return self._all
+            return self._all, gate.due()
         customer = yield from resolving(self._asked_by())
+        due = gate.due()
         known = self._at_hand(gate, customer)
         if known is None:
-            known = self._all = yield from gate.getting(customer)
+            known = self._all = yield from gate.getting(customer, due)
             self._gate = gate
-        return known
+        return known, due
 
     def _getting_counted(self) -> Steps[CustomerEntitlements]:
-        known = yield from self._getting()
-        return (yield from default_gate().counted(known))
+        gate = default_gate()
+        known, due = yield from self._getting(gate)
+        return (yield from gate.counted(known, due))
 
     def _at_hand(self, gate: RequestGate, customer: object) -> CustomerEntitlements | None:
         """Return the request's snapshot where there is one or it takes no fetch."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
-from entitlement_gate.runtime.counting import Asked
+from entitlement_gate.runtime.bounded import Asked
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 from entitlement_gate.waiting import is_awaitable
 

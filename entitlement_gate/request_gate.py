@@ -91,13 +91,13 @@ class RequestGate(EntitlementGate):
         return {**super().health(), "webhooks": dict(self.webhooks)}
 
     def deciding(
-        self, requirement: Requirement, known: CustomerEntitlements
+        self, requirement: Requirement, known: CustomerEntitlements, due: float
     ) -> Steps[tuple[Decision, CustomerEntitlements]]:
         """Answer from what a request knows; return also what it knows then, newer where that was too old to deny."""
-        decision, newer = yield from self._renewing(requirement, known)
+        decision, newer = yield from self._renewing(requirement, known, due)
         yield from self.announcing(decision)
         return decision, newer
 
-    def getting(self, customer: object) -> Steps[CustomerEntitlements]:
-        """Get all entitlements as a part of other steps."""
-        return self._getting(customer)
+    def getting(self, customer: object, due: float) -> Steps[CustomerEntitlements]:
+        """Get what a customer has, who was resolved before, as a part of other steps."""
+        return (yield from self.knowing((yield from self._identifying(customer)), due))

@@ -71,43 +71,55 @@ class Answering:
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
             return self._judge.refuse(requirement, customer_id, None)
-        view = yield from self._fetching.view(customer_id, refresh=refresh)
-        decision, view = yield from self._deciding(requirement, view)
+        due = self.due()  # all that follows shares one deadline
+        view = yield from self._fetching.view(customer_id, due, refresh=refresh)
+        decision, view = yield from self._deciding(requirement, view, due)
         self._health.count(view.source)
         return decision
 
-    def _deciding(self, requirement: Requirement, view: View) -> Steps[tuple[Decision, View]]:
+    def due(self) -> float:
+        """Return when a question that begins now is to have an answer, by the monotonic clock."""
+        return self._counting.due()
+
+    def _deciding(self, requirement: Requirement, view: View, due: float) -> Steps[tuple[Decision, View]]:
         """Return the decision, and the view it rests on: a newer one where the first was too old to deny."""
+        decision = yield from self._judged(requirement, view, due)
+        if decision.outcome is not Outcome.DENIED:
+            return decision, view
+        newer = yield from self._fetching.for_denial(view, due)
+        if newer.entry is view.entry:  # nothing newer: what was decided stands, perhaps as stale
+            return self._judge.served(decision, newer), newer
+        # Another view may need the ledger where the first did not, or have told it of a credit note.
+        return (yield from self._judged(requirement, newer, due)), newer
+
+    def _judged(self, requirement: Requirement, view: View, due: float) -> Steps[Decision]:
+        """Return the decision by one view, once the ledger was read where that costs I/O and has a say in it."""
         charges: Charges | None = NOT_READ
         if self._judge.needs_ledger(requirement, view):
-            charges = yield from self._counting.learning(view.customer_id)
-        decision = self._judge.decide(requirement, view, charges)
-        if decision.outcome is Outcome.DENIED:
-            newer = yield from self._fetching.for_denial(view)
-            if newer is not view:
-                if charges is not NOT_READ:  # what the fetch brought may have told the ledger of a credit note
-                    charges = yield from self._counting.learning(newer.customer_id)
-                return self._judge.decide(requirement, newer, charges), newer
-        return decision, view
+            charges = yield from self._counting.learning(view.customer_id, due)
+        return self._judge.decide(requirement, view, charges)
 
     def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
         customer_id = yield from self._identifying(customer)
+        due = self.due()
+        known = yield from self.knowing(customer_id, due)
+        return (yield from self.counted(known, due))
+
+    def knowing(self, customer_id: str | Reason, due: float) -> Steps[CustomerEntitlements]:
+        """Return a customer's entitlements, or nobody's, as a part of other steps; see ``counted``."""
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._judge, customer_id)
-        view = yield from self._fetching.view(customer_id)
+        view = yield from self._fetching.view(customer_id, due)
         self._health.count(view.source)
         return CustomerEntitlements(view, self._judge)
 
-    def counted(self, known: CustomerEntitlements) -> Steps[CustomerEntitlements]:
+    def counted(self, known: CustomerEntitlements, due: float) -> Steps[CustomerEntitlements]:
         """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
         entry = known.view.entry if known.view else None
         if entry is None or self._counting.is_local or not any(row.is_metered for row in entry.snapshot.grants):
             return known
-        charges = yield from self._counting.learning(entry.snapshot.customer_id)
+        charges = yield from self._counting.learning(entry.snapshot.customer_id, due)
         return CustomerEntitlements(known.view, self._judge, charges=charges)
-
-    def _getting_all(self, customer: object) -> Steps[CustomerEntitlements]:
-        return (yield from self.counted((yield from self._getting(customer))))
 
     def _granted(self, customer: object, asked: Order) -> Steps[Reservation]:
         decision, held = yield from self.holding(customer, asked)
@@ -134,15 +146,15 @@ class Answering:
         yield from ()
 
     def _renewing(
-        self, requirement: Requirement, known: CustomerEntitlements
+        self, requirement: Requirement, known: CustomerEntitlements, due: float
     ) -> Steps[tuple[Decision, CustomerEntitlements]]:
         """Decide by what is known, as ``_deciding`` does by a view."""
         if known.view is None:
             return known.check(requirement), known
         # A fetch that failed for this request is not tried again; one that succeeded is as old as its data.
         has_failed = known.view.was_tried and known.view.source not in ("live", "shared")
-        pinned = known.view._replace(was_tried=has_failed, due=None)
-        decision, view = yield from self._deciding(requirement, pinned)
+        pinned = known.view._replace(was_tried=has_failed)
+        decision, view = yield from self._deciding(requirement, pinned, due)
         return decision, known if view is pinned else CustomerEntitlements(view, self._judge)
 
     def _invalidating(self, customer: object) -> Steps[None]:

@@ -5,29 +5,32 @@ Never here: the rule of using up and its stores (``ledger``), or whether a custo
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.rule import Burden, live_metered
 from entitlement_gate.ledger.memory import MemoryLedger
-from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable
+from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt
 from entitlement_gate.ledger.rule import burden, quantity_of, rows_of
+from entitlement_gate.runtime.bounded import Asked
 from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.reporting import FailureLog
+from entitlement_gate.runtime.steps import drive
+from entitlement_gate.runtime.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from entitlement_gate.domain.grants import Grant, Snapshot
-    from entitlement_gate.ledger.protocol import Ledger
+    from entitlement_gate.ledger.protocol import Demand, Ledger, Refusal
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.steps import Steps
     from entitlement_gate.zenskar.flow import Clock
 
-__all__ = ["NOTHING", "NOT_READ", "Asked", "Counting", "burdened"]
+__all__ = ["NOTHING", "NOT_READ", "Counting", "burdened"]
 
 NOTHING: Charges = {}
 """Nothing held, nothing used up."""
@@ -36,29 +39,14 @@ NOT_READ: Charges = {}
 """The ledger was not asked yet; known by identity."""
 
 _ZERO = Decimal(0)
-
-
-class Asked:
-    """A call that blocks for a moment: made here by a thread, and beside the loop by a coroutine."""
-
-    __slots__ = ("_args", "_call", "_keywords")
-
-    def __init__(self, call: Callable[..., Any], *args: Any, **keywords: Any) -> None:
-        self._call = call
-        self._args = args
-        self._keywords = keywords
-
-    def wait(self) -> Any:
-        """Call on this thread."""
-        return self._call(*self._args, **self._keywords)
-
-    async def wait_async(self) -> Any:
-        """Call on a thread of the loop's."""
-        return await asyncio.to_thread(self._call, *self._args, **self._keywords)
+_AT_ONCE = 16  # questions to the ledger: as many connections as it has to a database
+# A verb has its own time-outs; one that has been up for so many seconds, and for 2 deadlines, is taken for hung.
+_PATIENCE = 10.0
+_NEWS = 0.5  # of the deadline, for telling the ledger what was fetched: a check that waited for it waits for more
 
 
 class Counting:
-    """A gate's ledger.
+    """A gate's ledger: in memory asked inline, elsewhere on threads of its own, by a deadline, from either door.
 
     Attributes:
         ledger: the store, or None where nothing is counted here.
@@ -67,15 +55,23 @@ class Counting:
 
     def __init__(self, options: GateOptions, clock: Clock) -> None:
         self.ledger: Ledger | None = _made(options, clock)
+        self.is_local = self.ledger is None or self.ledger.is_local
         self._clock = clock
+        self._deadline = options.deadline
         self._breaker = Breaker(clock)
         self._log = FailureLog(clock)
-        self.is_local = self.ledger is None or self.ledger.is_local
+        # Apart from those that fetch: what stands still on one side starves nothing on the other.
+        self._workers = Workers(_AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
 
     def remake(self) -> None:
-        """Make locks anew, as after a fork."""
+        """Make locks and threads anew, as after a fork."""
         self._breaker.remake()
         self._log.remake()
+        self._workers.remake()
+
+    def due(self) -> float:
+        """Return when a question that begins now is to have an answer, by the monotonic clock."""
+        return self._clock.monotonic() + self._deadline
 
     def is_untouched(self, customer_id: str) -> bool:
         """Whether a decision of this customer stands until its grants change, whatever is used up elsewhere."""
@@ -83,45 +79,83 @@ class Counting:
             return True
         return self.is_local and isinstance(self.ledger, MemoryLedger) and not self.ledger.has_charged(customer_id)
 
-    def learn(self, customer_id: str) -> Charges | None:
-        """Return what is held and used up, on this thread; None where it could not be learned."""
+    def at_hand(self, customer_id: str) -> Charges | None:
+        """Return what is held and used up where knowing it costs no I/O; None where it could not be learned.
+
+        Raises:
+            RuntimeError: it costs I/O. A decision waits for nothing: what it rests on is read before, by ``learning``.
+        """
         if self.ledger is None or self.is_untouched(customer_id):
             return NOTHING
-        charges: Charges | None = self.try_to(self.ledger.charges, customer_id)
+        if not self.is_local:
+            raise RuntimeError("a decision rests on a ledger that was not read before")
+        try:
+            return self.ledger.charges(customer_id)
+        except LedgerUnavailable as error:
+            self._log.note_ledger(error)
+            return None
+
+    def learning(self, customer_id: str, due: float) -> Steps[Charges | None]:
+        """Return what is held and used up, as a step where that costs I/O; None where it could not be learned."""
+        if self.ledger is None or self.is_local:
+            return self.at_hand(customer_id)
+        charges: Charges | None = yield from self.trying_to(self.ledger.charges, customer_id, due=due)
         return charges
 
-    def learning(self, customer_id: str) -> Steps[Charges | None]:
-        """Return what ``learn`` does, as a step where that costs I/O."""
-        if self.is_local:
-            return self.learn(customer_id)
-        charges: Charges | None = yield Asked(self.learn, customer_id)
-        return charges
+    def trying_to(
+        self,
+        verb: Callable[..., Any],
+        *args: Any,
+        due: float,
+        undo: Callable[[Any], None] | None = None,
+        **keywords: Any,
+    ) -> Steps[Any]:
+        """Return what a verb of the ledger does, as a step where that costs I/O; None where it is out of reach.
 
-    def trying_to(self, verb: Callable[..., Any], *args: Any, **keywords: Any) -> Steps[Any]:
-        """Return what a verb of the ledger does, as a step where that costs I/O; None where it is out of reach."""
-        if self.is_local:
-            return self.try_to(verb, *args, **keywords)
-        return (yield Asked(self.try_to, verb, *args, **keywords))
-
-    def try_to(self, verb: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """Return what a verb returns, or None where the ledger is out of reach; nobody waits for one that hangs."""
-        if not self._breaker.admit():
+        Nobody waits for one that keeps failing. ``undo`` is given what the verb returned to nobody, after ``due``.
+        """
+        if not self._has_time(due) or not self._breaker.admit():
             return None
         try:
-            result = verb(*args, **keywords)
-        except LedgerOverflow as error:
-            self._breaker.answered()
-            self._log.note_ledger(error, *_texts(args, keywords))
-            return None
+            result = yield from self._asking(partial(verb, *args, **keywords), due, undo=undo)
         except LedgerUnavailable as error:
-            self._breaker.failed()
-            self._log.note_ledger(error, *_texts(args, keywords))
+            self._note(error, *_texts(args, keywords))
             return None
-        except BaseException:
+        except Exception:  # a conflict, or a bug: whoever raises it is there
             self._breaker.answered()
             raise
         self._breaker.succeeded()
         return result
+
+    def demanding(
+        self, customer_id: str, demands: Sequence[Demand], key: str, ttl: float | None, *, due: float
+    ) -> Steps[Receipt | Refusal | None]:
+        """Hold what is demanded for ``ttl`` seconds, or where that is None use it up; None where it is not known.
+
+        What was held for nobody, after ``due``, is given back. What was used up by then is told to a retry by its key.
+
+        Raises:
+            ReservationConflict: the key was used for something else.
+        """
+        ledger: Any = self.ledger
+        verb, undo = ledger.consume, None
+        if ttl is not None:
+            verb, undo = partial(ledger.reserve, ttl=ttl), partial(self._give_back, customer_id)
+        outcome: Receipt | Refusal | None
+        outcome = yield from self.trying_to(verb, customer_id, demands, key=key, due=due, undo=undo)
+        return outcome
+
+    def settling(self, verb: Callable[..., Any], *args: Any, **keywords: Any) -> Steps[Any]:
+        """Return what a verb does to what is held, or raise what it raises; tried whatever failed before.
+
+        Raises:
+            LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
+        """
+        try:
+            return (yield from self._asking(partial(verb, *args, **keywords), self.due(), is_owed=True))
+        except LedgerUnavailable as error:
+            self._note(error, *_texts(args, keywords))
+            raise
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Tell the ledger what billing says now; one that is out of reach learns it from the next fetch."""
@@ -131,15 +165,48 @@ class Counting:
         rows = {entitlement_id: rows_of(some) for entitlement_id, some in live.items()}
         if not rows or self.is_untouched(snapshot.customer_id):
             return
+        due = self._clock.monotonic() + _NEWS * self._deadline
+        told = self.trying_to(self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at, due=due)
         try:
-            self.try_to(self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at)
+            drive(told)
         except Exception as error:  # noqa: BLE001 - a ledger is anybody's code, and a fetch must land
             self._log.note_ledger(error)
 
     def close(self) -> None:
-        """Let the ledger's connections go."""
+        """Let the ledger's connections go; what is held can still be settled."""
         if self.ledger is not None:
             self.ledger.close()
+
+    def _asking(
+        self, call: Callable[[], Any], due: float, *, undo: Callable[[Any], None] | None = None, is_owed: bool = False
+    ) -> Steps[Any]:
+        """Return what a call to the ledger returns, or raise what it raises; ``LedgerUnavailable`` from ``due`` on."""
+        if self.is_local:
+            return call()
+        seconds = max(0.0, due - self._clock.monotonic())
+        done = yield Asked(self._workers, call, seconds, undo=undo, is_owed=is_owed)
+        if done is None:
+            raise LedgerUnavailable("the ledger did not answer within the deadline")
+        return done.result()
+
+    def _give_back(self, customer_id: str, outcome: Receipt | Refusal) -> None:
+        """Give back what was held for somebody who is gone; on a thread of the ledger's."""
+        if not isinstance(outcome, Receipt) or outcome.is_replay:
+            return  # nothing is held, or by somebody else
+        try:
+            self.ledger.release(customer_id, outcome.key)  # type: ignore[union-attr]  # it was this ledger's
+        except Exception as error:  # noqa: BLE001 - a ledger is anybody's code; it returns when its time is up
+            self._log.note_ledger(error, outcome.key)
+
+    def _has_time(self, due: float) -> bool:
+        return self.is_local or self._clock.monotonic() < due
+
+    def _note(self, error: LedgerUnavailable, *hidden: str) -> None:
+        if isinstance(error, LedgerOverflow):
+            self._breaker.answered()
+        else:
+            self._breaker.failed()
+        self._log.note_ledger(error, *hidden)
 
 
 def burdened(charges: Charges | None) -> Burden:

@@ -6,15 +6,16 @@ Never here: what a snapshot says about an entitlement (``judging``).
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.runtime.asking import LEFT_ALONE, Asking
+from entitlement_gate.runtime.bounded import Asked
 from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.budget import FetchBudget
 from entitlement_gate.runtime.cache import Entry, SnapshotCache
-from entitlement_gate.runtime.counting import Asked
 from entitlement_gate.runtime.flights import Flights, Landing, Rules, Wait
 from entitlement_gate.runtime.sharing import shared_snapshots
 from entitlement_gate.runtime.views import View
@@ -41,6 +42,7 @@ _ALL_OF_IT = 0.9  # of the deadline: a fetch begins a little later than the wait
 # A fetch keeps its own deadline, but name resolution has none and a source may be anybody's code: one that has been
 # up for 10 deadlines, and for 30 s at least, is taken for hung.
 _PATIENCE = 30.0
+_TELLERS = 2  # threads that tell other processes of invalidations; none before the first
 _SINCE_THE_CALL = -1.0  # seconds: no data of other processes is younger, so that only what is fetched from now on does
 
 
@@ -58,6 +60,7 @@ class Fetching:
         self._cache = SnapshotCache(options.max_customers)
         self._patience = max(_PATIENCE, 10 * options.deadline)
         self._workers = Workers(options.max_concurrency, clock, self._patience)
+        self._tellers = Workers(_TELLERS, clock, self._patience)
         self.entries = self._cache.entries
         self.answers = self._cache.answers
         self.health = self._asking.health
@@ -71,19 +74,20 @@ class Fetching:
         self._asking.remake()
         self._cache.remake()
         self._workers.remake()
+        self._tellers.remake()
         if self._shared is not None:
             self._shared.remake()
         rules = Rules(self._admit, self._fetch, self._land, self._options.deadline, self._patience)
         self._flights = Flights(self._lock, self._workers, self._clock, rules)
 
-    def view(self, customer_id: str, *, refresh: bool = False) -> Steps[View]:
-        """Return what is known: at once where data is good enough, else after a fetch."""
+    def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Steps[View]:
+        """Return what is known: at once where data is good enough, else after a fetch, waited for until ``due``."""
         entry = None if refresh else self.entries.get(customer_id)
         known = None if entry is None else self._at_once(customer_id, entry)
         if known is not None:
             return known
         flight = self._flights.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
-        return (yield from self._fetched(customer_id, flight))
+        return (yield from self._fetched(customer_id, flight, due))
 
     def fresh(self, customer: object) -> View | None:
         """Return fresh data of a customer given as canonical text, without a step."""
@@ -92,8 +96,8 @@ class Fetching:
             return None
         return View(entry.snapshot.customer_id, entry, "cache")
 
-    def for_denial(self, view: View) -> Steps[View]:
-        """Return newer data before a denial, where the data is too old to deny and a fetch is due."""
+    def for_denial(self, view: View, due: float | None = None) -> Steps[View]:
+        """Return newer data before a denial, where the data is too old to deny and a fetch is worth it."""
         entry = view.entry
         if entry is None or view.was_tried or not self._is_too_old_to_deny(entry):
             return view
@@ -106,9 +110,9 @@ class Fetching:
             if not self._is_denial_worth_a_fetch(entry) and not self._flights.is_flying(view.customer_id):
                 return view._replace(source="stale")
             flight = self._flights.join(view.customer_id, max_age=self._options.denial_max_age)
-        newer = yield from self._fetched(view.customer_id, flight, view.due)
+        newer = yield from self._fetched(view.customer_id, flight, due)
         if newer.source == "shared":  # a flight begun for less may have brought what is too old again
-            newer = yield from self.for_denial(newer)
+            newer = yield from self.for_denial(newer, due)
         return view._replace(source="stale") if newer.entry is None else newer
 
     def invalidate(self, customer_id: str) -> None:
@@ -123,7 +127,8 @@ class Fetching:
         """Let what is known in all processes that share no longer count."""
         self.invalidate(customer_id)
         if self._shared is not None:
-            yield Asked(self._shared.tell_of, customer_id)
+            tell = partial(self._shared.tell_of, customer_id)
+            yield Asked(self._tellers, tell, self._options.deadline, is_owed=True)
 
     def overtaken(self, customer_id: str | None, generation: str | None) -> None:
         """Hear that a customer was invalidated elsewhere, or (None) that any may have been."""
@@ -150,6 +155,7 @@ class Fetching:
         """Start no further fetch. Waits for nothing."""
         self._asking.is_closed = True
         self._workers.close()
+        self._tellers.close()
         if self._shared is not None:
             self._shared.close()
 
@@ -179,8 +185,7 @@ class Fetching:
         if flight is not None:
             landing = (yield Wait(flight, max(0.0, due - now))) or self._outlasted(flight)
         if landing.entry is not None:
-            due = None if landing.is_new else due  # nothing more to wait for; what a request keeps has time anew
-            return View(customer_id, landing.entry, landing.source, was_tried=landing.is_new, due=due)
+            return View(customer_id, landing.entry, landing.source, was_tried=landing.is_new)
         entry = self.entries.get(customer_id)
         if entry is not None and entry.age(self._clock) <= self._options.stale_if_error:
             return View(customer_id, entry, "stale", was_tried=True)

@@ -108,15 +108,15 @@ class EntitlementGate(Answering):
 
     def get(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot; its checks fetch before an old denial."""
-        known = drive(self._getting_all(customer))
-        return known.renewed_by(lambda requirement: drive(self._renewing(requirement, known))[0])
+        known = drive(self._getting(customer))
+        return known.renewed_by(lambda requirement: drive(self._renewing(requirement, known, self.due()))[0])
 
     async def aget(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot.
 
         Reading it costs no I/O, so its denials are as old as that: ``acheck`` looks once more before it denies.
         """
-        return await drive_async(self._getting_all(customer))
+        return await drive_async(self._getting(customer))
 
     def reserve(
         self,

@@ -45,9 +45,9 @@ class Judge:
         self._clock = clock
 
     def decide(self, requirement: Requirement, view: View, charges: Charges | None = NOT_READ) -> Decision:
-        """Return the decision as served from this view, less what is used up here.
+        """Return the decision as served from this view, less what is used up here; without any I/O.
 
-        Where that was not read before, the ledger is asked now, on this thread: see ``needs_ledger``.
+        ``charges`` were read before where the ledger is elsewhere and ``needs_ledger``: they are an argument.
         """
         if view.entry is None:
             return self.refuse(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
@@ -165,7 +165,7 @@ def _untold(requirement: Requirement, reason: Reason, customer_id: str | None) -
 
 
 class _Noted:
-    """A burden that knows whether it was asked for, and asks the ledger no sooner."""
+    """A burden that knows whether it was asked for, and looks into a ledger in memory no sooner."""
 
     def __init__(self, counting: Counting, customer_id: str, charges: Charges | None) -> None:
         self._counting = counting
@@ -176,5 +176,5 @@ class _Noted:
     def __call__(self, entitlement_id: str, rows: Sequence[Grant]) -> Decimal | None:
         self.was_asked = True
         if self._charges is NOT_READ:
-            self._charges = self._counting.learn(self._customer_id)
+            self._charges = self._counting.at_hand(self._customer_id)
         return burdened(self._charges)(entitlement_id, rows)

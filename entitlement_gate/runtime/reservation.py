@@ -9,7 +9,6 @@ from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.domain.numbers import valid_quantity
 from entitlement_gate.ledger.protocol import State
 from entitlement_gate.ledger.rule import micro_units, quantity_of
-from entitlement_gate.runtime.counting import Asked
 from entitlement_gate.runtime.reporting import text_to_log
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from entitlement_gate.domain.decisions import Decision
-    from entitlement_gate.ledger.protocol import Ledger, Receipt
+    from entitlement_gate.ledger.protocol import Receipt
+    from entitlement_gate.runtime.counting import Counting
 
 __all__ = ["Reservation"]
 
@@ -39,10 +39,12 @@ class Reservation:
         key: names it to the ledger; the same key never counts twice.
     """
 
-    def __init__(self, decision: Decision, key: str, ledger: Ledger | None = None, held: Receipt | None = None) -> None:
+    def __init__(
+        self, decision: Decision, key: str, counting: Counting | None = None, held: Receipt | None = None
+    ) -> None:
         self.decision = decision
         self.key = key
-        self._ledger = ledger
+        self._counting = counting
         self._receipt = held
 
     @property
@@ -66,7 +68,8 @@ class Reservation:
         Raises:
             ValueError: ``actual`` is no quantity, or several entitlements are held.
             ReservationConflict: it was released, or committed with another quantity.
-            LedgerUnavailable: the ledger could not be reached; nothing is known to have been counted. Try again.
+            LedgerUnavailable: the ledger did not answer by the deadline; it may count it still. Try again: the key
+                never counts twice.
         """
         drive(self.committing(actual))
 
@@ -126,14 +129,8 @@ class Reservation:
         """Commit or release what is still held; a ledger that does not do it is told of in the log."""
         if self.state is not State.HELD:
             return
-        if self._ledger is None or self._ledger.is_local:
-            self._conclude(has_failed=has_failed)
-        else:
-            yield Asked(self._conclude, has_failed=has_failed)
-
-    def _conclude(self, *, has_failed: bool) -> None:
         try:
-            drive(self.releasing() if has_failed else self.committing())
+            yield from self.releasing() if has_failed else self.committing()
         except EntitlementGateError as error:
             why = text_to_log(error, self.decision.customer_id, self.key)
             if has_failed:
@@ -143,11 +140,7 @@ class Reservation:
                 _logger.error("usage was not counted: %s of %s: %s", self.quantity, name, why)  # noqa: TRY400 - see `why`
 
     def _doing(self, verb: str, *args: Any, **keywords: Any) -> Steps[None]:
-        if self._ledger is None or self._receipt is None:
+        if self._counting is None or self._receipt is None:
             return
-        call = getattr(self._ledger, verb)
-        customer_id = self.decision.customer_id
-        if self._ledger.is_local:
-            self._receipt = call(customer_id, self.key, *args, **keywords)
-        else:
-            self._receipt = yield Asked(call, customer_id, self.key, *args, **keywords)
+        call = getattr(self._counting.ledger, verb)
+        self._receipt = yield from self._counting.settling(call, self.decision.customer_id, self.key, *args, **keywords)

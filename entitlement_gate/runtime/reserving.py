@@ -7,8 +7,7 @@ Never here: what is asked of it (``bidding``), whether a grant is live (``domain
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import ReservationConflict, ReservationError
@@ -20,10 +19,10 @@ from entitlement_gate.runtime.counting import NOTHING
 from entitlement_gate.runtime.reservation import Reservation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from entitlement_gate.domain.requirements import Requirement
-    from entitlement_gate.ledger.protocol import Charges, Demand, Ledger
+    from entitlement_gate.ledger.protocol import Charges, Demand
     from entitlement_gate.runtime.counting import Counting
     from entitlement_gate.runtime.fetching import Fetching
     from entitlement_gate.runtime.judging import Judge
@@ -59,64 +58,64 @@ class Reserving:
 
     def holding(self, order: Order, customer_id: str) -> Steps[tuple[Decision, Reservation | None]]:
         """Return the decision, and what was reserved where it allows."""
-        ledger = self._counting.ledger
-        if ledger is None:
+        if self._counting.ledger is None:
             raise ReservationError('nothing is counted here: set LEDGER to "memory", "redis" or "database"')
-        view = yield from self._fetching.view(customer_id)
-        trial = yield from self._trying(order, view, ledger)
+        due = self._counting.due()  # all that follows shares one deadline
+        view = yield from self._fetching.view(customer_id, due)
+        trial = yield from self._trying(order, view, due)
         if trial.receipt is None and trial.judged.outcome is Outcome.DENIED:
-            before, view = view, (yield from self._fetching.for_denial(view))
+            before, view = view, (yield from self._fetching.for_denial(view, due))
             if view.entry is not before.entry:
-                trial = yield from self._trying(order, view, ledger)
+                trial = yield from self._trying(order, view, due)
         settled = self._judge.settle(order.requirement, trial.judged, trial.true_of)
         decision = self._judge.served(settled, view)
-        return decision, Reservation(decision, order.key, ledger, trial.receipt) if decision.allowed else None
+        return decision, Reservation(decision, order.key, self._counting, trial.receipt) if decision.allowed else None
 
-    def _trying(self, order: Order, view: View, ledger: Ledger) -> Steps[Trial]:
+    def _trying(self, order: Order, view: View, due: float) -> Steps[Trial]:
         bid = self._bidding.bid(order.requirement, view, NOTHING)
         trial = Trial(bid.judged, bid.told)
         for _ in range(_ATTEMPTS if bid.parts else 0):
-            bid, outcome = yield from self._asking(order, view, bid, ledger)
+            bid, outcome = yield from self._asking(order, view, bid, due=due)
             if isinstance(outcome, Receipt):
-                return (yield from self._admitted(order, bid, outcome, view))
+                return (yield from self._admitted(order, bid, outcome, view, due=due))
             if outcome is None:
                 unknown = _out_of_reach(bid)
                 return Trial(unknown, {**bid.told, **dict.fromkeys((part.leaf for part in bid.parts), unknown)})
             part, refused = _refused(bid, outcome)
             trial = Trial(refused, {**bid.told, part.leaf: refused})
             # By what is used up here another entitlement of that name may do, or another side of an `|`.
-            charges = yield from self._counting.learning(view.customer_id)
+            charges = yield from self._counting.learning(view.customer_id, due)
             bid = self._bidding.bid(order.requirement, view, charges)
             if not (bid.parts and bid.is_enough):
                 return Trial(bid.judged, bid.told)
         return trial
 
-    def _asking(
-        self, order: Order, view: View, bid: Bid, ledger: Ledger
-    ) -> Steps[tuple[Bid, Receipt | Refusal | None]]:
+    def _asking(self, order: Order, view: View, bid: Bid, *, due: float) -> Steps[tuple[Bid, Receipt | Refusal | None]]:
         """Return what the ledger says, and of what: where its key stands for what paid before, of that."""
-        outcome = yield from self._demanding(order, view, tuple(part.demand for part in bid.parts), ledger)
+        outcome = yield from self._demanding(order, view, tuple(part.demand for part in bid.parts), due=due)
         if not isinstance(outcome, ReservationConflict):
             return bid, outcome
         for other in self._bidding.others(order.requirement, bid, view):
-            told = yield from self._demanding(order, view, (_of_nothing(other.parts[0].demand),), ledger)
+            told = yield from self._demanding(order, view, (_of_nothing(other.parts[0].demand),), due=due)
             if isinstance(told, Receipt):
                 return other, told
         raise outcome
 
     def _demanding(
-        self, order: Order, view: View, demands: tuple[Demand, ...], ledger: Ledger
+        self, order: Order, view: View, demands: tuple[Demand, ...], *, due: float
     ) -> Steps[Receipt | Refusal | ReservationConflict | None]:
-        verb = ledger.consume if order.ttl is None else partial(ledger.reserve, ttl=order.ttl)
         outcome: Receipt | Refusal | ReservationConflict | None
-        outcome = yield from self._counting.trying_to(_or_conflict, verb, view.customer_id, demands, key=order.key)
+        try:
+            outcome = yield from self._counting.demanding(view.customer_id, demands, order.key, order.ttl, due=due)
+        except ReservationConflict as conflict:
+            return conflict
         return outcome
 
-    def _admitted(self, order: Order, bid: Bid, receipt: Receipt, view: View) -> Steps[Trial]:
+    def _admitted(self, order: Order, bid: Bid, receipt: Receipt, view: View, *, due: float) -> Steps[Trial]:
         """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
         left: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
-            charges = yield from self._counting.learning(view.customer_id)
+            charges = yield from self._counting.learning(view.customer_id, due)
             left = [_left(part, charges) for part in bid.parts]
         else:
             left = [before - part.demand.quantity for before, part in zip(receipt.available, bid.parts, strict=True)]
@@ -128,14 +127,6 @@ class Reserving:
         told = {**bid.paid, part.leaf: decision}
         judged = order.requirement.judge(told.__getitem__)  # denied where a shadow was let in
         return Trial(decision if judged.outcome is Outcome.ALLOWED else judged, told, receipt)
-
-
-def _or_conflict(verb: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-    """Return what a verb does, or that its key stands for something else: an error would end the steps."""
-    try:
-        return verb(*args, **keywords)
-    except ReservationConflict as conflict:
-        return conflict
 
 
 def _of_nothing(demand: Demand) -> Demand:

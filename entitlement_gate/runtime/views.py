@@ -44,7 +44,6 @@ class View(NamedTuple):
         source: where it came from.
         failure: why there is none.
         was_tried: a fetch was waited for on the way here.
-        due: monotonic clock when whoever waited on the way here, and may have to once more, is to have an answer.
     """
 
     customer_id: str
@@ -52,4 +51,3 @@ class View(NamedTuple):
     source: Source
     failure: Reason | None = None
     was_tried: bool = False
-    due: float | None = None

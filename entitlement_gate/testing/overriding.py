@@ -82,8 +82,9 @@ class OverridingGate(RequestGate):
         yield from self.announcing(decision)
         return decision
 
-    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
-        customer_id = yield from self._identifying(customer)
+    def knowing(self, customer_id: str | Reason, due: float) -> Steps[CustomerEntitlements]:  # noqa: ARG002 - nothing is waited for
+        """Return what the overrides say of the customer."""
+        yield from ()
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._judge, customer_id)
         return _Overridden(customer_id, self._judge, self, self._layers())
@@ -95,7 +96,10 @@ class OverridingGate(RequestGate):
         return decision, Reservation(decision, asked.key) if decision.allowed else None
 
     def _renewing(
-        self, requirement: Requirement, known: CustomerEntitlements
+        self,
+        requirement: Requirement,
+        known: CustomerEntitlements,
+        due: float,  # noqa: ARG002 - nothing is waited for
     ) -> Steps[tuple[Decision, CustomerEntitlements]]:
         # A request may have asked before the override began: what it knows does not count, whose it is does.
         yield from ()

@@ -152,17 +152,17 @@ def test_health_is_plain_and_counts_what_was_answered_from_where(gate, billing, 
 def test_a_snapshot_kept_for_a_request_is_renewed_once_before_it_denies(gate, billing, clock):
     known = gate.get(ANNA)
     clock.advance(5)
-    allowed, same = drive(gate._renewing(Requirement("reports"), known))
+    allowed, same = drive(gate._renewing(Requirement("reports"), known, gate.due()))
     assert (allowed.source, same is known) == ("live", True)
     billing.grants[ANNA] = (feature("sso"),)
-    decision, newer = drive(gate._renewing(Requirement("sso"), known))
+    decision, newer = drive(gate._renewing(Requirement("sso"), known, gate.due()))
     assert (decision.allowed, decision.age, newer.has("sso")) == (True, 0, True)
     assert len(billing.calls) == 2
 
 
 def test_nobodys_snapshot_is_never_renewed(gate):
     nobody = gate.get(None)
-    decision, same = drive(gate._renewing(Requirement("reports"), nobody))
+    decision, same = drive(gate._renewing(Requirement("reports"), nobody, gate.due()))
     assert (decision.reason, same is nobody) == (Reason.NO_CUSTOMER, True)
 
 

@@ -7,11 +7,13 @@ from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import AsyncRequestFactory
 
 from entitlement_gate import (
     EntitlementDenied,
     EntitlementGate,
     EntitlementUnavailable,
+    acheck_entitlement,
     aconsume_entitlement,
     aget_entitlements,
     ahas_entitlement,
@@ -21,9 +23,10 @@ from entitlement_gate import (
     has_entitlement,
     reserve_entitlement,
 )
+from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import default_gate
 from entitlement_gate.ledger.redis import RedisLedger
-from tests.customers import PRO, SETTINGS
+from tests.customers import FREE, PRO, SETTINGS
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
 from tests.ledger.servers import RedisServer
 from tests.usage.test_ledger import emptied
@@ -87,6 +90,22 @@ def test_the_async_door_does_the_same(store):
         return (await aget_entitlements(PRO))[NAME].remaining
 
     assert asyncio.run(use()) == left() == 800
+
+
+def test_who_has_just_bought_something_counted_is_let_in_by_the_async_door_too(store, settings):
+    settings.ENTITLEMENT_GATE = {**settings.ENTITLEMENT_GATE, "DENIAL_MAX_AGE": 0}
+
+    async def visit():
+        request = AsyncRequestFactory().get("/", headers={"X-Customer": FREE})
+        assert not await ahas_entitlement(FREE, NAME)
+        assert not await entitlements_of(request).ahas(NAME)
+        await asyncio.to_thread(default_gate().source._transport.sandbox.grant, FREE, NAME, 5)
+        assert (await acheck_entitlement(FREE, NAME)).remaining == 5
+        assert (await entitlements_of(request).acheck(NAME, 5)).allowed
+        every = await entitlements_of(request).aall()
+        return every[NAME].remaining, entitlements_of(request)[NAME].remaining
+
+    assert asyncio.run(visit()) == (5, 5)
 
 
 def test_threads_that_race_are_let_in_as_often_as_was_granted(store):
