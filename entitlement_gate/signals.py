@@ -17,12 +17,14 @@ The sender is the gate's class.
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError, current_task
 from typing import Any, Protocol
 from weakref import WeakSet
 
 from django.dispatch import Signal
 
 from entitlement_gate.runtime.reporting import traceback_to_log
+from entitlement_gate.waiting import beside_loop
 
 __all__ = [
     "Listened",
@@ -95,9 +97,31 @@ class Sent:
         self._arguments = arguments
 
     def wait(self) -> None:
-        """Send on this thread."""
-        self._signal.send_robust(self._sender, **self._arguments)
+        """Send on this thread; on another where a loop runs on this one, which no receiver could await anything in."""
+        try:
+            beside_loop(self._send)
+        except (Exception, CancelledError) as error:
+            _log(error)
 
     async def wait_async(self) -> None:
         """Send from this loop."""
-        await self._signal.asend_robust(self._sender, **self._arguments)
+        try:
+            await self._signal.asend_robust(self._sender, **self._arguments)
+        except (Exception, CancelledError) as error:
+            if _is_cancelled(error):
+                raise
+            _log(error)
+
+    def _send(self) -> None:
+        self._signal.send_robust(self._sender, **self._arguments)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether it is us that somebody cancelled, and not what a receiver waited for."""
+    task = current_task()
+    return isinstance(error, CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _log(error: BaseException) -> None:
+    kind = type(error).__name__
+    _logger.error("a signal did not reach all of its receivers: %s", kind, exc_info=traceback_to_log(error))

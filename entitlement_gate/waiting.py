@@ -1,25 +1,27 @@
 """Calling what a project plugged in, sync or async, from either door. Never here: what is called.
 
-Django's rule holds: in an event loop a plain function runs in the thread where database connections live.
+Django's rule holds: in an event loop a plain function runs in the thread where database connections live. A sync
+question on the thread of a running loop blocks it, as it says; what is async is then waited for on another thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from django.views import View
 
-__all__ = ["Called", "acalled", "called", "is_async_class", "is_awaitable"]
+__all__ = ["Called", "acalled", "beside_loop", "called", "is_async_class", "is_awaitable"]
 
-_IN_A_LOOP = "this asks something async and cannot wait for it in an event loop: await the async twin instead"
 _colours: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -49,14 +51,27 @@ def called(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def _waited_for(result: Any) -> Any:
+    return beside_loop(async_to_sync(_awaited), result)
+
+
+def beside_loop(call: Callable[..., Any], *args: Any) -> Any:
+    """Return what a call gives: called here, or on a thread of its own where a loop runs on this one.
+
+    There it has a loop of its own, and waits for nothing of the one that stands still meanwhile.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return async_to_sync(_awaited)(result)
-    close = getattr(result, "close", None)
-    if close is not None:
-        close()  # or Python warns that it was never awaited
-    raise SynchronousOnlyOperation(_IN_A_LOOP)
+        return call(*args)
+    with ThreadPoolExecutor(1, thread_name_prefix="entitlement_gate-beside-loop") as thread:
+        return thread.submit(copy_context().run, _then_closed, call, *args).result()
+
+
+def _then_closed(call: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return call(*args)
+    finally:
+        connections.close_all()  # of this thread, which ends
 
 
 async def acalled(call: Callable[..., Any], *args: Any) -> Any:

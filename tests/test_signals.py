@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import time
 
 import pytest
-from django.test import override_settings
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.models import User
+from django.shortcuts import render
+from django.template import Context, Template
+from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django.urls import path
 
 from entitlement_gate import ahas_entitlement, check_entitlement, has_entitlement
 from entitlement_gate.access import RequestEntitlements
@@ -69,17 +76,156 @@ async def test_an_async_receiver_hears_from_both_doors():
     assert heard == ["reports"]
 
 
-def test_a_receiver_that_raises_breaks_no_check(caplog):
-    def fail(**_):
+class Receivers:
+    """What projects connect, each in both colours."""
+
+    def __init__(self):
+        self.heard = []
+
+    def plain(self, decision, **_):
+        self.heard.append(decision.entitlement)
+
+    async def coroutine(self, decision, **_):
+        await asyncio.sleep(0)
+        self.heard.append(decision.entitlement)
+
+    def query(self, **_):
+        User.objects.count()
+        self.heard.append("query")
+
+    async def query_async(self, **_):
+        await User.objects.acount()
+        self.heard.append("query")
+
+    def failing(self, **_):
         raise LookupError("receiver")
 
-    entitlement_checked.connect(fail)
+    async def failing_async(self, **_):
+        raise LookupError("receiver")
+
+    async def cancelled(self, **_):
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    def cancelled_plain(self, **_):
+        raise asyncio.CancelledError
+
+
+class Called:
+    """A receiver without a name."""
+
+    def __call__(self, **_):
+        raise LookupError("receiver")
+
+
+QUIET = ["plain", "coroutine", "query", "query_async"]
+LOUD = ["failing", "failing_async", "cancelled", "cancelled_plain", "partial", "object"]
+
+
+@pytest.fixture
+def receivers():
+    return Receivers()
+
+
+@pytest.fixture
+def connected(request, receivers):
+    made = {"partial": lambda: functools.partial(receivers.failing), "object": Called}
+    receiver = made[request.param]() if request.param in made else getattr(receivers, request.param)
+    entitlement_checked.connect(receiver, weak=False)
+    yield receivers
+    entitlement_checked.disconnect(receiver)
+
+
+def in_a_template():
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    page = "{% load entitlements %}{% ifentitled 'reports' %}in{% endifentitled %}"
+    return Template(page).render(Context({"request": request})) == "in"
+
+
+def plainly():
+    return has_entitlement(PRO, "reports")
+
+
+async def by_await():
+    return await ahas_entitlement(PRO, "reports")
+
+
+async def in_a_loop(call):
+    return call()
+
+
+def below_a_thread(call):
+    return asyncio.run(sync_to_async(call)())
+
+
+PLACES = [
+    plainly,
+    in_a_template,
+    lambda: asyncio.run(by_await()),
+    lambda: asyncio.run(in_a_loop(plainly)),
+    lambda: asyncio.run(in_a_loop(in_a_template)),
+    lambda: async_to_sync(in_a_loop)(in_a_template),
+    lambda: below_a_thread(plainly),
+    lambda: below_a_thread(lambda: async_to_sync(in_a_loop)(in_a_template)),
+]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
+@pytest.mark.parametrize("connected", QUIET, indirect=True)
+def test_a_receiver_of_either_colour_hears_from_wherever_a_check_is_made(connected, place, caplog):
+    assert place()
+    assert len(connected.heard) == 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
+@pytest.mark.parametrize("connected", LOUD, indirect=True)
+def test_a_receiver_that_fails_breaks_no_check_and_is_a_line_in_the_log(connected, place, caplog):
+    assert place()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_a_check_that_is_cancelled_while_a_receiver_runs_is_cancelled(receivers):
+    begun = asyncio.Event()
+
+    async def slow(**_):
+        begun.set()
+        await asyncio.sleep(60)
+
+    entitlement_checked.connect(slow)
     try:
-        with caplog.at_level(logging.ERROR):
-            assert has_entitlement(PRO, "reports")
+        task = asyncio.ensure_future(by_await())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     finally:
-        entitlement_checked.disconnect(fail)
-    assert "receiver" in caplog.text
+        entitlement_checked.disconnect(slow)
+
+
+async def page_view(request):
+    return render(request, "page.html")
+
+
+urlpatterns = [path("", page_view)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("connected", [*QUIET, "failing_async"], indirect=True)
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_template_in_an_async_view_is_shown_whoever_listens(connected, settings, client):
+    settings.ROOT_URLCONF = __name__
+    page = "{% load entitlements %}{% ifentitled 'reports' %}in{% endifentitled %}"
+    options = {
+        "loaders": [("django.template.loaders.locmem.Loader", {"page.html": page})],
+        "context_processors": ["django.template.context_processors.request"],
+    }
+    settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": options}]
+    get = client().get
+    response = (async_to_sync(get) if client is AsyncClient else get)("/", headers={"X-Customer": PRO})
+    assert (response.status_code, response.content) == (200, b"in")
 
 
 @override_settings(ENTITLEMENT_GATE={**SETTINGS, "SHADOW": {"reports"}})

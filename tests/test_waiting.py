@@ -1,9 +1,10 @@
 import asyncio
+import contextvars
 import threading
 from functools import partial, wraps
 
 import pytest
-from django.core.exceptions import SynchronousOnlyOperation
+from asgiref.sync import sync_to_async
 
 from entitlement_gate.waiting import Called
 
@@ -44,11 +45,28 @@ async def test_anything_that_can_be_called_is_waited_for_in_an_event_loop(call):
     assert (await Called(call, 1, 2).wait_async())[:2] == (1, 2)
 
 
-async def test_a_thread_with_an_event_loop_is_not_made_to_wait():
-    with pytest.raises(SynchronousOnlyOperation, match="await the async twin instead"):
-        Called(thread_async).wait()
-    with pytest.raises(SynchronousOnlyOperation):
-        Called(lambda: asyncio.get_running_loop().create_future().__await__.__self__).wait()
+@pytest.mark.parametrize("call", CALLS)
+async def test_what_is_async_is_waited_for_beside_a_loop_that_runs_on_the_thread(call):
+    here = threading.get_ident()
+    is_plain = call in (CALLS[0], CALLS[3])
+    *args, there = Called(call, 1, 2).wait()
+    assert (args, there == here) == ([1, 2], is_plain)
+
+
+async def test_beside_a_loop_plain_code_may_be_awaited_and_context_is_kept():
+    word = contextvars.ContextVar("word")
+    word.set("kept")
+
+    async def asks():
+        return await sync_to_async(word.get)()
+
+    assert Called(asks).wait() == "kept"
+
+
+async def test_what_belongs_to_the_loop_that_stands_still_is_an_error_and_no_deadlock():
+    future = asyncio.get_running_loop().create_future()
+    with pytest.raises(RuntimeError, match="attached to a different loop"):
+        Called(lambda: future).wait()
 
 
 async def test_what_is_async_runs_in_the_loop_and_what_is_not_runs_beside_it():
