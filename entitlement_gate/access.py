@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from entitlement_gate.api import default_gate
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.resolvers import aresolved, resolved, resolving
+from entitlement_gate.resolvers import find_request, resolving
 from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement, required
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 
@@ -26,18 +26,19 @@ __all__ = ["RequestEntitlements", "entitlements_of"]
 
 
 class RequestEntitlements:
-    """``request.entitlements``: lazy, and answered from one snapshot for the whole request.
+    """``request.entitlements``: lazy, and answered from one snapshot for as long as the request is one customer's.
 
     Nothing is resolved, read or fetched until something is asked. A look-up by name reads like a mapping and
     blocks; in async code await ``aall`` once, or use the twins. It lives as long as its request.
     """
 
-    __slots__ = ("_all", "_gate", "_request")
+    __slots__ = ("_all", "_customer", "_gate", "_request")
 
     def __init__(self, request: HttpRequest) -> None:
         # The request holds this: held in turn, each request would be left to the garbage collector (2 µs of 5).
         self._request = weakref.ref(request)
         self._all: CustomerEntitlements | None = None
+        self._customer: object = None  # as the resolver gave it
         self._gate: RequestGate | None = None
 
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
@@ -66,7 +67,8 @@ class RequestEntitlements:
 
     def all(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose checks look once more before they deny by old data."""
-        return drive(self._getting_counted()).renewed_by(lambda requirement: drive(self.checking(requirement)))
+        known = drive(self._getting_counted())
+        return known.renewed_by(lambda requirement: drive(self._renewing(requirement, known)))
 
     async def aall(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose reading costs no I/O."""
@@ -95,21 +97,18 @@ class RequestEntitlements:
     def checking(self, requirement: Requirement) -> Steps[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
         gate = default_gate()
-        known, due = yield from self._getting(gate)
-        if _is_silent(gate, known, requirement):
-            decision = known.check(requirement)
-            if decision.outcome is Outcome.ALLOWED:
-                return decision
-        decision, self._all = yield from gate.deciding(requirement, known, due)
-        return decision
+        return (yield from self._deciding(gate, requirement, (yield from self._getting(gate))))
 
-    def allows_at_once(self, requirement: Requirement) -> bool:
-        """Return whether what is at hand allows, under the failure policy; where it does not, ``check`` knows."""
-        return self._allows_at_once(requirement, resolved(self._asked_by()))
+    def checking_of(self, customer: object, requirement: Requirement) -> Steps[Decision]:
+        """Answer the same, given whom the resolver has just found."""
+        gate = default_gate()
+        return (yield from self._deciding(gate, requirement, (yield from self._getting_of(customer, gate))))
 
-    async def aallows_at_once(self, requirement: Requirement) -> bool:
-        """Return the same, with the resolver waited for as the event loop needs it."""
-        return self._allows_at_once(requirement, await aresolved(self._asked_by()))
+    def allows_at_once(self, requirement: Requirement, customer: object) -> bool:
+        """Return whether what is at hand of whom the resolver has just found allows; where not, a check knows."""
+        gate = default_gate()
+        known = self._at_hand(gate, customer)
+        return known is not None and _is_silent(gate, known, requirement) and known.has(requirement)
 
     def is_of(self, request: HttpRequest) -> bool:
         """Whether they are this request's own, and not those that a copy of another came with."""
@@ -121,22 +120,38 @@ class RequestEntitlements:
             raise RuntimeError("the request of these entitlements is gone: keep the request, or ask before it ends")
         return request
 
-    def _allows_at_once(self, requirement: Requirement, customer: object) -> bool:
-        gate = default_gate()
-        known = self._at_hand(gate, customer)
-        return known is not None and _is_silent(gate, known, requirement) and known.has(requirement)
+    def _deciding(
+        self, gate: RequestGate, requirement: Requirement, got: tuple[CustomerEntitlements, float]
+    ) -> Steps[Decision]:
+        known, due = got
+        if _is_silent(gate, known, requirement):
+            decision = known.check(requirement)
+            if decision.outcome is Outcome.ALLOWED:
+                return decision
+        decision, self._all = yield from gate.deciding(requirement, known, due)
+        return decision
 
     def _getting(self, gate: RequestGate) -> Steps[tuple[CustomerEntitlements, float]]:
         """Return the request's snapshot, and when what is asked of it is to have an answer."""
-        if self._all is not None and self._gate is gate:
+        if self._request() is None and self._all is not None and self._gate is gate:
             return self._all, gate.due()
-        customer = yield from resolving(self._asked_by())
+        return (yield from self._getting_of((yield from resolving(self._asked_by())), gate))
+
+    def _getting_of(self, customer: object, gate: RequestGate) -> Steps[tuple[CustomerEntitlements, float]]:
         due = gate.due()
         known = self._at_hand(gate, customer)
         if known is None:
-            known = self._all = yield from gate.getting(customer, due)
-            self._gate = gate
+            known = yield from gate.getting(customer, due)
+            self._keep(known, gate, customer)
         return known, due
+
+    def _renewing(self, requirement: Requirement, known: CustomerEntitlements) -> Steps[Decision]:
+        """Decide by what was known, of whose it was; what is newer serves the request if that is still its customer."""
+        gate = default_gate()
+        decision, newer = yield from gate.deciding(requirement, known, gate.due())
+        if newer is not known and self._all is not None and self._all.customer_id == known.customer_id:
+            self._all = newer
+        return decision
 
     def _getting_counted(self) -> Steps[CustomerEntitlements]:
         gate = default_gate()
@@ -145,12 +160,16 @@ class RequestEntitlements:
 
     def _at_hand(self, gate: RequestGate, customer: object) -> CustomerEntitlements | None:
         """Return the request's snapshot where there is one or it takes no fetch."""
-        if self._gate is not gate:  # nothing asked yet, or a test put another gate in place meanwhile
+        # Else nothing was asked yet, the request has got another customer, or a test another gate.
+        if self._gate is not gate or not (self._customer is customer or self._customer == customer):
             at_hand = gate.at_hand(customer)
             if at_hand is None:
                 return None
-            self._all, self._gate = at_hand, gate
+            self._keep(at_hand, gate, customer)
         return self._all
+
+    def _keep(self, known: CustomerEntitlements, gate: RequestGate, customer: object) -> None:
+        self._all, self._gate, self._customer = known, gate, customer
 
 
 def _is_silent(gate: RequestGate, known: CustomerEntitlements, requirement: Requirement) -> bool:
@@ -162,8 +181,9 @@ def _of_nobody() -> RequestEntitlements:
     return RequestEntitlements(HttpRequest())
 
 
-def entitlements_of(request: HttpRequest) -> RequestEntitlements:
+def entitlements_of(given: HttpRequest) -> RequestEntitlements:
     """Return the request's entitlements, those that the middleware set or new ones."""
+    request = find_request(given) or given
     known = getattr(request, "entitlements", None)
     if not (isinstance(known, RequestEntitlements) and known.is_of(request)):
         known = RequestEntitlements(request)

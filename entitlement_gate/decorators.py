@@ -10,17 +10,19 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest
 from django.views import View
 
 from entitlement_gate.consuming import acounted, awaited, counted
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guarding import Guard
 from entitlement_gate.marks import marked, requirements_of
+from entitlement_gate.resolvers import find_request
 from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from django.http import HttpRequest
 
 __all__ = ["requirements_of", "requires_entitlement"]
 
@@ -194,12 +196,9 @@ def _is_async(view: Callable[..., Any]) -> bool:
 
 
 def _request(view: Callable[..., Any], args: tuple[Any, ...]) -> HttpRequest:
-    request = args[0] if args else None
-    if isinstance(request, HttpRequest):
+    request = find_request(args[0]) if args else None
+    if request is not None:
         return request
-    inner = getattr(request, "_request", None)  # a framework's request around Django's
-    if isinstance(inner, HttpRequest):
-        return inner
     raise TypeError(
         f"@requires_entitlement on {getattr(view, '__qualname__', view)!r}: the first argument is no request; "
         "on a method use method_decorator(requires_entitlement(…))"

@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from django.http import HttpRequest
-
-from entitlement_gate.resolvers import resolving
+from entitlement_gate.resolvers import find_request, resolving
 from entitlement_gate.runtime.gate import EntitlementGate
 from entitlement_gate.signals import (
     Sent,
@@ -44,9 +42,8 @@ class RequestGate(EntitlementGate):
         self.mind_listeners()
 
     def _resolving(self, customer: object) -> Steps[object]:
-        # A framework's own request, such as Django REST framework's, carries Django's in `_request`.
-        request = customer if isinstance(customer, HttpRequest) else getattr(customer, "_request", None)
-        if isinstance(request, HttpRequest):
+        request = find_request(customer)
+        if request is not None:
             return (yield from resolving(request))
         return (yield from super()._resolving(customer))
 

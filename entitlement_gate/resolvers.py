@@ -1,78 +1,146 @@
 """From a request to the customer it is made for. Never here: whether the customer may do anything.
 
-A resolver takes a request and returns a ``uuid.UUID``, its text, or None for "nobody"; it may be async. Its answer
-is remembered on the request.
+A resolver takes a request and returns a ``uuid.UUID``, its text, or None for "nobody"; it may be async. Somebody is
+remembered on the request for as long as ``request.user`` stays the same object; nobody never is, because who asks may
+be told later: Django REST framework authenticates inside the view, and a view may log somebody in.
 """
 
 from __future__ import annotations
 
 import logging
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ObjectDoesNotExist, SynchronousOnlyOperation
+from django.http import HttpRequest
+from django.utils.functional import LazyObject, empty
 
 from entitlement_gate.conf import get_settings
-from entitlement_gate.waiting import Called, acalled, called
+from entitlement_gate.runtime.steps import drive, drive_async
+from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from django.http import HttpRequest
-
     from entitlement_gate.runtime.steps import Steps
 
-__all__ = ["afrom_user", "aresolved", "from_user", "resolved", "resolving"]
+__all__ = ["afrom_user", "aresolved", "find_request", "from_user", "resolved", "resolving"]
 
 _logger = logging.getLogger("entitlement_gate")
-_REMEMBERED = "_entitlement_customer"
+_NOTES = "_entitlement_notes"
+_DEEPEST = 8  # wrappers around wrappers; a mock has one more for ever
 _MISSING = object()
+_SESSION_USER = "django.contrib.auth.middleware"
+
+
+class _Notes:
+    """What is known of one request: whose it is, and what a framework wrapped around it.
+
+    No copy of the request, pickled or not, knows it: a project may copy one to ask for somebody else.
+    """
+
+    __slots__ = ("found", "is_warned", "request", "wrapper")
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = weakref.ref(request)
+        self.found: tuple[object, object, object, Any] | None = None  # user, auser, settings, customer
+        self.wrapper: object = None
+        self.is_warned = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+
+def find_request(given: object) -> HttpRequest | None:
+    """Return Django's request in whatever is passed for one; None where there is none.
+
+    That is Django's own, lazy or not, and what a framework wraps around it in ``_request``, as Django REST framework
+    does. Such a wrapper is noted on the request: it may know who asks before Django's request does.
+    """
+    wrapper = None
+    for _ in range(_DEEPEST):
+        if isinstance(given, LazyObject):
+            given = _unlazy(given)
+        if isinstance(given, HttpRequest):
+            if wrapper is not None:
+                _note(given, wrapper)
+            return given
+        wrapper = wrapper or given
+        try:
+            given = getattr(given, "_request", None)
+        except Exception:  # noqa: BLE001 - an undefined of Jinja2, a proxy out of its context: no request
+            return None
+    return None
 
 
 def from_user(request: HttpRequest) -> Any:
     """Return the customer of the signed-in user: what ``CUSTOMER_ATTRIBUTE`` leads to; None for anybody else."""
-    return _of_user(getattr(request, "user", None))
+    return drive(_finding(request))
 
 
 async def afrom_user(request: HttpRequest) -> Any:
-    """Return the same in an event loop, by ``request.auser()``."""
-    auser = getattr(request, "auser", None)
-    user = getattr(request, "user", None) if auser is None else await auser()
-    try:
-        return _of_user(user)
-    except SynchronousOnlyOperation:  # the path crosses a relation that is not loaded
-        return await Called(_of_user, user).wait_async()
+    """Return the same in an event loop."""
+    return await drive_async(_finding(request))
 
 
 def resolved(request: HttpRequest) -> Any:
-    """Return the customer of a request, asked of the resolver once per request."""
-    known = getattr(request, _REMEMBERED, _MISSING)
-    if known is _MISSING:
-        known = called(_resolver(), request)
-        setattr(request, _REMEMBERED, known)
-    return known
+    """Return the customer of a request."""
+    known = _remembered(request)
+    return drive(_resolving(request)) if known is None else known
 
 
 async def aresolved(request: HttpRequest) -> Any:
-    """Return the customer of a request, asked of the resolver, or of its twin for event loops, once per request."""
-    known = getattr(request, _REMEMBERED, _MISSING)
-    if known is _MISSING:
-        resolver = _resolver()
-        known = await acalled(afrom_user if resolver is from_user else resolver, request)
-        setattr(request, _REMEMBERED, known)
-    return known
+    """Return the customer of a request."""
+    known = _remembered(request)
+    return await drive_async(_resolving(request)) if known is None else known
 
 
 def resolving(request: HttpRequest) -> Steps[Any]:
     """Return the customer of a request as a part of other steps."""
-    known = getattr(request, _REMEMBERED, _MISSING)
-    return (yield Called(resolved, request, twin=aresolved)) if known is _MISSING else known
+    known = _remembered(request)
+    return (yield from _resolving(request)) if known is None else known
 
 
-def _resolver() -> Callable[..., Any]:
-    return get_settings().load("customer_resolver")
+def _remembered(request: HttpRequest) -> Any:
+    """Return whose the request was found to be, unless its user or the settings have changed since."""
+    notes: _Notes | None = getattr(request, _NOTES, None)
+    if notes is None or notes.found is None or notes.request() is not request:
+        return None
+    user, auser, settings, customer = notes.found
+    is_same = user is getattr(request, "user", None) and auser is getattr(request, "auser", None)
+    return customer if is_same and settings is get_settings() else None
 
 
-def _of_user(user: Any) -> Any:
+def _resolving(request: HttpRequest) -> Steps[Any]:
+    notes = _notes_of(request)
+    if notes.wrapper is not None:
+        yield Called(_authenticate, notes.wrapper)
+    user, auser, settings = getattr(request, "user", None), getattr(request, "auser", None), get_settings()
+    resolver = settings.load("customer_resolver")
+    customer = (yield from _finding(request)) if resolver is from_user else (yield Called(resolver, request))
+    if customer is not None and user is getattr(request, "user", None):
+        notes.found = user, auser, settings, customer
+    return customer
+
+
+def _finding(request: HttpRequest) -> Steps[Any]:
+    """Return the customer of who was put on the request, or else of who the session says: from both doors the same.
+
+    In an event loop ``auser()`` reads the session without a thread; it does not know who was put on the request since.
+    """
+    user, auser = getattr(request, "user", _MISSING), getattr(request, "auser", None)
+    is_sessions = isinstance(user, LazyObject) and _is_djangos(vars(user).get("_setupfunc"))
+    if auser is not None and (user is _MISSING or (is_sessions and not _is_djangos(getattr(auser, "func", None)))):
+        user = yield Called(auser)  # who was put there alone
+    elif isinstance(user, LazyObject) and user._wrapped is empty:  # noqa: SLF001 - else reading it may cost I/O unseen
+        told = yield Called(partial(_read, user), twin=auser if is_sessions else None)
+        user = user if told is None else told
+    try:
+        return _customer_of(user, request)
+    except SynchronousOnlyOperation:  # the path crosses a relation that is not loaded
+        return (yield Called(_customer_of, user, request))
+
+
+def _customer_of(user: Any, request: HttpRequest) -> Any:
     if not getattr(user, "is_authenticated", False):
         return None
     found = user
@@ -82,8 +150,51 @@ def _of_user(user: Any) -> Any:
         except ObjectDoesNotExist:
             return None
         except AttributeError:
-            _logger.warning("CUSTOMER_ATTRIBUTE: a %s has no %r; nobody to check", type(found).__name__, name)
+            _warn(request, type(found).__name__, name)
             return None
         if found is None or found == "":  # a text field of somebody who is not billed
             return None
     return found
+
+
+def _warn(request: HttpRequest, holder: str, name: str) -> None:
+    """Log one line for each request, however often it is checked."""
+    notes = _notes_of(request)
+    if not notes.is_warned:
+        notes.is_warned = True
+        _logger.warning("CUSTOMER_ATTRIBUTE: a %s has no %r; nobody to check", holder, name)
+
+
+def _read(user: Any) -> None:
+    """Read a lazy user."""
+    getattr(user, "is_authenticated", False)
+
+
+def _is_djangos(made_by: object) -> bool:
+    """Whether a function is of the middleware that puts the session's user on a request."""
+    return getattr(made_by, "__module__", None) == _SESSION_USER
+
+
+def _authenticate(wrapper: object) -> None:
+    """Let a framework find out who asks, which it puts on Django's request."""
+    getattr(wrapper, "user", None)
+
+
+def _notes_of(request: HttpRequest) -> _Notes:
+    notes: _Notes | None = getattr(request, _NOTES, None)
+    if notes is None or notes.request() is not request:
+        notes = _Notes(request)
+        setattr(request, _NOTES, notes)
+    return notes
+
+
+def _note(request: HttpRequest, wrapper: object) -> None:
+    notes = _notes_of(request)
+    if notes.wrapper is not wrapper:
+        notes.wrapper, notes.found = wrapper, None
+
+
+def _unlazy(given: Any) -> object:
+    if given._wrapped is empty:  # noqa: SLF001 - as of the user above
+        given._setup()  # noqa: SLF001 - what a look at any attribute does
+    return given._wrapped  # noqa: SLF001 - by identity: what is remembered is compared so

@@ -9,12 +9,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import SynchronousOnlyOperation
-from django.http import HttpRequest
 
 from entitlement_gate.access import entitlements_of
 from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.domain.errors import EntitlementUnavailable
 from entitlement_gate.domain.requirements import as_requirement
+from entitlement_gate.resolvers import find_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +30,10 @@ _IN_A_LOOP = (
 _logger = logging.getLogger("entitlement_gate")
 
 
-def decided(request: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
-    """Return the decision for a template; without a request it is a denial, and a line in the log."""
-    if isinstance(request, HttpRequest):
+def decided(given: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
+    """Return the decision for a template, given its request; without one it is a denial, and a line in the log."""
+    request = find_request(given)
+    if request is not None:
         try:
             return entitlements_of(request).check(entitlement, quantity)
         except SynchronousOnlyOperation as error:
@@ -45,16 +46,17 @@ def decided(request: object, entitlement: str | Requirement, quantity: object = 
 class TemplateEntitlements:
     """``entitlements`` in a template: ``{{ entitlements.seats.remaining }}``, lazy and never raising."""
 
-    def __init__(self, request: HttpRequest | None) -> None:
+    def __init__(self, request: object) -> None:
         self._request = request
 
     def __getitem__(self, name: str) -> Decision:
         return decided(self._request, name)
 
     def __iter__(self) -> Iterator[str]:
-        if not isinstance(self._request, HttpRequest):
+        request = find_request(self._request)
+        if request is None:
             return iter(())
         try:
-            return iter(tuple(entitlements_of(self._request)))
+            return iter(tuple(entitlements_of(request)))
         except EntitlementUnavailable:
             return iter(())

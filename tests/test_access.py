@@ -355,3 +355,28 @@ def test_a_denial_within_a_request_is_not_older_than_it_may_be_either(settings, 
         else:
             page = "{% load entitlements %}{% ifentitled 'reports' %}in{% endifentitled %}"
             assert Template(page).render(Context({"request": request_of(FREE)})) == "in"
+
+
+@pytest.mark.parametrize("customer", [None, FREE])
+def test_a_gate_that_refuses_asks_the_resolver_once(resolved, customer):
+    asked_by = len(resolved)
+    assert gated(request_of(customer) if customer else RequestFactory().get("/")).status_code == 403
+    request = request_of(customer, AsyncRequestFactory) if customer else AsyncRequestFactory().get("/")
+    assert asyncio.run(agated(request)).status_code == 403
+    assert len(resolved) == asked_by + 2
+
+
+def test_the_snapshot_of_a_request_is_its_customers(resolved):
+    request = request_of()
+    entitlements = entitlements_of(request)
+    every = entitlements.all()
+    assert gated(request).content == b"in"
+    request.META["HTTP_X_CUSTOMER"], request.user = FREE, object()
+    del request.headers
+    assert gated(request).status_code == 403
+    assert "sso" not in entitlements
+    assert entitlements.check("reports").customer_id == FREE
+    assert every.customer_id == PRO
+    assert every.has("reports")
+    assert every.check("nothing").customer_id == PRO  # renewed as whose it was
+    assert entitlements.all().customer_id == FREE

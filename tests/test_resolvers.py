@@ -1,5 +1,7 @@
 import asyncio
+import copy
 import logging
+import pickle
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -110,8 +112,10 @@ def test_a_relation_that_leads_nowhere_is_no_customer():
 
 def test_a_path_that_does_not_exist_is_no_customer_and_a_line_in_the_log(settings, caplog):
     settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_ATTRIBUTE": "organisation.customer"}
+    request = request_of(user(organisation=User()))
     with caplog.at_level(logging.WARNING, logger="entitlement_gate"):
-        assert from_user(request_of(user(organisation=User()))) is None
+        assert from_user(request) is None
+        assert from_user(request) is None
     assert [record.getMessage() for record in caplog.records] == [
         "CUSTOMER_ATTRIBUTE: a User has no 'customer'; nobody to check"
     ]
@@ -162,21 +166,97 @@ def test_a_resolver_may_be_the_projects_own(settings, colour, view, found):
     assert response.content == PRO.encode()
 
 
-@pytest.mark.parametrize("found", [None, "nobody"])
-def test_a_resolver_is_asked_once_for_each_request(settings, found):
+@pytest.fixture
+def calls(settings):
+    """The requests that the resolver was asked about; it finds what stands in the header."""
     calls = []
 
     def resolver(request):
         calls.append(request)
-        return found
+        return request.headers.get("X-Customer")
 
     settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": resolver}
-    first, second = RequestFactory().get("/"), RequestFactory().get("/")
+    return calls
+
+
+def check_by_both_doors(request):
+    told = check_entitlement(request, "reports"), asyncio.run(acheck_entitlement(request, "reports"))
+    assert len({(decision.customer_id, decision.reason) for decision in told}) == 1
+    return told[0]
+
+
+@pytest.mark.parametrize("found", ["nobody", FREE])
+def test_somebody_is_asked_for_once_in_each_request(calls, found):
+    first, second = (RequestFactory().get("/", headers={"X-Customer": found}) for _ in range(2))
     for request in (first, first, second):
         assert not has_entitlement(request, "reports")
         assert not asyncio.run(acheck_entitlement(request, "seats"))
     assert calls == [first, second]
-    assert asked() == []
+
+
+def test_nobody_is_asked_for_at_each_check(calls):
+    request = RequestFactory().get("/")
+    assert check_by_both_doors(request).reason == Reason.NO_CUSTOMER
+    assert calls == [request, request]
+    request.META["HTTP_X_CUSTOMER"] = PRO
+    del request.headers
+    assert check_by_both_doors(request).customer_id == PRO
+    assert check_by_both_doors(request).customer_id == PRO
+    assert len(calls) == 3
+    assert asked() == [asked()[0]]
+
+
+@pytest.mark.parametrize("change", ["user", "auser", "settings"])
+def test_somebody_is_asked_for_anew_where_the_user_or_the_settings_change(calls, settings, change):
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    request.user = user()
+    assert has_entitlement(request, "reports")
+    assert has_entitlement(request, "reports")
+    if change == "settings":
+        settings.ENTITLEMENT_GATE = {**settings.ENTITLEMENT_GATE, "TTL": 61}
+    else:
+        setattr(request, change, user())
+    assert has_entitlement(request, "reports")
+    assert has_entitlement(request, "reports")
+    assert len(calls) == 2
+
+
+def test_a_copy_of_a_request_asks_for_itself(calls):
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    assert check_entitlement(request, "reports").customer_id == PRO
+    other = copy.copy(request)
+    other.META = {**request.META, "HTTP_X_CUSTOMER": FREE}
+    del other.headers
+    assert check_by_both_doors(other).customer_id == FREE
+    assert check_by_both_doors(request).customer_id == PRO
+
+
+def test_whose_a_request_is_does_not_travel_with_it_nor_does_a_key(calls, settings):
+    settings.ENTITLEMENT_GATE = {**settings.ENTITLEMENT_GATE, "API_KEY": "sk-travels"}
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    assert has_entitlement(request, "reports")
+    del request.environ, request._stream, request.META["wsgi.input"], request.META["wsgi.errors"]
+    pickled = pickle.dumps(request)
+    assert b"sk-travels" not in pickled
+    assert check_by_both_doors(pickle.loads(pickled)).customer_id == PRO
+
+
+def test_a_user_who_changes_while_the_customer_is_looked_for_is_not_remembered(settings):
+    def resolver(request):
+        found, request.user = request.user.username, user(username=FREE)
+        return found
+
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": resolver}
+    request = request_of(user(username=PRO))
+    assert [check_entitlement(request, "reports").customer_id for _ in range(2)] == [PRO, FREE]
+
+
+def test_looking_whether_the_user_is_the_same_never_reads_a_lazy_one(calls):
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    request.user = SimpleLazyObject(lambda: pytest.fail("read"))
+    for _ in range(2):
+        assert check_by_both_doors(request).allowed
+    assert len(calls) == 1
 
 
 def test_an_error_of_a_resolver_is_not_hidden(settings):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django import template
 
+from entitlement_gate.resolvers import find_request
 from entitlement_gate.templating import decided
 
 if TYPE_CHECKING:
@@ -57,4 +58,4 @@ def ifentitled(parser: Parser, token: Token) -> IfEntitledNode:
 
 
 def _request(context: Context) -> object:
-    return getattr(context, "request", None) or context.get("request")
+    return find_request(getattr(context, "request", None)) or context.get("request")
