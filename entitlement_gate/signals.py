@@ -100,7 +100,7 @@ class Sent:
         """Send on this thread; on another where a loop runs on this one, which no receiver could await anything in."""
         try:
             beside_loop(self._send)
-        except (Exception, CancelledError) as error:
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - receivers are anybody's code
             _log(error)
 
     async def wait_async(self) -> None:
