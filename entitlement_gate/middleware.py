@@ -11,21 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.template.response import SimpleTemplateResponse
+from django.urls import Resolver404, resolve
 
 from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.guarding import Guard, refusal
+from entitlement_gate.resolvers import resolving
 from entitlement_gate.responses import is_way_in
-from entitlement_gate.rules import is_exempt
+from entitlement_gate.rules import is_open, rules_about
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
+from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from django.http import HttpRequest, HttpResponseBase
+    from django.urls import ResolverMatch
+
+    from entitlement_gate.rules import Rule
 
 __all__ = ["EntitlementMiddleware"]
+
+_AN_ERROR = 400
+_ASKING = ("GET", "HEAD")
 
 
 class EntitlementMiddleware:
@@ -36,7 +45,9 @@ class EntitlementMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response = get_response
+        self._drive: Callable[[Steps[Any]], Any] = drive
         if iscoroutinefunction(get_response):
+            self._drive = drive_async
             markcoroutinefunction(self)
             # Django runs a plain `process_view` of an async chain in a thread, at 100 us a request. A subclass's own,
             # whatever its colour, is left to Django.
@@ -46,14 +57,35 @@ class EntitlementMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Give the request its entitlements; in async mode the next handler's coroutine is passed through."""
         request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # what this is for
-        return self.get_response(request)
+        if not get_settings().rules:
+            return self.get_response(request)
+        answer: HttpResponseBase | Awaitable[HttpResponseBase] = self._drive(self._answering(request))
+        return answer
 
-    def process_view(self, request: HttpRequest, view: Any, *_: Any) -> Any:
+    def process_view(self, request: HttpRequest, *_: Any) -> Any:
         """Enforce ``RULES``: every rule that is about this request must hold."""
-        return drive(_holding(request, view)) if get_settings().rules else None
+        return drive(_holding(request, request.resolver_match)) if get_settings().rules else None
 
-    async def _process_view_async(self, request: HttpRequest, view: Any, *_: Any) -> Any:
-        return await drive_async(_holding(request, view)) if get_settings().rules else None
+    async def _process_view_async(self, request: HttpRequest, *_: Any) -> Any:
+        return await drive_async(_holding(request, request.resolver_match)) if get_settings().rules else None
+
+    def _answering(self, request: HttpRequest) -> Steps[Any]:
+        """Enforce ``RULES`` also where no view answers but a middleware below: a flat page, a page out of a cache.
+
+        Whether one will is known when it has; what may have changed something by then is refused before.
+        """
+        refused = (yield from _refusing(request, None)) if _is_act_of_no_view(request) else None
+        if refused is not None:
+            return refused
+        response: Any = yield Called(self.get_response, request)
+        if request.method not in _ASKING or request.resolver_match is not None or response.status_code >= _AN_ERROR:
+            return response
+        refused = yield from _refusing(request, _match(request))
+        if refused is None:
+            return response
+        # Nobody else closes the files of what is not sent; its own close() would end the request.
+        refused._resource_closers += response._resource_closers  # noqa: SLF001 - there is no other way
+        return refused
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer a denial that a view raised, or its template while it was rendered."""
@@ -70,13 +102,41 @@ def _is_raised_in_rendering(exception: Exception) -> bool:
     return any(frame.f_code is SimpleTemplateResponse.render.__code__ for frame, _ in frames)
 
 
-def _holding(request: HttpRequest, view: Any) -> Steps[HttpResponseBase | None]:
-    match = request.resolver_match
-    if match is None or is_exempt(view, match) or is_way_in(request):
+def _is_act_of_no_view(request: HttpRequest) -> bool:
+    if request.method in (*_ASKING, "OPTIONS"):
+        return False
+    return any(rules_about(get_settings().rules, request, None)) and _match(request) is None
+
+
+def _match(request: HttpRequest) -> ResolverMatch | None:
+    """Return where the URLs lead that a request resolves by, which a view has not been asked by yet."""
+    try:
+        return resolve(request.path_info, getattr(request, "urlconf", None))
+    except Resolver404:
         return None
-    for rule in get_settings().rules:
-        if rule.matches(request, match):
-            refused = yield from Guard(requirement=rule.requirement).passing(request)
-            if refused is not None:
-                return refused
+
+
+def _refusing(request: HttpRequest, match: ResolverMatch | None) -> Steps[Any]:
+    """Return a refusal, ready to be sent: nobody renders what a middleware answers with."""
+    refused: Any = yield from _holding(request, match)
+    return refused if getattr(refused, "is_rendered", True) else (yield Called(refused.render))
+
+
+def _holding(request: HttpRequest, match: ResolverMatch | None) -> Steps[HttpResponseBase | None]:
+    if is_way_in(request):
+        return None
+    for rule in rules_about(get_settings().rules, request, match):
+        if (yield from _is_for_nobody(rule, request, match)):
+            continue
+        refused = yield from Guard(requirement=rule.requirement).passing(request)
+        if refused is not None:
+            return refused
     return None
+
+
+def _is_for_nobody(rule: Rule, request: HttpRequest, match: ResolverMatch | None) -> Steps[bool]:
+    """Return whether a rule about every path meets somebody unknown on the way to signing in, or to signing up."""
+    is_on_the_way = get_settings().anonymous == "login" and match is not None and is_open(match.func)
+    if not (is_on_the_way and rule.is_about_every_path):
+        return False
+    return (yield from resolving(request)) is None

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
+from django.conf.urls.i18n import is_language_prefix_patterns_used
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.http.request import MediaType
 from django.shortcuts import resolve_url
@@ -20,9 +22,11 @@ from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.http import escape_leading_slashes
+from django.utils.translation import get_language
 
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.rules import is_open
 from entitlement_gate.waiting import called
 from entitlement_gate.wording import detail_of, title_of
 
@@ -38,8 +42,9 @@ _TEMPLATE = "entitlement_gate/denied.html"
 
 def denied(request: HttpRequest, decision: Decision) -> HttpResponseBase:
     """Return the answer to a request that ``decision`` refuses: the default ``DENIED_HANDLER``."""
-    if decision.reason is Reason.NO_CUSTOMER and _may_log_in(request):
-        response: HttpResponseBase = _to_login(request)
+    login = _login_for(request) if decision.reason is Reason.NO_CUSTOMER else None
+    if login is not None:
+        response: HttpResponseBase = _to_login(request, login)
     elif prefers_json(request):
         response = _problem(request, decision)
     else:
@@ -62,13 +67,41 @@ def redirection(request: HttpRequest, decision: Decision, url: str) -> HttpRespo
 
 def is_way_in(request: HttpRequest) -> bool:
     """Whether this is the page that ``ANONYMOUS = "login"`` leads to: were it gated, it would lead there for ever."""
-    return get_settings().anonymous == "login" and is_login_url(request.path)
+    login = _login_url() if get_settings().anonymous == "login" else None
+    if login is None or not _is_here(request, login):
+        return False
+    return login.path in (request.path, _path_without_language(request))
 
 
 def is_login_url(url: str) -> bool:
     """Whether this is the address of the project's login page; a page on another host is no page of the project's."""
-    login, own = urlsplit(resolve_url(settings.LOGIN_URL)), urlsplit(url)
-    return (own.netloc, own.path) == (login.netloc, login.path)
+    login, own = _login_url(), urlsplit(url)
+    return login is not None and (own.netloc, own.path) == (login.netloc, login.path)
+
+
+def _login_url() -> SplitResult | None:
+    """Return the address of the login page; None, and a line in the log, where ``LOGIN_URL`` leads nowhere."""
+    try:
+        return urlsplit(str(resolve_url(settings.LOGIN_URL))) if settings.LOGIN_URL else None
+    except NoReverseMatch as error:
+        _logger.error("LOGIN_URL: %s", error)  # noqa: TRY400 - a traceback adds nothing
+        return None
+
+
+def _is_here(request: HttpRequest, url: SplitResult) -> bool:
+    try:
+        return not url.netloc or url.netloc == request.get_host()
+    except DisallowedHost:
+        return False
+
+
+def _path_without_language(request: HttpRequest) -> str:
+    """Return the path as ``LocaleMiddleware`` found it, before it led on to the same page in a language."""
+    is_prefixed, _ = is_language_prefix_patterns_used(getattr(request, "urlconf", None) or settings.ROOT_URLCONF)
+    prefix = f"/{get_language()}/"
+    if not (is_prefixed and request.path_info.startswith(prefix)):
+        return request.path
+    return request.path.removesuffix(request.path_info) + request.path_info.removeprefix(prefix[:-1])
 
 
 def status_of(decision: Decision) -> int:
@@ -150,22 +183,26 @@ def _bare(part: MediaType) -> str:
     return f"{part.main_type}/{part.sub_type}"
 
 
-def _to_login(request: HttpRequest) -> HttpResponseBase:
+def _to_login(request: HttpRequest, login: SplitResult) -> HttpResponseBase:
     from django.contrib.auth.views import redirect_to_login  # noqa: PLC0415 - a project may do without that app
 
-    return redirect_to_login(escape_leading_slashes(request.get_full_path()))
+    is_near = _is_here(request, login) and login.scheme in ("", request.scheme)
+    way_back = escape_leading_slashes(request.get_full_path()) if is_near else request.build_absolute_uri()
+    return redirect_to_login(way_back, login.geturl())
 
 
-def _may_log_in(request: HttpRequest) -> bool:
-    """Whether to send a person to the login page.
+def _login_for(request: HttpRequest) -> SplitResult | None:
+    """Return the login page to send a person to, or None.
 
-    Never a script, never into a fragment of a page, and never who is logged in: the page would send them back.
+    Never a script, never into a fragment of a page, never from a page that is open to all, and never who is logged in:
+    the page would send them back.
     """
     if get_settings().anonymous != "login" or "HX-Request" in request.headers or prefers_json(request):
-        return False
-    if is_way_in(request):
-        return False
-    return not getattr(getattr(request, "user", None), "is_authenticated", False)
+        return None
+    match = request.resolver_match
+    if is_way_in(request) or (match is not None and is_open(match.func)):
+        return None
+    return None if getattr(getattr(request, "user", None), "is_authenticated", False) else _login_url()
 
 
 def _problem(request: HttpRequest, decision: Decision) -> HttpResponse:

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from entitlement_gate.conf import SETTING, Settings
 from entitlement_gate.marks import raises_refusals
 from entitlement_gate.middleware import EntitlementMiddleware
-from entitlement_gate.rules import class_of
+from entitlement_gate.rules import class_of, namespaces_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def rule_messages(settings: Settings) -> list[CheckMessage]:
                 id="entitlement_gate.E004",
             )
         )
-    known = frozenset(_names(_urls(), ()))
+    known = frozenset(_names(_urls()))
     idle = [(rule, *_why_idle(rule, known)) for rule in settings.rules]
     return messages + [
         checks.Warning(
@@ -108,15 +108,17 @@ def _called(view: Any) -> str:
     return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
 
 
-def _names(patterns: list[Any], namespaces: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield ("view", name) and ("namespace", name) for all that the URLs define."""
+def _names(patterns: list[Any], spaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Yield ("view", name) and ("namespace", name) for all that the URLs define, by instance and by application."""
+    around = namespaces_of(spaces, apps)
+    yield from (("namespace", name) for name in around)
     for pattern in patterns:
         if isinstance(pattern, URLResolver):
-            inner = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
-            yield "namespace", ":".join(inner)
-            yield from _names(pattern.url_patterns, inner)
+            inner = (*spaces, *filter(None, [pattern.namespace]))
+            yield from _names(pattern.url_patterns, inner, (*apps, *filter(None, [pattern.app_name])))
         else:
-            yield "view", ":".join((*namespaces, pattern.name or pattern.lookup_str))
+            view = pattern.name or pattern.lookup_str
+            yield from (("view", f"{name}:{view}" if name else view) for name in around)
 
 
 def kind_of(path: str) -> str:

@@ -25,6 +25,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementUnavailable
 from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.guarding import refusal
+from entitlement_gate.rules import entitlement_exempt
 from entitlement_gate.runtime.reporting import FailureLog
 from entitlement_gate.runtime.steps import drive
 from entitlement_gate.waiting import called
@@ -46,6 +47,7 @@ _log = FailureLog(time)
 remake_after_fork(_log)
 
 
+@entitlement_exempt
 @require_safe
 def me(request: HttpRequest) -> HttpResponseBase:
     """Return the caller's own entitlements as JSON, private, with an ETag."""
@@ -65,6 +67,7 @@ def me(request: HttpRequest) -> HttpResponseBase:
     return response
 
 
+@entitlement_exempt
 @csrf_exempt
 @login_not_required
 def webhook(request: HttpRequest) -> HttpResponse:
