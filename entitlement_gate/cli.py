@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.color import color_style, no_style, supports_color
@@ -18,8 +19,8 @@ from entitlement_gate.operating.arguments import EXIT_CODES, add_asking, add_doc
 from entitlement_gate.operating.asking import customer_named, failures
 from entitlement_gate.operating.doctor import NameInCode, examine
 from entitlement_gate.operating.findings import tell_findings
-from entitlement_gate.operating.output import page_for, painter, tell_error
-from entitlement_gate.operating.reports import OperatingError
+from entitlement_gate.operating.output import Notes, page_for, painter, tell_error
+from entitlement_gate.operating.reports import UNKNOWN, OperatingError
 from entitlement_gate.operating.running import answered, deliver
 from entitlement_gate.operating.tables import printable
 from entitlement_gate.runtime.gate import EntitlementGate
@@ -44,17 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from entitlement_gate.sandbox.__main__ import main as serve  # noqa: PLC0415 - the server, on use only
 
         return serve(given[1:])
-    options = vars(_parser().parse_args(given))
+    options, notes = vars(_parser().parse_args(given)), Notes(sys.stderr)
     try:
         return _run(options)
     except OperatingError as error:
         if not error.is_told:
             tell_error(str(error), options.get("format"), sys.stdout)
-        sys.stderr.write(f"entitlement-gate: {printable(str(error))}\n")
+        notes.write(f"entitlement-gate: {printable(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("entitlement-gate: interrupted\n")
+        notes.write("entitlement-gate: interrupted\n")
         return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a bug; Python's own 1 would say "denied"
+        notes.write("".join(format_exception(error)))
+        return UNKNOWN
 
 
 def _run(options: Mapping[str, Any]) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +17,21 @@ from entitlement_gate.operating.tables import Page, render
 if TYPE_CHECKING:
     from entitlement_gate.operating.reports import Report, Tone
 
-__all__ = ["CLOSED", "JSON", "Paint", "Stream", "as_text", "open_pipe", "page_for", "painter", "tell_error"]
+__all__ = [
+    "CLOSED",
+    "JSON",
+    "Notes",
+    "Paint",
+    "Stream",
+    "as_read",
+    "as_source",
+    "as_text",
+    "open_pipe",
+    "page_for",
+    "painter",
+    "read_input",
+    "tell_error",
+]
 
 Paint = Callable[["Tone", str], str]
 JSON = {"json": 2, "json line": None}
@@ -42,6 +58,54 @@ class Stream(Protocol):
         """Hand over what was written."""
 
 
+class Notes:
+    """A stream for what goes beside the answer: what cannot be written is lost, and the exit code stands.
+
+    A standard error that was closed, or that nobody reads, must not turn "allowed" into a failure.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:
+        """That of the stream."""
+        return _encoding(self._stream)
+
+    def write(self, text: str) -> None:
+        """Write what the stream's encoding can hold of it."""
+        try:
+            self._stream.write(_held(text, self._stream))
+            self._stream.flush()
+        except (AttributeError, OSError, ValueError):  # there is none, it is full or broken, or it was closed
+            _silence(self._stream)
+
+    def flush(self) -> None:
+        """Do nothing: what is written is flushed."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return hasattr(self._stream, "isatty") and self._stream.isatty()
+
+
+def read_input() -> str:
+    """Return what stands on the standard input, UTF-8 in whatever locale.
+
+    Raises:
+        OSError: there is none.
+        UnicodeError: it is no UTF-8.
+    """
+    if sys.stdin is None:
+        raise OSError(None, "there is no input to read from")
+    binary = getattr(sys.stdin, "buffer", None)
+    return sys.stdin.read() if binary is None else as_read(binary.read())
+
+
+def as_read(content: bytes) -> str:
+    """Return the text of a file that people made, with or without a byte-order mark."""
+    return content.decode("utf-8-sig")
+
+
 def painter(style: Any) -> Paint:
     """Return a painter that uses one of Django's colour palettes."""
     return lambda tone, text: str(getattr(style, _STYLES[tone])(text)) if tone else text
@@ -58,8 +122,20 @@ def as_text(report: Report, style: str, page: Page, stream: object) -> str:
     """Return what goes to the output: JSON, JSON in one line, or text that the stream's encoding can hold."""
     if style in JSON:
         return json.dumps(report.data, indent=JSON[style]) + "\n"
+    return _held(render(report.parts, page), stream)
+
+
+def as_source(text: str, stream: object) -> str:
+    """Return Python source that the stream can hold, and Python read: UTF-8, or else ASCII with escapes."""
+    if codecs.lookup(_encoding(stream)).name == "utf-8":
+        return text
+    return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _held(text: str, stream: object) -> str:
+    """Return the text with escapes for what the stream's encoding cannot hold."""
     encoding = _encoding(stream)
-    return render(report.parts, page).encode(encoding, "backslashreplace").decode(encoding)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager

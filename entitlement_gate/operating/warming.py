@@ -23,6 +23,7 @@ __all__ = ["Warmth", "ids_in", "warm"]
 
 Result = Literal["fetched", "held", "missing", "failed", "invalid"]
 _ANY = "*"
+_MARK = "\ufeff"  # a byte-order mark, also where files were joined
 _AHEAD = 4  # pieces of work waiting for each thread
 
 
@@ -62,7 +63,7 @@ class Warmth:
 
 def ids_in(lines: Iterable[str]) -> list[str]:
     """Return the ids of a file, one a line, each once; blank lines and what follows ``#`` are left out."""
-    words = (line.partition("#")[0].strip() for line in lines)
+    words = (line.partition("#")[0].replace(_MARK, "").strip() for line in lines)
     return list(dict.fromkeys(word for word in words if word))
 
 

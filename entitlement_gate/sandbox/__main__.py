@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from entitlement_gate.sandbox.core import Sandbox
 from entitlement_gate.sandbox.reading import ScenarioError
@@ -73,16 +74,19 @@ def _greeting(url: str, scenario: Scenario) -> str:
 
 
 def _announce(text: str) -> None:
+    if sys.stdout is None:  # closed by who started this
+        return
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         # Who read the greeting has left; the server is wanted all the same, and the flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> int:
-    sys.stderr.write(f"sandbox: {text}\n")
+    with suppress(AttributeError, OSError):  # there may be no standard error, and the exit code says it too
+        sys.stderr.write(f"sandbox: {text}\n")
     return _BAD_USAGE
 
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -28,10 +29,19 @@ from entitlement_gate.operating.doctor import NameInCode, examine
 from entitlement_gate.operating.findings import Finding, tell_findings
 from entitlement_gate.operating.ledgers import ledger_findings, redis_findings
 from entitlement_gate.operating.names import enum_source
-from entitlement_gate.operating.output import open_pipe, page_for, painter, tell_error
+from entitlement_gate.operating.output import (
+    Notes,
+    as_read,
+    as_source,
+    open_pipe,
+    page_for,
+    painter,
+    read_input,
+    tell_error,
+)
 from entitlement_gate.operating.progress import Progress
 from entitlement_gate.operating.project import names_in_code, settings_findings, tell_gates
-from entitlement_gate.operating.reports import DENIED, FINE, OperatingError, Report
+from entitlement_gate.operating.reports import DENIED, FINE, UNKNOWN, OperatingError, Report
 from entitlement_gate.operating.running import answered, deliver
 from entitlement_gate.operating.sampling import names_held, sampled
 from entitlement_gate.operating.shipping import Plan, outbox_of, passes, revive_all, tell_dead
@@ -52,6 +62,17 @@ class Command(BaseCommand):
     help = f"Ask Zenskar's entitlements, explain them, look after them. {EXIT_CODES}."
     # `doctor` tells what the checks find, and every action needs one clear line where the settings cannot work.
     requires_system_checks = ()
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
+        super().__init__(stdout, Notes(stderr or sys.stderr), **options)  # type: ignore[arg-type]  # all that is used
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run from a shell, where 1 says "denied": whatever ends the command by mistake is a 2."""
+        try:
+            super().run_from_argv(argv)
+        except Exception as error:  # noqa: BLE001 - a bug, or with --traceback a `CommandError`
+            self.stderr.write("".join(format_exception(error)))
+            sys.exit(getattr(error, "returncode", UNKNOWN))
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add an action for each question."""
@@ -149,7 +170,7 @@ class Command(BaseCommand):
         if not named and len(customers) == options["sample"]:
             text = f"note: only the first {len(customers)} customers were asked for; --sample takes more"
             self.stderr.write(self.style.NOTICE(text))
-        self._write(enum_source(names))
+        self._write(as_source(enum_source(names), self.stdout))
         return FINE
 
     def _ship(self, options: dict[str, Any]) -> int:
@@ -206,7 +227,7 @@ def _tell_warmth(show: Progress, total: int, warmth: Warmth) -> None:
 
 def _read_ids(name: str) -> list[str]:
     try:
-        lines = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        lines = read_input() if name == "-" else as_read(Path(name).read_bytes())
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
         raise OperatingError(f"{name}: {why}") from None
