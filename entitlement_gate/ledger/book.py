@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from entitlement_gate.domain.errors import ReservationConflict, ReservationExpired, ReservationNotFound
+from entitlement_gate.domain.errors import (
+    ReservationConflict,
+    ReservationError,
+    ReservationExpired,
+    ReservationNotFound,
+)
 from entitlement_gate.ledger.protocol import (
     FORGOTTEN_AFTER,
     RETENTION,
@@ -45,6 +50,7 @@ class Record:
     until: float
     is_overage: bool = False
     is_late: bool = False
+    owner: str = ""
 
     def receipt(self, key: str, available: tuple[int, ...] = (), *, is_replay: bool = False) -> Receipt:
         """Return what the application is told."""
@@ -79,7 +85,9 @@ class Book:
         self.events: list[UsageEvent] = []
         self.changed: set[tuple[str, str]] = set()
 
-    def reserve(self, demands: Sequence[Demand], key: str, ttl: float, now: float) -> Receipt | Refusal:
+    def reserve(
+        self, demands: Sequence[Demand], key: str, ttl: float, now: float, *, owner: str = ""
+    ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         wants = tuple([(demand.entitlement_id, demand.quantity, demand.target) for demand in demands])
         record = self.records.get(key)
@@ -96,7 +104,7 @@ class Book:
                     return Refusal(demand.entitlement_id, left)
                 is_overage = True
         shares = self._allocated(demands)
-        record = Record(wants, shares, State.HELD, now + ttl, now + ttl, is_overage)
+        record = Record(wants, shares, State.HELD, now + ttl, now + ttl, is_overage, owner=owner)
         self._hold(shares, 1)
         self.records[key] = record
         return record.receipt(key, before)
@@ -118,11 +126,9 @@ class Book:
             if actual is not None and shares != record.shares:
                 raise ReservationConflict("the reservation was committed with another quantity")
             return record.receipt(key, is_replay=True)
-        if record.state is State.RELEASED:
-            raise ReservationConflict("the reservation was released: it cannot be committed")
-        if record.state is State.EXPIRED:
+        if record.state is not State.HELD:
             if not late:
-                raise ReservationExpired("the reservation ran out before it was committed")
+                raise _too_late(record.state)
             record.is_late = True
         elif shares is not record.shares:
             self._hold(record.shares, -1)
@@ -132,12 +138,13 @@ class Book:
         self._report(key, record, now)
         return record.receipt(key)
 
-    def release(self, key: str, now: float) -> Receipt:
+    def release(self, key: str, now: float, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
         record = self._known(key)
-        if record.state is State.COMMITTED:
+        is_owner = record.owner == owner
+        if is_owner and record.state is State.COMMITTED:
             raise ReservationConflict("the reservation is committed: it cannot be released")
-        if record.state is not State.HELD:
+        if not is_owner or record.state is not State.HELD:
             return record.receipt(key, is_replay=True)
         self._hold(record.shares, -1)
         self._settle(record, State.RELEASED, now)
@@ -234,6 +241,12 @@ class Book:
             own_key = key if len(shipping) == 1 else f"{key}/{entitlement_id}"
             event = UsageEvent(key=own_key, customer_id=self.customer_id, target=target, quantity=quantity, at=now)
             self.events.append(event)
+
+
+def _too_late(state: State) -> ReservationError:
+    if state is State.RELEASED:
+        return ReservationConflict("the reservation was released before it was committed")
+    return ReservationExpired("the reservation ran out before it was committed")
 
 
 def set_apart(event: UsageEvent) -> UsageEvent:

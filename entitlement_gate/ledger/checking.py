@@ -13,9 +13,19 @@ if TYPE_CHECKING:
 
     from entitlement_gate.ledger.protocol import Demand
 
-__all__ = ["LONGEST_KEY", "LONGEST_TTL", "checked_actual", "checked_demands", "checked_key", "checked_ttl"]
+__all__ = [
+    "LONGEST_KEY",
+    "LONGEST_OWNER",
+    "LONGEST_TTL",
+    "checked_actual",
+    "checked_demands",
+    "checked_key",
+    "checked_owner",
+    "checked_ttl",
+]
 
 LONGEST_KEY = 200
+LONGEST_OWNER = 64
 LONGEST_TTL = 30 * 86_400.0
 # PostgreSQL keeps no NUL, and nothing that is no UTF-8 reaches a server.
 _NOT_KEPT = re.compile("[\0\ud800-\udfff]")
@@ -26,6 +36,13 @@ def checked_key(key: str) -> str:
     if not isinstance(key, str) or not 1 <= len(key) <= LONGEST_KEY or _NOT_KEPT.search(key):
         raise ValueError(f"a reservation's key is text of 1 to {LONGEST_KEY} characters, and holds no NUL")
     return key
+
+
+def checked_owner(owner: str) -> str:
+    """Return the owner of a hold, or raise ``ValueError``."""
+    if not isinstance(owner, str) or len(owner) > LONGEST_OWNER or _NOT_KEPT.search(owner):
+        raise ValueError(f"a reservation's owner is text of at most {LONGEST_OWNER} characters")
+    return owner
 
 
 def checked_ttl(ttl: float) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.forking import remake_after_fork
 from entitlement_gate.ledger.book import Book, set_apart
-from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
+from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import Charges, DeadLetter, Demand, Receipt, Refusal, UsageEvent
 
@@ -88,13 +88,15 @@ class MemoryLedger:
         """Make the lock anew, as in a process just forked; what was counted stays."""
         self._lock = threading.Lock()
 
-    def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
+    def reserve(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+    ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         checked_demands(demands)
-        ttl, key = checked_ttl(ttl), checked_key(key)
+        ttl, key, owner = checked_ttl(ttl), checked_key(key), checked_owner(owner)
         book = self._opened(customer_id)
         with self._lock:
-            return self._kept(book, key, book.reserve(demands, key, ttl, self._swept(book)))
+            return self._kept(book, key, book.reserve(demands, key, ttl, self._swept(book), owner=owner))
 
     def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
@@ -111,11 +113,11 @@ class MemoryLedger:
         with self._lock:
             return self._kept(book, key, book.commit(key, self._swept(book), actual, late=late))
 
-    def release(self, customer_id: str, key: str) -> Receipt:
+    def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        book = self._found(customer_id, key)
+        book, owner = self._found(customer_id, key), checked_owner(owner)
         with self._lock:
-            return self._kept(book, key, book.release(key, self._swept(book)))
+            return self._kept(book, key, book.release(key, self._swept(book), owner=owner))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""

@@ -101,7 +101,7 @@ class Receipt:
         available: what was available to each demand before; empty where nothing was newly admitted.
         is_replay: the verb had been done before and changed nothing.
         is_overage: more was admitted than was available, as demanded.
-        is_late: committed after the hold had run out.
+        is_late: committed after the hold had run out, was released by its owner, or was forgotten.
     """
 
     key: str
@@ -166,10 +166,13 @@ class Ledger(Protocol):
     def is_local(self) -> bool:
         """Whether ``charges()`` needs no I/O, so that every check may ask; a class attribute will do."""
 
-    def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
+    def reserve(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+    ) -> Receipt | Refusal:
         """Hold every demand or none, for ``ttl`` seconds.
 
-        A key that is held or committed replays; one that ran out or was released is reserved anew.
+        A key that is held or committed replays; one that ran out or was released is reserved anew. What is newly held
+        belongs to ``owner``, a word of the caller's own: who replays does not own it.
 
         Raises:
             ValueError: a key, quantity or time that cannot be; nothing changed.
@@ -180,20 +183,22 @@ class Ledger(Protocol):
         """Reserve and commit at once; commits what the key already holds."""
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
-        """Turn a hold into use: what was held or, of a single entitlement, the ``actual`` millionths.
+        """Turn a hold into use, whoever owns it: what was held or, of a single entitlement, the ``actual`` millionths.
+
+        One that ran out, or that its owner released, counts all the same and is marked late: the work was done.
 
         Raises:
             ValueError: ``actual`` cannot be.
-            ReservationConflict: it was committed with another quantity, or released.
-            ReservationExpired: it ran out, and ``late`` is False; otherwise it counts and is marked late.
+            ReservationConflict: it was committed with another quantity; or released, and ``late`` is False.
+            ReservationExpired: it ran out, and ``late`` is False.
             ReservationNotFound: the customer has no such key.
         """
 
-    def release(self, customer_id: str, key: str) -> Receipt:
-        """Give back what is held; what ran out or was released stays so.
+    def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
+        """Give back what ``owner`` holds; what another owner holds, what ran out or was released stays so.
 
         Raises:
-            ReservationConflict: it is committed.
+            ReservationConflict: it was the owner's, and is committed.
             ReservationNotFound: the customer has no such key.
         """
 

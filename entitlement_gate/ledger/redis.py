@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.errors import ReservationConflict, ReservationExpired, ReservationNotFound
 from entitlement_gate.ledger.book import ticket_of
-from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
+from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
 from entitlement_gate.ledger.protocol import (
     FORGOTTEN_AFTER,
     RETENTION,
@@ -65,14 +65,24 @@ class RedisLedger(RedisOutbox):
 
     is_local = False
 
-    def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
+    def reserve(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+    ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         asked = {**_told(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
+        asked["owner"] = checked_owner(owner)
         return _outcome(key, self._verb("reserve", customer_id, asked))
 
     def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
-        asked = {**_told(demands), "key": checked_key(key), "ttl": 0, "customer": customer_id, "late": True}
+        asked = {
+            **_told(demands),
+            "key": checked_key(key),
+            "ttl": 0,
+            "customer": customer_id,
+            "late": True,
+            "owner": "",
+        }
         return _outcome(key, self._verb("consume", customer_id, asked, *_EVENTS))
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
@@ -82,9 +92,10 @@ class RedisLedger(RedisOutbox):
             asked["actual"] = checked_actual(actual)
         return _receipt(key, *self._verb("commit", customer_id, asked, *_EVENTS))
 
-    def release(self, customer_id: str, key: str) -> Receipt:
+    def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        return _receipt(key, *self._verb("release", customer_id, {"key": checked_key(key)}))
+        asked = {"key": checked_key(key), "owner": checked_owner(owner)}
+        return _receipt(key, *self._verb("release", customer_id, asked))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
@@ -155,7 +166,7 @@ def _outcome(key: str, told: list[Any]) -> Receipt | Refusal:
 
 
 def _receipt(key: str, is_replay: bool, before: list[int], record: list[Any]) -> Receipt:  # noqa: FBT001 - as told
-    state, expires, _, is_overage, is_late, _, shares = record
+    state, expires, _, is_overage, is_late, _, shares, _ = record
     each = iter(shares)
     return Receipt(
         key=key,

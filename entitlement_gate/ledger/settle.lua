@@ -55,12 +55,11 @@ local function committed(record, before)
     if actual and actual ~= total(record[SHARES]) then fail('conflict') end
     return receipt(record, {}, true)
   end
-  if record[STATE] == 'released' then fail('released') end
-  if record[STATE] == 'expired' then
-    if not asked.late then fail('expired') end
-    record[IS_LATE] = true
-  else
+  if record[STATE] == 'held' then
     add(record[SHARES], HELD, -1)
+  else
+    if not asked.late then fail(record[STATE]) end
+    record[IS_LATE] = true
   end
   if actual then record[SHARES] = reshare(record[SHARES], actual) end
   add(record[SHARES], COMMITTED, 1)
@@ -75,8 +74,9 @@ end
 
 local function release()
   local record = known()
-  if record[STATE] == 'committed' then fail('committed') end
-  if record[STATE] ~= 'held' then return receipt(record, {}, true) end
+  local is_owner = record[OWNER] == asked.owner
+  if is_owner and record[STATE] == 'committed' then fail('committed') end
+  if not is_owner or record[STATE] ~= 'held' then return receipt(record, {}, true) end
   add(record[SHARES], HELD, -1)
   settle(asked.key, record, 'released')
   return receipt(record, {}, false)

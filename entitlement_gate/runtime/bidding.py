@@ -35,11 +35,15 @@ _ONE = Decimal(1)
 
 
 class Order(NamedTuple):
-    """What is to be held, for how many seconds, under which key; without a time it is used up at once."""
+    """What is to be held, for how many seconds, under which key; without a time it is used up at once.
+
+    ``owner`` tells this order from any other under the same key: what it holds nobody else releases.
+    """
 
     requirement: Requirement
     key: str
     ttl: float | None
+    owner: str = ""
 
 
 def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> Order:
@@ -56,8 +60,9 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
     requirement = as_requirement(entitlement, None if is_unsaid else quantity)
     for leaf in requirement.leaves():
         micro_units(leaf.requested or _ONE)
-    key = uuid.uuid4().hex if key is None else checked_key(key)
-    return Order(requirement, key, ttl)
+    if key is None:
+        return Order(requirement, uuid.uuid4().hex, ttl)
+    return Order(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex)
 
 
 class Part(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.rule import Burden, live_metered
 from entitlement_gate.ledger.memory import MemoryLedger
-from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt
+from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt, State
 from entitlement_gate.ledger.rule import burden, quantity_of, rows_of
 from entitlement_gate.runtime.bounded import Asked
 from entitlement_gate.runtime.breaker import Breaker
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.grants import Grant, Snapshot
     from entitlement_gate.ledger.protocol import Demand, Ledger, Refusal
+    from entitlement_gate.runtime.bidding import Order
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.steps import Steps
     from entitlement_gate.zenskar.flow import Clock
@@ -128,9 +129,9 @@ class Counting:
         return result
 
     def demanding(
-        self, customer_id: str, demands: Sequence[Demand], key: str, ttl: float | None, *, due: float
+        self, order: Order, customer_id: str, demands: Sequence[Demand], *, due: float
     ) -> Steps[Receipt | Refusal | None]:
-        """Hold what is demanded for ``ttl`` seconds, or where that is None use it up; None where it is not known.
+        """Hold what is demanded for the order, or use it up where that has no time; None where it is not known.
 
         What was held for nobody, after ``due``, is given back. What was used up by then is told to a retry by its key.
 
@@ -139,10 +140,11 @@ class Counting:
         """
         ledger: Any = self.ledger
         verb, undo = ledger.consume, None
-        if ttl is not None:
-            verb, undo = partial(ledger.reserve, ttl=ttl), partial(self._give_back, customer_id)
+        if order.ttl is not None:
+            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner)
+            undo = partial(self._give_back, order, customer_id)
         outcome: Receipt | Refusal | None
-        outcome = yield from self.trying_to(verb, customer_id, demands, key=key, due=due, undo=undo)
+        outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
         return outcome
 
     def settling(self, verb: Callable[..., Any], *args: Any, **keywords: Any) -> Steps[Any]:
@@ -189,14 +191,14 @@ class Counting:
             raise LedgerUnavailable("the ledger did not answer within the deadline")
         return done.result()
 
-    def _give_back(self, customer_id: str, outcome: Receipt | Refusal) -> None:
+    def _give_back(self, order: Order, customer_id: str, outcome: Receipt | Refusal) -> None:
         """Give back what was held for somebody who is gone; on a thread of the ledger's."""
-        if not isinstance(outcome, Receipt) or outcome.is_replay:
-            return  # nothing is held, or by somebody else
+        if not isinstance(outcome, Receipt) or outcome.state is not State.HELD:
+            return  # nothing is held
         try:
-            self.ledger.release(customer_id, outcome.key)  # type: ignore[union-attr]  # it was this ledger's
+            self.ledger.release(customer_id, order.key, owner=order.owner)  # type: ignore[union-attr]  # it was this ledger's
         except Exception as error:  # noqa: BLE001 - a ledger is anybody's code; it returns when its time is up
-            self._log.note_ledger(error, outcome.key)
+            self._log.note_ledger(error, order.key)
 
     def _has_time(self, due: float) -> bool:
         return self.is_local or self._clock.monotonic() < due

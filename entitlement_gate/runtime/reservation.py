@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from entitlement_gate.domain.errors import EntitlementGateError
+from entitlement_gate.domain.errors import (
+    EntitlementGateError,
+    ReservationConflict,
+    ReservationError,
+    ReservationNotFound,
+)
 from entitlement_gate.domain.numbers import valid_quantity
-from entitlement_gate.ledger.protocol import State
+from entitlement_gate.ledger.protocol import Demand, Ledger, State
 from entitlement_gate.ledger.rule import micro_units, quantity_of
+from entitlement_gate.runtime.counting import Counting
 from entitlement_gate.runtime.reporting import text_to_log
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from decimal import Decimal
 
     from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.ledger.protocol import Receipt
-    from entitlement_gate.runtime.counting import Counting
 
-__all__ = ["Reservation"]
+__all__ = ["Holding", "Reservation"]
 
 _logger = logging.getLogger("entitlement_gate")
+_RECOUNTING = 60.0  # seconds for which a forgotten reservation is held anew, to be committed at once
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holding:
+    """What the ledger is asked of one reservation; every verb blocks.
+
+    Attributes:
+        demands: what was asked for, to be counted anew where the ledger knows nothing of it any more.
+        owner: tells this reservation from any other under the same key.
+    """
+
+    counting: Counting
+    demands: tuple[Demand, ...]
+    owner: str = ""
+
+    def commit(self, customer_id: str, key: str, actual: int | None) -> Receipt:
+        """Commit what is held. What was forgotten, or lost with the store, counts all the same: the work was done."""
+        commit = partial(self._ledger.commit, customer_id, key, actual=actual)
+        try:
+            return commit()
+        except ReservationNotFound:
+            demands = [dataclasses.replace(demand, overdraw=True) for demand in self.demands]
+            self._ledger.reserve(customer_id, demands, key=key, ttl=_RECOUNTING, owner=self.owner)
+            return dataclasses.replace(commit(), is_late=True)
+
+    def release(self, customer_id: str, key: str) -> Receipt:
+        """Give back what is held here; what another reservation holds under the same key stays."""
+        receipt = self._ledger.release(customer_id, key, owner=self.owner)
+        is_another_s = receipt.state in (State.HELD, State.COMMITTED)
+        return dataclasses.replace(receipt, state=State.RELEASED) if is_another_s else receipt
+
+    def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
+        """Let what is held under the key run out later, whoever holds it."""
+        return self._ledger.extend(customer_id, key, ttl)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self.counting.ledger  # type: ignore[return-value]  # something is held, so there is one
 
 
 class Reservation:
@@ -40,16 +87,16 @@ class Reservation:
     """
 
     def __init__(
-        self, decision: Decision, key: str, counting: Counting | None = None, held: Receipt | None = None
+        self, decision: Decision, key: str, holding: Holding | None = None, receipt: Receipt | None = None
     ) -> None:
         self.decision = decision
         self.key = key
-        self._counting = counting
-        self._receipt = held
+        self._holding = holding
+        self._receipt = receipt
 
     @property
     def state(self) -> State:
-        """``held``, ``committed``, ``released`` or ``expired``, as last heard from the ledger."""
+        """``held``, ``committed``, ``released`` or ``expired``: what was done here, or last heard from the ledger."""
         return self._receipt.state if self._receipt else State.RELEASED
 
     @property
@@ -59,7 +106,7 @@ class Reservation:
 
     @property
     def is_late(self) -> bool:
-        """Whether it was committed after its time had run out: counted all the same, perhaps beyond the balance."""
+        """Whether nothing was held any more when it was committed: counted all the same, perhaps beyond the balance."""
         return self._receipt is not None and self._receipt.is_late
 
     def commit(self, actual: object = None) -> None:
@@ -78,7 +125,10 @@ class Reservation:
         await drive_async(self.committing(actual))
 
     def release(self) -> None:
-        """Give back what is held. Again is harmless. Raises as ``commit`` does."""
+        """Give back what is held here. Again is harmless. Raises as ``commit`` does.
+
+        What another reservation under the same key holds is its own to give back.
+        """
         drive(self.releasing())
 
     async def arelease(self) -> None:
@@ -87,11 +137,11 @@ class Reservation:
 
     def extend(self, ttl: float) -> None:
         """Let it run out ``ttl`` seconds from now. Raises ``ReservationExpired`` where it has run out."""
-        drive(self._doing("extend", ttl))
+        drive(self._extending(ttl))
 
     async def aextend(self, ttl: float) -> None:
         """Let it run out ``ttl`` seconds from now; see ``extend``."""
-        await drive_async(self._doing("extend", ttl))
+        await drive_async(self._extending(ttl))
 
     def __enter__(self) -> Self:
         return self
@@ -112,11 +162,22 @@ class Reservation:
     def committing(self, actual: object = None) -> Steps[None]:
         """Commit, as a part of other steps."""
         given = None if actual is None else micro_units(valid_quantity(actual))
-        yield from self._doing("commit", actual=given)
+        if self._holding is None or self._receipt is None:
+            return
+        if self.state is State.RELEASED:
+            raise ReservationConflict("it was released: it cannot be committed")
+        if self.state is not State.COMMITTED:
+            self._receipt = yield from self._settling(self._holding.commit, given)
+        elif given not in (None, self._receipt.quantity):
+            raise ReservationConflict("it was committed with another quantity")
 
     def releasing(self) -> Steps[None]:
         """Release, as a part of other steps."""
-        yield from self._doing("release")
+        if self._holding is None or self.state is State.RELEASED:
+            return
+        if self.state is State.COMMITTED:
+            raise ReservationConflict("it is committed: it cannot be released")
+        self._receipt = yield from self._settling(self._holding.release)
 
     def ending(self, *, has_failed: bool) -> Steps[None]:
         """Commit or release what is still held; what went wrong before is never hidden by a ledger out of reach."""
@@ -133,14 +194,22 @@ class Reservation:
             yield from self.releasing() if has_failed else self.committing()
         except EntitlementGateError as error:
             why = text_to_log(error, self.decision.customer_id, self.key)
-            if has_failed:
-                _logger.warning("a reservation was not released and returns when its time is up: %s", why)
-            else:
+            if not has_failed:
                 name = self.decision.entitlement
                 _logger.error("usage was not counted: %s of %s: %s", self.quantity, name, why)  # noqa: TRY400 - see `why`
+            elif isinstance(error, ReservationError):
+                _logger.info("nothing of a reservation was left to release: %s", type(error).__name__)
+            else:
+                _logger.warning("a reservation was not released and returns when its time is up: %s", why)
 
-    def _doing(self, verb: str, *args: Any, **keywords: Any) -> Steps[None]:
-        if self._counting is None or self._receipt is None:
+    def _extending(self, ttl: float) -> Steps[None]:
+        if self._holding is None:
             return
-        call = getattr(self._counting.ledger, verb)
-        self._receipt = yield from self._counting.settling(call, self.decision.customer_id, self.key, *args, **keywords)
+        if self.state in (State.RELEASED, State.COMMITTED):
+            raise ReservationConflict(f"it is {self.state}: it cannot be extended")
+        self._receipt = yield from self._settling(self._holding.extend, ttl)
+
+    def _settling(self, verb: Callable[..., Receipt], *args: Any) -> Steps[Receipt]:
+        counting: Counting = self._holding.counting  # type: ignore[union-attr]  # asked where something is held
+        receipt: Receipt = yield from counting.settling(verb, self.decision.customer_id, self.key, *args)
+        return receipt

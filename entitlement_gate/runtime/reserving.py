@@ -16,7 +16,7 @@ from entitlement_gate.ledger.protocol import Receipt, Refusal
 from entitlement_gate.ledger.rule import available, quantity_of
 from entitlement_gate.runtime.bidding import Bid, Bidding, Order, Part, reasoned
 from entitlement_gate.runtime.counting import NOTHING
-from entitlement_gate.runtime.reservation import Reservation
+from entitlement_gate.runtime.reservation import Holding, Reservation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,11 +36,12 @@ _ATTEMPTS = 4  # to be admitted where others use up, between the look and the tr
 
 
 class Trial(NamedTuple):
-    """What is true of the whole and of its leaves, and the receipt where the ledger admitted it."""
+    """What is true of the whole and of its leaves; the receipt where the ledger admitted it, and of what."""
 
     judged: Decision
     told: Mapping[Requirement, Decision]
     receipt: Receipt | None = None
+    demands: tuple[Demand, ...] = ()
 
     def true_of(self, leaf: Requirement) -> Decision:
         """Return what is true of a leaf; without data of the customer that is what is true of the whole."""
@@ -69,7 +70,10 @@ class Reserving:
                 trial = yield from self._trying(order, view, due)
         settled = self._judge.settle(order.requirement, trial.judged, trial.true_of)
         decision = self._judge.served(settled, view)
-        return decision, Reservation(decision, order.key, self._counting, trial.receipt) if decision.allowed else None
+        if not decision.allowed:
+            return decision, None
+        holding = Holding(self._counting, trial.demands, order.owner)
+        return decision, Reservation(decision, order.key, holding if trial.receipt else None, trial.receipt)
 
     def _trying(self, order: Order, view: View, due: float) -> Steps[Trial]:
         bid = self._bidding.bid(order.requirement, view, NOTHING)
@@ -106,7 +110,7 @@ class Reserving:
     ) -> Steps[Receipt | Refusal | ReservationConflict | None]:
         outcome: Receipt | Refusal | ReservationConflict | None
         try:
-            outcome = yield from self._counting.demanding(view.customer_id, demands, order.key, order.ttl, due=due)
+            outcome = yield from self._counting.demanding(order, view.customer_id, demands, due=due)
         except ReservationConflict as conflict:
             return conflict
         return outcome
@@ -126,7 +130,8 @@ class Reserving:
         decision = reasoned(part.judged, reason, remaining)
         told = {**bid.paid, part.leaf: decision}
         judged = order.requirement.judge(told.__getitem__)  # denied where a shadow was let in
-        return Trial(decision if judged.outcome is Outcome.ALLOWED else judged, told, receipt)
+        true = decision if judged.outcome is Outcome.ALLOWED else judged
+        return Trial(true, told, receipt, tuple(part.demand for part in bid.parts))
 
 
 def _of_nothing(demand: Demand) -> Demand:

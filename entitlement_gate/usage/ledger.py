@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from django.apps import apps
 from django.db import router
 
-from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_ttl
+from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
 from entitlement_gate.usage import shelf
 from entitlement_gate.usage.connection import OwnConnections
 from entitlement_gate.usage.models import Charge
@@ -59,11 +59,15 @@ class DatabaseLedger(DatabaseOutbox):
     def __repr__(self) -> str:
         return f"<DatabaseLedger in {self._own.alias!r}>"
 
-    def reserve(self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float) -> Receipt | Refusal:
+    def reserve(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+    ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         checked_demands(demands)
-        ttl = checked_ttl(ttl)
-        return self._done(customer_id, checked_key(key), lambda book, now: book.reserve(demands, key, ttl, now))
+        ttl, owner = checked_ttl(ttl), checked_owner(owner)
+        return self._done(
+            customer_id, checked_key(key), lambda book, now: book.reserve(demands, key, ttl, now, owner=owner)
+        )
 
     def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
@@ -75,9 +79,10 @@ class DatabaseLedger(DatabaseOutbox):
         given = actual if actual is None else checked_actual(actual)
         return self._done(customer_id, checked_key(key), lambda book, now: book.commit(key, now, given, late=late))
 
-    def release(self, customer_id: str, key: str) -> Receipt:
+    def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        return self._done(customer_id, checked_key(key), lambda book, now: book.release(key, now))
+        given = checked_owner(owner)
+        return self._done(customer_id, checked_key(key), lambda book, now: book.release(key, now, owner=given))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""

@@ -63,6 +63,7 @@ class Hold(models.Model):
     until = models.FloatField()
     is_overage = models.BooleanField()
     is_late = models.BooleanField()
+    owner = models.CharField(max_length=64, blank=True)
 
     class Meta:
         app_label = _APP_LABEL

@@ -32,7 +32,7 @@ _TALLIES = f"""
     FROM {_CHARGE} WHERE customer_id = %s
 """  # noqa: S608 - as above
 _RECORDS = f"""
-    SELECT "key", wants, shares, state, expires_at, until, is_overage, is_late
+    SELECT "key", wants, shares, state, expires_at, until, is_overage, is_late, owner
     FROM {_HOLD} WHERE customer_id = %s AND ("key" = %s OR until <= {{now}} + %s)
 """  # noqa: S608 - as above
 _RUN_OUT = f"SELECT 1 FROM {_HOLD} WHERE customer_id = %s AND state = 'held' AND until <= {{now}} + %s LIMIT 1"  # noqa: S608 - as above
@@ -47,11 +47,11 @@ _PUT_TALLY = f"""
 _DROP_TALLY = f"DELETE FROM {_CHARGE} WHERE customer_id = %s AND entitlement_id = %s AND row_id = %s"  # noqa: S608 - as above
 _PUT_RECORD = f"""
     INSERT INTO {_HOLD}
-        (customer_id, "key", wants, shares, state, expires_at, until, is_overage, is_late)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+        (customer_id, "key", wants, shares, state, expires_at, until, is_overage, is_late, owner)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT (customer_id, "key") DO UPDATE SET
         wants = excluded.wants, shares = excluded.shares, state = excluded.state, expires_at = excluded.expires_at,
-        until = excluded.until, is_overage = excluded.is_overage, is_late = excluded.is_late
+        until = excluded.until, is_overage = excluded.is_overage, is_late = excluded.is_late, owner = excluded.owner
 """  # noqa: S608 - as above
 _DROP_RECORD = f'DELETE FROM {_HOLD} WHERE customer_id = %s AND "key" = %s'  # noqa: S608 - as above
 _PUT_EVENT = f"""
@@ -128,7 +128,7 @@ def _event(event: UsageEvent) -> Statement:
 
 def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
     key, wants, shares, state, *rest = fields
-    expires_at, until, is_overage, is_late = rest
+    expires_at, until, is_overage, is_late, owner = rest
     return key, Record(
         wants=tuple((name, quantity, to and UsageTarget(*to)) for name, quantity, to in json.loads(wants)),
         shares=tuple(Share(*share) for share in json.loads(shares)),
@@ -137,11 +137,12 @@ def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
         until=until,
         is_overage=bool(is_overage),
         is_late=bool(is_late),
+        owner=owner,
     )
 
 
 def _fields(record: Record) -> list[Any]:
     wants = [(name, quantity, to and (to.slug, to.field)) for name, quantity, to in record.wants]
     shares = [(share.entitlement_id, share.row_id, share.amount) for share in record.shares]
-    times = [record.expires_at, record.until]
-    return [json.dumps(wants), json.dumps(shares), str(record.state), *times, record.is_overage, record.is_late]
+    how = [record.expires_at, record.until, record.is_overage, record.is_late, record.owner]
+    return [json.dumps(wants), json.dumps(shares), str(record.state), *how]

@@ -29,7 +29,9 @@ class Hold:
     quantity: int
     shares: dict
     expires: float
+    owner: str = ""
     state: str = "held"
+    is_late: bool = False
 
 
 @dataclass
@@ -85,14 +87,14 @@ class Oracle:
             line = self.lines[row.id]
             line.refund -= max(0, min(line.refund, too_much))
 
-    def admit(self, key, quantity, rows, *, ticket, ttl):
+    def admit(self, key, quantity, rows, *, ticket, ttl, owner):
         for row in rows:
             self.lines.setdefault(row.id, Line(row.used, [row.used], 0, ticket))
         shares, missing = {}, quantity
         for row in rows:
             shares[row.id] = missing if row is rows[-1] else max(0, min(missing, self.left((row,))))
             missing -= shares[row.id]
-        self.holds[key] = Hold(quantity, shares, self.now + ttl)
+        self.holds[key] = Hold(quantity, shares, self.now + ttl, owner)
 
     def commit(self, key, actual):
         hold = self.holds[key]
@@ -145,13 +147,13 @@ class LedgerMachine(RuleBasedStateMachine):
         rows, ticket = self.views[client]
         if not rows:
             return
-        asked = demand(quantity, *rows, ticket=float(ticket), target=METER)
+        asked, owner = demand(quantity, *rows, ticket=float(ticket), target=METER), "" if at_once else str(client)
         state = self.oracle.state(key)
         try:
             told = (
                 self.ledger.consume(ANNA, [asked], key=key)
                 if at_once
-                else self.ledger.reserve(ANNA, [asked], key=key, ttl=ttl)
+                else self.ledger.reserve(ANNA, [asked], key=key, ttl=ttl, owner=owner)
             )
         except ReservationConflict:
             assert state is not None
@@ -164,7 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert told == Refusal(CALLS, left)
                 return
             assert told.available == (left,)
-            self.oracle.admit(key, quantity, rows, ticket=ticket, ttl=ttl)
+            self.oracle.admit(key, quantity, rows, ticket=ticket, ttl=ttl, owner=owner)
             state = "held"
         if at_once and state == "held":
             self.finish(key, quantity)
@@ -179,29 +181,32 @@ class LedgerMachine(RuleBasedStateMachine):
             told = self.ledger.commit(ANNA, key, actual=actual, late=late)
         except NOT_THERE:
             is_other = state == "committed" and actual is not None and actual != hold.quantity_used
-            assert is_other or state in (None, "released") or (state == "expired" and not late)
+            assert is_other or state is None or (state in ("released", "expired") and not late)
             return
         if state != "committed":
-            assert told.is_late == (state == "expired")
+            hold.is_late = state != "held"
             self.finish(key, actual or hold.quantity)
-        assert told.state is State.COMMITTED
+        assert (told.state, told.is_late) == (State.COMMITTED, hold.is_late)
         assert told.quantity == hold.quantity_used
 
     def finish(self, key, actual):
         self.oracle.commit(key, actual)
         self.events[key] = actual
 
-    @rule(key=KEYS)
-    def release(self, key):
+    @rule(key=KEYS, owner=st.sampled_from(["0", "1", ""]))
+    def release(self, key, owner):
         state = self.oracle.state(key)
+        hold = self.oracle.holds.get(key)
+        is_owner = hold is not None and hold.owner == owner
         try:
-            self.ledger.release(ANNA, key)
+            told = self.ledger.release(ANNA, key, owner=owner)
         except NOT_THERE:
-            assert state in (None, "committed")
+            assert hold is None or (is_owner and state == "committed")
             return
-        assert state in ("held", "released", "expired")
-        if state == "held":
-            self.oracle.holds[key].state = "released"
+        assert is_owner <= (state in ("held", "released", "expired"))
+        assert told.is_replay == (not is_owner or state != "held")
+        if is_owner and state == "held":
+            hold.state = "released"
 
     @rule(key=KEYS)
     def extend(self, key):

@@ -12,6 +12,7 @@ from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.runtime.bidding import order
 from entitlement_gate.runtime.cache import Entry
 from entitlement_gate.runtime.gate import EntitlementGate
 from entitlement_gate.runtime.steps import drive, drive_async
@@ -217,12 +218,13 @@ class TestALedgerThatStandsStill:
         assert ask(gate, "check", ANNA, "api_calls").remaining == 6
 
     def test_a_release_that_fails_over_there_is_a_line_in_the_log(self, gate, remote, ask, caplog):
-        def refuse(*_):
+        def refuse(*_, **__):
             raise LedgerUnavailable("gone")
 
         ask(gate, "has", ANNA, "reports")
         remote.release = refuse
-        gate._counting._give_back(ANNA, remote.reserve(ANNA, [demand(1)], key="k", ttl=5))
+        asked = order("api_calls", 1, "k", 5)
+        gate._counting._give_back(asked, ANNA, remote.reserve(ANNA, [demand(1)], key="k", ttl=5))
         assert "the ledger is out of reach" in caplog.text
 
     def test_a_use_that_was_counted_after_all_is_told_to_a_retry_by_its_key(self, gate, remote, ask):

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -126,6 +127,20 @@ def test_a_commit_leaves_one_event(store):
     (event,) = default_gate().ledger.take(10)
     assert (event.key, event.customer_id, event.quantity) == ("order 7", PRO, 3_000_000)
     assert (event.target.slug, event.target.field) == ("api_calls", "count")
+
+
+@pytest.mark.parametrize("ends", [("fails", "succeeds"), ("succeeds", "fails"), ("fails", "fails")], ids="-".join)
+@pytest.mark.parametrize("is_owner_first", [True, False])
+def test_of_two_with_one_key_who_succeeds_is_counted(store, ends, *, is_owner_first):
+    both = [reserve_entitlement(PRO, NAME, 100, key="export 7") for _ in range(2)]
+    for held, end in zip(both if is_owner_first else both[::-1], ends, strict=True):
+        if end == "succeeds":
+            held.commit()
+        else:
+            with suppress(KeyError), held:
+                raise KeyError
+    assert left() == (850 if "succeeds" in ends else 950)
+    assert default_gate().ledger.pending() == ("succeeds" in ends)
 
 
 def test_two_gates_share_one_count(store):

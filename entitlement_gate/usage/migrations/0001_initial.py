@@ -70,6 +70,7 @@ class Migration(migrations.Migration):
                 ("until", models.FloatField()),
                 ("is_overage", models.BooleanField()),
                 ("is_late", models.BooleanField()),
+                ("owner", models.CharField(blank=True, max_length=64)),
             ],
             options={
                 "indexes": [models.Index(fields=["customer_id", "until"], name="entitlement_hold_until")],
