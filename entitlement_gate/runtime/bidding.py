@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import chain, islice, product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +32,7 @@ __all__ = ["Bid", "Bidding", "Order", "Part", "order", "reasoned"]
 
 _BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _ONE = Decimal(1)
+_OTHERS = 32  # that a key is looked up under: each is a question to the ledger
 
 
 class Order(NamedTuple):
@@ -151,23 +152,40 @@ class Bidding:
             yield Part(leaf, judged, dataclasses.replace(demand, overdraw=overdraw), may_overdraw)
 
     def others(self, requirement: Requirement, bid: Bid, view: View) -> Iterator[Bid]:
-        """Yield what else the key of a bid for one entitlement may stand for: what paid before billing moved.
+        """Yield what else the key of a bid may stand for: what paid before billing moved.
 
         Others that the requirement's names stand for, live or not: for looking a key up, never for admitting anything.
         """
-        if view.entry is None or len(bid.parts) != 1:
-            return
-        snapshot, (part,) = view.entry.snapshot, bid.parts
-        for leaf in dict.fromkeys(requirement.leaves()):
-            alike: dict[str, list[Grant]] = {}
-            for row in self._judge.named(leaf.entitlement, snapshot.grants):
-                if row.is_metered and counted_under(row) != part.demand.entitlement_id:
-                    alike.setdefault(counted_under(row), []).append(row)
-            for rows in alike.values():
-                told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
-                judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
-                part = Part(leaf, judged, self._demand(leaf, rows, snapshot), may_overdraw=False)
-                yield bid._replace(judged=judged, parts=(part,))
+        choices = self._combined(requirement, view.entry.snapshot) if view.entry else ()
+        tried = {_wants(bid.parts)}
+        for parts in islice(choices, _OTHERS):
+            together: dict[str, Part] = {}
+            for part in parts:
+                together[part.demand.entitlement_id] = _together(together.get(part.demand.entitlement_id), part)
+            other = tuple(together.values())
+            if other and _wants(other) not in tried:
+                tried.add(_wants(other))
+                yield bid._replace(parts=other, paid={**bid.paid, **{part.leaf: part.judged for part in parts}})
+
+    def _combined(self, requirement: Requirement, snapshot: Snapshot) -> Iterator[tuple[Part, ...]]:
+        """Yield every choice of leaves that pay together, and of an entitlement for each."""
+        for leaves in _paying_together(requirement):
+            for chosen in product(*(tuple(self._payers(leaf, snapshot)) for leaf in leaves)):
+                yield tuple(part for part in chosen if part is not None)
+
+    def _payers(self, leaf: Requirement, snapshot: Snapshot) -> Iterator[Part | None]:
+        """Yield a part for each entitlement that a leaf's name stands for; None where nothing may have paid."""
+        alike: dict[str, list[Grant]] = {}
+        named = self._judge.named(leaf.entitlement, snapshot.grants)
+        for row in named:
+            if row.is_metered:
+                alike.setdefault(counted_under(row), []).append(row)
+        for rows in alike.values():
+            told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
+            judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
+            yield Part(leaf, judged, self._demand(leaf, rows, snapshot), may_overdraw=False)
+        if not all(row.is_metered for row in named) or not named:
+            yield None
 
     def _demand(self, leaf: Requirement, rows: list[Grant], snapshot: Snapshot) -> Demand:
         return Demand(
@@ -184,6 +202,24 @@ def reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Dec
     outcome = reason.outcome
     allowed = outcome is Outcome.ALLOWED
     return dataclasses.replace(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
+
+
+def _paying_together(requirement: Requirement) -> Iterator[tuple[Requirement, ...]]:
+    """Yield each choice of the leaves whose quantities are used up together: of an ``|`` one side, of ``~`` none."""
+    if not requirement.operator:
+        yield (requirement,)
+    elif requirement.operator == "|":
+        for part in requirement.parts:
+            yield from _paying_together(part)
+    else:
+        parts = requirement.parts if requirement.operator == "&" else ()
+        for chosen in product(*(islice(_paying_together(part), _OTHERS) for part in parts)):
+            yield tuple(chain(*chosen))
+
+
+def _wants(parts: tuple[Part, ...]) -> tuple[tuple[str, int], ...]:
+    """Return what the ledger knows a key by."""
+    return tuple((part.demand.entitlement_id, part.demand.quantity) for part in parts)
 
 
 def _together(known: Part | None, part: Part) -> Part:

@@ -100,8 +100,9 @@ class Reserving:
         if not isinstance(outcome, ReservationConflict):
             return bid, outcome
         for other in self._bidding.others(order.requirement, bid, view):
-            told = yield from self._demanding(order, view, (_of_nothing(other.parts[0].demand),), due=due)
-            if isinstance(told, Receipt):
+            nothing = tuple(_of_nothing(part.demand) for part in other.parts)
+            told = yield from self._demanding(order, view, nothing, due=due)
+            if told is None or isinstance(told, Receipt):
                 return other, told
         raise outcome
 
