@@ -7,10 +7,10 @@ defaults and their validation live there and are only named in upper case here.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.conf import settings as django_settings
@@ -27,7 +27,6 @@ from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials
 __all__ = ["SETTING", "Settings", "get_settings", "known_keys", "rules_in_settings", "unknown_keys"]
 
 SETTING = "ENTITLEMENT_GATE"
-_imported = lru_cache(import_string)  # asked for at each request
 _Options = TypeVar("_Options", GateOptions, ClientOptions)
 # Not settings of the project: `trust_env` is for scripts that make their own client.
 _REFUSALS = range(400, 600)
@@ -95,7 +94,7 @@ class Settings:
         """
         value = getattr(self, name)
         try:
-            loaded = _imported(value) if isinstance(value, str) else value
+            loaded = _found(value) if isinstance(value, str) else value
         except ImportError as error:
             raise _wrong(name.upper(), f"{value!r} cannot be imported: {error}") from error
         if not callable(loaded):
@@ -160,6 +159,18 @@ def unknown_keys(raw: Mapping[str, Any]) -> dict[str, str | None]:
         for key in raw
         if key not in known
     }
+
+
+def _found(path: str) -> Any:
+    """Return what a dotted path leads to now: a test may have put something else there, or the whole module anew.
+
+    Asked for at each request. ``import_string`` does the same in three times as long.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(sys.modules[module], name)
+    except (KeyError, AttributeError):
+        return import_string(path)  # which imports it, or says what is wrong
 
 
 def _options(cls: type[_Options], raw: Mapping[str, Any]) -> _Options:

@@ -253,3 +253,32 @@ def test_classes_of_both_kinds_are_decorated(project):
     assert outcome["passed"] == 6, outcome.said
     plain = project.python("-m", "django", "test", "--settings=settings", "-v", "0", "--shuffle", "1")
     assert (plain.code, "Ran 4 tests" in plain.said) == (0, True), plain.said
+
+
+PATCHING = """
+    from unittest import mock
+    import pytest
+
+    pytestmark = pytest.mark.entitlements(sso=True)
+
+    @pytest.mark.parametrize("number", range(5))
+    def test_patched(client, number):
+        assert client.get("/reports/").status_code == 403
+        with mock.patch("urls.customer", return_value="10000000-0000-4000-8000-000000000001"):
+            assert client.get("/reports/").status_code == 200
+
+    @pytest.mark.parametrize("number", range(5))
+    def test_patched_to_the_end(client, number, monkeypatch):
+        monkeypatch.setattr("urls.customer", lambda request: "10000000-0000-4000-8000-000000000001")
+        assert client.get("/reports/").status_code == 200
+
+    @pytest.mark.parametrize("number", range(5))
+    def test_plain(client, number):
+        assert client.get("/reports/").status_code == 403
+    """
+
+
+def test_a_patched_resolver_counts_at_once_and_is_gone_with_its_test(project):
+    project.write("test_patching.py", PATCHING)
+    outcome = project.pytest()
+    assert (outcome["passed"], outcome.code) == (15, 0), outcome.said
