@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from entitlement_gate.domain.numbers import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["EntitlementType", "Grant", "Snapshot", "dedupe", "quick_grant"]
+__all__ = ["EntitlementType", "Grant", "Snapshot", "dedupe", "quick_grant", "steady_span"]
 
 _ZERO = Decimal(0)
 _FOREVER = float("inf")
+_SCANNED = 64  # rows: so many are looked through sooner than an index of them is made, and cost no memory for it
 # The dates of a plan are those of many customers: one number each, in memory that a processor has at hand.
 _posix = lru_cache(maxsize=4096)(datetime.timestamp)
 
@@ -135,18 +136,42 @@ class Snapshot:
     fetched_at: float
     is_found: bool = True
 
-    def steady_span(self, now: float) -> tuple[float, float]:
-        """Return the span ``[since, until)`` around ``now`` in which no grant starts or ends.
+    _index: dict[tuple[str, str], tuple[Grant, ...]] | None = field(default=None, init=False, repr=False, compare=False)
 
-        POSIX seconds, infinite where nothing bounds it. An answer computed at ``now`` holds for the whole span.
-        """
-        since, until = -_FOREVER, _FOREVER
-        for grant in self.grants:
-            for edge in (grant.active_from, grant.expires_at):
-                if edge is not None:
-                    at = _posix(edge)
-                    if at <= now:
-                        since = max(since, at)
-                    else:
-                        until = min(until, at)
-        return since, until
+    def rows_of_name(self, name: str) -> Sequence[Grant]:
+        """Return the grants of this name, in their order."""
+        if len(self.grants) > _SCANNED:
+            return self._indexed().get(("name", name), ())
+        return [grant for grant in self.grants if grant.name == name]
+
+    def rows_of_id(self, entitlement_id: str) -> Sequence[Grant]:
+        """Return the grants of this entitlement id, in their order."""
+        if len(self.grants) > _SCANNED:
+            return self._indexed().get(("id", entitlement_id), ())
+        return [grant for grant in self.grants if grant.entitlement_id == entitlement_id]
+
+    def _indexed(self) -> dict[tuple[str, str], tuple[Grant, ...]]:
+        if self._index is None:
+            index: dict[tuple[str, str], tuple[Grant, ...]] = {}
+            for grant in self.grants:
+                for key in (("name", grant.name), ("id", grant.entitlement_id or "")):
+                    index[key] = (*index.get(key, ()), grant)
+            object.__setattr__(self, "_index", index)
+        return self._index or {}
+
+
+def steady_span(grants: Iterable[Grant], now: float) -> tuple[float, float]:
+    """Return the span ``[since, until)`` around ``now`` in which none of the grants starts or ends.
+
+    POSIX seconds, infinite where nothing bounds it. An answer computed at ``now`` holds for the whole span.
+    """
+    since, until = -_FOREVER, _FOREVER
+    for grant in grants:
+        for edge in (grant.active_from, grant.expires_at):
+            if edge is not None:
+                at = _posix(edge)
+                if at <= now:
+                    since = max(since, at)
+                else:
+                    until = min(until, at)
+    return since, until

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, common_type, decide_by
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 from entitlement_gate.domain.numbers import difference, total
 
@@ -107,7 +107,7 @@ def decide(
     """
     if not snapshot.is_found:
         return _told(snapshot, asked, _Candidate(Reason.CUSTOMER_NOT_FOUND, ()))
-    rows = _answering(rows_named(snapshot.grants, asked.entitlement, terms), asked.requested)
+    rows = _answering(rows_named(snapshot, asked.entitlement, terms), asked.requested)
     candidates = list(_candidates(rows, asked, now, terms, burden=burden))
     closest = min(candidates, key=lambda candidate: candidate.rank, default=_Candidate(Reason.NOT_ENTITLED, ()))
     return _told(snapshot, asked, closest)
@@ -122,24 +122,21 @@ def live_metered(grants: Iterable[Grant], now: datetime) -> dict[str, list[Grant
     return live
 
 
-def rows_named(grants: Iterable[Grant], entitlement: str, terms: Terms) -> list[Grant]:
+def rows_named(snapshot: Snapshot, entitlement: str, terms: Terms) -> Sequence[Grant]:
     """Return the rows that a name, alias or entitlement id stands for; names match exactly."""
     name = terms.aliases.get(entitlement, entitlement)
-    if entitlement_id := canonical_uuid(name):
-        by_id = [grant for grant in grants if grant.entitlement_id == entitlement_id]
-        if by_id:
-            return by_id
-    return [grant for grant in grants if grant.name == name]
+    entitlement_id = canonical_uuid(name)
+    return (snapshot.rows_of_id(entitlement_id) if entitlement_id else ()) or snapshot.rows_of_name(name)
 
 
-def _answering(rows: list[Grant], requested: Decimal | None) -> list[Grant]:
+def _answering(rows: Sequence[Grant], requested: Decimal | None) -> Sequence[Grant]:
     """With a quantity asked for, only the metered rows answer, where there are any."""
     metered = [row for row in rows if row.is_metered and not row.is_malformed]
     return metered if requested is not None and metered else rows
 
 
 def _candidates(
-    rows: list[Grant], asked: Requirement, now: datetime, terms: Terms, *, burden: Burden
+    rows: Sequence[Grant], asked: Requirement, now: datetime, terms: Terms, *, burden: Burden
 ) -> Iterator[_Candidate]:
     """Yield what rows of one standing and one entitlement id say together: ids are never mixed."""
     groups: dict[tuple[Reason, bool, str], list[Grant]] = {}
@@ -200,34 +197,16 @@ def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms, burden: 
         return _Candidate(Reason.UNAVAILABLE, rows)
     if overage:
         return _Candidate(Reason.OVERAGE, rows, remaining)
-    return _Candidate(_INSUFFICIENT[_type_of(rows) is EntitlementType.CREDITS], rows, remaining)
-
-
-def _type_of(rows: tuple[Grant, ...]) -> EntitlementType | None:
-    known = {row.type for row in rows if isinstance(row.type, EntitlementType)}
-    return max(known) if len(known) == 1 else None
+    return _Candidate(_INSUFFICIENT[common_type(rows) is EntitlementType.CREDITS], rows, remaining)
 
 
 def _told(snapshot: Snapshot, asked: Requirement, candidate: _Candidate) -> Decision:
-    rows = candidate.rows
-    fields: dict[str, Any] = {"customer_id": snapshot.customer_id, "requested": asked.requested}
-    if rows:
-        starts = [row.active_from for row in rows]
-        ends = [row.expires_at for row in rows]
-        fields |= {
-            "type": _type_of(rows),
-            "units": min((row.units for row in rows if row.units is not None), default=None),
-            "limit": _sum(row.quantity for row in rows),
-            "used": _sum(row.used for row in rows),
-            "remaining": candidate.remaining,
-            "unlimited": candidate.unlimited,
-            "active_from": None if None in starts else min(filter(None, starts)),
-            "expires_at": None if None in ends else max(filter(None, ends)),
-            "grants": tuple(sorted(row.id for row in rows if row.id)),
-        }
-    return Decision.of(candidate.reason, asked.entitlement, **fields)
-
-
-def _sum(numbers: Iterable[Decimal | None]) -> Decimal | None:
-    known = [number for number in numbers if number is not None]
-    return total(known) if known else None
+    return decide_by(
+        candidate.reason,
+        asked.entitlement,
+        rows=candidate.rows,
+        customer_id=snapshot.customer_id,
+        requested=asked.requested,
+        remaining=candidate.remaining,
+        unlimited=candidate.unlimited,
+    )

@@ -122,8 +122,8 @@ class Explanation:
 def explained(facts: Facts, asked: Requirement, now: datetime, terms: Terms) -> Explanation:
     """Explain a decision about one entitlement at the instant ``now``."""
     decision = facts.decision
-    named = rows_named(facts.grants, asked.entitlement, terms)
-    hidden = rows_named(facts.overlooked, asked.entitlement, terms)
+    named = rows_named(_snapshot(facts.grants), asked.entitlement, terms)
+    hidden = rows_named(_snapshot(facts.overlooked), asked.entitlement, terms)
     standings = [_standing(row, decision, _alone(row, asked, now, terms)) for row in named]
     standings += [_hidden(row, _alone(row, asked, now, terms)) for row in hidden]
     told = decision

@@ -12,7 +12,7 @@ from itertools import chain, islice, product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, revise, rows_behind
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import counted_under
 from entitlement_gate.ledger.checking import checked_key
@@ -143,7 +143,7 @@ class Bidding:
 
     def _parts(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[Part]:
         """Yield what a leaf asks of the ledger; nothing where no balance pays for it."""
-        rows = [row for row in snapshot.grants if row.id in judged.grants and row.is_metered]
+        rows = [row for row in rows_behind(judged) if row.is_metered]
         if rows:
             name = leaf.entitlement
             may_overdraw = self._judge.may_overdraw(name, rows)
@@ -176,7 +176,7 @@ class Bidding:
     def _payers(self, leaf: Requirement, snapshot: Snapshot) -> Iterator[Part | None]:
         """Yield a part for each entitlement that a leaf's name stands for; None where nothing may have paid."""
         alike: dict[str, list[Grant]] = {}
-        named = self._judge.named(leaf.entitlement, snapshot.grants)
+        named = self._judge.named(leaf.entitlement, snapshot)
         for row in named:
             if row.is_metered:
                 alike.setdefault(counted_under(row), []).append(row)
@@ -201,7 +201,7 @@ def reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Dec
     """Return what was judged of a balance as the ledger has it."""
     outcome = reason.outcome
     allowed = outcome is Outcome.ALLOWED
-    return dataclasses.replace(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
+    return revise(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
 
 
 def _paying_together(requirement: Requirement) -> Iterator[tuple[Requirement, ...]]:

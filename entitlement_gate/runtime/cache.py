@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from entitlement_gate.domain.decisions import Decision
+from entitlement_gate.domain.decisions import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -29,15 +29,15 @@ _LONG_AGO = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A decision worked out from an entry, and the span in which it needs no second look.
+    """A verdict worked out from an entry, and the span in which it needs no second look.
 
     Attributes:
         since: wall clock, POSIX seconds: before it, a grant may not have started.
         until: wall clock: from it on, a grant ends or the entry is no longer fresh (or too old to deny).
         fresh_until: monotonic clock: from it on, the entry is no longer fresh (or too old to deny).
         allowed: the decision's.
-        decision: ready to be served.
-        steady_until: wall clock: from it on, a grant starts or ends; till then the decision stands, fresh or not.
+        verdict: ready to be served.
+        steady_until: wall clock: from it on, a grant starts or ends; till then the verdict stands, fresh or not.
         fetched_at: the entry's.
         fetched_wall: the entry's.
     """
@@ -46,7 +46,7 @@ class Answer:
     until: float
     fresh_until: float
     allowed: bool
-    decision: Decision
+    verdict: Verdict
     steady_until: float
     fetched_at: float
     fetched_wall: float

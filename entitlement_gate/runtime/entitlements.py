@@ -147,10 +147,11 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         decision = self._decided(as_requirement(name))
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)
-        named = self._judge.named(name, self._grants)
+        entry = self.view.entry if self.view else None
+        named = self._judge.named(name, entry.snapshot) if entry else ()
         if not named:
             raise KeyError(name)
-        return Entitlement(name, decision, named)
+        return Entitlement(name, decision, tuple(named))
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({grant.name for grant in self._known()}))

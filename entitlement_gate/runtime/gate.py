@@ -82,7 +82,7 @@ class EntitlementGate(Answering):
                     self._health.hits += 1
                     age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
                     age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
-                    return serve(answer.decision, "cache", age, allowed=answer.allowed)
+                    return serve(answer.verdict, "cache", age)
         return drive(self._checking(customer, entitlement, quantity, refresh=refresh))
 
     async def acheck(
@@ -225,5 +225,5 @@ class EntitlementGate(Answering):
         if tick < answer.fresh_until and answer.since <= now < answer.until:
             self._health.hits += 1
             age = max(tick - answer.fetched_at, now - answer.fetched_wall)
-            return serve(answer.decision, "cache", age, allowed=answer.allowed)
+            return serve(answer.verdict, "cache", age)
         return None

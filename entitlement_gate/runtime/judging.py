@@ -5,12 +5,12 @@ Never here: fetching, waiting.
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, revise, serve, verdict_of
+from entitlement_gate.domain.grants import steady_span
 from entitlement_gate.domain.rule import decide, rows_named
 from entitlement_gate.runtime.cache import Answer
 from entitlement_gate.runtime.counting import NOT_READ, burdened
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from decimal import Decimal
 
-    from entitlement_gate.domain.grants import Grant
+    from entitlement_gate.domain.grants import Grant, Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.ledger.protocol import Charges
     from entitlement_gate.runtime.cache import Entry, SnapshotCache
@@ -70,8 +70,8 @@ class Judge:
         """Whether the decision may rest on numbers that only I/O brings."""
         if view.entry is None or self._counting.is_local:
             return False
-        grants = view.entry.snapshot.grants
-        return any(row.is_metered for leaf in requirement.leaves() for row in self.named(leaf.entitlement, grants))
+        snapshot = view.entry.snapshot
+        return any(row.is_metered for leaf in requirement.leaves() for row in self.named(leaf.entitlement, snapshot))
 
     def judge_leaf(self, leaf: Requirement, entry: Entry, charges: Charges | None) -> Decision:
         """Return what is true of one entitlement now, before any policy."""
@@ -91,9 +91,9 @@ class Judge:
         """Whether the settings let overage of an entitlement, which these rows are of, through."""
         return self._terms.word_for(self._terms.on_exhausted, entitlement, rows) == "allow"
 
-    def named(self, name: str, grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    def named(self, name: str, snapshot: Snapshot) -> Sequence[Grant]:
         """Return the grants that a name, alias or entitlement id stands for."""
-        return tuple(rows_named(grants, name, self._terms))
+        return rows_named(snapshot, name, self._terms)
 
     def settle(
         self, requirement: Requirement, decision: Decision, judge_leaf: Callable[[Requirement], Decision]
@@ -105,21 +105,21 @@ class Judge:
         # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there, and is what is told.
         enforced = self._options.enforced(requirement)
         told = None if enforced is None else self._by_policy(enforced, enforced.judge(judge_leaf))
-        return dataclasses.replace(decision, allowed=True, shadow=True) if told is None or told.allowed else told
+        return revise(decision, allowed=True, shadow=True) if told is None or told.allowed else told
 
     def _by_policy(self, requirement: Requirement, decision: Decision) -> Decision:
         if decision.outcome is not Outcome.UNKNOWN:
             return decision
         policy = self._options.on_unavailable
         words = (self._terms.word_for(policy, leaf.entitlement) for leaf in requirement.leaves())
-        return dataclasses.replace(decision, allowed=all(word == "allow" for word in words), source="fallback")
+        return revise(decision, allowed=all(word == "allow" for word in words)).served("fallback", decision.age)
 
     def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:
         now = self._clock.time()
         asked = requirement if requirement.operator or requirement.quantity else requirement.entitlement
         known = entry.answers.get(asked)
         if known is not None and known.since <= now < known.steady_until:
-            return known.decision
+            return serve(known.verdict, "live", None)
         customer_id = entry.snapshot.customer_id
         answer, is_counted = self._worked_out(requirement, entry, now, charges)
         if not is_counted or self._counting.is_untouched(customer_id):
@@ -127,7 +127,7 @@ class Judge:
             # The first use of a customer clears the answers; one that began since the look above must not outlive it.
             if is_counted and not self._counting.is_untouched(customer_id):
                 self._memory.forget(entry)
-        return answer.decision
+        return serve(answer.verdict, "live", None)
 
     def _worked_out(
         self, requirement: Requirement, entry: Entry, now: float, charges: Charges | None
@@ -141,7 +141,8 @@ class Judge:
 
         judged = requirement.judge(judge_leaf)
         # Around the instant that was judged, which is `now` rounded to a microsecond.
-        since, until = entry.snapshot.steady_span(at.timestamp())
+        rows = (row for leaf in requirement.leaves() for row in self.named(leaf.entitlement, entry.snapshot))
+        since, until = steady_span(rows, at.timestamp())
         good_for = entry.fresh_for
         if judged.outcome is Outcome.DENIED:
             good_for = min(good_for, self._options.denial_max_age)
@@ -151,7 +152,7 @@ class Judge:
             until=min(until, entry.fetched_wall + good_for),
             fresh_until=entry.fetched_at + good_for,
             allowed=decision.allowed,
-            decision=decision,
+            verdict=verdict_of(decision),
             steady_until=until,
             fetched_at=entry.fetched_at,
             fetched_wall=entry.fetched_wall,

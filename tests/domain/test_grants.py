@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, dedupe, quick_grant
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, dedupe, quick_grant, steady_span
 from tests.domain.conftest import CUSTOMER, NOW, a_feature, a_grant
 
 
@@ -74,7 +74,7 @@ def test_grants_and_snapshots_are_immutable_and_small():
 
 
 def test_an_empty_snapshot_is_steady_for_ever():
-    assert Snapshot(CUSTOMER, (), 0.0).steady_span(5.0) == (-float("inf"), float("inf"))
+    assert steady_span((), 5.0) == (-float("inf"), float("inf"))
 
 
 def test_a_snapshot_is_steady_between_the_edges_around_an_instant(now, hour):
@@ -83,14 +83,14 @@ def test_a_snapshot_is_steady_between_the_edges_around_an_instant(now, hour):
         a_grant("2", active_from=now - hour, expires_at=None),
         a_grant("3", active_from=now + hour, expires_at=now + 9 * hour),
     )
-    since, until = Snapshot(CUSTOMER, grants, 0.0).steady_span(now.timestamp())
+    since, until = steady_span(grants, now.timestamp())
 
     assert since == (now - hour).timestamp()
     assert until == (now + hour).timestamp()
 
 
 def test_an_edge_at_the_instant_itself_begins_the_span(now):
-    since, until = Snapshot(CUSTOMER, (a_grant(expires_at=now),), 0.0).steady_span(now.timestamp())
+    since, until = steady_span([a_grant(expires_at=now)], now.timestamp())
 
     assert (since, until) == (now.timestamp(), float("inf"))
 
@@ -130,3 +130,16 @@ def test_of_three_versions_in_any_order_the_same_is_believed():
     versions = [a_grant(reported_remaining=Decimal(i), units=str(i)) for i in (3, 1, 2)]
 
     assert {dedupe(order) for order in itertools.permutations(versions)} == {(versions[1],)}
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 200])
+def test_rows_are_found_by_name_and_by_id_however_many_there_are(count):
+    grants = tuple(a_grant(str(n), name=f"name {n % 7}", entitlement_id=f"id {n % 5}") for n in range(count))
+    snapshot = Snapshot(CUSTOMER, grants, 0.0)
+
+    for _ in range(2):
+        assert list(snapshot.rows_of_name("name 0")) == [row for row in grants if row.name == "name 0"]
+        assert list(snapshot.rows_of_id("id 0")) == [row for row in grants if row.entitlement_id == "id 0"]
+    assert not snapshot.rows_of_name("nothing")
+    assert not snapshot.rows_of_id("nothing")
+    assert snapshot == Snapshot(CUSTOMER, grants, 0.0)

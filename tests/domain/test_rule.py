@@ -79,8 +79,8 @@ def test_aliases_stand_for_names_and_ids():
 def test_an_id_is_found_without_case_and_before_a_name():
     by_id, by_name = a_grant("1"), a_grant("2", name=ENTITLEMENT, entitlement_id=OTHER)
 
-    assert rows_named([by_id, by_name], ENTITLEMENT.upper(), Terms()) == [by_id]
-    assert rows_named([by_name], ENTITLEMENT, Terms()) == [by_name]
+    assert rows_named(Snapshot(CUSTOMER, (by_id, by_name), 0.0), ENTITLEMENT.upper(), Terms()) == [by_id]
+    assert rows_named(Snapshot(CUSTOMER, (by_name,), 0.0), ENTITLEMENT, Terms()) == [by_name]
 
 
 @pytest.mark.parametrize(
