@@ -5,7 +5,7 @@ Never here: sockets, sleeping, or the wall clock other than through the clock it
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
@@ -13,15 +13,16 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from entitlement_gate import __version__
-from entitlement_gate.sandbox import exact, facts, listing, paging, rows, spoil
-from entitlement_gate.sandbox.faults import Fault, Faults, parse_faults
+from entitlement_gate.sandbox import exact, facts, paging
+from entitlement_gate.sandbox.faults import REPLACING, Fault, Faults, parse_faults, replacement, spoil
 from entitlement_gate.sandbox.messages import Refusal, Reply, Request, invalid
-from entitlement_gate.sandbox.reading import ScenarioError
+from entitlement_gate.sandbox.reading import ScenarioError, identifier
 from entitlement_gate.sandbox.scenario import Scenario
-from entitlement_gate.sandbox.state import State
+from entitlement_gate.sandbox.state import Row, State, instant, render_row, sort_key_of
 from entitlement_gate.sandbox.usage import UsageBook, UsageEvent
 
 __all__ = ["Clock", "Sandbox"]
+
 
 _KEPT = 1_000
 _CONTROL = ("_sandbox", "openapi.json")
@@ -66,7 +67,7 @@ class Sandbox:
         self._request_count = 0
 
     def _now(self) -> datetime:
-        return rows.instant(self._clock.time())
+        return instant(self._clock.time())
 
     @property
     def requests(self) -> list[tuple[str, str]]:
@@ -157,13 +158,13 @@ class Sandbox:
         return self._handled(request) if fault is None else self._faulty(request, fault)
 
     def _faulty(self, request: Request, fault: Fault) -> Reply:
-        if fault.kind in spoil.REPLACING:
-            return spoil.replacement(fault)
+        if fault.kind in REPLACING:
+            return replacement(fault)
         try:
             honest = self._handled(request, foreign=fault.kind == "foreign")
         except Refusal as refusal:
             honest = refusal.reply
-        return spoil.spoil(fault, honest, request.segments[-1].lower())
+        return spoil(fault, honest, request.segments[-1].lower())
 
     def _handled(self, request: Request, *, foreign: bool = False) -> Reply:
         handlers = self._handlers(request.segments, foreign=foreign)
@@ -195,11 +196,11 @@ class Sandbox:
 
     def _entitlements(self, request: Request, *, foreign: bool) -> Reply:
         self._authenticate(request)
-        return Reply.json(listing.entitlements(self._state, request, foreign=foreign))
+        return Reply.json(list_entitlements(self._state, request, foreign=foreign))
 
     def _customers(self, request: Request) -> Reply:
         self._authenticate(request)
-        return Reply.json(listing.customers(self._state, request))
+        return Reply.json(list_customers(self._state, request))
 
     def _post_usage(self, request: Request) -> Reply:
         self._authenticate(request)
@@ -237,3 +238,81 @@ class Sandbox:
     def _delete_faults(self, request: Request) -> Reply:
         self.faults.clear()
         return self._list_faults(request)
+
+
+_PARAMETERS = ("cursor", "limit", "sort_key", "sort_type", "search", "populate", "status")
+
+
+def list_entitlements(state: State, request: Request, *, foreign: bool = False) -> dict[str, Any]:
+    """List one customer's rows as the request asks.
+
+    Args:
+        state: Where customers and rows are.
+        request: For ``/entitlements/customer/{customer_id}``.
+        foreign: Give other customers' rows instead: a fault.
+
+    Raises:
+        Refusal: 422 for an id or a parameter that cannot be, then 404 for an unknown customer.
+    """
+    customer_id = _customer_id(request.segments[-1])
+    given = paging.parameters(request, _PARAMETERS)
+    populate = _populate(given)
+    customer = state.customer(customer_id)
+    found = _sorted(state.foreign_rows(customer_id) if foreign else state.rows(customer_id), given)
+    kept = [row for row in found if _matches(row, given)]
+    if customer is None:
+        paging.limit_of(given)
+        raise Refusal(Reply.json({"detail": "Customer not found"}, 404))
+    return paging.sliced(kept, given, customer_id, lambda row: render_row(row, populate, customer))
+
+
+def _customer_id(text: str) -> str:
+    try:
+        return identifier(text, "customer_id")
+    except ScenarioError:
+        raise invalid(["path", "customer_id"], "value is not a valid uuid", "type_error.uuid") from None
+
+
+def _populate(given: Mapping[str, str]) -> frozenset[str]:
+    if "populate" not in given:
+        return frozenset()
+    kinds = frozenset(given["populate"].split(","))
+    if not kinds <= frozenset(facts.POPULATES):
+        raise invalid(["query", "populate"], "value is not a permitted value", "type_error.enum")
+    return kinds
+
+
+def _sorted(found: Sequence[Row], given: Mapping[str, str]) -> Sequence[Row]:
+    """Order the rows: nulls last either way, equals in the order they were granted."""
+    key = paging.one_of(given, "sort_key", facts.sort_keys(), "")
+    descending = paging.one_of(given, "sort_type", facts.SORTS, "asc") == "desc"
+    if not key:
+        return found
+    known = [row for row in found if row.fields[key] is not None]
+    nulls = [row for row in found if row.fields[key] is None]
+    return sorted(known, key=lambda row: sort_key_of(row, key), reverse=descending) + nulls
+
+
+def _matches(row: Row, given: Mapping[str, str]) -> bool:
+    """Whether a row passes ``status`` and ``search``; a null status passes no filter."""
+    statuses = {status.strip().lower() for status in given.get("status", "").split(",")} - {""}
+    named = given.get("search", "").casefold() in row.name.casefold()
+    return named and (not statuses or row.status in statuses)
+
+
+def list_customers(state: State, request: Request) -> dict[str, Any]:
+    """List the customers, or those with one ``external_id``."""
+    given = paging.parameters(request, ("external_id", "cursor", "limit"))
+    wanted = given.get("external_id")
+    found = [customer for customer in state.customers if wanted in {None, customer.external_id}]
+    return paging.sliced(
+        found,
+        given,
+        f"customers:{wanted}",
+        lambda customer: {
+            "id": customer.id,
+            "external_id": customer.external_id,
+            "name": customer.name,
+            "email": customer.email,
+        },
+    )

@@ -1,18 +1,20 @@
-"""Faults as data: what shall go wrong, how often, on which path and page.
-
-Never here: carrying a fault out. ``spoil`` makes the broken reply, the carriers do the rest.
-"""
+"""Faults: what shall go wrong, how often, on which path and page, and what each makes of an honest reply."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import KW_ONLY, asdict, dataclass
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
+from entitlement_gate.sandbox import exact, paging
+from entitlement_gate.sandbox.messages import Delivery, Reply
 from entitlement_gate.sandbox.reading import ScenarioError, integer, listed, mapping
 
-__all__ = ["KINDS", "Fault", "Faults", "parse_faults"]
+__all__ = ["KINDS", "REPLACING", "Fault", "Faults", "parse_faults", "replacement", "spoil"]
+
 
 KINDS: Mapping[str, str] = {
     "status": "answer with `status`, with `body` and `retry_after` when given",
@@ -173,3 +175,110 @@ class Faults:
 def parse_faults(value: Any) -> list[Fault]:
     """Read a list of faults, or raise ``ScenarioError`` naming the place."""
     return [Fault.parse(item, place) for place, item in listed(value, "faults")]
+
+
+# These answer in the handler's place: the request is not carried out, so no usage event is recorded.
+REPLACING = frozenset({"status", "redirect", "html"})
+_JSON = {"Content-Type": "application/json"}
+_HTML = b"<!doctype html><title>Bad gateway</title><h1>Bad gateway</h1>"
+_HEAD, _TAIL = b'{"results":[', b'],"next":null}'
+_BLOCK = b" " * 1_048_576
+
+
+def replacement(fault: Fault) -> Reply:
+    """Make the reply of a fault that answers in the handler's place."""
+    delivery = Delivery(delay=fault.wait)
+    if fault.kind == "redirect":
+        # A name that resolves nowhere: whoever follows it with the key in hand finds out at once.
+        return Reply(302, {"Location": "https://elsewhere.invalid/"}, delivery=delivery)
+    if fault.kind == "html":
+        return Reply(200, {"Content-Type": "text/html; charset=utf-8"}, _HTML, delivery)
+    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+    if fault.body is None:
+        return replace(Reply.json({"detail": "Fault"}, fault.status, **headers), delivery=delivery)
+    return Reply(fault.status, {"Content-Type": "text/plain", **headers}, fault.body.encode(), delivery)
+
+
+def spoil(fault: Fault, honest: Reply, scope: str) -> Reply:
+    """Damage an honest reply.
+
+    Args:
+        fault: Of a kind that is not in ``REPLACING``.
+        honest: What would have been answered.
+        scope: Whose list this is, for a cursor that will be taken back.
+    """
+    if fault.kind in _DELIVERIES:
+        return replace(honest, delivery=_DELIVERIES[fault.kind](fault))
+    late = Delivery(delay=fault.wait)
+    if fault.kind in _BODIES:
+        return replace(_BODIES[fault.kind](fault), delivery=late)
+    return replace(_reshaped(fault.kind, honest, scope), delivery=late)
+
+
+_DELIVERIES: Mapping[str, Callable[[Fault], Delivery]] = {
+    "delay": lambda fault: Delivery(delay=fault.wait),
+    "drip": lambda fault: Delivery(chunk=fault.size, pause=fault.wait),
+    "hang": lambda fault: Delivery(delay=fault.wait, drop=True),
+    "truncate": lambda fault: Delivery(delay=fault.wait, truncate=True),
+    "reset": lambda fault: Delivery(delay=fault.wait, reset=True),
+}
+
+
+def _deep(fault: Fault) -> Reply:
+    depth = max(1, fault.size // 2)
+    return Reply(200, _JSON, b'{"results":' + b"[" * depth + b"]" * depth + b"}")
+
+
+def _big(fault: Fault) -> Reply:
+    blanks = max(0, fault.size - len(_HEAD) - len(_TAIL))
+    return Reply(200, _JSON, _HEAD + b" " * blanks + _TAIL)
+
+
+@lru_cache(maxsize=4)
+def _bomb(size: int) -> bytes:
+    """Make gzip that unpacks to ``size`` bytes of valid JSON, about a thousandth of that on the wire.
+
+    A block of blanks is compressed once and repeated: flushed in full, it refers to nothing before it.
+    """
+    blocks, rest = divmod(max(0, size - len(_HEAD) - len(_TAIL)), len(_BLOCK))
+    checksum = zlib.crc32(_HEAD)
+    for _ in range(blocks):
+        checksum = zlib.crc32(_BLOCK, checksum)
+    end = b" " * rest + _TAIL
+    checksum = zlib.crc32(end, checksum)
+    length = len(_HEAD) + blocks * len(_BLOCK) + len(end)
+    header = bytes.fromhex("1f8b08000000000000ff")
+    trailer = checksum.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
+    return header + _flushed(_HEAD) + _flushed(_BLOCK) * blocks + _deflated(end) + trailer
+
+
+def _flushed(block: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+def _deflated(end: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(end) + packer.flush(zlib.Z_FINISH)
+
+
+def _reshaped(kind: str, honest: Reply, scope: str) -> Reply:
+    """Change the shape of a page; what is no page passes unharmed."""
+    page: Any = exact.loads(honest.body)
+    if not isinstance(page, Mapping) or "results" not in page:
+        return honest
+    if kind == "wrong_shape":
+        return Reply.json({"data": page["results"]})
+    if kind == "cursor_loop":
+        return Reply.json({**page, "next": paging.encode(scope, 0, 1)})
+    return honest
+
+
+_BODIES: Mapping[str, Callable[[Fault], Reply]] = {
+    "garbage": lambda _: Reply(200, _JSON, b"\x00\xff{not json"),
+    "null": lambda _: Reply.json(None),
+    "empty": lambda _: Reply(204),
+    "deep": _deep,
+    "big": _big,
+    "gzip_bomb": lambda fault: Reply(200, {**_JSON, "Content-Encoding": "gzip"}, _bomb(fault.size)),
+}
