@@ -14,11 +14,20 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys
 from entitlement_gate.resolvers import from_user
-from entitlement_gate.url_checks import AUTHENTICATION, MIDDLEWARE, kind_of, raising_messages, rule_messages
+from entitlement_gate.url_checks import (
+    AUTHENTICATION,
+    MIDDLEWARE,
+    kind_of,
+    raising_messages,
+    rule_messages,
+    target_messages,
+    urlconf_messages,
+)
 from entitlement_gate.zenskar.options import SANDBOX
 
 __all__ = ["check_settings"]
@@ -36,12 +45,12 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     except ImproperlyConfigured as error:
         hint = "Change what the message names; the reference of the settings tells what each key takes."
         return [*messages, Error(str(error), hint=hint, id="entitlement_gate.E001")]
+    lost = urlconf_messages(settings)
     return [
         *messages,
         *_paths(settings),
         *_surroundings(settings),
-        *rule_messages(settings),
-        *raising_messages(),
+        *(lost or [*rule_messages(settings), *raising_messages(), *target_messages(settings)]),
         *_customer(settings),
         *_ledger(settings),
     ]
@@ -94,14 +103,16 @@ def _surroundings(settings: Settings) -> list[CheckMessage]:
 def _ledger(settings: Settings) -> list[CheckMessage]:
     ledger, is_shared = settings.gate.ledger, settings.gate.ledger not in ("memory", None)
     messages: list[CheckMessage] = []
-    for word, is_there, remedy in (
-        ("redis", find_spec("redis") is not None, "Install entitlement_gate[redis]."),
-        ("database", apps.is_installed("entitlement_gate.usage"), "Add 'entitlement_gate.usage' to INSTALLED_APPS."),
-    ):
-        if ledger == word and not is_there:
-            messages.append(
-                Error(f"{SETTING}['LEDGER'] is {word!r}, which is missing.", hint=remedy, id="entitlement_gate.E005")
+    if settings.gate.redis_url is not None and find_spec("redis") is None:
+        messages.append(
+            Error(
+                f"{SETTING}['REDIS_URL'] needs the package redis, which is missing.",
+                hint="Install entitlement_gate[redis].",
+                id="entitlement_gate.E005",
             )
+        )
+    if ledger == "database":
+        messages += _database()
     if ledger == "memory" and not django_settings.DEBUG:
         messages.append(
             checks.Warning(
@@ -110,8 +121,6 @@ def _ledger(settings: Settings) -> list[CheckMessage]:
                 id="entitlement_gate.W005",
             )
         )
-    if ledger == "database" and apps.is_installed("entitlement_gate.usage"):
-        messages += _one_writer()
     if settings.gate.usage and not is_shared:
         messages.append(
             checks.Warning(
@@ -121,6 +130,22 @@ def _ledger(settings: Settings) -> list[CheckMessage]:
             )
         )
     return messages
+
+
+def _no_ledger(why: str, hint: str) -> CheckMessage:
+    return Error(f"{SETTING}['LEDGER'] is 'database', {why}.", hint=hint, id="entitlement_gate.E005")
+
+
+def _database() -> list[CheckMessage]:
+    """Return why there is no ledger in the database: it is made here as the gate makes it, which asks no database."""
+    if not apps.is_installed("entitlement_gate.usage"):
+        return [_no_ledger("which is missing", "Add 'entitlement_gate.usage' to INSTALLED_APPS.")]
+    try:
+        import_string("entitlement_gate.usage.ledger.DatabaseLedger")()
+    except (ValueError, ConnectionDoesNotExist, ImproperlyConfigured) as error:
+        hint = "Route entitlement_gate.usage to a PostgreSQL or SQLite database, or take another ledger."
+        return [_no_ledger(f"which cannot be had: {error}".rstrip("."), hint)]
+    return _one_writer()
 
 
 def _one_writer() -> list[CheckMessage]:

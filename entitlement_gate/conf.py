@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -22,9 +22,17 @@ from django.utils.module_loading import import_string
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.rules import Rule, read_rules
 from entitlement_gate.runtime.options import GateOptions
-from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials, Secret
+from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials, Secret, is_texts
 
-__all__ = ["SETTING", "Settings", "get_settings", "known_keys", "rules_in_settings", "unknown_keys"]
+__all__ = [
+    "SETTING",
+    "Settings",
+    "get_settings",
+    "known_keys",
+    "rules_in_settings",
+    "unknown_keys",
+    "urlconfs_in_settings",
+]
 
 SETTING = "ENTITLEMENT_GATE"
 _Options = TypeVar("_Options", GateOptions, ClientOptions)
@@ -48,6 +56,7 @@ class Settings:
     upgrade_url: Callable[..., Any] | str | None = None
     anonymous: str = "deny"
     rules: tuple[Rule, ...] = ()
+    urlconfs: Sequence[str] = ()
     webhook_verifier: Callable[..., Any] | str | None = None
 
     @property
@@ -65,6 +74,8 @@ class Settings:
         own = _Unshown({name: raw[name.upper()] for name in _OWN if name.upper() in raw})
         with _named_by_key():
             own["rules"] = read_rules(own.get("rules", ()))
+            if not is_texts(own.get("urlconfs", ())):
+                raise ValueError(f"urlconfs: a list such as ['shop.urls_of_the_api'], not {own['urlconfs']!r}")
         read = cls(client=_options(ClientOptions, raw), gate=_options(GateOptions, raw), **own)
         read._check()
         return read
@@ -143,6 +154,14 @@ def rules_in_settings() -> tuple[Rule, ...]:
     raw = getattr(django_settings, SETTING, None)
     with _named_by_key():
         return read_rules(raw.get("RULES", ()) if isinstance(raw, Mapping) else ())
+
+
+def urlconfs_in_settings() -> tuple[str, ...]:
+    """Return every URLconf of the project: ``ROOT_URLCONF`` where there is one, and those of ``URLCONFS``."""
+    root = getattr(django_settings, "ROOT_URLCONF", None)
+    raw = getattr(django_settings, SETTING, None)
+    others = raw.get("URLCONFS", ()) if isinstance(raw, Mapping) else ()
+    return tuple(dict.fromkeys([*([root] if root else []), *(others if is_texts(others) else ())]))
 
 
 def known_keys() -> frozenset[str]:

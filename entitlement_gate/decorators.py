@@ -206,4 +206,4 @@ def _request(view: Callable[..., Any], args: tuple[Any, ...]) -> HttpRequest:
 
 
 def _marked(guard: Guard, view: Any, gated: Any) -> Any:
-    return marked(gated, view, guard.requirement, raises=guard.on_denied == "raise")
+    return marked(gated, view, guard.requirement, on_denied=guard.on_denied)

@@ -9,9 +9,10 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
 from django.http import HttpResponseBase
-from django.shortcuts import resolve_url
+from django.utils.http import escape_leading_slashes
 
 from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import default_gate
@@ -19,7 +20,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.resolvers import aresolved, resolved
-from entitlement_gate.responses import redirection
+from entitlement_gate.responses import address_of, is_page, redirection
 from entitlement_gate.runtime.bidding import order
 from entitlement_gate.runtime.entitlements import required
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
@@ -107,10 +108,21 @@ class Guard:
             required(decision)
         if not isinstance(self.on_denied, str):
             return (yield from refusal(request, decision, self.on_denied))
-        if decision.outcome is Outcome.UNKNOWN:  # an outage must not look like "not entitled"
+        # An outage must not look like "not entitled".
+        url = None if decision.outcome is Outcome.UNKNOWN else self._leads_to(request, self.on_denied)
+        if url is None:
             return (yield from refusal(request, decision))
         _note(request, decision)
-        return redirection(request, decision, resolve_url(self.on_denied))
+        return redirection(request, decision, url)
+
+    def _leads_to(self, request: HttpRequest, on_denied: str) -> str | None:
+        """Return where to send a refused request; None, so that it is told plainly, where that is nowhere, or here."""
+        url = address_of(on_denied, "on_denied")
+        if url is None or request.method not in ("GET", "HEAD"):  # what is refused to a POST may be shown to a GET
+            return url
+        there = urljoin(escape_leading_slashes(request.get_full_path()), url)
+        is_asked_anew = self.quantity is not None and urlsplit(there).query != request.META.get("QUERY_STRING", "")
+        return url if is_asked_anew or not is_page(request, there) else None
 
     @property
     def _is_plain(self) -> bool:

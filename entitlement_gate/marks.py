@@ -10,24 +10,27 @@ from django.views import View
 from entitlement_gate.rules import class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["marked", "raises_refusals", "requirements_of"]
+__all__ = ["function_of", "marked", "raises_refusals", "requirements_of", "targets_of"]
 
 # One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
 # `entitlement_requirements` of one overwrites that of the other.
 _MARK = "_requires "
 _RAISES = "_entitlement_raises"
+_LEADS_TO = "_refused leads to "
 
 
-def marked(gated: Any, view: Any, requirement: Requirement, *, raises: bool) -> Any:
+def marked(gated: Any, view: Any, requirement: Requirement, *, on_denied: object) -> Any:
     """Write on a gated view what it requires beside what the view in it does, in the order that is enforced."""
     gated.entitlement_requirements = (requirement, *getattr(view, "entitlement_requirements", ()))
     setattr(gated, f"{_MARK}{requirement!r}", requirement)
-    if raises:
+    if on_denied == "raise":
         setattr(gated, _RAISES, True)
+    elif isinstance(on_denied, str):
+        setattr(gated, f"{_LEADS_TO}{on_denied}", on_denied)
     return gated
 
 
@@ -37,7 +40,7 @@ def requirements_of(view: Any) -> tuple[Requirement, ...]:
     ``view.entitlement_requirements`` knows what the outermost decorated thing knew of itself; where several
     ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this tells all.
     """
-    marked = {key: value for part in _parts(view) for key, value in _marks(part)}
+    marked = {key: value for part in _parts(view) for key, value in _marks(part, _MARK)}
     listed = getattr(view, "entitlement_requirements", ())
     return tuple(dict.fromkeys((*listed, *marked.values())))
 
@@ -47,20 +50,40 @@ def raises_refusals(view: Any) -> bool:
     return any(getattr(part, _RAISES, False) for part in _parts(view))
 
 
-def _parts(view: Any) -> Iterator[Any]:
+def targets_of(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:
+    """Return where the gates of a view lead whom they refuse (``on_denied``), in answer to these methods."""
+    return tuple(dict.fromkeys(value for part in _parts(view, methods) for _, value in _marks(part, _LEADS_TO)))
+
+
+def function_of(view_class: Any) -> Any:
+    """Return the function that ``@api_view`` made this class of, Django REST framework's or adrf's; or None.
+
+    Its handler, the same for every method, closes over the function and keeps none of its attributes.
+    """
+    for name in View.http_method_names:
+        handler: Any = vars(view_class).get(name) if isinstance(view_class, type) else None
+        if getattr(handler, "__qualname__", "").startswith("api_view."):
+            return next(cell.cell_contents for cell in handler.__closure__)
+    return None
+
+
+def _parts(view: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[Any]:
     """Yield the view, its class and whatever of the class answers requests; of a partial, what it calls."""
     yield view
     if isinstance(view, partial):
-        yield from _parts(view.func)
+        yield from _parts(view.func, methods)
     view_class = view if isinstance(view, type) else class_of(view)
+    if function_of(view_class) is not None:
+        yield function_of(view_class)
     # Django REST framework's view sets answer by methods of other names, and say which.
     actions = getattr(view, "actions", None)
-    names = ("dispatch", *View.http_method_names, *(actions.values() if isinstance(actions, dict) else ()))
+    actions = actions if isinstance(actions, dict) else {}
+    names = ("dispatch", *methods, *(actions[method] for method in methods if method in actions))
     for base in getattr(view_class, "__mro__", ()):
         yield from (vars(base)[name] for name in names if name in vars(base))
 
 
-def _marks(part: Any) -> Iterator[tuple[str, Requirement]]:
+def _marks(part: Any, kind: str) -> Iterator[tuple[str, Any]]:
     for key, value in getattr(part, "__dict__", {}).items():
-        if key.startswith(_MARK):
+        if key.startswith(kind):
             yield key, value

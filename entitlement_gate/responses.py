@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.conf import settings
 from django.conf.urls.i18n import is_language_prefix_patterns_used
@@ -30,7 +30,18 @@ from entitlement_gate.rules import is_open
 from entitlement_gate.waiting import called
 from entitlement_gate.wording import detail_of, title_of
 
-__all__ = ["denied", "is_login_url", "is_way_in", "prefers_json", "redirection", "status_of", "upgrade_url_of"]
+__all__ = [
+    "address_of",
+    "denied",
+    "is_login_url",
+    "is_page",
+    "is_way_in",
+    "prefers_json",
+    "redirection",
+    "status_of",
+    "upgrade_address",
+    "upgrade_url_of",
+]
 
 _logger = logging.getLogger("entitlement_gate")
 _PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
@@ -68,24 +79,34 @@ def redirection(request: HttpRequest, decision: Decision, url: str) -> HttpRespo
 def is_way_in(request: HttpRequest) -> bool:
     """Whether this is the page that ``ANONYMOUS = "login"`` leads to: were it gated, it would lead there for ever."""
     login = _login_url() if get_settings().anonymous == "login" else None
-    if login is None or not _is_here(request, login):
-        return False
-    return login.path in (request.path, _path_without_language(request))
+    return login is not None and is_page(request, login)
 
 
 def is_login_url(url: str) -> bool:
     """Whether this is the address of the project's login page; a page on another host is no page of the project's."""
-    login, own = _login_url(), urlsplit(url)
-    return login is not None and (own.netloc, own.path) == (login.netloc, login.path)
+    login, own = urlsplit(_login_url() or "//nowhere"), urlsplit(url)
+    return (own.netloc, own.path) == (login.netloc, login.path)
 
 
-def _login_url() -> SplitResult | None:
-    """Return the address of the login page; None, and a line in the log, where ``LOGIN_URL`` leads nowhere."""
+def is_page(request: HttpRequest, url: str) -> bool:
+    """Whether a URL leads to the page that was asked for, perhaps by way of a language or of a missing slash."""
+    leads_to = urlsplit(url)
+    path = unquote(leads_to.path)
+    paths = (path, f"{path}/") if settings.APPEND_SLASH else (path,)
+    return _is_here(request, leads_to) and not {request.path, _path_without_language(request)}.isdisjoint(paths)
+
+
+def address_of(url: Any, setting: str) -> str | None:
+    """Return the address of a URL or of the name of one; None, and a line in the log, where nothing has the name."""
     try:
-        return urlsplit(str(resolve_url(settings.LOGIN_URL))) if settings.LOGIN_URL else None
+        return str(resolve_url(url))
     except NoReverseMatch as error:
-        _logger.error("LOGIN_URL: %s", error)  # noqa: TRY400 - a traceback adds nothing
+        _logger.error("%s: %s", setting, error)  # noqa: TRY400 - a traceback adds nothing
         return None
+
+
+def _login_url() -> str | None:
+    return address_of(settings.LOGIN_URL, "LOGIN_URL") if settings.LOGIN_URL else None
 
 
 def _is_here(request: HttpRequest, url: SplitResult) -> bool:
@@ -132,37 +153,41 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
     A URL that a browser would run instead of visit (``javascript:``) is None and logged.
     """
     setting = get_settings().upgrade_url
-    url = called(setting, request, decision) if callable(setting) else setting
-    if not url:
-        return None
-    if _URL_NAME.fullmatch(str(url)):
-        try:
-            return reverse(url)
-        except NoReverseMatch:
-            _logger.error("UPGRADE_URL: there is no URL named %r", _shown(setting))  # noqa: TRY400 - adds nothing
-            return None
-    if not _is_safe(url):
-        _logger.error("UPGRADE_URL: %r is no address to visit", _shown(setting))
-        return None
-    return str(url)
+    try:
+        return upgrade_address(called(setting, request, decision) if callable(setting) else setting)
+    except NoReverseMatch:
+        _logger.error("UPGRADE_URL: there is no URL named %r", _shown(setting))  # noqa: TRY400 - adds nothing
+    except ValueError:
+        _logger.error("UPGRADE_URL: %r is no address to visit", _shown(setting))  # noqa: TRY400 - as above
+    return None
+
+
+def upgrade_address(url: Any) -> str | None:
+    """Return the address that a URL is, or is the name of; None where it is empty.
+
+    Raises:
+        NoReverseMatch: nothing has the name.
+        ValueError: a browser would run it instead of visiting it.
+    """
+    url = str(url or "")  # a lazy one is looked up here
+    if _URL_NAME.fullmatch(url):
+        return reverse(url)
+    if urlsplit(url.strip()).scheme not in _SAFE_SCHEMES:
+        raise ValueError(f"{url!r} is no address to visit")
+    return url or None
 
 
 def _shown(setting: object) -> str:
     """Return what a log may say: what a callable returned may tell of whom it is."""
-    return f"what {getattr(setting, '__qualname__', type(setting))} returned" if callable(setting) else str(setting)
+    if callable(setting):
+        return f"what {getattr(setting, '__qualname__', type(setting))} returned"
+    return setting if isinstance(setting, str) else "what is lazy"
 
 
 def _unkept(response: HttpResponseBase) -> HttpResponseBase:
     response.headers["Cache-Control"] = "no-store, private"
     patch_vary_headers(response, ("Accept", "Cookie", "Authorization"))
     return response
-
-
-def _is_safe(url: str) -> bool:
-    try:
-        return urlsplit(url.strip()).scheme in _SAFE_SCHEMES
-    except ValueError:
-        return False
 
 
 def _preference(request: HttpRequest, media_type: str) -> int:
@@ -183,15 +208,16 @@ def _bare(part: MediaType) -> str:
     return f"{part.main_type}/{part.sub_type}"
 
 
-def _to_login(request: HttpRequest, login: SplitResult) -> HttpResponseBase:
+def _to_login(request: HttpRequest, login: str) -> HttpResponseBase:
     from django.contrib.auth.views import redirect_to_login  # noqa: PLC0415 - a project may do without that app
 
-    is_near = _is_here(request, login) and login.scheme in ("", request.scheme)
+    page = urlsplit(login)
+    is_near = _is_here(request, page) and page.scheme in ("", request.scheme)
     way_back = escape_leading_slashes(request.get_full_path()) if is_near else request.build_absolute_uri()
-    return redirect_to_login(way_back, login.geturl())
+    return redirect_to_login(way_back, login)
 
 
-def _login_for(request: HttpRequest) -> SplitResult | None:
+def _login_for(request: HttpRequest) -> str | None:
     """Return the login page to send a person to, or None.
 
     Never a script, never into a fragment of a page, never from a page that is open to all, and never who is logged in:

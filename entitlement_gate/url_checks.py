@@ -1,4 +1,4 @@
-"""What is wrong about gates on URLs: rules that match nothing, and gates that raise where nobody answers.
+"""What is wrong about gates on URLs: rules that match nothing or are passed by, refusals that lead nowhere.
 
 Never here: I/O, or settings that concern no URL (``checks``).
 """
@@ -6,31 +6,56 @@ Never here: I/O, or settings that concern no URL (``checks``).
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from http import HTTPMethod
 from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error
-from django.urls import URLResolver, get_resolver
+from django.core.exceptions import ImproperlyConfigured
+from django.shortcuts import resolve_url
+from django.urls import (
+    NoReverseMatch,
+    Resolver404,
+    URLResolver,
+    get_resolver,
+    get_script_prefix,
+    get_urlconf,
+    is_valid_path,
+    resolve,
+    set_urlconf,
+)
 from django.utils.module_loading import import_string
 
-from entitlement_gate.conf import SETTING, Settings
-from entitlement_gate.marks import raises_refusals
-from entitlement_gate.middleware import EntitlementMiddleware
+from entitlement_gate.conf import SETTING, Settings, urlconfs_in_settings
+from entitlement_gate.marks import raises_refusals, targets_of
+from entitlement_gate.responses import upgrade_address
 from entitlement_gate.rules import class_of, namespaces_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from entitlement_gate.rules import Rule
 
-__all__ = ["AUTHENTICATION", "MIDDLEWARE", "kind_of", "raising_messages", "rule_messages"]
+__all__ = [
+    "AUTHENTICATION",
+    "MIDDLEWARE",
+    "kind_of",
+    "raising_messages",
+    "rule_messages",
+    "target_messages",
+    "urlconf_messages",
+]
 
 MIDDLEWARE = "entitlement_gate.middleware.EntitlementMiddleware"
 _NO_PATH = re.compile(r"\^[\w<-][^|]*")  # anchored, and no slash first
 _NEAR = 0.65  # as "GTE" is to "GET"; other methods than HTTP's own may be meant
+_FLAT_PAGES = "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware"
+_WHITENOISE = "whitenoise.middleware.WhiteNoiseMiddleware"
+_PLACE = re.compile(r"\^(/[\w/-]*)")  # what a pattern begins with that is no pattern
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
@@ -47,30 +72,53 @@ def rule_messages(settings: Settings) -> list[CheckMessage]:
                 id="entitlement_gate.E004",
             )
         )
-    known = frozenset(_names(_urls()))
+    known = frozenset(name for _, patterns in _urls() for name in _names(patterns))
     idle = [(rule, *_why_idle(rule, known)) for rule in settings.rules]
-    return messages + [
-        checks.Warning(
-            f"{SETTING}['RULES']: {rule.name!r}: {why}: this rule gates nothing.",
-            hint=hint,
-            id="entitlement_gate.W003",
-        )
+    messages += [
+        checks.Warning(f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint=hint, id="entitlement_gate.W003")
         for rule, why, hint in idle
         if why
+    ]
+    return messages + _passed_by(settings.rules)
+
+
+def _passed_by(rules: Sequence[Rule]) -> list[CheckMessage]:
+    """Warn of middleware above ours that answers by itself what rules about paths are about."""
+    above = list(itertools.takewhile(lambda path: kind_of(path) != MIDDLEWARE, django_settings.MIDDLEWARE))
+    patterns = [rule for rule in rules if rule.pattern is not None]
+    static = urlsplit(django_settings.STATIC_URL or "").path
+    places = [place[1] for rule in patterns if (place := _PLACE.match(rule.name))]
+    is_about_files = bool(static) and any(place.startswith(static) for place in places)
+    return [
+        checks.Warning(
+            f"{path} stands above EntitlementMiddleware and answers by itself: RULES do not reach its {what}.",
+            hint=f"Move it below {MIDDLEWARE!r}.",
+            id="entitlement_gate.W010",
+        )
+        for path in above
+        for kind, what, is_meant in (
+            (_FLAT_PAGES, "flat pages", bool(patterns)),
+            (_WHITENOISE, "files", is_about_files),
+        )
+        if is_meant and kind in _kinds(path)
     ]
 
 
 def _why_idle(rule: Rule, known: frozenset[tuple[str, str]]) -> tuple[str, str]:
     """Return why a rule can match no request, and what to do; two empty texts where it can."""
     if rule.about == "path" and _NO_PATH.fullmatch(rule.name):
-        return "a request's path begins with a slash", "Write '^/reports/', not '^reports/'."
+        text = "a request's path begins with a slash: this rule gates nothing"
+        return text, "Write '^/reports/', not '^reports/'."
     if rule.about != "path" and (rule.about, rule.name) not in known:
-        hint = "Names are written as for reverse(): 'app:name', or 'app' for a namespace."
-        return f"no URL has this {rule.about}", hint
+        hint = (
+            "Names are written as for reverse(): 'app:name', or 'app' for a namespace. List URLconfs that a middleware "
+            "sets as request.urlconf in URLCONFS."
+        )
+        return f"no URL has this {rule.about} among those of ROOT_URLCONF and URLCONFS", hint
     meant = [difflib.get_close_matches(method, HTTPMethod, n=1, cutoff=_NEAR) for method in sorted(rule.methods)]
     if meant and all(meant) and rule.methods.isdisjoint(HTTPMethod):
         hint = f"Did you mean {', '.join(str(near[0]) for near in meant)}?"
-        return f"no request has the method {', '.join(sorted(rule.methods))}", hint
+        return f"no request has the method {', '.join(sorted(rule.methods))}: this rule gates nothing", hint
     return "", ""
 
 
@@ -78,7 +126,7 @@ def raising_messages() -> list[CheckMessage]:
     """Return warnings of gates that raise where no middleware answers: an outage would be a plain 500."""
     if MIDDLEWARE in map(kind_of, django_settings.MIDDLEWARE):
         return []
-    raising = sorted({_called(view) for view in _views(_urls()) if raises_refusals(view)})
+    raising = sorted({_called(view) for _, patterns in _urls() for view in _views(patterns) if raises_refusals(view)})
     return [
         checks.Warning(
             f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
@@ -89,10 +137,92 @@ def raising_messages() -> list[CheckMessage]:
     ]
 
 
-def _urls() -> list[Any]:
-    """Return the project's URLs; a worker or a script may have none."""
-    patterns: list[Any] = get_resolver().url_patterns if getattr(django_settings, "ROOT_URLCONF", None) else []
-    return patterns
+def urlconf_messages(settings: Settings) -> list[CheckMessage]:
+    """Return errors of ``URLCONFS`` that cannot be imported."""
+    messages: list[CheckMessage] = []
+    for name in settings.urlconfs:
+        try:
+            _ = get_resolver(name).url_patterns
+        except (ImportError, ImproperlyConfigured) as error:
+            hint = "Name modules that define urlpatterns, as ROOT_URLCONF does."
+            messages.append(Error(f"{SETTING}['URLCONFS']: {error}", hint=hint, id="entitlement_gate.E003"))
+    return messages
+
+
+def target_messages(settings: Settings) -> list[CheckMessage]:
+    """Return warnings of refusals that lead to no URL, or from gate to gate and back."""
+    wrong = {(name, *_why_lost(name, target, urlconfs)) for name, target, urlconfs in _targets(settings)}
+    return [checks.Warning(f"{name}: {why}.", hint=hint, id=id_) for name, why, hint, id_ in sorted(wrong) if why]
+
+
+def _targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Yield who leads people where, and whose URLs it may name."""
+    urls = _urls()
+    for urlconf, patterns in urls:
+        for view in _views(patterns):
+            yield from ((f"on_denied of {_called(view)}", target, [urlconf]) for target in targets_of(view))
+    every = [urlconf for urlconf, _ in urls]
+    if settings.upgrade_url is not None and not callable(settings.upgrade_url):
+        yield f"{SETTING}['UPGRADE_URL']", settings.upgrade_url, every
+    if settings.anonymous == "login":
+        yield "LOGIN_URL", django_settings.LOGIN_URL, every
+
+
+def _why_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str, str]:
+    """Return why people who are led there get lost, what to do, and the id for that; empty where they do not."""
+    addresses, errors = [], []
+    for urlconf in urlconfs:
+        try:
+            addresses.append(_address(name, target, urlconf))
+        except (NoReverseMatch, ValueError) as error:
+            errors.append(str(error).rstrip("."))
+    if errors and not addresses:
+        hint = "Name a URL as for reverse(), one that takes no arguments, or write an address: '/plans/'."
+        return errors[0], hint, "entitlement_gate.W011"
+    if name.startswith("on_denied") and any(map(_is_circle, addresses, urlconfs)):
+        hint = "Lead to a page without such a gate, or leave on_denied away at the gate there."
+        return f"{target!r} is behind gates that lead back to it", hint, "entitlement_gate.W012"
+    return "", "", ""
+
+
+def _address(name: str, target: Any, urlconf: Any) -> str:
+    """Return the address that a target is, or names. Raises ``NoReverseMatch``, or ``ValueError`` where it is none."""
+    before = get_urlconf()
+    set_urlconf(urlconf)
+    try:
+        if name.endswith("['UPGRADE_URL']"):
+            return upgrade_address(target) or ""
+        if not target:
+            raise ValueError("there is no address")
+        return str(resolve_url(target))
+    finally:
+        set_urlconf(before)
+
+
+def _is_circle(url: str, urlconf: Any, seen: tuple[str, ...] = ()) -> bool:
+    """Return whether who is refused at every gate is led from this page back to it."""
+    if url in seen:
+        return True
+    try:
+        targets = targets_of(_view_at(urlsplit(url), urlconf), ("get", "head"))
+        further = [_address("on_denied", target, urlconf) for target in targets]
+    except (Resolver404, NoReverseMatch):
+        return False
+    return any(_is_circle(next_url, urlconf, (*seen, url)) for next_url in further)
+
+
+def _view_at(address: SplitResult, urlconf: Any) -> Any:
+    """Return the view at an address of this project. Raises ``Resolver404``."""
+    if address.netloc or not address.path.startswith("/"):
+        raise Resolver404
+    path = "/" + unquote(address.path).removeprefix(get_script_prefix())
+    slash = "" if path.endswith("/") or is_valid_path(path, urlconf) or not django_settings.APPEND_SLASH else "/"
+    return resolve(f"{path}{slash}", urlconf).func
+
+
+def _urls() -> list[tuple[Any, list[Any]]]:
+    """Return the project's URLconfs with their URLs; a worker or a script may have none."""
+    return [(urlconf, get_resolver(urlconf).url_patterns) for urlconf in urlconfs_in_settings()]
 
 
 def _views(patterns: list[Any]) -> Iterator[Any]:
@@ -123,11 +253,15 @@ def _names(patterns: list[Any], spaces: tuple[str, ...] = (), apps: tuple[str, .
 
 def kind_of(path: str) -> str:
     """Return the path of the middleware that this one is, or is a subclass of; Django itself tells of a wrong path."""
-    if path in (MIDDLEWARE, AUTHENTICATION):
-        return path
+    return MIDDLEWARE if MIDDLEWARE in _kinds(path) else path
+
+
+def _kinds(path: str) -> set[str]:
+    """Return the paths of a middleware and of what it is a subclass of."""
+    if path in (MIDDLEWARE, AUTHENTICATION, _FLAT_PAGES, _WHITENOISE):
+        return {path}
     try:
         found = import_string(path)
     except ImportError:
-        return path
-    is_ours = isinstance(found, type) and issubclass(found, EntitlementMiddleware)
-    return MIDDLEWARE if is_ours else path
+        return {path}
+    return {path, *(f"{base.__module__}.{base.__qualname__}" for base in getattr(found, "__mro__", ()))}

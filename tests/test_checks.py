@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -69,6 +73,74 @@ def test_a_rule_that_names_no_url_is_warned_about():
     rules += [{"namespace": name, "requires": "x"} for name in ("entitlement_gate", "nothing")]
     problems = found({**GOOD, "RULES": rules}, ROOT_URLCONF="tests.included_urls")
     assert [(code, "nothing" in text) for code, text in problems] == [("W003", True), ("W003", True)]
+    assert not any("gates nothing" in text for _, text in problems)  # other URLs of a request may have it
+
+
+def test_urls_that_only_some_requests_have_may_be_named():
+    rules = [{"view": "entitlement_gate:me", "requires": "x"}]
+    problems = found({**GOOD, "RULES": rules})
+    assert [code for code, _ in problems] == ["W003"]
+    assert found({**GOOD, "RULES": rules, "URLCONFS": ["tests.included_urls"]}) == []
+
+
+def shop(*names):
+    urls = ModuleType("shop")
+    pages = ([path("export/", answering, name="export")], "shop")
+    urls.urlpatterns = [path(f"{name}/", include(pages, namespace=name)) for name in names]
+    return urls
+
+
+@pytest.mark.parametrize(
+    ("rule", "names", "is_known"),
+    [
+        ({"view": "shop:export"}, ["eu"], True),
+        ({"view": "eu:export"}, ["eu"], True),
+        ({"view": "us:export"}, ["eu"], False),
+        ({"namespace": "shop"}, ["eu", "us"], True),
+        ({"namespace": "us"}, ["eu", "us"], True),
+        ({"namespace": "export"}, ["eu"], False),
+    ],
+)
+def test_a_rule_that_names_the_application_or_an_instance_is_known(rule, names, is_known):
+    problems = found({**GOOD, "RULES": [{**rule, "requires": "x"}]}, ROOT_URLCONF=shop(*names))
+    assert (problems == []) is is_known
+
+
+class Flat(EntitlementMiddleware):
+    """Stands in for a project's kind of the flat pages' middleware, whose app is not installed here."""
+
+
+FLAT = "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware"
+WHITE = "whitenoise.middleware.WhiteNoiseMiddleware"
+PREMIUM = {"path": "^/premium/", "requires": "x"}
+STATIC = {"path": "^/static/premium/", "requires": "x"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "middleware", "named"),
+    [
+        ([PREMIUM], [FLAT, AUTH, OURS], ["FlatpageFallbackMiddleware"]),
+        ([PREMIUM], [AUTH, OURS, FLAT], []),
+        ([{"view": "a", "requires": "x"}], [FLAT, AUTH, OURS], []),
+        ([], [FLAT, AUTH, OURS], []),
+        ([STATIC], [WHITE, AUTH, OURS], ["WhiteNoiseMiddleware"]),
+        ([STATIC], [AUTH, OURS, WHITE], []),
+        ([PREMIUM, {"path": "^/", "requires": "x"}, {"path": "pdf$", "requires": "x"}], [WHITE, AUTH, OURS], []),
+    ],
+)
+def test_middleware_that_answers_before_the_rules_is_warned_about(rules, middleware, named):
+    problems = found({**GOOD, "RULES": rules}, MIDDLEWARE=middleware, STATIC_URL="/static/")
+    told = [text for code, text in problems if code == "W010"]
+    assert [name in text for name, text in zip(named, told, strict=True)] == [True] * len(named)
+    assert all(code in {"W010", "W003"} for code, _ in problems)
+
+
+def test_a_projects_own_kind_of_such_middleware_is_known():
+    kind = type("Mine", (type("FlatpageFallbackMiddleware", (), {"__module__": FLAT.rpartition(".")[0]}),), {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "Flat", kind)
+        problems = found({**GOOD, "RULES": [PREMIUM]}, MIDDLEWARE=[f"{__name__}.Flat", AUTH, OURS])
+    assert [code for code, _ in problems] == ["W010"]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +279,59 @@ def test_a_ledger_whose_parts_are_missing_is_an_error(monkeypatch):
     assert found(redis) == []
     monkeypatch.setattr("entitlement_gate.checks.find_spec", lambda name: None)
     assert [code for code, _ in found(redis)] == ["E005"]
+    assert [code for code, _ in found({**redis, "LEDGER": None})] == ["E005"]
     assert [code for code, _ in found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=["entitlement_gate"])] == ["E005"]
     installed = {*django_settings.INSTALLED_APPS, "entitlement_gate.usage"}  # which other tests may have installed
     assert found({**GOOD, "LEDGER": "database"}, INSTALLED_APPS=sorted(installed)) == []
+
+
+class RouterTo:
+    """Where ``entitlement_usage`` is written, as a project's router says."""
+
+    alias = "default"
+
+    def db_for_write(self, model, **_):
+        return self.alias
+
+
+@pytest.fixture
+def _usage():
+    with modify_settings(INSTALLED_APPS={"append": "entitlement_gate.usage"}):
+        yield
+
+
+@pytest.mark.usefixtures("_usage")
+def test_a_ledger_in_a_database_that_cannot_keep_one_is_an_error(monkeypatch):
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+    ((code, text),) = found({**GOOD, "LEDGER": "database"})
+    assert code == "E005"
+    assert "PostgreSQL or SQLite, not mysql" in text
+
+
+@pytest.mark.usefixtures("_usage")
+@pytest.mark.parametrize("alias", ["nowhere", "default"])
+def test_a_ledger_in_no_database_is_an_error(monkeypatch, alias):
+    monkeypatch.setattr(RouterTo, "alias", alias)
+    if alias == "default":  # what Django makes of DATABASES = {}
+        monkeypatch.setattr(connections["default"], "vendor", "unknown")
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.RouterTo"]):
+        ((code, text),) = found({**GOOD, "LEDGER": "database"})
+    assert code == "E005"
+    assert ("nowhere" if alias == "nowhere" else "not unknown") in text
+
+
+def test_a_project_without_a_database_is_told_so_before_its_first_request(tmp_path):
+    (tmp_path / "settings.py").write_text(
+        "SECRET_KEY = 'x'\nROOT_URLCONF = 'settings'\nurlpatterns = []\nDEBUG = True\nUSE_TZ = True\n"
+        "INSTALLED_APPS = ['entitlement_gate', 'entitlement_gate.usage']\n"
+        "ENTITLEMENT_GATE = {'API_KEY': 'key', 'ORGANISATION': 'org', 'LEDGER': 'database'}\n"
+    )
+    path_ = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": path_}
+    command = [sys.executable, "-m", "django", "check"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "(entitlement_gate.E005) ENTITLEMENT_GATE['LEDGER'] is 'database', which cannot be had" in done.stderr
 
 
 @pytest.mark.parametrize(("is_atomic", "codes"), [(True, ["W008"]), (False, [])])
