@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from entitlement_gate.conf import SETTING, Settings, get_settings
-from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.forking import notice_fork, remake_after_fork
 from entitlement_gate.request_gate import RequestGate
 
 if TYPE_CHECKING:
@@ -49,13 +49,19 @@ class _Default:
     """The process's gate, made at the first question and again when the settings change."""
 
     gate: RequestGate | None = None
-    lock = threading.Lock()
+    _lock = threading.Lock()
     make: Callable[[Settings], RequestGate] | None = None  # in place of `_made`: tests answer by gates of their own
 
     @classmethod
     def remake(cls) -> None:
         """Make the lock anew, as in a process just forked, perhaps while another thread made the gate."""
-        cls.lock = threading.Lock()
+        cls._lock = threading.Lock()
+
+    @classmethod
+    def locked(cls) -> threading.Lock:
+        """Return the lock of this process, to be held while the gate is changed."""
+        notice_fork()
+        return cls._lock
 
 
 def default_gate() -> RequestGate:
@@ -66,7 +72,7 @@ def default_gate() -> RequestGate:
     """
     gate = _Default.gate
     if gate is None:
-        with _Default.lock:
+        with _Default.locked():
             gate = _Default.gate = _Default.gate or (_Default.make or _made)(get_settings())
     return gate
 
@@ -183,7 +189,7 @@ def _as_keywords(options: Any) -> Any:
 
 def forget_gate() -> None:
     """Close the gate that the settings describe; the next question makes another, which knows nothing yet."""
-    with _Default.lock:
+    with _Default.locked():
         gate, _Default.gate = _Default.gate, None
     if gate is not None:
         gate.close()

@@ -25,6 +25,7 @@ from django.dispatch import Signal
 
 from entitlement_gate.runtime.reporting import traceback_to_log
 from entitlement_gate.waiting import beside_loop
+from entitlement_gate.weak import members
 
 __all__ = [
     "Listened",
@@ -76,7 +77,7 @@ class WatchedSignal(QuietSignal):
         return was_connected
 
     def _tell(self) -> None:
-        for watcher in tuple(self.watchers):
+        for watcher in members(self.watchers):
             watcher.mind_listeners()
 
 

@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 
 from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.forking import Locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ def _seen(request: HttpRequest) -> str:
     return f"entitlement_gate.webhook.{hashlib.sha256(said).hexdigest()}"
 
 
-class Throttle:
+class Throttle(Locked):
     """At most ``burst`` invalidations at once and ``rate`` a second in this process: each may cost a fetch."""
 
     def __init__(self, burst: float = 200, rate: float = 20) -> None:
@@ -112,7 +112,7 @@ class Throttle:
         self._rate = rate
         self._tokens = burst
         self._at = time.monotonic()
-        self._lock = threading.Lock()
+        super().__init__()
 
     def admits(self, many: int) -> bool:
         """Return whether so many are within the bounds, and count them."""

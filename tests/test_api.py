@@ -257,7 +257,7 @@ def test_a_fork_while_the_gate_is_made_leaves_the_child_able_to_make_its_own():
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     child = context.Process(target=lambda: answers.put(eg.has_entitlement(PRO, "reports")))
-    with api._Default.lock:  # what another thread holds while it makes the gate
+    with api._Default.locked():  # what another thread holds while it makes the gate
         child.start()
     child.join(20)
     assert child.exitcode == 0
@@ -300,7 +300,7 @@ def test_a_shadowed_refusal_is_told_and_logged(settings, heard, caplog):
 
 
 def test_a_forked_process_makes_the_lock_of_the_gate_anew():
-    gate, lock = api.default_gate(), api._Default.lock
+    gate, lock = api.default_gate(), api._Default.locked()
     api._Default.remake()
-    assert api._Default.lock is not lock
+    assert api._Default.locked() is not lock
     assert api.default_gate() is gate

@@ -10,11 +10,12 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from entitlement_gate.domain.errors import ReservationNotFound
-from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.forking import PerProcess, remake_after_fork
 from entitlement_gate.ledger.book import Book, set_apart
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import Charges, DeadLetter, Demand, Receipt, Refusal, UsageEvent
+from entitlement_gate.weak import members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +72,7 @@ class MemoryLedger:
     """
 
     is_local = True
+    _lock: PerProcess[threading.Lock] = PerProcess()
 
     def __init__(self, *, clock: WallClock = time) -> None:
         self.watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
@@ -206,17 +208,10 @@ class MemoryLedger:
             with self._lock:
                 book = self._books.setdefault(customer_id, _Kept(customer_id))
         if not book.is_announced:
-            for watcher in self._watching():
+            for watcher in members(self.watchers):
                 watcher.first_charged(customer_id)
             book.is_announced = True  # not before: another thread's verb must not count unannounced either
         return book
-
-    def _watching(self) -> tuple[Watcher, ...]:
-        while True:
-            try:
-                return tuple(self.watchers)
-            except RuntimeError:
-                continue  # another thread added one meanwhile
 
     def _found(self, customer_id: str, key: str) -> _Kept:
         checked_key(key)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import Any
 
+from entitlement_gate.forking import chance
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import DeadLetter, UsageEvent, UsageTarget
 from entitlement_gate.ledger.redis_store import BUCKETS, RedisStore
@@ -21,7 +21,7 @@ class RedisOutbox(RedisStore):
     def take(self, limit: int, *, lease: float = 60.0) -> tuple[UsageEvent, ...]:
         """See ``Outbox.take``; oldest first within a bucket."""
         taken: list[UsageEvent] = []
-        for bucket in random.sample(range(BUCKETS), BUCKETS):  # several shippers start apart
+        for bucket in chance.sample(range(BUCKETS), BUCKETS):  # several shippers start apart
             if len(taken) < limit:
                 texts = self._ask(bucket, "take", limit=limit - len(taken), seconds=lease * _MICRO)
                 taken += map(_event, texts)

@@ -5,7 +5,6 @@ Never here: which flight starts, who waits for it, and what a failure means to a
 
 from __future__ import annotations
 
-import random
 import threading
 import weakref
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
+from entitlement_gate.forking import PerProcess, chance
 from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.cache import Entry
 from entitlement_gate.runtime.flights import Landing
@@ -48,6 +48,8 @@ class Asking:
         log: tells of failures.
         is_closed: the source is asked no more.
     """
+
+    _lock: PerProcess[threading.Lock] = PerProcess()
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ class Asking:
             listener.adopting(snapshot)
 
     def _fresh_for(self) -> float:
-        jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads renewals, guards nothing
+        jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
         return self._options.ttl * jitter
 
     def _tell(self, customer_id: str, landed: Future[Landing]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Literal
 
+from entitlement_gate.forking import PerProcess
+
 if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
 
@@ -19,6 +21,7 @@ class Breaker:
 
     FAILURES = 5
     SECONDS = 5.0
+    _lock: PerProcess[threading.Lock] = PerProcess()
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
+from entitlement_gate.forking import PerProcess
 from entitlement_gate.runtime.asking import LEFT_ALONE, Asking
 from entitlement_gate.runtime.bounded import Asked
 from entitlement_gate.runtime.breaker import Breaker
@@ -48,6 +49,9 @@ _SINCE_THE_CALL = -1.0  # seconds: no data of other processes is younger, so tha
 
 class Fetching:
     """The snapshots of one source."""
+
+    _lock: PerProcess[threading.RLock] = PerProcess()
+    _flights: PerProcess[Flights] = PerProcess()
 
     def __init__(self, source: SnapshotSource, options: GateOptions, clock: Clock, listener: Listener) -> None:
         self._options = options

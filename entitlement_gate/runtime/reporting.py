@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.errors import EntitlementGateError, SourceError, SourceRejected
+from entitlement_gate.forking import PerProcess
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,6 +57,8 @@ def traceback_to_log(error: BaseException) -> tuple[type[BaseException], BaseExc
 
 class FailureLog:
     """One line a minute for each kind of failure."""
+
+    _lock: PerProcess[threading.Lock] = PerProcess()
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from entitlement_gate.forking import PerProcess
+
 if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
 
@@ -27,6 +29,8 @@ class Workers:
     another may take its place: a source that hangs for ever starves nobody for good. Each time that ``most`` more
     hang, the patience doubles, so that a day of hanging costs some 200 threads and not thousands.
     """
+
+    _lock: PerProcess[threading.Lock] = PerProcess()
 
     def __init__(self, most: int, clock: Clock, patience: float) -> None:
         self._most = most

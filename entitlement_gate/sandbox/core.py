@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from threading import Lock
 from typing import Any, Protocol
 from uuid import UUID
 
 from entitlement_gate import __version__
+from entitlement_gate.forking import Locked
 from entitlement_gate.sandbox import exact, facts, paging
 from entitlement_gate.sandbox.faults import REPLACING, Fault, Faults, parse_faults, replacement, spoil
 from entitlement_gate.sandbox.messages import Refusal, Reply, Request, invalid
@@ -38,7 +38,7 @@ class Clock(Protocol):
         ...
 
 
-class Sandbox:
+class Sandbox(Locked):
     """A local billing API. Safe to use from several threads.
 
     It answers ``GET /entitlements/customer/{id}``, ``GET /customers``, ``POST /usage/{slug}`` and
@@ -62,7 +62,7 @@ class Sandbox:
         self._clock = clock
         self._state = State(self.scenario, self._now())
         self._usage = UsageBook(self.scenario.usage_slugs)
-        self._lock = Lock()
+        super().__init__()
         self._requests: deque[tuple[str, str]] = deque(maxlen=_KEPT)
         self._request_count = 0
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
+from entitlement_gate.forking import Locked
 from entitlement_gate.sandbox import exact, paging
 from entitlement_gate.sandbox.messages import Delivery, Reply
 from entitlement_gate.sandbox.reading import ScenarioError, integer, listed, mapping
@@ -133,11 +133,11 @@ def _check_retry_after(value: Any) -> None:
         raise ScenarioError(f"retry_after: expected seconds or a printable text, not {value!r}")
 
 
-class Faults:
+class Faults(Locked):
     """The faults switched on, in order; of those that hit a request the first is carried out."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        self._lock = Lock()
+        super().__init__()
         self._left: list[tuple[Fault, int | None]] = []
         self.replace(faults)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
-from threading import Lock
 from typing import Any
 from uuid import UUID
 
+from entitlement_gate.forking import Locked
 from entitlement_gate.sandbox import facts
 from entitlement_gate.sandbox.reading import ScenarioError, identifier, number
 from entitlement_gate.sandbox.scenario import Customer, Grant, Scenario, derived_id
@@ -152,11 +152,11 @@ def end_row(row: Row, now: datetime) -> Row:
     return replace(row, fields={**row.fields, "expiry_at": _text(now - timedelta(seconds=1))})
 
 
-class State:
+class State(Locked):
     """Who has which rows now; relative dates were settled at ``now``, once."""
 
     def __init__(self, scenario: Scenario, now: datetime) -> None:
-        self._lock = Lock()
+        super().__init__()
         self._customers = {customer.id: customer for customer in scenario.customers}
         self._made: dict[str, int] = {}
         self._rows: dict[str, tuple[Row, ...]] = {}

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from threading import Lock
 from typing import Any
 
+from entitlement_gate.forking import Locked
 from entitlement_gate.sandbox import exact
 from entitlement_gate.sandbox.messages import Refusal, Reply, invalid
 
@@ -29,12 +29,12 @@ class UsageEvent:
     key: str | None
 
 
-class UsageBook:
+class UsageBook(Locked):
     """The events received, and the answers given to each key within 24 hours."""
 
     def __init__(self, slugs: Collection[str]) -> None:
         self._slugs = frozenset(slugs)
-        self._lock = Lock()
+        super().__init__()
         self._events: list[UsageEvent] = []
         self._answers: dict[str, tuple[float, bytes, Reply]] = {}
 

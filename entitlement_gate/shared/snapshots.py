@@ -10,6 +10,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING
 
+from entitlement_gate.forking import PerProcess
 from entitlement_gate.shared.listening import Listening
 from entitlement_gate.shared.records import Record, Unreadable, read, write
 from entitlement_gate.shared.turns import Found, Turn
@@ -37,6 +38,10 @@ class SharedSnapshots:
         clock: has ``time()`` and ``monotonic()``.
         lease: seconds after which somebody else may fetch in place of one who has not come back.
     """
+
+    _lock: PerProcess[threading.Lock] = PerProcess()
+    _telling: PerProcess[threading.Lock] = PerProcess()
+    _closing: PerProcess[threading.Event] = PerProcess()
 
     def __init__(self, source: Sealing, store: SharedStore, *, log: Noting, clock: Clock, lease: float) -> None:
         self._source = source

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from threading import Lock
+
+from entitlement_gate.forking import Locked
 
 __all__ = ["MovableClock"]
 
 
-class MovableClock:
+class MovableClock(Locked):
     """Runs with the machine's until it is frozen; moves by what it is told, on both of its faces."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        super().__init__()
         self._shift = 0.0
         self._frozen: tuple[float, float] | None = None
 

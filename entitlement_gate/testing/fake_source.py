@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import NAMESPACE_OID, uuid5
 
@@ -16,6 +15,7 @@ from entitlement_gate.domain.errors import (
 )
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.forking import Locked
 from entitlement_gate.testing.layers import canonical_customer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _FAILURES: Mapping[str, SourceError] = {
 }
 
 
-class FakeSource:
+class FakeSource(Locked):
     """A source for ``EntitlementGate`` that answers from memory. Thread-safe.
 
     >>> from entitlement_gate import EntitlementGate
@@ -54,7 +54,7 @@ class FakeSource:
     def __init__(self, *, clock: Clock = time) -> None:
         self.fetched: list[str] = []
         self._clock = clock
-        self._lock = Lock()
+        super().__init__()
         self._grants: dict[str, tuple[Grant, ...]] = {}
         self._made = 0
         self._failure: BaseException | None = None

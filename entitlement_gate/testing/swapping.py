@@ -40,7 +40,7 @@ class _Swapped:
 
 def push(layer: Layer) -> None:
     """Let an override answer before all others."""
-    with _Default.lock:
+    with _Default.locked():
         if not _Swapped.layers:
             _Swapped.kept, _Default.gate = _Default.gate, None
             _Default.make = _overriding_gate
@@ -49,7 +49,7 @@ def push(layer: Layer) -> None:
 
 def pop(layer: Layer) -> None:
     """End an override, whatever others have begun or ended since."""
-    with _Default.lock:
+    with _Default.locked():
         _Swapped.layers = tuple(other for other in _Swapped.layers if other is not layer)
         if not _Swapped.layers:
             _Default.gate, _Swapped.kept = _Swapped.kept, None
@@ -83,7 +83,7 @@ def forget_billing() -> None:
 
 
 def _replace(make: Callable[[Settings], RequestGate] | None) -> None:
-    with _Default.lock:
+    with _Default.locked():
         _Swapped.make = make
         if _Swapped.layers:
             gate, _Swapped.kept = _Swapped.kept, None

@@ -16,7 +16,7 @@ from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from django.db.migrations.executor import MigrationExecutor
 
 from entitlement_gate.domain.errors import EntitlementGateError
-from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.forking import PerProcess, abandon, remake_after_fork
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class OwnConnections:
 
     MOST = 16
     PATIENCE = 5.0  # seconds that a verb waits for one
+    _places: PerProcess[threading.BoundedSemaphore] = PerProcess()
+    _idle: PerProcess[list[BaseDatabaseWrapper]] = PerProcess()
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
@@ -65,8 +67,9 @@ class OwnConnections:
 
     def remake(self) -> None:
         """Forget the connections, as in a process just forked: they are the parent's."""
+        abandon(vars(self).get("_idle"))
         self._places = threading.BoundedSemaphore(self.MOST)
-        self._idle: list[BaseDatabaseWrapper] = []
+        self._idle = []
 
     def ask(self, *statements: Statement) -> list[Rows]:
         """Return the rows of each statement, each a transaction of its own. Raises ``LedgerUnavailable``.

@@ -12,7 +12,7 @@ from uuid import UUID
 from entitlement_gate.domain.errors import SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
-from entitlement_gate.forking import remake_after_fork
+from entitlement_gate.forking import PerProcess, remake_after_fork
 from entitlement_gate.shared.seal import Seal
 from entitlement_gate.zenskar.customers import all_customers
 from entitlement_gate.zenskar.flow import Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
@@ -46,6 +46,7 @@ class ZenskarClient(Sender):
     """
 
     options = ClientOptions()  # until its own are read: an error page shows the repr of a half-made client as well
+    _budget: PerProcess[RetryBudget] = PerProcess()
 
     def __init__(
         self,

@@ -6,7 +6,6 @@ long") and is sent nothing. Never here: sockets, sleeping, threads. Time is aske
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from entitlement_gate.domain.errors import (
     SourceRejected,
     SourceUnavailable,
 )
+from entitlement_gate.forking import chance
 from entitlement_gate.zenskar.wire import read_error, read_page
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _backoff(attempt: int, reply: Reply | Failure, wall: float) -> float:
     """Return the seconds to wait: full jitter, never less than billing asked for."""
     ceiling = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** (attempt - 1))
     asked = _retry_after(reply.headers.get("retry-after", ""), wall) if isinstance(reply, Reply) else 0.0
-    return max(asked, random.uniform(0, ceiling))  # noqa: S311 - spreads load, guards nothing
+    return max(asked, chance.uniform(0, ceiling))
 
 
 def _retry_after(text: str, wall: float) -> float:

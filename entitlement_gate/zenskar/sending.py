@@ -17,6 +17,7 @@ import httpx
 
 from entitlement_gate import __version__
 from entitlement_gate.domain.errors import SourceMalformed, SourceUnavailable
+from entitlement_gate.forking import PerProcess
 from entitlement_gate.zenskar.bodies import read_body, without_secrets
 from entitlement_gate.zenskar.flow import Failure, Reply
 from entitlement_gate.zenskar.network import DeadlineTransport, environment_proxy
@@ -66,6 +67,8 @@ class Request:
 
 class Sender:
     """Sends requests over connections that are made at the first. Thread-safe."""
+
+    _lock: PerProcess[threading.Lock] = PerProcess()
 
     def __init__(self, options: ClientOptions, credentials: Credentials, transport: httpx.BaseTransport | None) -> None:
         self.options = options

@@ -6,13 +6,13 @@ Never here: where events come from (an outbox of ``entitlement_gate.ledger``), w
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from entitlement_gate.domain.errors import SourceError, SourceMalformed
+from entitlement_gate.forking import chance
 from entitlement_gate.ledger.rule import quantity_of
 from entitlement_gate.zenskar.wire import read_error, read_json
 
@@ -185,5 +185,5 @@ def _refusal(event: UsageEvent, reply: Reply) -> str:
 
 def _pause(event: UsageEvent, asked: str) -> float:
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(event.attempts, 20))
-    pause = longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    pause = longest * chance.uniform(0.5, 1.0)
     return min(_LONGEST_PAUSE, max(pause, float(asked))) if asked.isdecimal() and asked.isascii() else pause

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -154,3 +155,38 @@ def test_the_migrations_are_up_to_date(usage_app):
     from django.core.management import call_command
 
     call_command("makemigrations", "entitlement_usage", check=True, dry_run=True, verbosity=0)
+
+
+OUTLIVES = """
+import ctypes, json, os, sys
+from entitlement_gate.testing.ledger_cases import ANNA, demand
+from tests.usage.databases import made_ledger
+
+def session():
+    return ledger._own.ask(("SELECT pg_backend_pid()", ()))[0] if ledger._own.vendor == "postgresql" else 0
+
+ledger = made_ledger(json.load(sys.stdin))
+ledger.consume(ANNA, [demand(1)], key="parent")
+before = session()
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    assert session() != before or not before
+    sys.exit(0 if ledger.consume(ANNA, [demand(1)], key="child").quantity == 1 else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert session() == before
+assert ledger.consume(ANNA, [demand(1)], key="child").is_replay
+"""
+
+
+def test_a_child_that_python_was_not_told_of_leaves_its_parent_s_session_alone_to_its_end(ledger, alias):
+    kept = ("ENGINE", "NAME", "USER", "HOST")
+    database = {name: connections[alias].settings_dict[name] for name in kept}
+    done = subprocess.run(
+        [sys.executable, "-c", OUTLIVES],
+        input=json.dumps(database),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

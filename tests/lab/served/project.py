@@ -29,7 +29,7 @@ if "REDIS" in os.environ:
 os.environ["DJANGO_SETTINGS_MODULE"] = __name__
 django.setup()
 
-from entitlement_gate import has_entitlement, requires_entitlement  # noqa: E402 - after the set-up, as in a urls.py
+from entitlement_gate import check_entitlement, has_entitlement, requires_entitlement  # noqa: E402 - after the set-up, as in a urls.py
 
 if "WARM_BEFORE_FORK" in os.environ:  # what a `--preload` master may do: open connections and threads, then fork
     has_entitlement("20000000-0000-4000-8000-000000000002", "reports")
@@ -43,6 +43,13 @@ def reports(request):
 @requires_entitlement("reports")
 async def reports_async(request):
     return JsonResponse({"customer": (await request.entitlements.aall()).customer_id})
+
+
+def own(request):
+    """Answer with the row that nobody else has, and with who says so."""
+    customer = request.headers["X-Customer"]
+    decision = check_entitlement(customer, f"only {customer}")
+    return JsonResponse({**decision.as_dict(), "process": os.getpid()})
 
 
 @requires_entitlement("calls", consume=True)
@@ -83,6 +90,7 @@ async def stream_async(request):
 
 
 urlpatterns = [
+    path("own/", own),
     path("sync/", reports),
     path("async/", reports_async),
     path("sync/use/", use),

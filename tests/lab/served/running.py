@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,16 @@ SERVERS = {
     "gunicorn sync": ["gunicorn", f"{MODULE}:wsgi", "--workers=2"],
     "gunicorn gthread": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=4"],
     "gunicorn preload": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=2", "--preload"],
+    # Forks after the project is imported, and tells Python nothing of it.
+    "uwsgi": [
+        "uwsgi",
+        f"--module={MODULE}:wsgi",
+        "--master",
+        "--processes=4",
+        "--enable-threads",
+        "--need-app",
+        "--die-on-term",
+    ],
     "uvicorn": ["uvicorn", f"{MODULE}:asgi", "--log-level=error"],
 }
 
@@ -27,8 +38,9 @@ def serving(server, **environment):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     name, *rest = SERVERS[server]
-    place = [f"--bind=127.0.0.1:{port}"] if name == "gunicorn" else [f"--port={port}"]
-    command = [sys.executable, "-m", name, *rest, *place]
+    place = {"gunicorn": f"--bind=127.0.0.1:{port}", "uwsgi": f"--http-socket=127.0.0.1:{port}"}
+    program = [str(Path(sys.executable).with_name(name))] if name == "uwsgi" else [sys.executable, "-m", name]
+    command = [*program, *rest, place.get(name, f"--port={port}")]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env={**os.environ, **environment}, **quiet) as process:
         try:

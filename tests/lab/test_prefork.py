@@ -1,0 +1,64 @@
+"""Servers whose workers are forked from a process that has checked already, with connections and threads of its own."""
+
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from entitlement_gate.sandbox import Sandbox, SandboxServer
+from tests.lab.served.running import serving
+from tests.ledger.servers import RedisServer
+
+CROWD = [f"82000000-0000-4000-8000-{number:012}" for number in range(40)]
+TTL = 0.5  # of the project
+AT_ONCE = 8
+PATIENCE = 60
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield f"{server.url}?socket_timeout=10&socket_connect_timeout=10"  # the machine may be busy
+    server.kill()
+
+
+@pytest.fixture(params=["alone", "sharing"])
+def environment(request):
+    return {"REDIS": request.getfixturevalue("redis_url")} if request.param == "sharing" else {}
+
+
+@pytest.mark.parametrize("server", ["uwsgi", "gunicorn preload"])
+def test_workers_of_a_process_that_has_checked_answer_each_customer_rightly_and_renew(server, environment):
+    sandbox = Sandbox()
+    rows = {customer: sandbox.grant(customer, f"only {customer}") for customer in CROWD}
+    seen = defaultdict(set)  # by worker and customer: when the data was fetched, to a tenth of a second
+
+    def visit(customer):
+        with httpx.Client(base_url=address, trust_env=False, timeout=30) as visitor:
+            told = visitor.get("/own/", headers={"X-Customer": customer}).json()
+        seen[told["process"], customer].add(round(time.time() - told["age"], 1))
+        return told["reason"], tuple(told["grants"])
+
+    with (
+        SandboxServer(sandbox) as billing,
+        serving(server, BILLING=billing.url, WARM_BEFORE_FORK="1", **environment) as address,
+        ThreadPoolExecutor(AT_ONCE) as crowd,
+    ):
+        assert dict(zip(CROWD, crowd.map(visit, CROWD), strict=True)) == {
+            customer: ("allowed", (row,)) for customer, row in rows.items()
+        }
+        until = time.monotonic() + PATIENCE
+        while not is_renewed(seen) and time.monotonic() < until:
+            assert set(crowd.map(visit, CROWD[:1] * AT_ONCE)) == {("allowed", (rows[CROWD[0]],))}
+            time.sleep(TTL / 5)
+        began = time.monotonic()
+    assert time.monotonic() - began < 10  # nothing of the parent's is waited for
+    assert is_renewed(seen), dict(seen)
+
+
+def is_renewed(seen):
+    """Whether every worker has fetched the first customer's data several times, and there are several workers."""
+    mine = {worker: instants for (worker, customer), instants in seen.items() if customer == CROWD[0]}
+    return len(mine) > 1 and all(max(instants) - min(instants) > 2 * TTL for instants in mine.values())
