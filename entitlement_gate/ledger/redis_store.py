@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
-from redis.retry import Retry
 
+from entitlement_gate.forking import PerProcess, remake_after_fork
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.scripts import script
+from entitlement_gate.redis_client import ask, connect, drop_idle, is_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ __all__ = ["BUCKETS", "RedisStore"]
 BUCKETS = 64
 _TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
 _FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
+_NOTHING_KNOWN = ("", 0)  # of an epoch: whichever there is will do
 _LOST = ("missing", "other", "behind")
 _encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _log = logging.getLogger("entitlement_gate.ledger")
@@ -44,17 +45,28 @@ class RedisStore:
     server that restarted empty or from an old dump, a failover that dropped writes, a flush.
     """
 
+    _client: PerProcess[Any] = PerProcess()
+    _lock: PerProcess[threading.Lock] = PerProcess()
+
     def __init__(self, server: Any, *, prefix: str = "entitlements", must_exist: bool = False) -> None:
-        self._client = _connected(server) if isinstance(server, str) else server
+        self._server = server
         self._prefix = prefix
         self._must_exist = must_exist
-        self._is_checked = False
+        self._is_checked = False  # that the server does not evict
+        self._is_warned = False
         self._known: dict[int, tuple[str, int]] = {}
         self._tags = [f"{{{prefix}:{bucket}}}" for bucket in range(BUCKETS)]
         self._shift = 0.0  # seconds added to the server's clock: tests pass time with it
+        self.remake()
+        remake_after_fork(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._prefix!r}>"
+
+    def remake(self) -> None:
+        """Forget the connections, as in a process just forked; a client that was given does so itself."""
+        self._client = connect(self._server, timeout=_TIMEOUT) if isinstance(self._server, str) else self._server
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections; a later verb makes new ones."""
@@ -62,21 +74,26 @@ class RedisStore:
 
     def accept_loss(self) -> None:
         """Go on with what is left: the next admissions trust billing for whatever was lost here."""
-        with _told_apart():
+        with self._told_apart():
             for bucket in range(BUCKETS):
                 meta = self._key(bucket, "meta")
                 self._client.hsetnx(meta, "seq", "0")
                 self._client.hset(meta, "accepted", "1")
                 self._client.hset(meta, "epoch", uuid.uuid4().hex)
-        self._known.clear()
+        with self._lock:
+            self._known.clear()
         _log.warning("the loss of the ledger %r was accepted: counting starts from what is left", self._prefix)
 
     def server_facts(self) -> dict[str, Any]:
         """Return the policy by which the server evicts, and whether it writes down what it acknowledges."""
-        with _told_apart():
-            memory, disk = (_infos(self._client.info(section)) for section in ("memory", "persistence"))
-        policies = sorted({str(info.get("maxmemory_policy")) for info in memory})
-        return {"maxmemory_policy": ", ".join(policies), "appendonly": all(info.get("aof_enabled") for info in disk)}
+        with self._told_apart():
+            self._client.ping()
+            memory, disk = self._info("memory"), self._info("persistence")
+        policies = sorted({str(info.get("maxmemory_policy")) for info in memory or ()})
+        return {
+            "maxmemory_policy": ", ".join(policies) or None,
+            "appendonly": None if disk is None else all(info.get("aof_enabled") for info in disk),
+        }
 
     def is_lost(self) -> bool:
         """Return whether a verb on some bucket would raise ``LedgerLost``."""
@@ -89,11 +106,17 @@ class RedisStore:
 
     def ask_each(self, command: str, name: str, *arguments: str) -> list[Any]:
         """Return what a command says of each bucket, in one round trip."""
-        with _told_apart(), self._client.pipeline(transaction=False) as pipe:
-            for bucket in range(BUCKETS):
-                pipe.execute_command(command, self._key(bucket, name), *arguments)
-            replies: list[Any] = pipe.execute()
-        return replies
+
+        def call() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for bucket in range(BUCKETS):
+                    pipe.execute_command(command, self._key(bucket, name), *arguments)
+                replies: list[Any] = pipe.execute()
+            return replies
+
+        with self._told_apart():
+            answers: list[Any] = ask(self._client, call)
+        return answers
 
     def run_in_epoch(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> tuple[str, str]:
         """Run a verb on the customer's book; return ``done`` or ``failed``, and what it says. Raises ``LedgerLost``.
@@ -108,13 +131,14 @@ class RedisStore:
         tag = self._tags[bucket]
         keys = [f"{tag}:meta", *(f"{tag}:{name}:{customer_id}" for name in ("rows", "records", "due"))]
         keys += [f"{tag}:{name}" for name in extra]
-        status, told = self._run_known(verb, bucket, keys, asked)
+        asked["epoch"], asked["seq"] = self._known.get(bucket, _NOTHING_KNOWN)
+        status, told = self._run_noting(verb, bucket, keys, asked)
         if status == "missing" and bucket not in self._known:
-            self._found(bucket)
-            status, told = self._run_known(verb, bucket, keys, asked)
-        elif status == "accepted":
-            del self._known[bucket]
-            status, told = self._run_known(verb, bucket, keys, asked)
+            self._found(bucket, keys)
+            status, told = self._run_noting(verb, bucket, keys, asked)
+        elif status == "accepted":  # what this thread knew is over; others may know either by now
+            asked["epoch"], asked["seq"] = _NOTHING_KNOWN
+            status, told = self._run_noting(verb, bucket, keys, asked)
         if status in _LOST:
             raise LedgerLost(f"the ledger in Redis lost what it held ({status}); see accept_loss()")
         return status, told
@@ -126,37 +150,32 @@ class RedisStore:
         """
         asked["shift"] = round(self._shift * 1_000_000)
         given = _encoded(asked)
-        try:
-            if not self._is_checked:
-                self._check()
-            try:
-                return self._evaluate(name, keys, given)
-            except Disconnected:
-                return self._evaluate(name, keys, given)
-        except RedisError as error:  # Redis quotes the arguments of what it does not run
-            raise LedgerUnavailable(f"Redis: {_kind(error)}") from None
+        with self._told_apart():
+            return ask(self._client, lambda: self._evaluate(name, keys, given))
 
-    def _run_known(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
-        """Run a verb in the epoch this process knows, and remember what it is told of it."""
-        asked["epoch"], asked["seq"] = self._known.get(bucket, ("", 0))
+    def _run_noting(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
+        """Run a verb, and remember what it is told of the epoch."""
         status, _, told = _text(self.run(verb, keys, asked)).partition(" ")
         if status == "done":
             epoch, seq, told = told.split(" ", 2)
-            known = self._known.get(bucket)
-            if known is None or known[1] < int(seq):
-                self._known[bucket] = epoch, int(seq)
+            with self._lock:
+                latest = self._known.get(bucket)
+                if latest is None or latest[0] != epoch or latest[1] < int(seq):
+                    self._known[bucket] = epoch, int(seq)
         return status, told
 
     def _evaluate(self, name: str, keys: list[str], given: str) -> Any:
+        if not self._is_checked:
+            self._check()
         text, sha = script(name)
         try:
             return self._client.evalsha(sha, len(keys), *keys, given)
         except NoScriptError:
             return self._client.eval(text, len(keys), *keys, given)
 
-    def _found(self, bucket: int) -> None:
+    def _found(self, bucket: int, keys: list[str]) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
-        with _told_apart():
+        with self._told_apart():
             is_founded = self._is_founded()
             if self._known and not is_founded:
                 raise LedgerLost("the ledger in Redis is gone, which this process has known; see accept_loss()")
@@ -165,7 +184,10 @@ class RedisStore:
                 while time.monotonic() < deadline and not self._client.exists(self._key(bucket, "meta")):
                     time.sleep(_FOUNDING / 10)
                 return
-            _log.warning("founding the ledger %r in Redis: if there was one before, it is lost", self._prefix)
+            if self._has_remains(keys):
+                _log.warning("founding the ledger %r in Redis among the remains of one that is lost", self._prefix)
+            else:
+                _log.info("founding the ledger %r in Redis, which holds none", self._prefix)
             for each in range(BUCKETS):
                 self._client.hsetnx(self._key(each, "meta"), "seq", "0")
                 self._client.hsetnx(self._key(each, "meta"), "epoch", uuid.uuid4().hex)
@@ -173,12 +195,40 @@ class RedisStore:
     def _is_founded(self) -> bool:
         return any(self._client.exists(self._key(bucket, "meta")) for bucket in range(BUCKETS))
 
+    def _has_remains(self, keys: list[str]) -> bool:
+        """Return whether something is left of another ledger: of the customer who is asked about, or an event."""
+        remains = self._client.exists(*keys[1:])
+        return bool(remains or any(self.ask_each("EXISTS", "events")) or any(self.ask_each("EXISTS", "dead")))
+
     def _check(self) -> None:
         """Refuse a server that evicts: it would forget what was used up."""
-        policies = {info.get("maxmemory_policy") for info in _infos(self._client.info("memory"))}
+        infos = self._info("memory")
+        policies = {info.get("maxmemory_policy") for info in infos or ()}
         if policies - {"noeviction", None}:
             raise LedgerUnavailable(f"a ledger's Redis must have maxmemory-policy noeviction, not {policies}")
+        if infos is None and not self._is_warned:
+            _log.warning("Redis refuses INFO: see for yourself that its maxmemory-policy is noeviction")
+            self._is_warned = True
         self._is_checked = True
+
+    def _info(self, section: str) -> list[dict[str, Any]] | None:
+        """Return what the server, or each node of a cluster, says of itself; None where it does not say it to us."""
+        try:
+            info = self._client.info(section)
+        except ResponseError:  # `-@dangerous` takes it away, and some who run Redis for others rename it
+            return None
+        return list(info.values()) if all(isinstance(value, dict) for value in info.values()) else [info]
+
+    @contextmanager
+    def _told_apart(self) -> Iterator[None]:
+        """Turn every error of redis-py into ``LedgerUnavailable``; look anew at the server of the next call."""
+        try:
+            yield
+        except RedisError as error:
+            self._is_checked = False
+            if is_elsewhere(error):
+                drop_idle(self._client)
+            raise LedgerUnavailable(f"Redis: {_kind(error)}") from None  # Redis quotes what it does not run
 
     def _bucket(self, customer_id: str) -> int:
         return crc32(customer_id.encode()) % BUCKETS
@@ -198,15 +248,6 @@ def _is_loss(meta: list[bytes | None], epoch: str | None, seq: int) -> bool:
     return accepted is None
 
 
-@contextmanager
-def _told_apart() -> Iterator[None]:
-    """Turn every error of redis-py into ``LedgerUnavailable``."""
-    try:
-        yield
-    except RedisError as error:
-        raise LedgerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
-
-
 def _kind(error: RedisError) -> str:
     """Return what may be told of an error: its class and, where no command can be quoted, its text."""
     name = type(error).__name__
@@ -219,18 +260,3 @@ def _kind(error: RedisError) -> str:
 def _text(reply: bytes | str) -> str:
     """Return a reply as text, whether the client was made to decode or not."""
     return reply if isinstance(reply, str) else reply.decode()
-
-
-def _connected(url: str) -> redis.Redis:
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=_TIMEOUT,
-        socket_connect_timeout=_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
-
-
-def _infos(info: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what one server says of itself, or each node of a cluster."""
-    return list(info.values()) if all(isinstance(value, dict) for value in info.values()) else [info]

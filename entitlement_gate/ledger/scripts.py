@@ -7,6 +7,8 @@ from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
+from entitlement_gate.redis_client import on_primary
+
 __all__ = ["SCRIPTS", "script"]
 
 SCRIPTS: dict[str, tuple[str, ...]] = {
@@ -28,7 +30,7 @@ _CONSTANTS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = ([^({\n]+?)(?: --.*)?
 def script(name: str) -> tuple[str, str]:
     """Return a script, and the hash that Redis names it by."""
     *parts, ending = SCRIPTS[name]
-    text = _put_in("\n".join([*map(_read, parts), ending]))
+    text = on_primary(_put_in("\n".join([*map(_read, parts), ending])), hash_key=1)
     return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 

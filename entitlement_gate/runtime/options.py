@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, TypedDict
 
 from entitlement_gate.domain.rule import PerName, Terms
 from entitlement_gate.ledger.protocol import Ledger, UsageTarget
+from entitlement_gate.redis_url import read_redis_url
 from entitlement_gate.zenskar.options import is_texts
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
 
 __all__ = ["GateKeywords", "GateOptions"]
-
-_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class GateKeywords(TypedDict, total=False):
@@ -141,8 +140,8 @@ def _check_names(aliases: object, shadow: object) -> None:
 
 
 def _check_ledger(ledger: object, redis_url: object) -> None:
-    if redis_url is not None and not (isinstance(redis_url, str) and redis_url.startswith(_REDIS_SCHEMES)):
-        raise ValueError("redis_url: a URL such as redis://127.0.0.1:6379/0 (rediss:// and unix:// work too), or None")
+    if redis_url is not None:
+        read_redis_url(redis_url)
     if ledger == "redis" and redis_url is None:
         raise ValueError('ledger: "redis" needs redis_url (in the settings: REDIS_URL)')
     if ledger not in ("memory", "redis", "database", None) and not hasattr(ledger, "adopt_upstream"):

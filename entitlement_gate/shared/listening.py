@@ -12,10 +12,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from entitlement_gate.forking import PerProcess
+from entitlement_gate.redis_client import drop_idle
 from entitlement_gate.shared.store import last_news
+from entitlement_gate.weak import members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterator
 
     import redis
 
@@ -42,6 +45,11 @@ class Listening:
         sender: this process among those who tell; what it told itself is no news.
     """
 
+    sender: PerProcess[str] = PerProcess()
+    _lock: PerProcess[threading.Lock] = PerProcess()
+    _closing: PerProcess[threading.Event] = PerProcess()
+    _thread: PerProcess[threading.Thread | None] = PerProcess()
+
     def __init__(self, store: SharedStore, scopes: Container[str], between: Callable[[], None]) -> None:
         self.sender = ""
         self._store = store
@@ -55,7 +63,7 @@ class Listening:
         self.sender = sender
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     def tell(self, hearer: Hearer) -> None:
         """Tell this one from now on, for as long as it lives."""
@@ -102,15 +110,14 @@ class Listening:
 
     def take(self, news: Any) -> None:
         """Tell what is new."""
-        for _, entries in news:
-            for position, fields in entries:
-                told = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
-                if told.get("scope") in self._scopes and told.get("sender") != self.sender:
-                    self._say(told.get("customer", ""), told.get("generation"))
-                self._position = position.decode()
+        for position, fields in _entries(news):
+            told = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
+            if told.get("scope") in self._scopes and told.get("sender") != self.sender:
+                self._say(told.get("customer", ""), told.get("generation"))
+            self._position = position.decode()
 
     def _say(self, customer_id: str | None, generation: str | None) -> None:
-        for hearer in self._hearers:
+        for hearer in members(self._hearers):
             hearer.overtaken(customer_id, generation)
 
 
@@ -124,10 +131,18 @@ def _listen(whom: Callable[[], Listening | None], client: redis.Redis, closing: 
             news: Any = client.xread(where, count=_AT_A_TIME, block=round(_BLOCK * 1_000))
         except Exception:  # noqa: BLE001 - whatever it is, it is tried again; checks note the failure themselves
             news = listening = None
+            drop_idle(client)  # it may be another server by now
             closing.wait(_PAUSE)
         if news and (listening := whom()) is not None:
             listening.take(news)
     client.close()
+
+
+def _entries(news: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Yield the entries of one stream: redis-py gives them one list deeper where it speaks RESP3."""
+    for entries in news.values() if isinstance(news, dict) else [entries for _, entries in news]:
+        for entry in entries:
+            yield from entry if isinstance(entry, list) else (entry,)
 
 
 def _parts(position: str) -> tuple[int, ...]:

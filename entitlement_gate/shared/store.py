@@ -13,15 +13,16 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
-from redis.retry import Retry
 
+from entitlement_gate.forking import PerProcess
+from entitlement_gate.redis_client import ask, connect, on_primary
 from entitlement_gate.shared.seal import joined
 from entitlement_gate.shared.turns import Stamp
 
 if TYPE_CHECKING:
+    import redis
+
     from entitlement_gate.shared.turns import Breaking, Noting
 
 __all__ = ["NOTHING_HEARD", "Seen", "SharedStore"]
@@ -31,6 +32,7 @@ NOTHING_HEARD = "0-0"
 
 _TIMEOUT = 0.25
 _MOST_NEWS = 10_000
+_RECORD = 2  # which of the keys of each script is the record, a hash
 
 
 class Seen(NamedTuple):
@@ -55,6 +57,8 @@ class SharedStore:
         ValueError: the URL cannot work.
     """
 
+    _client: PerProcess[redis.Redis] = PerProcess()
+
     def __init__(self, url: str, *, breaker: Breaking, log: Noting, kept: float, prefix: str = "entitlements") -> None:
         self._url = url
         self._breaker = breaker
@@ -69,7 +73,7 @@ class SharedStore:
 
     def remake(self) -> None:
         """Forget the connections, as after a fork."""
-        self._client = self.connected(_TIMEOUT)
+        self._client = self.connected()
         self._breaker.remake()
         self._log.remake()
 
@@ -77,18 +81,9 @@ class SharedStore:
         """Close the connections."""
         self._client.close()
 
-    def connected(self, timeout: float) -> redis.Redis:
-        """Return a client; it connects on use."""
-        try:
-            return redis.Redis.from_url(
-                self._url,
-                socket_timeout=timeout,
-                socket_connect_timeout=_TIMEOUT,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-            )
-        except ValueError as error:  # its text may quote the URL, which may hold a password
-            raise ValueError(f"redis_url: no URL that redis-py reads ({type(error).__name__})") from None
+    def connected(self, patience: float = 0.0) -> redis.Redis:
+        """Return a client, whose answers may take so many seconds; it connects on use."""
+        return connect(self._url, timeout=_TIMEOUT, patience=patience)
 
     @property
     def state(self) -> str:
@@ -142,7 +137,7 @@ class SharedStore:
         if not self._breaker.admit():
             return None
         try:
-            reply = call()
+            reply = ask(self._client, call)
         except Exception as error:  # noqa: BLE001 - whatever it is, a check goes on without what is shared
             self._breaker.failed()
             self._log.note(error)
@@ -152,8 +147,11 @@ class SharedStore:
 
 
 def last_news(client: redis.Redis, key: str) -> str:
-    """Return the id of the latest entry."""
-    entries: Any = client.xrevrange(key, count=1)
+    """Return the id of the latest entry; a replica is not asked: it may hear of no news any more."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.xdel(key, NOTHING_HEARD)  # which changes nothing
+        pipe.xrevrange(key, count=1)
+        entries: Any = pipe.execute()[1]
     return entries[0][0].decode() if entries else NOTHING_HEARD
 
 
@@ -165,5 +163,5 @@ def _milliseconds(seconds: float) -> int:
 def _script(name: str) -> tuple[str, str]:
     from hashlib import sha1  # noqa: PLC0415 - what Redis names a script by
 
-    text = files("entitlement_gate.shared").joinpath(f"{name}.lua").read_text("utf-8")
+    text = on_primary(files("entitlement_gate.shared").joinpath(f"{name}.lua").read_text("utf-8"), _RECORD)
     return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
