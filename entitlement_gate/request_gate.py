@@ -6,11 +6,13 @@ Never here: how a gate answers (``runtime``), or which one the settings describe
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.resolvers import find_request, resolving
 from entitlement_gate.runtime.gate import EntitlementGate
 from entitlement_gate.signals import (
+    SendingPool,
     Sent,
     entitlement_checked,
     entitlement_denied,
@@ -35,11 +37,22 @@ class RequestGate(EntitlementGate):
     """A gate that takes a request where others take a customer id, and sends the signals."""
 
     def __init__(self, source: SnapshotSource, **options: Any) -> None:
+        self._sending = SendingPool(options.get("clock", time))
         super().__init__(source, **options)
         self.webhooks = dict.fromkeys(("received", "replayed", "named_nobody", "refused"), 0)
         for signal in (entitlement_checked, entitlement_denied):
             signal.watchers.add(self)
         self.mind_listeners()
+
+    def remake(self) -> None:
+        """Make locks, threads and flights anew, as in a process just forked; data stays."""
+        super().remake()
+        self._sending.remake()
+
+    def close(self) -> None:
+        """Start no further fetch, take no further signal and close the source; at once, and as often as you like."""
+        super().close()
+        self._sending.close()
 
     def _resolving(self, customer: object) -> Steps[object]:
         request = find_request(customer)
@@ -73,12 +86,14 @@ class RequestGate(EntitlementGate):
         self._answers = {} if self.is_heard else self._fetching.answers
 
     def refreshed(self, snapshot: Snapshot) -> None:
-        """Tell whoever listens of a fetch, on the thread that did it."""
-        entitlements_refreshed.send_robust(type(self), snapshot=snapshot)
+        """Have whoever listens told of a fetch, apart from the thread that did it."""
+        if entitlements_refreshed.receivers:
+            self._sending.send(Sent(entitlements_refreshed, type(self), snapshot=snapshot))
 
     def failed(self, customer_id: str, error: BaseException) -> None:
-        """Tell whoever listens of a fetch that failed, on the thread that tried."""
-        source_failed.send_robust(type(self), customer_id=customer_id, error=error)
+        """Have whoever listens told of a fetch that failed, apart from the thread that tried."""
+        if source_failed.receivers:
+            self._sending.send(Sent(source_failed, type(self), customer_id=customer_id, error=error))
 
     def health(self) -> dict[str, Any]:
         """Return what every gate tells, and how many ``webhooks`` this process took: approximate counts, too.

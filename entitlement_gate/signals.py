@@ -7,29 +7,37 @@ signal                      sent                                                
 ==========================  ==========================================================  =====================
 ``entitlement_checked``     for each check through the settings' gate, warm or not      ``decision``
 ``entitlement_denied``      for each of them that refuses, or would outside shadow      ``decision``
-``entitlements_refreshed``  when a fetch brought a snapshot, on the thread that did     ``snapshot``
-``source_failed``           when a fetch failed, on the thread that tried               ``customer_id, error``
+``entitlements_refreshed``  when a fetch brought a snapshot, after who waited has it    ``snapshot``
+``source_failed``           when a fetch failed, after who waited was told              ``customer_id, error``
 ==========================  ==========================================================  =====================
 
-The sender is the gate's class.
+The sender is the gate's class. The last two are sent on threads of their own: see ``SendingPool``.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from asyncio import CancelledError, current_task
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from django.dispatch import Signal
 
-from entitlement_gate.runtime.reporting import traceback_to_log
+from entitlement_gate.forking import PerProcess
+from entitlement_gate.runtime.reporting import FailureLog, traceback_to_log
+from entitlement_gate.runtime.workers import Workers
 from entitlement_gate.waiting import beside_loop
 from entitlement_gate.weak import members
+
+if TYPE_CHECKING:
+    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "Listened",
     "QuietSignal",
+    "SendingPool",
     "Sent",
     "WatchedSignal",
     "entitlement_checked",
@@ -115,6 +123,63 @@ class Sent:
 
     def _send(self) -> None:
         self._signal.send_robust(self._sender, **self._arguments)
+
+
+class SendingPool:
+    """Sends signals on threads of its own: a receiver holds up nobody who waits for a fetch, and no other fetch.
+
+    At most ``MOST_WAITING`` wait for a thread. What comes on top of them is not sent, and a line in the log.
+    """
+
+    _changed: PerProcess[threading.Condition] = PerProcess()
+
+    MOST_WAITING = 1000
+    _THREADS = 4
+    _PATIENCE = 30.0  # seconds after which a receiver is taken for hung, and another thread may take its place
+
+    def __init__(self, clock: Clock) -> None:
+        self._workers = Workers(self._THREADS, clock, self._PATIENCE)
+        self._log = FailureLog(clock)
+        self.remake()
+
+    def remake(self) -> None:
+        """Make locks and threads anew, as after a fork: what waited is the parent's to send."""
+        self._workers.remake()
+        self._log.remake()
+        self._waiting = 0
+        self._changed = threading.Condition()
+
+    def send(self, sent: Sent) -> None:
+        """Have a signal sent; at once, whatever its receivers do."""
+        with self._changed:
+            is_full = self._waiting >= self.MOST_WAITING
+            self._waiting += not is_full
+        if is_full:
+            self._log.note_unsent()
+        elif not self._workers.submit(partial(self._send, sent)):
+            self._done()
+
+    def close(self) -> None:
+        """Take no further signal; those that wait are sent yet, and nobody waits for that."""
+        self._workers.close()
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until all that was taken is sent; return False where that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._waiting == 0, seconds)
+
+    def _send(self, sent: Sent) -> None:
+        try:
+            sent.wait()
+        except BaseException as error:  # noqa: BLE001 - whatever a receiver raises ends no thread
+            _log(error)
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        with self._changed:
+            self._waiting -= 1
+            self._changed.notify_all()
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.db import connections
+
+from entitlement_gate.databases import closing_connections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,14 +66,7 @@ def beside_loop(call: Callable[..., Any], *args: Any) -> Any:
     except RuntimeError:
         return call(*args)
     with ThreadPoolExecutor(1, thread_name_prefix="entitlement_gate-beside-loop") as thread:
-        return thread.submit(copy_context().run, _then_closed, call, *args).result()
-
-
-def _then_closed(call: Callable[..., Any], *args: Any) -> Any:
-    try:
-        return call(*args)
-    finally:
-        connections.close_all()  # of this thread, which ends
+        return thread.submit(copy_context().run, closing_connections, partial(call, *args)).result()
 
 
 async def acalled(call: Callable[..., Any], *args: Any) -> Any:

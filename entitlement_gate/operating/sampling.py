@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
+from entitlement_gate.databases import tended_connections
 from entitlement_gate.domain.errors import CustomerNotFound, SourceError
 from entitlement_gate.operating.billing import every_customer, every_grant
 from entitlement_gate.operating.reports import OperatingError
@@ -57,7 +58,8 @@ def names_held(
 
 def _held(source: object, customer: str, *, may_be_gone: bool) -> set[str]:
     try:
-        return {grant.name for grant in every_grant(source, customer)}
+        with tended_connections():
+            return {grant.name for grant in every_grant(source, customer)}
     except SourceError as error:
         if may_be_gone and isinstance(error, CustomerNotFound):
             return set()

@@ -99,6 +99,11 @@ class FailureLog:
         if self._is_due("webhook"):
             _logger.warning("a verified webhook names no customer: no UUID stands under any of %s", keys)
 
+    def note_unsent(self) -> None:
+        """Log that a signal was not sent for want of room, once a minute."""
+        if self._is_due("signals"):
+            _logger.warning("receivers are slower than fetches: some signals about fetches are not sent")
+
     def _is_due(self, kind: str) -> bool:
         with self._lock:
             now = self._clock.monotonic()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from entitlement_gate.databases import closing_connections, tended_connections
 from entitlement_gate.forking import PerProcess
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Workers:
                 self._waiting.put(None)
 
     def _hire(self) -> None:
-        thread = threading.Thread(target=self._serve, name=f"entitlement_gate-{self._threads + 1}", daemon=True)
+        name = f"entitlement_gate-{self._threads + 1}"
+        thread = threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has no more threads, or the interpreter is about to exit
@@ -93,7 +95,8 @@ class Workers:
         is_written_off = False
         while not is_written_off and (work := self._next()) is not None:
             self._busy[me] = self._clock.monotonic()
-            work()
+            with tended_connections():
+                work()
             with self._lock:
                 is_written_off = self._busy.pop(me, None) is None
                 self._written_off -= is_written_off
