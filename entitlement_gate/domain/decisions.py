@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from entitlement_gate.domain.grants import EntitlementType, Grant
+from entitlement_gate.domain.instants import showable
 from entitlement_gate.domain.numbers import total
 
 if TYPE_CHECKING:
@@ -213,7 +214,8 @@ class Decision:
         age: float | None = None,
         shadow: bool = False,
     ) -> None:
-        summary = RowSummary(type, units, limit, used, active_from, expires_at, grants)
+        since, until = (instant and showable(instant) for instant in (active_from, expires_at))
+        summary = RowSummary(type, units, limit, used, since, until, grants)
         _set_verdict(
             self,
             Verdict(

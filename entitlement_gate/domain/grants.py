@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from entitlement_gate.domain.instants import aware
 from entitlement_gate.domain.numbers import difference
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Grant:
         type: a known type, the lower-case text of an unknown one, or None when billing gave none.
         status: lower-case text, or None when billing gave none (then the dates alone speak).
         units: what is counted, for people.
-        active_from: first instant at which the grant is live; None is "already".
-        expires_at: first instant at which it no longer is; None is "never".
+        active_from: first instant at which the grant is live; None is "already". One without a time zone is UTC.
+        expires_at: first instant at which it no longer is; None is "never". One without a time zone is UTC.
         quantity: granted.
         used: gone, as of billing's last consumption trigger.
         reported_remaining: left, as billing says it.
@@ -67,6 +68,12 @@ class Grant:
     reported_remaining: Decimal | None = None
     is_disabled: bool = False
     is_malformed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("active_from", "expires_at"):
+            instant = getattr(self, name)
+            if isinstance(instant, datetime):
+                object.__setattr__(self, name, aware(instant))
 
     @property
     def remaining(self) -> Decimal | None:
@@ -89,7 +96,10 @@ _Draft = make_dataclass("_Draft", [(f.name, object, field(default=f.default)) fo
 
 
 def quick_grant(*values: object) -> Grant:
-    """Return the grant that has these first fields, in their order; for the wire, which makes 20 at a time."""
+    """Return the grant that has these first fields, in their order; for the wire, which makes 20 at a time.
+
+    Its dates are ``aware``.
+    """
     grant: Grant = _Draft(*values)
     grant.__class__ = Grant
     return grant

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, quick_grant
+from entitlement_gate.domain.instants import aware
 from entitlement_gate.shared.turns import Stamp
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _dated(instant: datetime | None) -> str | None:
 
 
 def _date(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else aware(datetime.fromisoformat(text))
 
 
 def _numbered(number: Decimal | None) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from sys import intern
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.errors import SourceMalformed
 from entitlement_gate.domain.grants import EntitlementType, Grant, dedupe, quick_grant
+from entitlement_gate.domain.instants import aware
 from entitlement_gate.domain.numbers import exact_number
 from entitlement_gate.domain.rule import canonical_uuid
 
@@ -235,7 +236,7 @@ def _parsed_instant(text: str) -> datetime:
         raise _Unreadable
     try:
         instant = datetime.fromisoformat(text.upper())  # "t" and "z" are as good (RFC 3339, 5.6)
-        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
+        instant = aware(instant)
         instant.timestamp()
     except (ValueError, OverflowError):
         raise _Unreadable from None
