@@ -36,6 +36,7 @@ __all__ = [
     "RetryBudget",
     "all_rows",
     "answer",
+    "read_retry_after",
 ]
 
 _OK = 200
@@ -214,12 +215,15 @@ def _why(reply: Reply | Failure, attempts: int) -> str:
 def _backoff(attempt: int, reply: Reply | Failure, wall: float) -> float:
     """Return the seconds to wait: full jitter, never less than billing asked for."""
     ceiling = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** (attempt - 1))
-    asked = _retry_after(reply.headers.get("retry-after", ""), wall) if isinstance(reply, Reply) else 0.0
+    asked = read_retry_after(reply.headers.get("retry-after", ""), wall) if isinstance(reply, Reply) else 0.0
     return max(asked, chance.uniform(0, ceiling))
 
 
-def _retry_after(text: str, wall: float) -> float:
-    """Read ``Retry-After`` in either form (RFC 9110, 10.2.3); what cannot be read asks for nothing."""
+def read_retry_after(text: str, wall: float) -> float:
+    """Return the seconds that a ``Retry-After`` asks for, in either form (RFC 9110, 10.2.3).
+
+    What cannot be read asks for none.
+    """
     if text.strip().isascii() and text.strip().isdigit():
         return float(text) if len(text) <= _LONGEST_SECONDS else float("inf")
     try:

@@ -6,6 +6,7 @@ Never here: where events come from (an outbox of ``entitlement_gate.ledger``), w
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from urllib.parse import quote
 from entitlement_gate.domain.errors import SourceError, SourceMalformed
 from entitlement_gate.forking import chance
 from entitlement_gate.ledger.rule import quantity_of
+from entitlement_gate.zenskar.flow import read_retry_after
 from entitlement_gate.zenskar.wire import read_error, read_json
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.ledger.protocol import Outbox, UsageEvent
     from entitlement_gate.zenskar.client import ZenskarClient
-    from entitlement_gate.zenskar.flow import Reply
+    from entitlement_gate.zenskar.flow import Clock, Reply
 
 __all__ = ["Report", "ship"]
 
@@ -60,7 +62,12 @@ def _never() -> bool:
 
 
 def ship(
-    outbox: Outbox, client: ZenskarClient, *, limit: int = 1_000, should_stop: Callable[[], bool] = _never
+    outbox: Outbox,
+    client: ZenskarClient,
+    *,
+    limit: int = 1_000,
+    should_stop: Callable[[], bool] = _never,
+    clock: Clock = time,
 ) -> Report:
     """Deliver up to ``limit`` events that are due; several may ship at once, from anywhere.
 
@@ -74,11 +81,12 @@ def ship(
         client: where they go.
         limit: events that one run takes out.
         should_stop: asked before each event; the rest of what was taken out is put back.
+        clock: what a ``Retry-After`` that is a date is measured against.
 
     Raises:
         LedgerUnavailable: the outbox could not be asked.
     """
-    run, left = _Run(outbox, client), limit
+    run, left = _Run(outbox, client, clock), limit
     lease = 2 * _BATCH * client.options.deadline
     while left > 0 and not run.report.stopped:
         events = outbox.take(min(_BATCH, left), lease=lease)
@@ -102,8 +110,9 @@ def body_of(event: UsageEvent) -> bytes:
 class _Run:
     """One run: its report, and how many events in a row did not arrive."""
 
-    def __init__(self, outbox: Outbox, client: ZenskarClient) -> None:
+    def __init__(self, outbox: Outbox, client: ZenskarClient, clock: Clock) -> None:
         self.report = Report()
+        self._clock = clock
         self._outbox = outbox
         self._client = client
         self._failures = 0
@@ -141,7 +150,7 @@ class _Run:
         return True
 
     def _put_off(self, event: UsageEvent, why: str, asked: str = "") -> bool:
-        self._outbox.postpone(event, _pause(event, asked))
+        self._outbox.postpone(event, _pause(event, asked, self._clock.time()))
         self.report.postponed += 1
         self.report.last_failure = why
         return False
@@ -183,7 +192,7 @@ def _refusal(event: UsageEvent, reply: Reply) -> str:
     return ""
 
 
-def _pause(event: UsageEvent, asked: str) -> float:
+def _pause(event: UsageEvent, asked: str, wall: float) -> float:
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(event.attempts, 20))
     pause = longest * chance.uniform(0.5, 1.0)
-    return min(_LONGEST_PAUSE, max(pause, float(asked))) if asked.isdecimal() and asked.isascii() else pause
+    return min(_LONGEST_PAUSE, max(pause, read_retry_after(asked, wall)))

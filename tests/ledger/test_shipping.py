@@ -2,6 +2,7 @@
 
 import json
 import threading
+from email.utils import formatdate
 
 import httpx
 import pytest
@@ -108,6 +109,33 @@ def test_billing_may_ask_for_a_longer_pause(ledger, clock):
     use(ledger, "k")
     ship(ledger, scripted(lambda _: httpx.Response(429, headers={"Retry-After": "100"})))
     assert ledger._waiting[ANNA, "k"][0] == clock.now + 100
+
+
+@pytest.mark.parametrize(
+    ("asked", "pause"),
+    [
+        (formatdate(1_000_100, usegmt=True), 100),
+        (formatdate(1_000_100), 100),
+        (formatdate(10_000_000, usegmt=True), 3_600),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3_600),
+        (" 100 ", 100),
+        ("9" * 400, 3_600),
+    ],
+)
+def test_billing_may_say_until_when(ledger, clock, asked, pause):
+    clock.now = 1_000_000.0
+    use(ledger, "k")
+    ship(ledger, scripted(lambda _: httpx.Response(503, headers={"Retry-After": asked})), clock=clock)
+    assert ledger._waiting[ANNA, "k"][0] == clock.now + pause
+
+
+@pytest.mark.parametrize("asked", ["soon", "-5", "1.5", "", "²", formatdate(5, usegmt=True)])
+def test_what_asks_for_nothing_leaves_the_pause_as_it_is(ledger, clock, asked):
+    clock.now = 1_000_000.0
+    use(ledger, "k")
+    headers = [(b"retry-after", asked.encode())]
+    ship(ledger, scripted(lambda _: httpx.Response(503, headers=headers)), clock=clock)
+    assert 1 <= ledger._waiting[ANNA, "k"][0] - clock.now <= 4
 
 
 def test_an_outage_ends_the_run(ledger):
