@@ -135,7 +135,12 @@ class Answering:
             held = Reservation(decision, asked.key) if decision.allowed else None
         else:
             decision, held = yield from self._held(customer_id, asked)
-        yield from self.announcing(decision)
+        try:
+            yield from self.announcing(decision)
+        except BaseException as error:  # a receiver's time limit, a client that left while it ran
+            if held is not None:
+                yield from held.abandoning(error)
+            raise
         return decision, held
 
     def _held(self, customer_id: str, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import suppress
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
 from entitlement_gate.domain.errors import (
@@ -201,6 +203,18 @@ class Reservation:
                 _logger.info("nothing of a reservation was left to release: %s", type(error).__name__)
             else:
                 _logger.warning("a reservation was not released and returns when its time is up: %s", why)
+
+    def abandoning(self, error: BaseException) -> Steps[None]:
+        """Give back what nobody will have, because of an error; where nobody can wait any more, without waiting."""
+        if isinstance(error, GeneratorExit):
+            self.give_back_elsewhere()
+        else:
+            yield from self.concluding(has_failed=True)
+
+    def give_back_elsewhere(self) -> None:
+        """Give back on a thread of its own: this one may be collecting garbage in the middle of anything."""
+        with suppress(RuntimeError):  # the interpreter is about to exit: it returns when its time is up
+            Thread(target=drive, args=(self.concluding(has_failed=True),), name="entitlement_gate-return").start()
 
     def _extending(self, ttl: float) -> Steps[None]:
         if self._holding is None:
