@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["function_of", "marked", "raises_refusals", "requirements_of", "targets_of"]
+__all__ = ["function_of", "marked", "operations_of", "raises_refusals", "requirements_of", "targets_of"]
 
 # One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
 # `entitlement_requirements` of one overwrites that of the other.
@@ -43,6 +43,18 @@ def requirements_of(view: Any) -> tuple[Requirement, ...]:
     marked = {key: value for part in _parts(view) for key, value in _marks(part, _MARK)}
     listed = getattr(view, "entitlement_requirements", ())
     return tuple(dict.fromkeys((*listed, *marked.values())))
+
+
+def operations_of(callback: Any) -> tuple[Any, ...]:
+    """Return the operations of Django Ninja behind a view: one URL may have one for each method.
+
+    Each has ``methods``, ``view_func`` and ``auth_callbacks``. Ninja's view is a function that closes over them.
+    """
+    for cell in getattr(callback, "__closure__", None) or ():
+        operations = getattr(cell.cell_contents, "operations", None)
+        if isinstance(operations, list) and all(hasattr(operation, "view_func") for operation in operations):
+            return tuple(operations)
+    return ()
 
 
 def raises_refusals(view: Any) -> bool:

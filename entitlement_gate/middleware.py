@@ -6,6 +6,7 @@ Never here: I/O before something is asked. One class for both modes, without ``M
 
 from __future__ import annotations
 
+import asyncio
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from django.urls import Resolver404, resolve
 
 from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.conf import get_settings
+from entitlement_gate.consuming import settling_replaced
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.guarding import Guard, refusal
 from entitlement_gate.resolvers import resolving
@@ -45,9 +47,9 @@ class EntitlementMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response = get_response
-        self._drive: Callable[[Steps[Any]], Any] = drive
+        self._answer: Callable[[HttpRequest], Any] = self._answer_sync
         if iscoroutinefunction(get_response):
-            self._drive = drive_async
+            self._answer = self._answer_async
             markcoroutinefunction(self)
             # Django runs a plain `process_view` of an async chain in a thread, at 100 us a request. A subclass's own,
             # whatever its colour, is left to Django.
@@ -55,12 +57,25 @@ class EntitlementMiddleware:
                 self.process_view = self._process_view_async  # type: ignore[method-assign]  # the other colour of it
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """Give the request its entitlements; in async mode the next handler's coroutine is passed through."""
+        """Give the request its entitlements, and settle what a replaced response held; a coroutine in async mode."""
         request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # what this is for
-        if not get_settings().rules:
-            return self.get_response(request)
-        answer: HttpResponseBase | Awaitable[HttpResponseBase] = self._drive(self._answering(request))
+        answer: HttpResponseBase | Awaitable[HttpResponseBase] = self._answer(request)
         return answer
+
+    def _answer_sync(self, request: HttpRequest) -> Any:
+        response: Any = drive(self._answering(request)) if get_settings().rules else self.get_response(request)
+        drive(settling_replaced(request, response))
+        return response
+
+    async def _answer_async(self, request: HttpRequest) -> Any:
+        try:
+            answer: Any = drive_async(self._answering(request)) if get_settings().rules else self.get_response(request)
+            response = await answer
+        except asyncio.CancelledError:  # the client left, and nobody gets what the view answered
+            await drive_async(settling_replaced(request, None))
+            raise
+        await drive_async(settling_replaced(request, response))
+        return response
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:
         """Enforce ``RULES``: every rule that is about this request must hold."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from entitlement_gate.marks import operations_of
 from entitlement_gate.rules import class_of
 
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ def permissions_of(callback: Any) -> tuple[Any, ...]:
     given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
     listed = given.get("permission_classes", getattr(class_of(callback), "permission_classes", None))
     return tuple(listed or ())
-
-
-def operations_of(callback: Any) -> tuple[Any, ...]:
-    """Return the operations of Django Ninja behind a view: one URL may have one for each method.
-
-    Each has ``methods``, ``view_func`` and ``auth_callbacks``. Ninja's view is a function that closes over them.
-    """
-    for cell in getattr(callback, "__closure__", None) or ():
-        operations = getattr(cell.cell_contents, "operations", None)
-        if isinstance(operations, list) and all(hasattr(operation, "view_func") for operation in operations):
-            return tuple(operations)
-    return ()
 
 
 def permitted(permission: Any) -> Iterator[Requirement]:
