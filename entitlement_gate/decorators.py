@@ -7,6 +7,8 @@ requirement on ``view.entitlement_requirements``.
 from __future__ import annotations
 
 from functools import partial, wraps
+from inspect import isasyncgenfunction, isgeneratorfunction
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
@@ -17,6 +19,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guarding import Guard
 from entitlement_gate.marks import marked, requirements_of
 from entitlement_gate.resolvers import find_request
+from entitlement_gate.rules import class_of
 from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 __all__ = ["requirements_of", "requires_entitlement"]
+
+_OF_TASKS = ("apply_async", "delay", "enqueue")  # how queues name the way to hand a task over
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any]")
 
@@ -48,7 +53,9 @@ def requires_entitlement(
         entitlement: a name, an alias, an entitlement id, or a ``Requirement``.
         quantity: how much is needed; a number, or ``(request) -> number``, sync or async.
         consume: use up the quantity, by default 1: held before the view, committed when the response is below 400 (a
-            streaming one: when its body was sent), given back otherwise.
+            streaming one: when its body was sent), given back otherwise. What is no response counts where the view
+            gives it back without raising, a ``(status, body)`` of Django Ninja by its status. ``OPTIONS`` is checked
+            and uses nothing up.
         key: ``(request) -> text``, sync or async: names what is used up, so that a retry of the same is counted once.
             From the application's data, never from a client's header.
         customer: ``(request) -> id`` in place of the resolver; sync or async.
@@ -100,9 +107,39 @@ def _check_on_denied(on_denied: object) -> None:
 def _guarded(guard: Guard, view: Any) -> Any:
     if isinstance(view, type):
         return _guarded_class(guard, view)
-    if not callable(view):
-        raise TypeError(f"@requires_entitlement gates views, not {view!r}")
+    why = _why_no_view(view)
+    if why:
+        raise TypeError(f"@requires_entitlement gates views, not {getattr(view, '__qualname__', repr(view))}: {why}")
     return _marked(guard, view, _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view))
+
+
+def _why_no_view(view: Any) -> str:
+    """Return why a gate in front of this would let everybody in, or break it; an empty text for a view."""
+    if not callable(view):
+        return "it cannot be called"
+    if any(made(part) for made in (isgeneratorfunction, isasyncgenfunction) for part in (view, type(view).__call__)):
+        return "a generator is no answer that a gate could give or count; return a StreamingHttpResponse"
+    if any(callable(getattr(view, name, None)) for name in _OF_TASKS):
+        return "it is a task, which no request reaches; ask has_entitlement() in it"
+    if hasattr(view, "_ninja_operation"):
+        return "Django Ninja has it already and would go on calling it past the gate; put the gate below the operation"
+    return "it is a method; use @method_decorator(requires_entitlement(…))" if _is_method(view) else ""
+
+
+def _is_method(view: Any) -> bool:
+    """Whether this is a function that waits for ``self``, perhaps under other decorators.
+
+    What ``method_decorator`` hands over is bound to a view, in a ``partial``, and none; nor is what ``as_view()`` made,
+    which carries what decorators wrote on ``dispatch``.
+    """
+    if class_of(view) is not None:
+        return False
+    while isinstance(view, FunctionType) and hasattr(view, "__wrapped__"):
+        view = view.__wrapped__
+    if not isinstance(view, FunctionType):
+        return False
+    first, *others = (*view.__code__.co_varnames[: view.__code__.co_argcount], "")
+    return first == "self" or others[:1] == ["request"]
 
 
 def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +160,7 @@ def _guarded_async(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]
 
 def _entered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     request = _request(view, args)
-    if guard.consume:
+    if guard.consume and request.method != "OPTIONS":
         return counted(guard, request, partial(view, *args, **kwargs))
     refused = guard.enter(request)
     return view(*args, **kwargs) if refused is None else refused
@@ -131,7 +168,7 @@ def _entered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwar
 
 async def _aentered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     request = _request(view, args)
-    if guard.consume:
+    if guard.consume and request.method != "OPTIONS":
         return await acounted(guard, request, partial(view, *args, **kwargs))
     refused = await guard.aenter(request)
     if refused is not None:

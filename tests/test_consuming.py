@@ -394,6 +394,35 @@ async def _only(awaitable):
     return await awaitable
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("shape", ["function", "class", "dispatch"])
+def test_options_are_checked_and_use_nothing_up(billing, shape, is_async):
+    gate, answer = requires_entitlement("calls", 4, consume=True), lambda *_: HttpResponse("ok")
+
+    async def aanswer(*_):
+        return HttpResponse("ok")
+
+    handler = aanswer if is_async else answer
+    view_class = type("Page", (View,), {"get": handler, "options": handler})
+    view = {
+        "function": lambda: gate(handler),
+        "class": lambda: gate(view_class).as_view(),
+        "dispatch": lambda: method_decorator(gate, name="dispatch")(view_class).as_view(),
+    }[shape]()
+    factory = AsyncRequestFactory() if is_async else RequestFactory()
+
+    def ask(method, customer):
+        response = view(factory.generic(method, "/", headers={"X-Customer": customer}))
+        return (asyncio.run(_only(response)) if is_async else response).status_code
+
+    assert [ask("OPTIONS", PRO) for _ in range(3)] == [200] * 3
+    assert (left(), held()) == (10, 0)
+    assert ask("OPTIONS", FREE) == 403
+    assert [ask("GET", PRO) for _ in range(3)] == [200, 200, 402]
+    assert ask("OPTIONS", PRO) == 402
+    assert ask("HEAD", PRO) == 402
+
+
 def test_what_cannot_work_is_refused_at_import():
     with pytest.raises(ValueError, match="consume=True"):
         requires_entitlement("calls", key=lambda _: "k")

@@ -228,6 +228,52 @@ def test_a_class_that_is_no_view_is_refused(decorated):
         requires_entitlement("reports")(decorated)
 
 
+def _page(request):
+    return HttpResponse("in")
+
+
+class Methods(View):
+    """Where a gate stands on a method."""
+
+    def get(self, request):
+        return HttpResponse("in")
+
+    async def post(self, request):
+        return HttpResponse("in")
+
+    def boost(this, request, pk):  # noqa: N805 - under another name
+        return HttpResponse("in")
+
+    def head(self, *args):
+        return HttpResponse("in")
+
+    listed = login_required(get)
+    decorated = method_decorator(cache_control(private=True))(get)
+    static = staticmethod(_page)
+
+
+@pytest.mark.parametrize("name", ["get", "post", "boost", "head", "listed", "decorated"])
+@pytest.mark.parametrize("consume", [True, False])
+def test_a_method_is_told_to_use_method_decorator_where_it_is_decorated(name, consume):
+    with pytest.raises(TypeError, match=r"Methods\.\w+: it is a method; use @method_decorator\(requires_entitlement"):
+        requires_entitlement("reports", consume=consume)(vars(Methods)[name])
+
+
+def test_what_only_looks_like_a_method_is_gated():
+    @method_decorator(login_required, name="dispatch")
+    class Page(View):
+        def get(self, request):
+            return HttpResponse("in")
+
+    def shown(request, this=None):
+        return HttpResponse("in")
+
+    gate = requires_entitlement("reports")
+    assert ask(gate(Page.as_view()), FREE).status_code == 403
+    for view in (shown, partial(shown), Methods.static, Methods().get, wraps(Methods().get)(lambda request: None)):
+        assert ask(gate(view), FREE).status_code == 403
+
+
 @pytest.mark.parametrize("decorated", [None, "app.views.index", ()])
 def test_what_cannot_be_called_is_refused(decorated):
     with pytest.raises(TypeError, match="gates views, not"):
