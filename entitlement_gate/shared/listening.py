@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.forking import PerProcess
 from entitlement_gate.redis_client import drop_idle
-from entitlement_gate.shared.store import last_news
+from entitlement_gate.shared.store import EVERYBODY, is_cut, last_news, parts_of
 from entitlement_gate.weak import members
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Listening:
         store: where they are.
         scopes: those that matter here.
         between: called between two reads, where the server answers: the time to make up for what failed.
+        everybody: called where any customer may have been invalidated, whatever is shared of them.
 
     Attributes:
         sender: this process among those who tell; what it told itself is no news.
@@ -50,11 +51,14 @@ class Listening:
     _closing: PerProcess[threading.Event] = PerProcess()
     _thread: PerProcess[threading.Thread | None] = PerProcess()
 
-    def __init__(self, store: SharedStore, scopes: Container[str], between: Callable[[], None]) -> None:
+    def __init__(
+        self, store: SharedStore, scopes: Container[str], between: Callable[[], None], everybody: Callable[[], None]
+    ) -> None:
         self.sender = ""
         self._store = store
         self._scopes = scopes
         self._between = between
+        self._everybody = everybody
         self._hearers: weakref.WeakSet[Hearer] = weakref.WeakSet()
         self._position: str | None = None
 
@@ -99,9 +103,13 @@ class Listening:
     def catch_up(self, client: redis.Redis) -> None:
         """See whether the stream is still the one that was read; a connection may have been made anew unnoticed."""
         last = last_news(client, self._store.news_key)
-        if _parts(last) < _parts(self._position or last):
+        here, there = parts_of(self._position or last), parts_of(last)
+        if there < here:
             self._position = last
             self._say(None, None)
+        elif there > here and is_cut(client, self._store.news_key, self._position or last):
+            self._position = last
+            self._say_everybody()
 
     def where(self) -> dict[Any, Any]:
         """Do what is to be done between two reads; return the stream and the position to read from."""
@@ -113,8 +121,18 @@ class Listening:
         for position, fields in _entries(news):
             told = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
             if told.get("scope") in self._scopes and told.get("sender") != self.sender:
-                self._say(told.get("customer", ""), told.get("generation"))
+                self._hear(told.get("customer", ""), told.get("generation"))
             self._position = position.decode()
+
+    def _hear(self, customer_id: str, generation: str | None) -> None:
+        if customer_id == EVERYBODY:
+            self._say_everybody()
+        else:
+            self._say(customer_id, generation)
+
+    def _say_everybody(self) -> None:
+        self._everybody()
+        self._say(None, None)
 
     def _say(self, customer_id: str | None, generation: str | None) -> None:
         for hearer in members(self._hearers):
@@ -143,7 +161,3 @@ def _entries(news: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
     for entries in news.values() if isinstance(news, dict) else [entries for _, entries in news]:
         for entry in entries:
             yield from entry if isinstance(entry, list) else (entry,)
-
-
-def _parts(position: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in position.split("-"))

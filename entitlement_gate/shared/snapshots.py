@@ -6,6 +6,7 @@ lease of one that died runs out, and the next takes its place.
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from entitlement_gate.shared.records import Record, Unreadable, read, write
 from entitlement_gate.shared.turns import Found, Turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.shared.seal import Seal, Sealing
     from entitlement_gate.shared.store import Seen, SharedStore
@@ -51,8 +54,10 @@ class SharedSnapshots:
         self._lease = lease
         self._scopes: set[str] = set()
         self._untold: dict[str, str] = {}  # customer → the generation that begins
+        self._is_everybody_untold = False
+        self._counts_from = -math.inf  # by the monotonic clock: nothing counts that was fetched before
         self._is_closed = False
-        self._listening = Listening(store, self._scopes, self._tell_all)
+        self._listening = Listening(store, self._scopes, self._tell_all, self._overtake_all)
         self.remake()
 
     def __repr__(self) -> str:
@@ -85,7 +90,7 @@ class SharedSnapshots:
         seal = self._ready(customer_id)
         if seal is None:
             return Turn()
-        look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._log)
+        look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._log, since=lambda: self._counts_from)
         until, pause, token = self._clock.monotonic() + wanted.patience, _FIRST_PAUSE, uuid.uuid4().hex
         while True:
             seen = self._store.look(seal.scope, customer_id, token, self._lease, always=look.has_begun)
@@ -117,8 +122,10 @@ class SharedSnapshots:
         """From now on nothing shared of the customer counts here until all are told, by ``tell_of`` or a later look."""
         with self._lock:
             self._untold[customer_id] = uuid.uuid4().hex
-            if len(self._untold) > _MOST_UNTOLD:
+            if len(self._untold) > _MOST_UNTOLD:  # the oldest is forgotten, and stands from now on for everybody
                 del self._untold[next(iter(self._untold))]
+                self._is_everybody_untold = True
+                self._overtake_all()
 
     def tell_of(self, customer_id: str) -> None:
         """Tell all processes that the customer was invalidated; where that fails, again later."""
@@ -163,10 +170,23 @@ class SharedSnapshots:
                 del self._untold[customer_id]
         return is_told
 
+    def _overtake_all(self) -> None:
+        """Let nothing count here that was fetched until now, whatever customer it is of."""
+        self._counts_from = self._clock.monotonic()
+
     def _tell_all(self) -> None:
+        if self._is_everybody_untold and not self._tell_everybody():
+            return
         for customer_id in tuple(self._untold):
             if not self._told(customer_id):
                 return
+
+    def _tell_everybody(self) -> bool:
+        seal = self._seal()
+        self._is_everybody_untold = False  # before: another may be forgotten while all are told
+        is_told = seal is not None and self._store.tell_everybody({*self._scopes, seal.scope}, self._listening.sender)
+        self._is_everybody_untold = self._is_everybody_untold or not is_told
+        return is_told
 
     def _let_go(self, look: _Look, seen: Seen, token: str) -> None:
         if seen.has_lease:
@@ -181,7 +201,16 @@ class _Look:
         count: of looks.
     """
 
-    def __init__(self, seal: Seal, customer_id: str, wanted: Wanted, *, clock: Clock, log: Noting) -> None:
+    def __init__(
+        self,
+        seal: Seal,
+        customer_id: str,
+        wanted: Wanted,
+        *,
+        clock: Clock,
+        log: Noting,
+        since: Callable[[], float],
+    ) -> None:
         self.seal = seal
         self.customer_id = customer_id
         self.found: Found | None = None
@@ -189,6 +218,7 @@ class _Look:
         self._wanted = wanted
         self._clock = clock
         self._log = log
+        self._counts_from = since
         self._since = 0
         self._text = b""
         self._record: Record | None = None
@@ -225,5 +255,7 @@ class _Look:
         # Hosts' clocks differ: by whichever says more, and a fetch in the future of both was now.
         by_redis = (seen.stamp.begun - record.stamp.begun) / 1_000_000
         age = max(0.0, by_redis, self._clock.time() - record.at)
+        if self._clock.monotonic() - age <= self._counts_from():
+            return None
         is_new = self._since <= record.stamp.begun <= seen.stamp.begun
         return Found(record.snapshot, age, record.stamp, is_new)

@@ -21,14 +21,19 @@ from entitlement_gate.shared.seal import joined
 from entitlement_gate.shared.turns import Stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import redis
 
     from entitlement_gate.shared.turns import Breaking, Noting
 
-__all__ = ["NOTHING_HEARD", "Seen", "SharedStore"]
+__all__ = ["EVERYBODY", "NOTHING_HEARD", "Seen", "SharedStore"]
 
 NOTHING_HEARD = "0-0"
 """The position before all news."""
+
+EVERYBODY = "*"
+"""Stands in the news where any customer may have been invalidated."""
 
 _TIMEOUT = 0.25
 _MOST_NEWS = 10_000
@@ -113,6 +118,19 @@ class SharedStore:
         keys = [*self._keys(scope, customer_id), self.news_key]
         return self._run("invalidate", keys, generation, self._kept, scope, customer_id, sender, _MOST_NEWS) is not None
 
+    def tell_everybody(self, scopes: Collection[str], sender: str) -> bool:
+        """Tell all that any customer may have been invalidated; return whether that could be done."""
+
+        def tell() -> bool:
+            with self._client.pipeline(transaction=False) as pipe:
+                for scope in scopes:
+                    news: Any = {"scope": scope, "customer": EVERYBODY, "generation": "", "sender": sender}
+                    pipe.xadd(self.news_key, news, maxlen=_MOST_NEWS, approximate=True)
+                pipe.execute()
+            return True
+
+        return self._guarded(tell) is not None
+
     def position(self) -> str | None:
         """Return where the news end now."""
         position: str | None = self._guarded(lambda: last_news(self._client, self.news_key))
@@ -153,6 +171,20 @@ def last_news(client: redis.Redis, key: str) -> str:
         pipe.xrevrange(key, count=1)
         entries: Any = pipe.execute()[1]
     return entries[0][0].decode() if entries else NOTHING_HEARD
+
+
+def is_cut(client: redis.Redis, key: str, position: str) -> bool:
+    """Return whether entries behind the position may have been dropped: of the news only the latest are kept."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.xlen(key)
+        pipe.xrange(key, count=1)
+        length, first = pipe.execute()
+    return length >= _MOST_NEWS and parts_of(first[0][0].decode()) > parts_of(position)
+
+
+def parts_of(position: str) -> tuple[int, ...]:
+    """Return a position such that later ones are greater."""
+    return tuple(int(part) for part in position.split("-"))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -12,7 +12,7 @@ import weakref
 import pytest
 
 from entitlement_gate.runtime.gate import EntitlementGate
-from tests.runtime.fakes import ANNA, BERT, eventually
+from tests.runtime.fakes import ANNA, BERT, customers, eventually
 from tests.shared.conftest import SealedBilling, invalidate, raw_client, shared_of
 
 NAME = "entitlement_gate-listening"
@@ -95,6 +95,37 @@ def test_a_broken_connection_makes_it_miss_nothing(gates):
     disconnect_all(one)
     invalidate(one, ANNA)
     eventually(lambda: overtaken_at(other, ANNA))
+
+
+def test_news_that_were_dropped_before_they_were_read_make_everything_overtaken(gates, monkeypatch):
+    monkeypatch.setattr("entitlement_gate.shared.store._MOST_NEWS", 100)
+    one, other = gates
+    one.check(ANNA, "reports")
+    listening = shared_of(one)._listening
+    other.check(BERT, "reports")
+    with monkeypatch.context() as busy:
+        busy.setattr(listening, "catch_up", lambda client: 1 / 0)  # it reads nothing meanwhile
+        time.sleep(0.2)  # more than one read takes
+        invalidate(other, ANNA)
+        store = shared_of(other)._store
+        for number in range(400):
+            store.invalidate("another scope", customers(1)[0], str(number), "sender")
+        assert raw_client(one).xlen(store.news_key) < 300
+        assert not overtaken_at(one, ANNA)
+    eventually(lambda: overtaken_at(one, ANNA))
+
+
+def test_a_stream_that_is_full_and_was_read_makes_nothing_overtaken(gates, monkeypatch):
+    monkeypatch.setattr("entitlement_gate.shared.store._MOST_NEWS", 100)
+    one, other = gates
+    one.check(ANNA, "reports")
+    store = shared_of(other)._store
+    for number in range(400):
+        store.invalidate("another scope", customers(1)[0], str(number), "sender")
+        if number % 40 == 0:  # the reader keeps up
+            last = raw_client(one).xrevrange(store.news_key, count=1)[0][0].decode()
+            eventually(lambda last=last: shared_of(one)._listening._position == last)
+    assert not overtaken_at(one, ANNA)
 
 
 def test_a_stream_that_began_anew_makes_everything_overtaken(gates):

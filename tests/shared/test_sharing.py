@@ -562,6 +562,60 @@ class TestInvalidation:
             shared_of(gates[0]).mark(customer)
         assert list(shared_of(gates[0])._untold) == customers(3)[1:]
 
+    def test_what_was_forgotten_untold_stands_for_everybody(self, make_gate, billing, clock, monkeypatch):
+        monkeypatch.setattr("entitlement_gate.shared.snapshots._MOST_UNTOLD", 2)
+        one, other, third = make_gate(), make_gate(), make_gate()
+        for gate in (one, other):
+            gate.check(ANNA, "sso")
+        for gate in (other, third):
+            gate.check(BERT, "sso")
+        store = shared_of(one)._store
+        with monkeypatch.context() as cut_off:
+            cut_off.setattr(store, "invalidate", lambda *_: False)
+            cut_off.setattr(store, "tell_everybody", lambda *_: False)
+            for customer in (ANNA, *customers(2)):  # Anna is the one too many
+                invalidate(one, customer)
+            shared_of(one)._tell_all()
+            assert ANNA not in shared_of(one)._untold
+        billing.grants[ANNA] = (feature("sso"),)
+        clock.advance(1)
+        assert one.check(ANNA, "sso").source == "live"  # not what was shared of her before
+        shared_of(one)._tell_all()
+        eventually(lambda: overtaken_at(other, ANNA) and overtaken_at(other, BERT) and overtaken_at(third, BERT))
+        clock.advance(1)
+        before = len(billing.calls)
+        assert other.check(BERT, "sso").source == "live"
+        assert len(billing.calls) == before + 1
+        assert third.check(BERT, "sso").source == "shared"  # fetched since
+        assert not shared_of(one)._is_everybody_untold
+
+    def test_everybody_is_told_again_until_it_is_done(self, gates, monkeypatch):
+        monkeypatch.setattr("entitlement_gate.shared.snapshots._MOST_UNTOLD", 1)
+        shared, told = shared_of(gates[0]), []
+
+        def tell(scopes, _):
+            told.append(scopes)
+            if len(told) == 2:
+                shared.mark(BERT)  # another is forgotten while all are told
+            return len(told) > 1
+
+        monkeypatch.setattr(shared._store, "tell_everybody", tell)
+        for customer in customers(2):
+            shared.mark(customer)
+        for _ in range(4):
+            shared._tell_all()
+        assert len(told) == 3
+        assert not shared._is_everybody_untold
+
+    def test_without_a_seal_everybody_waits(self, gates, billing, monkeypatch):
+        monkeypatch.setattr("entitlement_gate.shared.snapshots._MOST_UNTOLD", 1)
+        shared = shared_of(gates[0])
+        monkeypatch.setattr(billing, "seal", None)
+        for customer in customers(2):
+            shared.mark(customer)
+        shared._tell_all()
+        assert shared._is_everybody_untold
+
     def test_in_an_outage_of_billing_nothing_of_before_is_shared(self, gates, billing):
         one, other = gates
         one.check(ANNA, "reports")
