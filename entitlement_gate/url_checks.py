@@ -55,6 +55,7 @@ _NO_PATH = re.compile(r"\^[\w<-][^|]*")  # anchored, and no slash first
 _NEAR = 0.65  # as "GTE" is to "GET"; other methods than HTTP's own may be meant
 _FLAT_PAGES = "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware"
 _WHITENOISE = "whitenoise.middleware.WhiteNoiseMiddleware"
+_SETS_NO_URLS = ("django.", "entitlement_gate.")  # middleware of others may set `request.urlconf`
 _PLACE = re.compile(r"\^(/[\w/-]*)")  # what a pattern begins with that is no pattern
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
@@ -73,7 +74,8 @@ def rule_messages(settings: Settings) -> list[CheckMessage]:
             )
         )
     known = frozenset(name for _, patterns in _urls() for name in _names(patterns))
-    idle = [(rule, *_why_idle(rule, known)) for rule in settings.rules]
+    is_all = bool(settings.urlconfs) or all(path.startswith(_SETS_NO_URLS) for path in django_settings.MIDDLEWARE)
+    idle = [(rule, *_why_idle(rule, known, is_all=is_all)) for rule in settings.rules]
     messages += [
         checks.Warning(f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint=hint, id="entitlement_gate.W003")
         for rule, why, hint in idle
@@ -104,8 +106,11 @@ def _passed_by(rules: Sequence[Rule]) -> list[CheckMessage]:
     ]
 
 
-def _why_idle(rule: Rule, known: frozenset[tuple[str, str]]) -> tuple[str, str]:
-    """Return why a rule can match no request, and what to do; two empty texts where it can."""
+def _why_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool) -> tuple[str, str]:
+    """Return why a rule can match no request, and what to do; two empty texts where it can.
+
+    ``is_all`` says whether those known are all names that there are.
+    """
     if rule.about == "path" and _NO_PATH.fullmatch(rule.name):
         text = "a request's path begins with a slash: this rule gates nothing"
         return text, "Write '^/reports/', not '^reports/'."
@@ -114,7 +119,10 @@ def _why_idle(rule: Rule, known: frozenset[tuple[str, str]]) -> tuple[str, str]:
             "Names are written as for reverse(): 'app:name', or 'app' for a namespace. List URLconfs that a middleware "
             "sets as request.urlconf in URLCONFS."
         )
-        return f"no URL has this {rule.about} among those of ROOT_URLCONF and URLCONFS", hint
+        if is_all:
+            return f"no URL has this {rule.about}: this rule gates nothing", hint
+        text = "this rule is for requests that a middleware gives another request.urlconf, if any"
+        return f"no URL of ROOT_URLCONF has this {rule.about}: {text}", hint
     meant = [difflib.get_close_matches(method, HTTPMethod, n=1, cutoff=_NEAR) for method in sorted(rule.methods)]
     if meant and all(meant) and rule.methods.isdisjoint(HTTPMethod):
         hint = f"Did you mean {', '.join(str(near[0]) for near in meant)}?"

@@ -73,7 +73,21 @@ def test_a_rule_that_names_no_url_is_warned_about():
     rules += [{"namespace": name, "requires": "x"} for name in ("entitlement_gate", "nothing")]
     problems = found({**GOOD, "RULES": rules}, ROOT_URLCONF="tests.included_urls")
     assert [(code, "nothing" in text) for code, text in problems] == [("W003", True), ("W003", True)]
-    assert not any("gates nothing" in text for _, text in problems)  # other URLs of a request may have it
+    assert all("gates nothing" in text for _, text in problems)
+
+
+def urls_by_host(get_response):
+    """A project's own middleware, which sets ``request.urlconf``."""
+    return get_response
+
+
+def test_a_rule_that_may_be_about_other_urls_of_a_request_is_not_said_to_gate_nothing():
+    rules = [{"view": "entitlement_gate:me", "requires": "x"}]
+    others = {"MIDDLEWARE": [f"{__name__}.urls_by_host", AUTH, OURS]}
+    ((code, text),) = found({**GOOD, "RULES": rules}, **others)
+    assert (code, "gates nothing" in text, "request.urlconf" in text) == ("W003", False, True)
+    ((code, text),) = found({**GOOD, "RULES": rules, "URLCONFS": ["tests.urls"]}, **others)
+    assert (code, "gates nothing" in text) == ("W003", True)
 
 
 def test_urls_that_only_some_requests_have_may_be_named():

@@ -5,20 +5,21 @@ Imports the URLs, as Django does to answer its first request, and nothing else. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.urls import ResolverMatch, URLResolver, get_resolver
 
-from entitlement_gate.conf import rules_in_settings
+from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.marks import requirements_of
 from entitlement_gate.operating.frameworks import operations_of, permissions_of, permitted
+from entitlement_gate.operating.origins import Origins
 from entitlement_gate.operating.places import place_of
 from entitlement_gate.operating.routes import sample_of, shown_route
 from entitlement_gate.operating.tags import template_uses
-from entitlement_gate.rules import class_of, is_exempt
+from entitlement_gate.rules import class_of, is_exempt, is_static, rules_about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ class Gate:
         by: what asks: the view itself, a permission, a rule; ``exempt`` for what is left alone on purpose.
         where: ``file:line``.
         names: the entitlements in it, as far as they are literal.
+        is_own: a view is the project's own, and not the admin's or another package's.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class Gate:
     by: tuple[str, ...] = ()
     where: str = ""
     names: tuple[str, ...] = field(default=(), compare=False)
+    is_own: bool = field(default=True, compare=False)
 
     @property
     def is_ungated(self) -> bool:
@@ -65,7 +68,7 @@ class _Found:
     """One requirement of a view and what states it."""
 
     by: str
-    requirement: Requirement | str
+    requirement: Requirement | str | None
 
 
 def all_gates() -> Iterator[Gate]:
@@ -79,8 +82,11 @@ def all_gates() -> Iterator[Gate]:
 def gated_views() -> Iterator[Gate]:
     """Yield every view that a URL leads to, gated or not; once where it has several names at one route."""
     known: dict[tuple[str, str], Gate] = {}
-    for gate in _views(get_resolver(), _Path()):
-        known.setdefault((gate.what, gate.where), gate)
+    origins = Origins()
+    for urlconf in urlconfs_in_settings():
+        for pattern, path in _views(get_resolver(urlconf), _Path()):
+            for gate in _view(pattern, path, origins):
+                known.setdefault((gate.what, gate.where), gate)
     yield from known.values()
 
 
@@ -127,46 +133,60 @@ class _Path:
         )
 
 
-def _views(resolver: URLResolver, path: _Path) -> Iterator[Gate]:
+def _views(resolver: URLResolver, path: _Path) -> Iterator[tuple[URLPattern, _Path]]:
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLResolver):
             yield from _views(pattern, path.into(pattern))
         else:
-            yield from _view(pattern, path)
+            yield pattern, path
 
 
-def _view(pattern: URLPattern, path: _Path) -> Iterator[Gate]:
+def _view(pattern: URLPattern, path: _Path, origins: Origins) -> Iterator[Gate]:
     patterns = (*path.patterns, pattern.pattern)
     route, callback = shown_route(patterns), pattern.callback
     match = ResolverMatch(
         callback, (), {}, pattern.name, list(path.app_names), list(path.namespaces), route.removeprefix("/")
     )
-    sample = sample_of(patterns)
+    sample = _request(sample_of(patterns))
     for operation in operations_of(callback):
         found = [*_of_operation(operation), *_ruled(match, sample, frozenset(operation.methods))]
         what = f"{route} [{', '.join(operation.methods)}]"
-        yield _gate(match, found, what, place_of(operation.view_func))
+        gate = _gate(match, found, what, place_of(operation.view_func))
+        yield replace(gate, is_own=origins.is_own(operation.view_func, match.app_names))
     if not operations_of(callback):
-        yield _gate(match, [*_own(callback), *_ruled(match, sample)], route, place_of(callback))
+        found = [*_own(callback), *_ruled(match, sample)]
+        if not found and _is_left_alone(match, sample):
+            found = [_Found("exempt", None)]
+        gate = _gate(match, found, route, place_of(callback))
+        yield replace(gate, is_own=origins.is_own(callback, match.app_names))
+
+
+def _request(path: str) -> HttpRequest:
+    request = HttpRequest()
+    request.path = request.path_info = path
+    return request
+
+
+def _is_left_alone(match: ResolverMatch, sample: HttpRequest) -> bool:
+    """Whether a view is exempt, or one of static files where those are kept; files elsewhere may be paid for."""
+    if is_exempt(match.func, match):
+        return True
+    return is_static(sample, None) and is_static(sample, match)
 
 
 def _gate(match: ResolverMatch, found: list[_Found], what: str, where: str) -> Gate:
     asked = [each.requirement for each in found if isinstance(each.requirement, Requirement)]
     names = tuple(leaf.entitlement for requirement in asked for leaf in requirement.leaves())
-    by = tuple(dict.fromkeys(each.by for each in found)) or (("exempt",) if is_exempt(match.func, match) else ())
-    requires = tuple(dict.fromkeys(shown(each.requirement) for each in found))
+    by = tuple(dict.fromkeys(each.by for each in found))
+    requires = tuple(dict.fromkeys(shown(each.requirement) for each in found if each.requirement is not None))
     return Gate("view", what, match.view_name if match.url_name else "", requires, by, where, names)
 
 
-def _ruled(match: ResolverMatch, sample: str, methods: frozenset[str] = frozenset()) -> Iterator[_Found]:
+def _ruled(match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = frozenset()) -> Iterator[_Found]:
     """Yield the rules that hold for a view; for a rule about paths, a path made up from the route is tried."""
-    if is_exempt(match.func, match):
-        return
     for rule in rules_in_settings():
-        request = HttpRequest()
-        request.method = min((rule.methods & methods) or methods or rule.methods, default="GET")
-        request.path_info = sample
-        if rule.matches(request, match):
+        sample.method = min((rule.methods & methods) or methods or rule.methods, default="GET")
+        for _ in rules_about([rule], sample, match):
             yield _Found(_rule_text(rule), rule.requirement)
 
 

@@ -7,6 +7,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from entitlement_gate.marks import function_of
+from entitlement_gate.rules import class_of
+
 __all__ = ["place_of", "short"]
 
 
@@ -33,9 +36,10 @@ def short(path: str | Path) -> str:
 
 def _innermost(thing: Any) -> Any:
     """Return what a person would look for: the class behind ``as_view()``, the function behind decorators."""
-    view_class = getattr(thing, "view_class", None) or getattr(thing, "cls", None)
-    if isinstance(view_class, type):
+    view_class = class_of(thing)
+    if isinstance(view_class, type) and function_of(view_class) is None:
         return view_class
+    thing = function_of(view_class) or thing
     while isinstance(thing, functools.partial):
         thing = thing.func
     thing = inspect.unwrap(thing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sysconfig
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from entitlement_gate.operating.gates import all_gates
 from entitlement_gate.operating.reports import DENIED, FINE, Cell, Line, Report, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.core.checks import CheckMessage
 
     from entitlement_gate.operating.gates import Gate
@@ -42,19 +45,32 @@ def names_in_code() -> list[NameInCode]:
     return [*gated, *_names_in_settings(), *calls_in(_own_folders())]
 
 
-def tell_gates(*, only_ungated: bool) -> Report:
-    """Report every gate, or the views that have none: then there is something to look at."""
-    gates = [gate for gate in all_gates() if gate.is_ungated or not only_ungated]
-    data = {"gates": [_gate_data(gate) for gate in gates]}
-    ungated = sum(gate.is_ungated for gate in gates)
-    exit_code = DENIED if only_ungated and gates else FINE
-    if not gates:
-        return Report(
-            data=data, parts=(Line("every view is gated or exempt" if only_ungated else "no views, no gates"),)
-        )
-    summary = Line(f"{ungated} of {sum(gate.kind == 'view' for gate in gates)} views ungated")
-    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_gate_row(gate) for gate in gates))
-    return Report(exit_code=exit_code, data=data, parts=(table, summary))
+def tell_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Sequence[str] = ()) -> Report:
+    """Report every gate, or the views that have none: then there is something to look at.
+
+    Args:
+        only_ungated: leave out what is gated.
+        of_packages: tell also of ungated views of the admin and of other packages.
+        excluded: shell patterns of routes and names of views to leave out.
+    """
+    every = [gate for gate in all_gates() if not _is_named(gate, excluded)]
+    kept = [gate for gate in every if of_packages or gate.is_own or gate.requires]
+    listed = [gate for gate in kept if gate.is_ungated or not only_ungated]
+    views, ungated = sum(gate.kind == "view" for gate in kept), sum(gate.is_ungated for gate in kept)
+    left_out = len(every) - len(kept)
+    data = {"gates": [_gate_data(gate) for gate in listed], "views": views, "ungated": ungated, "left_out": left_out}
+    nothing = Line("every view is gated or exempt" if only_ungated else "no views, no gates")
+    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_gate_row(gate) for gate in listed))
+    parts: tuple[Line | Table, ...] = (table, Line(f"{ungated} of {views} views ungated")) if listed else (nothing,)
+    if left_out:
+        parts = (*parts, Line(f"{left_out} views of the admin and of other packages left out: --all lists them"))
+    return Report(exit_code=DENIED if only_ungated and ungated else FINE, data=data, parts=parts)
+
+
+def _is_named(gate: Gate, patterns: Sequence[str]) -> bool:
+    """Whether a view's route or name fits one of the patterns."""
+    names = (gate.what.partition(" [")[0], gate.name) if gate.kind == "view" else ()
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _checked(message: CheckMessage) -> Finding:

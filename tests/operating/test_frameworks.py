@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+from adrf.decorators import api_view as async_api_view
 from django.test import override_settings
 from django.urls import include, path
 from django.utils.decorators import method_decorator
@@ -19,6 +21,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from entitlement_gate import Requirement, has_entitlement, requires_entitlement
+from entitlement_gate.marks import targets_of
 from entitlement_gate.operating.gates import gated_views
 from tests.customers import FREE, PRO
 from tests.operating.world import run
@@ -55,6 +58,18 @@ def by_function(request):
 @requires_entitlement("reports")
 @api_view(["GET"])
 def over_a_function(request):
+    return Response({"may": True})
+
+
+@api_view(["GET", "POST"])
+@requires_entitlement("reports")
+def under(request):
+    return Response({"may": True})
+
+
+@async_api_view(["GET"])
+@requires_entitlement("reports", on_denied="/plans/")
+async def async_under(request):
     return Response({"may": True})
 
 
@@ -109,6 +124,8 @@ urlconf.urlpatterns = [
     path("partial/", partial(over_a_function)),
     path("function/", by_function),
     path("over/", over_a_function),
+    path("under/", under),
+    path("async-under/", async_under),
     path("rest/", include(router.urls)),
     path("ninja/", api.urls),
 ]
@@ -137,6 +154,8 @@ def test_permissions_and_operations_are_listed_with_what_they_ask_for():
         "/partial/": (("reports",), ("@requires_entitlement",)),
         "/function/": (("reports",), ("permission",)),
         "/over/": (("reports",), ("@requires_entitlement",)),
+        "/under/": (("reports",), ("@requires_entitlement",)),
+        "/async-under/": (("reports",), ("@requires_entitlement",)),
         "/rest/things/$": ((), ()),
         "/rest/things/(?P<pk>[^/.]+)/boost/$": (("seats 2",), ("permission",)),
         "/rest/things/(?P<pk>[^/.]+)/$": (("reports",), ("@requires_entitlement",)),
@@ -145,6 +164,20 @@ def test_permissions_and_operations_are_listed_with_what_they_ask_for():
         "/ninja/both [POST]": ((), ()),
         "/ninja/": ((), ()),
     }
+
+
+@pytest.mark.parametrize("function", ["by_function", "over_a_function", "under", "async_under"])
+def test_a_function_made_a_class_by_a_decorator_is_told_by_its_own_line(function):
+    lines = Path("tests/operating/test_frameworks.py").read_text(encoding="utf-8").splitlines()
+    below = next(number for number, text in enumerate(lines) if f"def {function}(" in text)
+    above = max(number for number in range(below) if not lines[number])
+    route = {"by_function": "/function/", "over_a_function": "/over/"}.get(function, f"/{function.replace('_', '-')}/")
+    (gate,) = (gate for gate in gated_views() if gate.what == route)
+    assert gate.where in {f"tests/operating/test_frameworks.py:{line}" for line in range(above + 2, below + 2)}
+
+
+def test_where_a_refusal_leads_is_known_of_such_a_function_too():
+    assert targets_of(async_under) == ("/plans/",)
 
 
 def test_a_rule_holds_for_the_operations_of_its_methods():
@@ -160,13 +193,17 @@ def test_a_rule_holds_for_the_operations_of_its_methods():
 
 def test_an_operation_without_a_gate_is_told_apart_from_the_gated_one_at_its_route():
     told = json.loads(run("gates", "--ungated", "--format", "json")[1])["gates"]
+    assert {gate["what"] for gate in told} == {"/rest/things/$", "/ninja/both [POST]"}
+    told = json.loads(run("gates", "--ungated", "--all", "--format", "json")[1])["gates"]
     assert {gate["what"] for gate in told} == {"/rest/things/$", "/ninja/both [POST]", "/ninja/"}
     (operation,) = (gate for gate in told if gate["what"] == "/ninja/both [POST]")
     assert operation["where"].startswith("tests/operating/test_frameworks.py:")
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("url", ["/permitted/", "/over/", "/rest/things/1/", "/ninja/authorised", "/ninja/both"])
+@pytest.mark.parametrize(
+    "url", ["/permitted/", "/over/", "/under/", "/rest/things/1/", "/ninja/authorised", "/ninja/both"]
+)
 def test_what_is_listed_is_enforced(client, django_user_model, url):
     for customer, may in ((PRO, True), (FREE, False)):
         client.force_login(django_user_model.objects.create_user(customer))

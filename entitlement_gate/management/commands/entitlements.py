@@ -80,6 +80,9 @@ class Command(BaseCommand):
         add_asking(actions)
         gates = add_action(actions, "gates", "every gate: views, rules, template tags; what they ask for, and where")
         gates.add_argument("--ungated", action="store_true", help="the views that nothing gates; exit code 1 if any")
+        gates.add_argument("--all", action="store_true", help="tell of the admin's and other packages' views, too")
+        text = "leave out views whose route or name fits this shell pattern, as '/internal/*'; repeatable"
+        gates.add_argument("--exclude", metavar="PATTERN", action="append", default=[], help=text)
         add_format(gates)
         add_doctor(actions)
         add_many(actions)
@@ -108,7 +111,8 @@ class Command(BaseCommand):
 
     def _gates(self, options: dict[str, Any]) -> int:
         """List gates, or views without one."""
-        return self._deliver(tell_gates(only_ungated=options["ungated"]), options)
+        only_ungated, of_packages, excluded = options["ungated"], options["all"], options["exclude"]
+        return self._deliver(tell_gates(only_ungated=only_ungated, of_packages=of_packages, excluded=excluded), options)
 
     def _doctor(self, options: dict[str, Any]) -> int:
         """Look at settings first, and at billing where they work."""
