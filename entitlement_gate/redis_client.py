@@ -75,26 +75,27 @@ def connect(url: str, *, timeout: float, patience: float = 0.0) -> redis.Redis:
     return redis.Redis.from_url(place, retry=Retry(NoBackoff(), 0), **options)
 
 
-def ask(client: Any, call: Callable[[], Any]) -> Any:
+def ask(client: Any, call: Callable[[], Any], left: Callable[[], None] = lambda: None) -> Any:
     """Return what a call gives, which is safe to make twice; made again, over a new connection, where that may help.
 
-    A server that hangs is not asked again: callers wait.
+    A server that hangs is not asked again: callers wait. ``left`` is called where the next call may meet another one.
     """
+
+    def tried() -> Any:
+        try:
+            return call()
+        except RedisError as error:
+            if is_elsewhere(error):
+                drop_idle(client)
+                left()
+            raise
+
     try:
-        return _dropping(client, call)
+        return tried()
     except RedisError as error:
         if not is_elsewhere(error) or isinstance(error, TimedOut):
             raise
-    return _dropping(client, call)
-
-
-def _dropping(client: Any, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except RedisError as error:
-        if is_elsewhere(error):
-            drop_idle(client)
-        raise
+    return tried()
 
 
 def is_elsewhere(error: RedisError) -> bool:

@@ -151,7 +151,7 @@ class RedisStore:
         asked["shift"] = round(self._shift * 1_000_000)
         given = _encoded(asked)
         with self._told_apart():
-            return ask(self._client, lambda: self._evaluate(name, keys, given))
+            return ask(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
 
     def _run_noting(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
         """Run a verb, and remember what it is told of the epoch."""
@@ -219,15 +219,19 @@ class RedisStore:
             return None
         return list(info.values()) if all(isinstance(value, dict) for value in info.values()) else [info]
 
+    def _look_anew(self) -> None:
+        """Look at the next server before it is used: it may be another one."""
+        self._is_checked = False
+
     @contextmanager
     def _told_apart(self) -> Iterator[None]:
-        """Turn every error of redis-py into ``LedgerUnavailable``; look anew at the server of the next call."""
+        """Turn every error of redis-py into ``LedgerUnavailable``; leave a server that is not the one to ask."""
         try:
             yield
         except RedisError as error:
-            self._is_checked = False
             if is_elsewhere(error):
                 drop_idle(self._client)
+                self._look_anew()
             raise LedgerUnavailable(f"Redis: {_kind(error)}") from None  # Redis quotes what it does not run
 
     def _bucket(self, customer_id: str) -> int:

@@ -22,6 +22,7 @@ _PATIENCE = 1.0  # seconds
 _LONG = 900.0  # seconds that an event waits where something ships
 _MANY = 1_000  # events that wait, where nobody knows how long
 _SHIP = "Let `manage.py entitlements ship` run regularly, or with --watch; see the guide to shipping usage."
+_UNSAID = "See for yourself that it has maxmemory-policy noeviction and appendonly yes."
 _OUT_OF_REACH = {
     "redis": "Check REDIS_URL, its password, firewall and TLS, and that the server runs.",
     "database": "Check DATABASES and that the server runs.",
@@ -84,6 +85,8 @@ def _shared(store: str) -> Iterator[Finding]:
 def _kept(health: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge how a Redis keeps what must not be lost."""
     policy = health.get("maxmemory_policy")
+    if "maxmemory_policy" in health and policy is None:
+        yield Finding("note", "ledger", "this Redis does not say how it keeps: INFO is refused", _UNSAID)
     if policy not in (None, "noeviction"):
         text = f"this Redis forgets when memory is short (maxmemory-policy {policy}): the ledger refuses it"
         hint = "Set maxmemory-policy noeviction, or give the ledger a server of its own."

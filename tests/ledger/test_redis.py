@@ -1,4 +1,5 @@
 import socket
+import threading
 import uuid
 
 import pytest
@@ -87,6 +88,46 @@ class TestRedisLedger(LedgerContract):
         ledger._client.hset(ledger._key(ledger._bucket(ANNA), "meta"), "seq", 0)
         with pytest.raises(LedgerLost, match="behind"):
             ledger.consume(ANNA, [demand(1)], key="b")
+
+    def test_threads_that_come_together_after_a_loss_was_accepted_elsewhere_all_go_on(self, ledger):
+        ledger.charges(ANNA)
+        other = RedisLedger(self.url, prefix=ledger._prefix)
+        failures = []
+
+        def charge():
+            start.wait()
+            try:
+                ledger.charges(ANNA)
+            except Exception as error:  # noqa: BLE001 - none is right
+                failures.append(error)
+
+        for _ in range(20):
+            other.accept_loss()
+            start = threading.Barrier(4)
+            crowd = [threading.Thread(target=charge) for _ in range(4)]
+            for thread in crowd:
+                thread.start()
+            for thread in crowd:
+                thread.join()
+        assert not failures
+
+    def test_what_a_slow_thread_was_told_before_a_loss_was_accepted_stops_nobody(self, ledger, monkeypatch):
+        ledger.charges(ANNA)
+        bucket = ledger._bucket(ANNA)
+        before = ledger._known[bucket]
+        ask = ledger._client.evalsha
+
+        def slowly(*given):
+            told = ask(*given)
+            ledger._known[bucket] = before  # by a thread that asked before
+            return told
+
+        RedisLedger(self.url, prefix=ledger._prefix).accept_loss()
+        monkeypatch.setattr(ledger._client, "evalsha", slowly)
+        assert ledger.consume(ANNA, [demand(1)], key="a").quantity == 1
+        monkeypatch.undo()
+        assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
+        assert ledger._known[bucket][0] != before[0]
 
     def test_a_server_that_evicts_is_refused(self, ledger):
         ledger._client.config_set("maxmemory-policy", "allkeys-lru")

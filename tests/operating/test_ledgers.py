@@ -7,6 +7,7 @@ import sys
 import uuid
 
 import pytest
+import redis
 from django.conf import settings
 from django.core.management import call_command
 from django.test import override_settings
@@ -71,6 +72,20 @@ def test_a_redis_that_evicts_is_an_error(doctor, tmp_path):
     assert (code, level, about) == (1, "error", "ledger")
     assert "maxmemory-policy allkeys-lru" in text
     assert hint == "Set maxmemory-policy noeviction, or give the ledger a server of its own."
+
+
+def test_a_redis_that_does_not_say_how_it_keeps_is_no_problem_but_noted(doctor, tmp_path):
+    server = RedisServer(tmp_path)
+    try:
+        with redis.Redis(port=server.port) as admin:
+            admin.execute_command("ACL", "SETUSER", "anna", "on", ">hush", "~*", "+@all", "-@dangerous")
+        url = server.url.replace("//", "//anna:hush@")
+        code, [(level, about, text, hint)] = doctor(LEDGER="redis", REDIS_URL=url)
+    finally:
+        server.kill()
+    assert (code, level, about) == (0, "note", "ledger")
+    assert text == "this Redis does not say how it keeps: INFO is refused"
+    assert "noeviction" in hint
 
 
 def test_a_redis_that_is_not_there_is_one_error_without_its_password(doctor):
