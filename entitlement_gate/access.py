@@ -32,7 +32,7 @@ class RequestEntitlements:
     blocks; in async code await ``aall`` once, or use the twins. It lives as long as its request.
     """
 
-    __slots__ = ("_all", "_customer", "_gate", "_request")
+    __slots__ = ("_all", "_customer", "_gate", "_is_tallied", "_request")
 
     def __init__(self, request: HttpRequest) -> None:
         # The request holds this: held in turn, each request would be left to the garbage collector (2 µs of 5).
@@ -40,6 +40,7 @@ class RequestEntitlements:
         self._all: CustomerEntitlements | None = None
         self._customer: object = None  # as the resolver gave it
         self._gate: RequestGate | None = None
+        self._is_tallied = False
 
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision."""
@@ -68,11 +69,12 @@ class RequestEntitlements:
     def all(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose checks look once more before they deny by old data."""
         known = drive(self._getting_counted())
-        return known.renewed_by(lambda requirement: drive(self._renewing(requirement, known)))
+        return known.concluded_by(lambda asked, decision: drive(self._concluding(asked, decision, known)))
 
     async def aall(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose reading costs no I/O."""
-        return await drive_async(self._getting_counted())
+        known = await drive_async(self._getting_counted())
+        return known.concluded_by(lambda _, decision: drive(default_gate().telling(decision)))
 
     def __getitem__(self, name: str) -> Entitlement:
         return self.all()[name]
@@ -108,7 +110,10 @@ class RequestEntitlements:
         """Return whether what is at hand of whom the resolver has just found allows; where not, a check knows."""
         gate = default_gate()
         known = self._at_hand(gate, customer)
-        return known is not None and _is_silent(gate, known, requirement) and known.has(requirement)
+        is_allowed = known is not None and _is_silent(gate, known, requirement) and known.has(requirement)
+        if is_allowed:
+            self._tally(gate)
+        return is_allowed
 
     def is_of(self, request: HttpRequest) -> bool:
         """Whether they are this request's own, and not those that a copy of another came with."""
@@ -127,8 +132,10 @@ class RequestEntitlements:
         if _is_silent(gate, known, requirement):
             decision = known.check(requirement)
             if decision.outcome is Outcome.ALLOWED:
+                self._tally(gate)
                 return decision
         decision, self._all = yield from gate.deciding(requirement, known, due)
+        self._tally(gate, is_done=self._all is not known)
         return decision
 
     def _getting(self, gate: RequestGate) -> Steps[tuple[CustomerEntitlements, float]]:
@@ -145,10 +152,9 @@ class RequestEntitlements:
             self._keep(known, gate, customer)
         return known, due
 
-    def _renewing(self, requirement: Requirement, known: CustomerEntitlements) -> Steps[Decision]:
-        """Decide by what was known, of whose it was; what is newer serves the request if that is still its customer."""
-        gate = default_gate()
-        decision, newer = yield from gate.deciding(requirement, known, gate.due())
+    def _concluding(self, requirement: Requirement, decision: Decision, known: CustomerEntitlements) -> Steps[Decision]:
+        """Have the last word in a check of what was known; what is newer serves the request if still its customer's."""
+        decision, newer = yield from default_gate().concluding(requirement, decision, known)
         if newer is not known and self._all is not None and self._all.customer_id == known.customer_id:
             self._all = newer
         return decision
@@ -156,6 +162,7 @@ class RequestEntitlements:
     def _getting_counted(self) -> Steps[CustomerEntitlements]:
         gate = default_gate()
         known, due = yield from self._getting(gate)
+        self._tally(gate)
         return (yield from gate.counted(known, due))
 
     def _at_hand(self, gate: RequestGate, customer: object) -> CustomerEntitlements | None:
@@ -169,7 +176,13 @@ class RequestEntitlements:
         return self._all
 
     def _keep(self, known: CustomerEntitlements, gate: RequestGate, customer: object) -> None:
-        self._all, self._gate, self._customer = known, gate, customer
+        self._all, self._gate, self._customer, self._is_tallied = known, gate, customer, False
+
+    def _tally(self, gate: RequestGate, *, is_done: bool = False) -> None:
+        """Count the request's snapshot once, by the first question that it answers; not where that got a newer one."""
+        if not (is_done or self._is_tallied or self._all is None):
+            gate.tally(self._all)
+        self._is_tallied = True
 
 
 def _is_silent(gate: RequestGate, known: CustomerEntitlements, requirement: Requirement) -> bool:

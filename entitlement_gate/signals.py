@@ -11,6 +11,9 @@ signal                      sent                                                
 ``source_failed``           when a fetch failed, after who waited was told              ``customer_id, error``
 ==========================  ==========================================================  =====================
 
+A check is whatever gives a decision on demand: functions, gates of views, tags, and ``check``, ``has`` and ``require``
+of what ``get_entitlements`` gave or ``request.entitlements`` is. Reading those as mappings is none.
+
 The sender is the gate's class. The last two are sent on threads of their own: see ``SendingPool``.
 """
 

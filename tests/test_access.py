@@ -83,7 +83,7 @@ async def test_all_of_them_can_be_awaited():
     entitlements = RequestEntitlements(request)
     every = await entitlements.aall()
     assert "seats" in every
-    assert await entitlements.aall() is every
+    assert (await entitlements.aall()).view is every.view
     assert entitlements["seats"].remaining == 2
 
 
@@ -297,6 +297,77 @@ def test_a_warm_gate_takes_and_keeps_the_one_snapshot_of_the_request(resolved):
     default_gate().invalidate(PRO)
     assert gated(request).content == b"in"
     assert gated(request_of()).status_code == 403
+
+
+def counts():
+    health = default_gate().health()
+    return health["hits"], health["stale"], health["misses"]
+
+
+def counted(before):
+    """What was counted since: hits, stale, misses."""
+    return tuple(now - then for now, then in zip(counts(), before, strict=True))
+
+
+async def ask_async(request, name):
+    return await entitlements_of(request).ahas(name)
+
+
+ASKING = {
+    "gate": lambda request, name: requires_entitlement(name)(lambda _: HttpResponse("in"))(request),
+    "has": lambda request, name: entitlements_of(request).has(name),
+    "ahas": lambda request, name: asyncio.run(ask_async(request, name)),
+    "all": lambda request, name: entitlements_of(request).all().has(name),
+    "get": lambda request, name: default_gate().get(request).has(name),
+    "check": lambda request, name: default_gate().check(request, name),
+    "acheck": lambda request, name: asyncio.run(default_gate().acheck(request, name)),
+}
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_health_counts_where_the_answer_of_a_request_came_from(ask):
+    look_up = 1 if ask in ("all", "get") else 0  # which is a question of its own
+    asking = ASKING[ask]
+    with FakeBilling() as billing:
+        before = counts()
+        asking(request_of(), "reports")
+        assert counted(before) == (0, 0, 1)
+        before = counts()
+        asking(request_of(), "reports")
+        assert counted(before) == (1, 0, 0)
+        billing.advance(6)
+        before = counts()
+        asking(request_of(), "nothing")  # too old to deny: waits for a fetch
+        assert counted(before) == (look_up, 0, 1)
+        before = counts()
+        asking(request_of(), "nothing")
+        assert counted(before) == (1, 0, 0)
+        billing.advance(6)
+        billing.fail("unavailable")
+        before = counts()
+        asking(request_of(), "nothing")  # fetching fails
+        assert counted(before)[2] == 0
+        assert counted(before)[1] >= 1
+
+
+def test_a_request_counts_the_snapshot_that_answers_it_once():
+    request = request_of()
+    before = counts()
+    for _ in range(2):
+        assert gated(request).content == b"in"
+        assert not entitlements_of(request).has("nothing")
+        assert "seats" in entitlements_of(request)
+        assert entitlements_of(request).all().has("seats")
+    assert counted(before) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("seats", (1, 0, 0)), ("nothing", (1, 0, 0))])
+def test_what_uses_something_up_is_counted_too(name, expected):
+    has_entitlement(PRO, "reports")
+    before = counts()
+    view = requires_entitlement(name, consume=True)(lambda _: HttpResponse("in"))
+    view(request_of())
+    assert counted(before) == expected
 
 
 def test_a_warm_gate_is_heard_once(resolved):

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import time
+from contextlib import nullcontext
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -13,10 +14,18 @@ from django.template import Context, Template
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
 
-from entitlement_gate import ahas_entitlement, check_entitlement, has_entitlement
+from entitlement_gate import (
+    EntitlementDenied,
+    aget_entitlements,
+    ahas_entitlement,
+    check_entitlement,
+    get_entitlements,
+    has_entitlement,
+)
 from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.api import default_gate
 from entitlement_gate.signals import entitlement_checked, entitlement_denied, entitlements_refreshed, source_failed
+from entitlement_gate.testing import FakeBilling, override_entitlements
 from tests.customers import FREE, PRO, SETTINGS
 
 
@@ -74,6 +83,62 @@ async def test_an_async_receiver_hears_from_both_doors():
     finally:
         entitlement_checked.disconnect(hear)
     assert heard == ["reports"]
+
+
+async def aget(request):
+    return await aget_entitlements(request)
+
+
+async def aall(request):
+    return await RequestEntitlements(request).aall()
+
+
+MAPPINGS = {
+    "get": get_entitlements,
+    "aget": lambda request: asyncio.run(aget(request)),
+    "all": lambda request: RequestEntitlements(request).all(),
+    "aall": lambda request: asyncio.run(aall(request)),
+}
+
+
+@pytest.mark.parametrize("overridden", [False, True], ids=["billing", "override"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("verb", ["check", "has", "require"])
+def test_each_check_of_what_get_or_a_request_gave_is_told(heard, mapping, verb, overridden):
+    with override_entitlements({"reports": True}) if overridden else nullcontext():
+        request = RequestFactory().get("/", headers={"X-Customer": PRO})
+        known = MAPPINGS[mapping](request)
+        assert heard == []
+        getattr(known, verb)("reports")
+        with pytest.raises(EntitlementDenied) if verb == "require" else nullcontext():
+            getattr(known, verb)("nothing")
+    reason = "override" if overridden else "allowed"
+    assert heard == [("checked", reason), ("checked", "not_entitled"), ("denied", "not_entitled")]
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_reading_a_mapping_is_no_check(heard, mapping):
+    request = RequestFactory().get("/", headers={"X-Customer": PRO})
+    known = MAPPINGS[mapping](request)
+    assert (known["reports"].allowed, "nothing" in known, len(list(known)) == len(known)) == (True, False, True)
+    assert not RequestEntitlements(request)["seats"].unlimited
+    assert heard == []
+
+
+def test_a_denial_that_waited_for_newer_data_is_told_once(heard):
+    with FakeBilling() as billing:
+        billing.grant(PRO, "reports")
+        known = get_entitlements(PRO)
+        billing.grant(PRO, "sso")
+        billing.advance(6)
+        assert known.has("sso")
+    assert heard == [("checked", "allowed")]
+
+
+def test_who_looks_and_is_not_the_customer_is_told_to_nobody(heard):
+    assert default_gate().inspect(PRO).has("reports")
+    assert not default_gate().inspect(FREE).check("reports")
+    assert heard == []
 
 
 class Receivers:

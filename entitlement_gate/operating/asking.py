@@ -122,7 +122,7 @@ def holding(gate: EntitlementGate, customer: str) -> Holding:
         OperatingError: ``customer`` is no customer id.
     """
     customer_id = customer_named(customer)
-    known = gate.get(customer_id)
+    known = gate.inspect(customer_id)
     basis = known.check(_ANY)
     listed = () if basis.outcome is Outcome.UNKNOWN else tuple(known[name] for name in known)
     return Holding(customer_id, basis, listed)
@@ -145,8 +145,8 @@ def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None
     """
     customer_id = customer_named(customer)
     requirement = _requirement(name, quantity)
-    decision = gate.get(customer_id).check(requirement)
-    known = gate.get(customer_id)  # once more: the check may have fetched, before a denial by old data
+    decision = gate.inspect(customer_id).check(requirement)
+    known = gate.inspect(customer_id)  # once more: the check may have fetched, before a denial by old data
     is_known = Outcome.UNKNOWN not in (decision.outcome, known.check(requirement).outcome)
     grants = tuple(grant for each in known for grant in known[each].grants) if is_known else ()
     overlooked = _overlooked(gate, decision, grants) if in_full else ()

@@ -96,7 +96,7 @@ def warm(
 def _warm(gate: EntitlementGate, customer: str) -> Result:
     if canonical_uuid(customer) is None:
         return "invalid"
-    basis = gate.get(customer).check(_ANY)
+    basis = gate.inspect(customer).check(_ANY)
     if basis.outcome is Outcome.UNKNOWN or basis.source == "stale":
         return "failed"
     if basis.reason is Reason.CUSTOMER_NOT_FOUND:

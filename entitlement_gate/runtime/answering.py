@@ -103,6 +103,7 @@ class Answering:
         customer_id = yield from self._identifying(customer)
         due = self.due()
         known = yield from self.knowing(customer_id, due)
+        self.tally(known)
         return (yield from self.counted(known, due))
 
     def knowing(self, customer_id: str | Reason, due: float) -> Steps[CustomerEntitlements]:
@@ -110,8 +111,12 @@ class Answering:
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._judge, customer_id)
         view = yield from self._fetching.view(customer_id, due)
-        self._health.count(view.source)
         return CustomerEntitlements(view, self._judge)
+
+    def tally(self, known: CustomerEntitlements) -> None:
+        """Count where what answered a question came from."""
+        if known.view is not None:
+            self._health.count(known.view.source)
 
     def counted(self, known: CustomerEntitlements, due: float) -> Steps[CustomerEntitlements]:
         """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
@@ -144,11 +149,34 @@ class Answering:
         return decision, held
 
     def _held(self, customer_id: str, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
-        return (yield from self._reserving.holding(asked, customer_id))
+        decision, held = yield from self._reserving.holding(asked, customer_id)
+        self._health.count(decision.source)
+        return decision, held
 
     def announcing(self, decision: Decision) -> Steps[None]:  # noqa: ARG002 - for gates that tell others
         """Tell of a decision. For gates that tell others."""
         yield from ()
+
+    def telling(self, decision: Decision) -> Steps[Decision]:
+        """Return the decision, having told of it."""
+        yield from self.announcing(decision)
+        return decision
+
+    def concluding(
+        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Have the last word in a check of what ``get`` gave, and tell of it; return also what is known then."""
+        decision, known = yield from self._reconsidering(requirement, decision, known)
+        yield from self.announcing(decision)
+        return decision, known
+
+    def _reconsidering(
+        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Return a denial by what was known only where that is not too old to deny."""
+        if decision.outcome is not Outcome.DENIED:
+            return decision, known
+        return (yield from self._renewing(requirement, known, self.due()))
 
     def _renewing(
         self, requirement: Requirement, known: CustomerEntitlements, due: float
@@ -160,7 +188,11 @@ class Answering:
         has_failed = known.view.was_tried and known.view.source not in ("live", "shared")
         pinned = known.view._replace(was_tried=has_failed)
         decision, view = yield from self._deciding(requirement, pinned, due)
-        return decision, known if view is pinned else CustomerEntitlements(view, self._judge)
+        if view is pinned:
+            return decision, known
+        newer = CustomerEntitlements(view, self._judge)
+        self.tally(newer)
+        return decision, newer
 
     def _invalidating(self, customer: object) -> Steps[None]:
         customer_id = yield from self._identifying(customer)

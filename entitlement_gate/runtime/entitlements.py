@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["CustomerEntitlements", "Entitlement", "required"]
 
 
-Renew = Callable[[Requirement], Decision]
+Conclude = Callable[[Requirement, Decision], Decision]
+"""Takes what was asked and what the snapshot says of it, and returns what is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,13 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         self._judge = judge
         self._refusal = refusal
         self._charges = charges
-        self._renew: Renew | None = None
+        self._conclude: Conclude | None = None
 
-    def renewed_by(self, renew: Renew) -> Self:
-        """Return the same, where ``renew`` decides what this would deny: by newer data where it is too old to deny."""
-        renewed = copy.copy(self)
-        renewed._renew = renew  # noqa: SLF001 - of the same class
-        return renewed
+    def concluded_by(self, conclude: Conclude) -> Self:
+        """Return the same, where ``conclude`` has the last word in each check, and tells who listens."""
+        concluded = copy.copy(self)
+        concluded._conclude = conclude  # noqa: SLF001 - of the same class
+        return concluded
 
     @property
     def customer_id(self) -> str | None:
@@ -122,9 +123,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         """Return the decision. Raises ``ValueError`` for what is no quantity."""
         requirement = as_requirement(entitlement, quantity)
         decision = self._decided(requirement)
-        if decision.outcome is Outcome.DENIED and self._renew is not None:
-            return self._renew(requirement)
-        return decision
+        return decision if self._conclude is None else self._conclude(requirement, decision)
 
     def needs_ledger(self, requirement: Requirement) -> bool:
         """Whether ``check`` would have to ask a ledger elsewhere what is used up."""
@@ -133,7 +132,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
         requirement = as_requirement(entitlement, quantity)
-        if self.view is None or self._renew is not None:
+        if self.view is None or self._conclude is not None:
             return self.check(requirement).allowed
         return self._judge.allows(requirement, self.view, self._charges)
 

@@ -109,14 +109,20 @@ class EntitlementGate(Answering):
     def get(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot; its checks fetch before an old denial."""
         known = drive(self._getting(customer))
-        return known.renewed_by(lambda requirement: drive(self._renewing(requirement, known, self.due()))[0])
+        return known.concluded_by(lambda asked, decision: drive(self.concluding(asked, decision, known))[0])
 
     async def aget(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot.
 
         Reading it costs no I/O, so its denials are as old as that: ``acheck`` looks once more before it denies.
         """
-        return await drive_async(self._getting(customer))
+        known = await drive_async(self._getting(customer))
+        return known.concluded_by(lambda _, decision: drive(self.telling(decision)))
+
+    def inspect(self, customer: object) -> CustomerEntitlements:
+        """Return what ``get`` does, for who looks and is not the customer: its checks are told to nobody."""
+        known = drive(self._getting(customer))
+        return known.concluded_by(lambda asked, decision: drive(self._reconsidering(asked, decision, known))[0])
 
     def reserve(
         self,
@@ -173,10 +179,7 @@ class EntitlementGate(Answering):
     def at_hand(self, customer: object) -> CustomerEntitlements | None:
         """Return what ``get`` would, where that needs no fetch and no look at who ``customer`` is; else None."""
         view = self._fetching.fresh(customer)
-        if view is None:
-            return None
-        self._health.hits += 1
-        return CustomerEntitlements(view, self._judge)
+        return None if view is None else CustomerEntitlements(view, self._judge)
 
     def invalidate(self, customer: object) -> None:
         """Let what is known of the customer no longer count: the next check fetches."""
@@ -191,9 +194,10 @@ class EntitlementGate(Answering):
 
         ``breaker`` (``closed``, ``open``, ``half_open``), ``customers`` held, ``last_success_age`` and
         ``last_failure_age`` in seconds or None, ``last_failure`` (the name of the error class, never its text), and
-        how often checks were answered from fresh data (``hits``), from data older than it should be (``stale``), and
-        after a fetch or not at all (``misses``). With a ``redis_url`` also ``shared``, the breaker of the way to Redis.
-        The counts are approximate: see ``Health``.
+        how often questions were answered from fresh data (``hits``), from data older than it should be (``stale``), and
+        after a fetch or not at all (``misses``). A snapshot that a request has, or that ``get`` gave, counts once,
+        whatever it answers, and each renewal before a denial once more. With a ``redis_url`` also ``shared``, the
+        breaker of the way to Redis. The counts are approximate: see ``Health``.
         """
         return self._fetching.report()
 

@@ -107,6 +107,15 @@ class OverridingGate(RequestGate):
             return known.check(requirement), known
         return self.decide(requirement, known.customer_id), known
 
+    def _reconsidering(
+        self,
+        requirement: Requirement,  # noqa: ARG002 - what an override says is never too old
+        decision: Decision,
+        known: CustomerEntitlements,
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        yield from ()
+        return decision, known
+
     def _resolving(self, customer: object) -> Steps[object]:
         resolved = yield from super()._resolving(customer)
         if resolved is None:
@@ -145,11 +154,11 @@ class _Overridden(CustomerEntitlements):
     def customer_id(self) -> str:
         return self._of
 
-    def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
-        return self._gate.decide(as_requirement(entitlement, quantity), self._of, self._layers)
+    def _decided(self, requirement: Requirement) -> Decision:
+        return self._gate.decide(requirement, self._of, self._layers)
 
     def __getitem__(self, name: str) -> Entitlement:
-        decision = self.check(name)
+        decision = self._decided(as_requirement(name))
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)
         if not self._gate.is_held(name, self._of, self._layers):
