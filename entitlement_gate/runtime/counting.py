@@ -241,6 +241,6 @@ def _made(options: GateOptions, clock: Clock) -> Ledger | None:
             raise ValueError(f"ledger: install entitlement_gate[redis]: {error}") from error
         return made
     if ledger == "database":
-        made = import_module("entitlement_gate.usage.ledger").DatabaseLedger()
+        made = import_module("entitlement_gate.usage.ledger").DatabaseLedger(deadline=options.deadline)
         return made
     return ledger  # type: ignore[return-value]  # a ledger or None: the options refuse other words

@@ -1,12 +1,18 @@
 """Connections of the ledger's own, borrowed for a verb, outside whatever transaction a view is in.
 
 On the view's connection a reservation would be undone with the view, and would keep every other request of the
-customer waiting until the view ends (``ATOMIC_REQUESTS``). Never here: what is asked over it.
+customer waiting until the view ends (``ATOMIC_REQUESTS``). Every transaction says what it needs: how much isolation,
+whatever the role or database defaults to, and how long anything in it may take. Never here: what is asked over it.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import random
+import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,10 +38,22 @@ Statement = tuple[str, "Sequence[Any]"]
 Rows = list[tuple[Any, ...]]
 Result = TypeVar("Result")
 
-# A verb that waits for the customer's row longer than this is not done at all; SQLite's own limit is 5 s.
-_PATIENCE = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'"
-_BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": f"BEGIN; {_PATIENCE}"}
-_OUT_OF_PATIENCE = {"55P03", "57014", "SQLITE_BUSY"}  # lock_not_available, query_canceled
+# The row lock keeps verbs of one customer apart; all that a stricter isolation does besides is to refuse some of them.
+_BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED"}
+_LIMIT = {  # milliseconds; of PostgreSQL's for the transaction alone: a pooler lends the connection to others
+    "sqlite": "PRAGMA busy_timeout = {all}",
+    "postgresql": "SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {all}",
+}
+_FOR_A_LOCK = 2 / 3  # of the time there is: the rest is for the work
+_OUT_OF_PATIENCE = {"55P03", "57014"}  # lock_not_available, query_canceled
+# What ends by itself when somebody else is done: serialization_failure, deadlock_detected, and SQLite's locks, of which
+# those of a shared cache have no time-out, and some others are told of at once too.
+_CONFLICTS = ("40001", "40P01", "SQLITE_BUSY", "SQLITE_LOCKED")
+_READ_ONLY = "25006"  # a server that was demoted, or a role or database that is kept from writing
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1  # seconds
+_SQLITES_OWN = 5.0  # seconds that Python's driver waits for a lock, unless told otherwise
+_LONGEST_LIMIT = 86_400.0  # seconds: a deadline may be a word for "never", and the drivers count in 32 bits
+_GRACE = 1.0  # seconds after its time for a server to say that the time is up
 # Classes of PostgreSQL's errors whose first line names tables, limits and locks at most.
 _QUOTING_NO_VALUE = {"08", "25", "28", "3D", "40", "42", "53", "55", "57"}
 NOW = {
@@ -49,18 +67,25 @@ class OwnConnections:
 
     Not one a thread, as Django's are: a server that has a thread for each request would leave one behind with each.
     A round trip costs more than a statement: psycopg 3 gets many statements at once, SQLite and psycopg 2 one by one.
+
+    Args:
+        alias: of the database.
+        deadline: seconds that a verb may take, waiting for a connection and trying again included.
     """
 
     MOST = 16
-    PATIENCE = 5.0  # seconds that a verb waits for one
     _places: PerProcess[threading.BoundedSemaphore] = PerProcess()
     _idle: PerProcess[list[BaseDatabaseWrapper]] = PerProcess()
+    _talks: PerProcess[_Talks] = PerProcess()
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, deadline: float = 3.0) -> None:
         self.alias = alias
         self.vendor = connections[alias].vendor
         if self.vendor not in _BEGIN:
             raise ValueError(f"a database ledger needs PostgreSQL or SQLite, not {self.vendor}")
+        self._deadline = deadline
+        own = connections[alias].settings_dict["OPTIONS"].get("timeout", _SQLITES_OWN)
+        self._most = own if self.vendor == "sqlite" else math.inf
         self._is_joining = _takes_many(self.vendor)
         self.remake()
         remake_after_fork(self)
@@ -70,13 +95,21 @@ class OwnConnections:
         abandon(vars(self).get("_idle"))
         self._places = threading.BoundedSemaphore(self.MOST)
         self._idle = []
+        self._talks = _Talks()
 
-    def ask(self, *statements: Statement) -> list[Rows]:
-        """Return the rows of each statement, each a transaction of its own. Raises ``LedgerUnavailable``.
+    def ask(self, *statements: Statement, seconds: float | None = None) -> list[Rows]:
+        """Return the rows of each statement, within ``seconds`` or the deadline. Raises ``LedgerUnavailable``.
 
         Done over where the connection broke, so statements must be idempotent.
         """
-        return self._done(lambda cursor: self._asked(cursor, statements))
+
+        def asked(cursor: Any, due: float) -> list[Rows]:
+            if self.vendor == "sqlite":  # each is a transaction of its own
+                return self._asked(cursor, [self._limit(due), *statements])[-len(statements) :]
+            rows = self._asked(cursor, [(_BEGIN[self.vendor], ()), self._limit(due), *statements, ("COMMIT", ())])
+            return rows[-1 - len(statements) : -1]
+
+        return self._done(asked, seconds)
 
     def change(
         self, reads: Sequence[Statement], work: Callable[[list[Rows]], tuple[Result, list[Statement]]]
@@ -87,9 +120,10 @@ class OwnConnections:
             LedgerUnavailable: the database could not do it.
         """
 
-        def transaction(cursor: Any) -> Result:
+        def transaction(cursor: Any, due: float) -> Result:
+            begin, limit = (_BEGIN[self.vendor], ()), self._limit(due)
             with self._undone(cursor):
-                read = self._asked(cursor, [(_BEGIN[self.vendor], ()), *reads])
+                read = self._asked(cursor, [*((limit, begin) if self.vendor == "sqlite" else (begin, limit)), *reads])
                 result, writes = work(read[-len(reads) :])
                 self._asked(cursor, [*writes, ("COMMIT", ())])
             return result
@@ -103,14 +137,14 @@ class OwnConnections:
             return not executor.migration_plan(executor.loader.graph.leaf_nodes(app_label))
 
     @contextmanager
-    def borrowed(self) -> Iterator[BaseDatabaseWrapper]:
+    def borrowed(self, due: float | None = None) -> Iterator[BaseDatabaseWrapper]:
         """Lend a connection; the one that came back last, which is the likeliest to be alive.
 
         Raises:
-            LedgerUnavailable: all are lent, for as long as anybody waits.
+            LedgerUnavailable: all are lent, until ``due`` or for as long as a verb may take.
         """
         places, idle = self._places, self._idle
-        if not places.acquire(timeout=self.PATIENCE):
+        if not places.acquire(timeout=self._deadline if due is None else max(0.0, due - time.monotonic())):
             raise LedgerUnavailable(f"{self.vendor}: all {self.MOST} connections of the ledger are in use")
         try:
             try:
@@ -143,20 +177,33 @@ class OwnConnections:
         if idle is not self._idle:  # the ledger was closed meanwhile
             _close_all(idle)
 
-    def _done(self, work: Callable[[Any], Result]) -> Result:
-        with self.borrowed() as connection:
+    def _done(self, work: Callable[[Any, float], Result], seconds: float | None = None) -> Result:
+        """Do it; again, while there is time, where others were in the way, and once where the connection broke."""
+        due = time.monotonic() + min(self._deadline if seconds is None else seconds, self._most)
+        pauses, is_anew = _pauses(), False
+        while True:
             try:
-                try:
-                    return _done_once(connection, work)
-                except (OperationalError, InterfaceError) as error:
-                    if _code(error) in _OUT_OF_PATIENCE:
-                        raise
-                    connection.close()
-                    return _done_once(connection, work)
+                return self._done_once(work, due)
             except Error as error:
-                connection.close()  # which ends the transaction
-                # Nor are they chained: what PostgreSQL says quotes values, and the statement with its values.
-                raise LedgerUnavailable(f"{self.vendor}: {type(error).__name__} {_told(error)}".rstrip()) from None
+                pause = next(pauses) if _is_conflict(error) else None
+                if pause is None and _is_broken(error) and not is_anew:
+                    pause, is_anew = 0.0, True
+                    _close_all(self._idle)  # what broke one has broken them all
+                if pause is None or time.monotonic() + pause >= due:
+                    # Not chained: what PostgreSQL says quotes values, and the statement with its values.
+                    raise LedgerUnavailable(f"{self.vendor}: {type(error).__name__} {_told(error)}".rstrip()) from None
+            time.sleep(pause)
+
+    def _done_once(self, work: Callable[[Any, float], Result], due: float) -> Result:
+        with self.borrowed(due) as connection:
+            connection.ensure_connection()
+            with self._talks.until(due, connection), connection.cursor() as cursor:
+                return work(cursor, due)
+
+    def _limit(self, due: float) -> Statement:
+        """Return what lets nothing in a transaction take longer."""
+        milliseconds = round(1_000 * min(max(0.001, due - time.monotonic()), _LONGEST_LIMIT))
+        return _LIMIT[self.vendor].format(all=milliseconds, lock=math.ceil(_FOR_A_LOCK * milliseconds)), ()
 
     @contextmanager
     def _undone(self, cursor: Any) -> Iterator[None]:
@@ -184,10 +231,52 @@ class OwnConnections:
     def _made(self) -> BaseDatabaseWrapper:
         connection = connections.create_connection(self.alias)
         connection.inc_thread_sharing()  # one thread at a time, but any
-        if self._is_joining:  # parameters sent apart would allow one statement at a time
-            options = {**connection.settings_dict["OPTIONS"], "server_side_binding": False, "pool": False}
+        if self.vendor == "postgresql":
+            options = {**connection.settings_dict["OPTIONS"], **_signs_of_life(self._deadline)}
+            if self._is_joining:  # parameters sent apart would allow one statement at a time
+                options |= {"server_side_binding": False, "pool": False}
             connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
         return connection
+
+
+class _Talks:
+    """Conversations with a server that are going on: one that outlasts its time by far is cut.
+
+    A server that takes what it is sent and never answers, or a pooler that holds everything up, breaks no connection:
+    its thread would never come back.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[object, tuple[float, int]] = {}
+
+    @contextmanager
+    def until(self, due: float, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """Have a conversation, after cutting those of others that are overdue."""
+        self._cut_overdue()
+        me, fileno = object(), getattr(connection.connection, "fileno", None)
+        if fileno is not None:  # of the same socket, and of no other that may get its number later
+            self._lines[me] = due + _GRACE, os.dup(fileno())
+        try:
+            yield
+        finally:
+            _, line = self._lines.pop(me, (due, None))
+            if line is not None:
+                os.close(line)
+
+    def _cut_overdue(self) -> None:
+        now = time.monotonic()
+        for talk, (until, _) in tuple(self._lines.items()):
+            _, line = self._lines.pop(talk, (until, None)) if now > until else (until, None)
+            if line is not None:
+                with socket.socket(fileno=line) as cut, suppress(OSError):  # it may have broken meanwhile
+                    cut.shutdown(socket.SHUT_RDWR)
+
+
+def _signs_of_life(deadline: float) -> dict[str, int]:
+    """Return by what libpq tells a server that is gone, about as fast as nobody waits any longer."""
+    seconds = math.ceil(min(deadline, _LONGEST_LIMIT))
+    idle = {"keepalives_idle": seconds, "keepalives_interval": 1, "keepalives_count": 3}
+    return {"connect_timeout": seconds, "tcp_user_timeout": 1_000 * seconds, **idle}
 
 
 def _close_all(idle: list[BaseDatabaseWrapper]) -> None:
@@ -196,9 +285,12 @@ def _close_all(idle: list[BaseDatabaseWrapper]) -> None:
             idle.pop().close()
 
 
-def _done_once(connection: BaseDatabaseWrapper, work: Callable[[Any], Result]) -> Result:
-    with connection.cursor() as cursor:
-        return work(cursor)
+def _pauses() -> Iterator[float]:
+    """Yield how long to wait before the next try, so that those who got into each other's way part."""
+    longest = _FIRST_PAUSE
+    while True:
+        yield random.uniform(longest / 2, longest)  # noqa: S311 - spreads tries, guards nothing
+        longest = min(2 * longest, _LONGEST_PAUSE)
 
 
 def _is_for_tests(connection: BaseDatabaseWrapper) -> bool:
@@ -225,6 +317,19 @@ def _code(error: Error) -> str | None:
     cause = error.__cause__
     code: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
     return code
+
+
+def _is_conflict(error: Error) -> bool:
+    """Whether it goes better when somebody else is done."""
+    return (_code(error) or "").startswith(_CONFLICTS)
+
+
+def _is_broken(error: Error) -> bool:
+    """Whether it may go better over another connection."""
+    code = _code(error)
+    return code == _READ_ONLY or (
+        isinstance(error, (OperationalError, InterfaceError)) and code not in _OUT_OF_PATIENCE
+    )
 
 
 def _told(error: Error) -> str:

@@ -42,6 +42,7 @@ class DatabaseLedger(DatabaseOutbox):
 
     Args:
         alias: which of ``DATABASES``; by default the one the routers write ``entitlement_usage`` to.
+        deadline: seconds that a verb may take; those of the outbox, for which nobody waits, may take longer.
 
     Every method may raise ``LedgerUnavailable``.
 
@@ -51,10 +52,10 @@ class DatabaseLedger(DatabaseOutbox):
 
     is_local = False
 
-    def __init__(self, alias: str | None = None) -> None:
+    def __init__(self, alias: str | None = None, *, deadline: float = 3.0) -> None:
         if not apps.is_installed("entitlement_gate.usage"):
             raise ValueError('ledger: the database\'s is an app: add "entitlement_gate.usage" to INSTALLED_APPS')
-        super().__init__(OwnConnections(alias or router.db_for_write(Charge)))
+        super().__init__(OwnConnections(alias or router.db_for_write(Charge), deadline))
 
     def __repr__(self) -> str:
         return f"<DatabaseLedger in {self._own.alias!r}>"

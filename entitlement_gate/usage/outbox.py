@@ -32,6 +32,7 @@ _REVIVE = f"UPDATE {_EVENT} SET why = '', attempts = 0, due = {{now}} + %s WHERE
 _PENDING = f"SELECT COUNT(*) FROM {_EVENT} WHERE why = ''"  # noqa: S608 - as above
 _BURIED = f"SELECT COUNT(*) FROM {_EVENT} WHERE why <> ''"  # noqa: S608 - as above
 _DEAD = f"SELECT {_COLUMNS}, why FROM {_EVENT} WHERE why <> '' ORDER BY id LIMIT %s"  # noqa: S608 - as above
+_PATIENCE = 30.0  # seconds: a shipper is no request
 _LOCKS = {"sqlite": "", "postgresql": "FOR UPDATE SKIP LOCKED"}
 
 
@@ -87,7 +88,7 @@ class DatabaseOutbox:
 
     def _run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         statement = sql.format(now=NOW[self._own.vendor], lock=_LOCKS[self._own.vendor])
-        return self._own.ask((statement, values))[0]
+        return self._own.ask((statement, values), seconds=_PATIENCE)[0]
 
 
 def _event(row: tuple[Any, ...]) -> UsageEvent:

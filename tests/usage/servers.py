@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -75,6 +76,6 @@ class PostgresServer:
         }
 
     def stop(self):
-        self.process.terminate()
+        self.process.send_signal(signal.SIGINT)  # it waits for no client
         self.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)

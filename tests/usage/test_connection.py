@@ -77,10 +77,9 @@ def test_a_connection_whose_conversation_was_interrupted_is_not_used_again(ledge
 
 def test_nobody_waits_for_ever_for_a_connection(ledger, monkeypatch):
     monkeypatch.setattr(OwnConnections, "MOST", 1)
-    monkeypatch.setattr(OwnConnections, "PATIENCE", 0.05)
     ledger._own.remake()
     with ledger._own.borrowed(), pytest.raises(LedgerUnavailable, match="all 1 connections of the ledger are in use"):
-        ledger.charges(ANNA)
+        ledger._own.ask(("SELECT 1", ()), seconds=0.05)
     assert ledger.charges(ANNA) == {}
 
 
