@@ -130,8 +130,15 @@ def _generosity(grant: Grant) -> tuple[object, ...]:
     return grant.is_malformed, is_active, not grant.is_disabled, *amount, ends_at, -starts_at, repr(grant)
 
 
+class _Indexed:
+    """Room for an index that is made when it is needed: no field, and in no copy."""
+
+    __slots__ = ("_index",)
+    _index: dict[tuple[str, str], tuple[Grant, ...]]
+
+
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(_Indexed):
     """All grants of one customer, fetched at one instant, immutable.
 
     Attributes:
@@ -146,8 +153,6 @@ class Snapshot:
     fetched_at: float
     is_found: bool = True
 
-    _index: dict[tuple[str, str], tuple[Grant, ...]] | None = field(default=None, init=False, repr=False, compare=False)
-
     def rows_of_name(self, name: str) -> Sequence[Grant]:
         """Return the grants of this name, in their order."""
         if len(self.grants) > _SCANNED:
@@ -161,13 +166,14 @@ class Snapshot:
         return [grant for grant in self.grants if grant.entitlement_id == entitlement_id]
 
     def _indexed(self) -> dict[tuple[str, str], tuple[Grant, ...]]:
-        if self._index is None:
+        known = getattr(self, "_index", None)
+        if known is None:
             index: dict[tuple[str, str], tuple[Grant, ...]] = {}
             for grant in self.grants:
                 for key in (("name", grant.name), ("id", grant.entitlement_id or "")):
                     index[key] = (*index.get(key, ()), grant)
             object.__setattr__(self, "_index", index)
-        return self._index or {}
+        return self._index
 
 
 def steady_span(grants: Iterable[Grant], now: float) -> tuple[float, float]:
