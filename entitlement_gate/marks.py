@@ -87,6 +87,9 @@ def _parts(view: Any, methods: Sequence[str] = View.http_method_names) -> Iterat
     view_class = view if isinstance(view, type) else class_of(view)
     if function_of(view_class) is not None:
         yield function_of(view_class)
+    for operation in operations_of(view):
+        if not {method.lower() for method in operation.methods}.isdisjoint(methods):
+            yield operation.view_func
     # Django REST framework's view sets answer by methods of other names, and say which.
     actions = getattr(view, "actions", None)
     actions = actions if isinstance(actions, dict) else {}

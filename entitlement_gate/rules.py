@@ -42,6 +42,7 @@ _ABOUT = ("path", "view", "namespace")
 _KEYS = frozenset({*_ABOUT, "requires", "quantity", "methods"})
 _STATIC = ("django.views.static", "django.contrib.staticfiles.views")
 _ANYWHERE = ("/", "/-", "/-/-/")
+_IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
 _PARTS = re.compile(
     r"""
     \\.                              # an escape
@@ -79,7 +80,9 @@ class Rule:
         if self.methods and request.method not in self.methods:
             return False
         if self.pattern is not None:
-            return any(map(self.pattern.search, _paths(request, match)))
+            return any(
+                pattern.search(path) for pattern in _spellings(self.pattern, match) for path in _paths(request, match)
+            )
         return match is not None and self.names(match)
 
     def names(self, match: ResolverMatch) -> bool:
@@ -195,6 +198,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     """
     re.compile(pattern)  # what is wrong is said of what was written
     return re.compile(_PARTS.sub(lambda part: r"\Z" if part[0] == "$" else part[0], pattern), re.DOTALL)
+
+
+def _spellings(pattern: re.Pattern[str], match: ResolverMatch | None) -> Iterator[re.Pattern[str]]:
+    """Yield the pattern, and one that ignores case where the URL does, which leads there by every spelling."""
+    yield pattern
+    if match is not None and _IGNORING_CASE.search(match.route or ""):
+        yield re.compile(pattern.pattern, pattern.flags | re.IGNORECASE)
 
 
 def namespaces_of(namespaces: Sequence[str], app_names: Sequence[str]) -> frozenset[str]:

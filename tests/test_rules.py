@@ -10,7 +10,7 @@ from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
-from django.urls import ResolverMatch, include, path, register_converter
+from django.urls import ResolverMatch, include, path, re_path, register_converter
 from django.urls.converters import StringConverter, get_converters
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -301,6 +301,30 @@ def test_whatever_a_url_leads_to_a_gated_view_by_is_refused(named):
         for script in ("", "/script"):
             answer = Client(SCRIPT_NAME=script).get(quote(url), headers={"X-Customer": FREE})
             assert answer.status_code == 403
+
+
+loose = ModuleType("loose")
+loose.urlpatterns = [
+    re_path(r"^(?i:reports)/", page),
+    re_path(r"(?i)^plain/", include([path("in/", page)])),
+    path("Strict/", page),
+]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "url", "status"),
+    [
+        ("^/reports/", "/REPORTS/", 403),
+        ("^/Reports/", "/reports/", 403),
+        ("^/plain/in/$", "/PLAIN/in/", 403),
+        ("^/(?!reports/)", "/Reports/", 403),
+        ("^/strict/", "/Strict/", 200),
+        ("^/Strict/", "/Strict/", 403),
+        ("^/reports/$", "/REPORTS/more", 200),
+    ],
+)
+def test_case_counts_where_it_does_in_the_url(ask, pattern, url, status):
+    assert ask([{"path": pattern, "requires": "reports"}], url, urls=loose) == status
 
 
 async def test_a_line_feed_in_a_path_passes_no_rule_in_the_async_chain_either():

@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from entitlement_gate import Requirement, has_entitlement, requires_entitlement
-from entitlement_gate.marks import targets_of
+from entitlement_gate.marks import raises_refusals, targets_of
 from entitlement_gate.operating.gates import gated_views
 from tests.customers import FREE, PRO
 from tests.operating.world import run
@@ -178,6 +178,14 @@ def test_a_function_made_a_class_by_a_decorator_is_told_by_its_own_line(function
 
 def test_where_a_refusal_leads_is_known_of_such_a_function_too():
     assert targets_of(async_under) == ("/plans/",)
+
+
+def test_where_a_refusal_of_an_operation_leads_is_known_by_its_method():
+    own = NinjaAPI(docs_url=None, openapi_url=None, urls_namespace="own")
+    own.get("/x")(requires_entitlement("reports", on_denied="/plans/")(lambda request: {}))
+    own.post("/x")(requires_entitlement("reports", on_denied="raise")(lambda request: {}))
+    view = next(pattern.callback for pattern in own.urls[0] if str(pattern.pattern) == "x")
+    assert (targets_of(view), targets_of(view, ["post"]), raises_refusals(view)) == (("/plans/",), (), True)
 
 
 def test_a_rule_holds_for_the_operations_of_its_methods():
