@@ -22,6 +22,7 @@ from entitlement_gate.resolvers import from_user
 from entitlement_gate.url_checks import (
     AUTHENTICATION,
     MIDDLEWARE,
+    cache_messages,
     kind_of,
     raising_messages,
     rule_messages,
@@ -50,7 +51,15 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         *messages,
         *_paths(settings),
         *_surroundings(settings),
-        *(lost or [*rule_messages(settings), *raising_messages(), *target_messages(settings)]),
+        *(
+            lost
+            or [
+                *rule_messages(settings),
+                *raising_messages(),
+                *target_messages(settings),
+                *cache_messages(settings),
+            ]
+        ),
         *_customer(settings),
         *_ledger(settings),
     ]

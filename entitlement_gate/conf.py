@@ -57,6 +57,7 @@ class Settings:
     anonymous: str = "deny"
     rules: tuple[Rule, ...] = ()
     urlconfs: Sequence[str] = ()
+    private_responses: bool = True
     webhook_verifier: Callable[..., Any] | str | None = None
 
     @property
@@ -87,8 +88,7 @@ class Settings:
         for name in ("customer_resolver", "denied_handler"):
             if not (callable(getattr(self, name)) or isinstance(getattr(self, name), str)):
                 raise _wrong(name.upper(), f"a dotted path or a callable, not {getattr(self, name)!r}")
-        if self.anonymous not in ("deny", "login"):
-            raise _wrong("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
+        self._check_choices()
         if not isinstance(self.customer_attribute, str) or not self.customer_attribute:
             raise _wrong("CUSTOMER_ATTRIBUTE", f"a dotted path from the user, not {self.customer_attribute!r}")
         if not (self.upgrade_url is None or callable(self.upgrade_url) or isinstance(self.upgrade_url, (str, Promise))):
@@ -96,6 +96,12 @@ class Settings:
         codes = self.status_codes.values() if isinstance(self.status_codes, Mapping) else (None,)
         if not all(type(code) is int and code in _REFUSALS for code in codes) or self.status_codes.keys() - _REASONS:
             raise _wrong("STATUS_CODES", "a dict of reason (see the reference) to an HTTP status from 400 to 599")
+
+    def _check_choices(self) -> None:
+        if self.anonymous not in ("deny", "login"):
+            raise _wrong("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
+        if not isinstance(self.private_responses, bool):
+            raise _wrong("PRIVATE_RESPONSES", f"True or False, not {self.private_responses!r}")
 
     def load(self, name: str) -> Callable[..., Any]:
         """Return the callable that a setting names by dotted path, or is.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 from django.views import View
 
+from entitlement_gate.caching import kept_private
 from entitlement_gate.consuming import acounted, awaited, counted
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guarding import Guard
@@ -161,19 +162,17 @@ def _guarded_async(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]
 def _entered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     request = _request(view, args)
     if guard.consume and request.method != "OPTIONS":
-        return counted(guard, request, partial(view, *args, **kwargs))
+        return kept_private(request, counted(guard, request, partial(view, *args, **kwargs)))
     refused = guard.enter(request)
-    return view(*args, **kwargs) if refused is None else refused
+    return kept_private(request, view(*args, **kwargs) if refused is None else refused)
 
 
 async def _aentered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     request = _request(view, args)
     if guard.consume and request.method != "OPTIONS":
-        return await acounted(guard, request, partial(view, *args, **kwargs))
+        return kept_private(request, await acounted(guard, request, partial(view, *args, **kwargs)))
     refused = await guard.aenter(request)
-    if refused is not None:
-        return refused
-    return await awaited(view(*args, **kwargs))
+    return kept_private(request, await awaited(view(*args, **kwargs)) if refused is None else refused)
 
 
 def _guarded_class(guard: Guard, view: type) -> type:

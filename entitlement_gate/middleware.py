@@ -15,6 +15,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, resolve
 
 from entitlement_gate.access import RequestEntitlements
+from entitlement_gate.caching import is_gated, kept_private, set_gated
 from entitlement_gate.conf import get_settings
 from entitlement_gate.consuming import settling_replaced
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
@@ -65,7 +66,7 @@ class EntitlementMiddleware:
     def _answer_sync(self, request: HttpRequest) -> Any:
         response: Any = drive(self._answering(request)) if get_settings().rules else self.get_response(request)
         drive(settling_replaced(request, response))
-        return response
+        return kept_private(request, response) if is_gated(request) else response
 
     async def _answer_async(self, request: HttpRequest) -> Any:
         try:
@@ -75,7 +76,7 @@ class EntitlementMiddleware:
             await drive_async(settling_replaced(request, None))
             raise
         await drive_async(settling_replaced(request, response))
-        return response
+        return kept_private(request, response) if is_gated(request) else response
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:
         """Enforce ``RULES``: every rule that is about this request must hold."""
@@ -146,6 +147,7 @@ def _holding(request: HttpRequest, match: ResolverMatch | None) -> Steps[HttpRes
         refused = yield from Guard(requirement=rule.requirement).passing(request)
         if refused is not None:
             return refused
+        set_gated(request)
     return None
 
 

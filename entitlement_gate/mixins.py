@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.decorators import classonlymethod
 from django.views import View
 
+from entitlement_gate.caching import kept_private
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guarding import Guard
@@ -79,17 +80,15 @@ class EntitlementRequiredMixin(View):
         if is_async_class(type(self)):
             return self._adispatch(request, *args, **kwargs)
         refused = self._guard(self.get_entitlement_requirement()).enter(request)
-        return super().dispatch(request, *args, **kwargs) if refused is None else refused
+        return kept_private(request, super().dispatch(request, *args, **kwargs) if refused is None else refused)
 
     async def _adispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         requirement: Any = self.get_entitlement_requirement()
         if is_awaitable(requirement):
             requirement = await requirement
         refused = await self._guard(requirement).aenter(request)
-        if refused is not None:
-            return refused
-        response: Any = super().dispatch(request, *args, **kwargs)
-        return await response if is_awaitable(response) else response
+        response: Any = super().dispatch(request, *args, **kwargs) if refused is None else refused
+        return kept_private(request, await response if is_awaitable(response) else response)
 
     def _guard(self, requirement: str | Requirement) -> Guard:
         return Guard(

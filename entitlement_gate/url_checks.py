@@ -31,7 +31,7 @@ from django.urls import (
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, urlconfs_in_settings
-from entitlement_gate.marks import raises_refusals, targets_of
+from entitlement_gate.marks import operations_of, raises_refusals, requirements_of, targets_of
 from entitlement_gate.responses import upgrade_address
 from entitlement_gate.rules import class_of, namespaces_of
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTHENTICATION",
     "MIDDLEWARE",
+    "cache_messages",
     "kind_of",
     "raising_messages",
     "rule_messages",
@@ -53,6 +54,7 @@ __all__ = [
 MIDDLEWARE = "entitlement_gate.middleware.EntitlementMiddleware"
 _NO_PATH = re.compile(r"\^[\w<-][^|]*")  # anchored, and no slash first
 _NEAR = 0.65  # as "GTE" is to "GET"; other methods than HTTP's own may be meant
+_PAGE_CACHE = "django.middleware.cache.UpdateCacheMiddleware"  # CacheMiddleware is one too
 _FLAT_PAGES = "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware"
 _WHITENOISE = "whitenoise.middleware.WhiteNoiseMiddleware"
 _SETS_NO_URLS = ("django.", "entitlement_gate.")  # middleware of others may set `request.urlconf`
@@ -142,6 +144,26 @@ def raising_messages() -> list[CheckMessage]:
             id="entitlement_gate.W007",
         )
         for name in raising
+    ]
+
+
+def cache_messages(settings: Settings) -> list[CheckMessage]:
+    """Return warnings of middleware that keeps pages for everybody and answers with them before any gate is asked."""
+    is_gated = MIDDLEWARE in map(kind_of, django_settings.MIDDLEWARE) or any(
+        requirements_of(part)
+        for _, patterns in _urls()
+        for view in _views(patterns)
+        for part in (view, *(operation.view_func for operation in operations_of(view)))
+    )
+    kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"
+    return [
+        checks.Warning(
+            f"{path} stands above gated views and gives what it kept to everybody: answers {kept}.",
+            hint="Leave PRIVATE_RESPONSES on and let no gated view say 'public' or 's-maxage'; then silence this.",
+            id="entitlement_gate.W013",
+        )
+        for path in (django_settings.MIDDLEWARE if is_gated else ())
+        if _PAGE_CACHE in _kinds(path)
     ]
 
 
