@@ -188,6 +188,12 @@ def test_what_is_made_in_a_child_notices_the_fork_before_it_counts_as_the_childs
     assert (old.remade, new.remade) == (2, 1)
 
 
+def test_a_child_that_has_its_parents_id_in_a_namespace_of_its_own_is_a_child_all_the_same(strange):
+    thing = Parted()
+    forking._be_a_child()  # what Python runs in each child of its own
+    assert thing.remade == 2
+
+
 def locked_things():
     from entitlement_gate.sandbox import Sandbox, Scenario
     from entitlement_gate.testing import FakeSource

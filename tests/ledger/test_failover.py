@@ -94,6 +94,17 @@ def test_a_new_primary_that_evicts_is_refused(pair, ledger):
         [use(ledger, f"after {number}") for number in range(2)]
 
 
+def test_a_client_whose_pool_is_of_another_kind_is_left_to_itself(pair):
+    pool = redis.BlockingConnectionPool.from_url(pair.old.url, max_connections=2)
+    with redis.Redis(connection_pool=pool) as client:
+        ledger = RedisLedger(client)
+        use(ledger, "before")
+        pair.fail_over()
+        with pytest.raises(LedgerUnavailable, match="ReadOnlyError"):
+            use(ledger, "after")
+    pool.disconnect()
+
+
 def test_a_client_of_the_caller_s_own_finds_the_new_primary_too(pair):
     with redis.Redis.from_url(pair.url) as client:
         ledger = RedisLedger(client)

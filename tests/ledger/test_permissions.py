@@ -57,6 +57,8 @@ def test_a_user_without_dangerous_commands_can_count(url, caplog):
     assert (ledger.pending(), ledger.dead_letters()) == (1, ())
     ledger.accept_loss()
     assert ledger.consume(ANNA, [demand(1)], key="third").quantity == 1
+    ledger._look_anew()  # as after each error that leads to another server
+    assert ledger.consume(ANNA, [demand(1)], key="fourth").quantity == 1
     lines = [record.getMessage() for record in caplog.records if "INFO" in record.getMessage()]
     assert lines == ["Redis refuses INFO: see for yourself that its maxmemory-policy is noeviction"]
     report = ledger.health()
