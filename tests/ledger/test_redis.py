@@ -129,6 +129,13 @@ class TestRedisLedger(LedgerContract):
         assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
         assert ledger._known[bucket][0] != before[0]
 
+    def test_an_error_that_has_nothing_to_do_with_the_server_costs_no_connection(self, ledger):
+        connection = ledger._client.client_id()
+        ledger._client.set(ledger._key(ledger._bucket(ANNA), f"rows:{ANNA}"), "no hash")
+        with pytest.raises(LedgerUnavailable, match="Redis: "):
+            ledger.consume(ANNA, [demand(1)], key="a")
+        assert ledger._client.client_id() == connection
+
     def test_a_server_that_evicts_is_refused(self, ledger):
         ledger._client.config_set("maxmemory-policy", "allkeys-lru")
         try:

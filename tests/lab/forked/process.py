@@ -4,6 +4,7 @@ Run as a process of its own: what it is told comes as JSON on its input; it exit
 prints what was not.
 """
 
+import asyncio
 import ctypes
 import gc
 import json
@@ -51,10 +52,13 @@ def has_counted(gate, customer):
 
 def right(gate, customer, row):
     """Return whether a customer is answered, counted and renewed as it is due."""
-    decision = gate.check(customer, f"only {customer}", refresh=True)
-    if (decision.reason, decision.grants, decision.source) != ("allowed", (row,), "live"):
-        sys.stdout.write(f"{os.getpid()} {customer} {decision}\n")
-        return False
+    for decision in (
+        gate.check(customer, f"only {customer}", refresh=True),
+        asyncio.run(gate.acheck(customer, f"only {customer}", refresh=True)),
+    ):
+        if (decision.reason, decision.grants, decision.source) != ("allowed", (row,), "live"):
+            sys.stdout.write(f"{os.getpid()} {customer} {decision}\n")
+            return False
     if not has_counted(gate, customer):
         return False
     time.sleep(TTL * 1.2)
