@@ -5,25 +5,24 @@ Never here: which flight starts, who waits for it, and what a failure means to a
 
 from __future__ import annotations
 
-import threading
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
+from entitlement_gate.domain.errors import CustomerNotFound, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.forking import PerProcess, chance
+from entitlement_gate.locking import Lock
 from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.cache import Entry
 from entitlement_gate.runtime.flights import Landing
 from entitlement_gate.runtime.health import Health
 from entitlement_gate.runtime.reporting import FailureLog
 from entitlement_gate.runtime.sharing import PATIENCE
+from entitlement_gate.runtime.vetting import vetted
 from entitlement_gate.shared.turns import Found, Wanted
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from entitlement_gate.runtime.flights import Flight
     from entitlement_gate.runtime.options import GateOptions
     from entitlement_gate.runtime.views import Listener, SnapshotSource
@@ -49,7 +48,7 @@ class Asking:
         is_closed: the source is asked no more.
     """
 
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(
         self,
@@ -72,27 +71,37 @@ class Asking:
 
     def remake(self) -> None:
         """Make locks anew, as after a fork."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.breaker.remake()
         self.log.remake()
 
     def fetch(self, flight: Flight, held: Entry | None) -> Landing:
         """Return what will do for the flight, given what is held of its customer; never raises."""
-        if self._shared is None:
-            return self._fetched(flight)
+        try:
+            return self._fetched(flight) if self._shared is None else self._found(flight, held, self._shared)
+        except BaseException as error:  # noqa: BLE001 - a source, a seal and a ledger are anybody's code
+            self.failed(flight, error)
+            return Landing(error=error)
+
+    def _found(self, flight: Flight, held: Entry | None, shared: SharedSnapshots) -> Landing:
+        """Return what others fetched, or what is fetched here, for all."""
         customer_id = flight.customer_id
-        found = self._shared.look(customer_id, self._wanted(flight, held))
+        found = shared.look(customer_id, self._wanted(flight, held))
         if isinstance(found, Found):
             flight.generation = found.stamp.generation
             return Landing(self._adopted(found), source="shared", is_new=found.is_new)
         flight.generation = found.stamp.generation if found.stamp else None
-        landing = self._fetched(flight, found.stamp)
+        landing = LEFT_ALONE
+        try:
+            landing = self._fetched(flight, found.stamp)
+        finally:
+            if landing.entry is None:
+                shared.give_up(customer_id, found)
         if landing.entry is None:
-            self._shared.give_up(customer_id, found)
             older = found.older if held is None or self._is_newer(found.older, held) else None
             # Not LEFT_ALONE even where it was: looking was a try, and it is not made again at the next check.
             return landing._replace(instead=self._adopted(older) if older else None)
-        if not self._shared.keep(customer_id, found, landing.entry.snapshot, landing.entry.fetched_wall):
+        if not shared.keep(customer_id, found, landing.entry.snapshot, landing.entry.fetched_wall):
             return landing._replace(entry=landing.entry.expired())  # for those who wait, and nobody after them
         return landing
 
@@ -122,7 +131,7 @@ class Asking:
     def _fetched(self, flight: Flight, stamp: Stamp | None = None) -> Landing:
         if self.is_closed or not self.breaker.admit():
             return LEFT_ALONE
-        flight.future.add_done_callback(partial(self._tell, flight.customer_id))
+        flight.afterwards = partial(self._tell, flight.customer_id)
         landing = self._asked(flight.customer_id, stamp)
         if landing.error is None:
             self.breaker.succeeded()
@@ -134,13 +143,11 @@ class Asking:
     def _asked(self, customer_id: str, stamp: Stamp | None) -> Landing:
         began, wall = self._clock.monotonic(), self._clock.time()
         try:
-            snapshot = self.source.fetch(customer_id)
-            if snapshot.customer_id != customer_id:
-                raise SourceMalformed("the source answered for another customer")  # noqa: TRY301 - one place for failures
+            snapshot = vetted(self.source.fetch(customer_id), customer_id, wall)
         except CustomerNotFound:
             snapshot = Snapshot(customer_id, (), wall, is_found=False)
         except BaseException as error:  # noqa: BLE001 - a source is anybody's code; those who wait share what it raised
-            return Landing(error=error, seconds=self._clock.monotonic() - began)
+            return Landing(error=error, seconds=max(0.0, self._clock.monotonic() - began))
         self._adopt(snapshot)
         return Landing(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp))
 
@@ -159,9 +166,9 @@ class Asking:
         jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
         return self._options.ttl * jitter
 
-    def _tell(self, customer_id: str, landed: Future[Landing]) -> None:
+    def _tell(self, customer_id: str, landing: Landing) -> None:
         """Tell of a fetch of this process; what others fetched they have told of."""
-        listener, landing = self._listener(), landed.result()
+        listener = self._listener()
         if listener is not None and landing.entry is not None:
             listener.refreshed(landing.entry.snapshot)
         elif listener is not None and landing.error is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Literal
 
+from entitlement_gate.clocks import elapsed
 from entitlement_gate.forking import PerProcess
+from entitlement_gate.locking import Lock
 
 if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
@@ -21,46 +22,43 @@ class Breaker:
 
     FAILURES = 5
     SECONDS = 5.0
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures = 0
-        self._opens_at: float | None = None
+        self._opened_at: float | None = None  # the last failure, or the last probe
         self.remake()
 
     def remake(self) -> None:
         """Make the lock anew, as after a fork; what was learned stays."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def state(self) -> Literal["closed", "open", "half_open"]:
         """What a fetch would meet now."""
-        opens_at = self._opens_at
-        if opens_at is None:
+        opened_at = self._opened_at
+        if opened_at is None:
             return "closed"
-        return "open" if self._clock.monotonic() < opens_at else "half_open"
+        return "open" if elapsed(opened_at, self._clock.monotonic()) < self.SECONDS else "half_open"
 
     def admit(self) -> bool:
         """Return whether one fetch may go upstream now; of a half-open breaker only one may."""
         with self._lock:
-            if self._opens_at is None:
-                return True
-            now = self._clock.monotonic()
-            if now < self._opens_at:
-                return False
-            self._opens_at = now + self.SECONDS  # a probe that never reports back is followed by another
-            return True
+            state = self.state
+            if state == "half_open":
+                self._opened_at = self._clock.monotonic()  # a probe that never reports back is followed by another
+            return state != "open"
 
     def succeeded(self) -> None:
         """Note that upstream answered as it should."""
         with self._lock:
             self._failures = 0
-            self._opens_at = None
+            self._opened_at = None
 
     def answered(self) -> None:
         """Note an answer that says no more than "I am there": it ends an outage, and counts for nothing else."""
-        if self._opens_at is not None:
+        if self._opened_at is not None:
             self.succeeded()
 
     def failed(self) -> None:
@@ -68,4 +66,4 @@ class Breaker:
         with self._lock:
             self._failures += 1
             if self._failures >= self.FAILURES:
-                self._opens_at = self._clock.monotonic() + self.SECONDS
+                self._opened_at = self._clock.monotonic()

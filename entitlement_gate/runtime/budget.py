@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from entitlement_gate.clocks import elapsed
+
 if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
 
@@ -44,7 +46,7 @@ class FetchBudget:
     def spend(self) -> bool:
         """Return whether one more fetch is within the budget, and take it."""
         now = self._clock.monotonic()
-        self._tokens = min(self._most, self._tokens + (now - self._filled_at) * self.RATE)
+        self._tokens = min(self._most, self._tokens + elapsed(self._filled_at, now) * self.RATE)
         self._filled_at = now
         if self._tokens < 1:
             return False

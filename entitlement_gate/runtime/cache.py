@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
+from entitlement_gate.clocks import LONG_AGO
 from entitlement_gate.domain.decisions import Verdict
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Entry", "SnapshotCache"]
 
 _MOST_ANSWERS = 64
-_LONG_AGO = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Answer:
     Attributes:
         since: wall clock, POSIX seconds: before it, a grant may not have started.
         until: wall clock: from it on, a grant ends or the entry is no longer fresh (or too old to deny).
+        fetched_at: the entry's: before it, the clock went back, and nobody knows how old the entry is.
         fresh_until: monotonic clock: from it on, the entry is no longer fresh (or too old to deny).
         allowed: the decision's.
         verdict: ready to be served.
         steady_until: wall clock: from it on, a grant starts or ends; till then the verdict stands, fresh or not.
-        fetched_at: the entry's.
         fetched_wall: the entry's.
     """
 
@@ -93,32 +93,41 @@ class Entry:
         self.fetched_wall = fetched_wall
         self.fresh_for = fresh_for
         self.stamp = stamp
-        self.denial_tried_at = _LONG_AGO
-        self.failed_at = _LONG_AGO
+        self.denial_tried_at = LONG_AGO
+        self.failed_at = LONG_AGO
         self.failures = 0
         self.answers: dict[Hashable, Answer] = {}
 
     @property
     def has_failed(self) -> bool:
         """Whether fetching newer data was tried in vain."""
-        return self.failed_at != _LONG_AGO
+        return self.failed_at != LONG_AGO
 
     @property
     def is_invalidated(self) -> bool:
         """Whether somebody said that billing knows better by now."""
-        return self.fresh_for == _LONG_AGO
+        return self.fresh_for == LONG_AGO
 
     def age(self, clock: Clock) -> float:
         """Return seconds since the fetch began: by the monotonic clock, or the wall clock where that says more.
 
-        The monotonic clock stands still while a machine is suspended; the wall clock can be set back.
+        The monotonic clock stands still while a machine is suspended; the wall clock can be set back. Never negative,
+        also where both went back.
         """
-        by_tick, by_wall = clock.monotonic() - self.fetched_at, clock.time() - self.fetched_wall
-        return by_tick if by_tick >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
+        return max(0.0, clock.monotonic() - self.fetched_at, clock.time() - self.fetched_wall)
+
+    def is_ahead(self, clock: Clock) -> bool:
+        """Return whether the fetch began in what is the future now: the monotonic clock was moved by a test."""
+        return clock.monotonic() < self.fetched_at
+
+    def is_fresh(self, clock: Clock) -> bool:
+        """Return whether it serves without a look at newer data."""
+        tick = clock.monotonic()
+        return self.fetched_at <= tick < self.fetched_at + self.fresh_for and self.age(clock) < self.fresh_for
 
     def expired(self) -> Entry:
         """Return the same data as no longer fresh: served again only if fetching fails."""
-        return Entry(self.snapshot, self.fetched_at, self.fetched_wall, _LONG_AGO, stamp=self.stamp)
+        return Entry(self.snapshot, self.fetched_at, self.fetched_wall, LONG_AGO, stamp=self.stamp)
 
 
 class SnapshotCache:
@@ -149,10 +158,17 @@ class SnapshotCache:
         for customer_id, entry in self.entries.items():
             self.answers.update({(customer_id, asked): answer for asked, answer in entry.answers.items()})
         for entry in sorted(self.entries.values(), key=lambda entry: entry.fetched_at):
-            self.put(entry)
+            self._put(entry)
 
     def put(self, entry: Entry) -> None:
         """Hold an entry, and let the one refreshed longest ago go where there are too many."""
+        try:
+            self._put(entry)
+        except BaseException:  # an exception struck in the middle of it: what is held is put in order again
+            self.remake()
+            raise
+
+    def _put(self, entry: Entry) -> None:
         customer_id = entry.snapshot.customer_id
         self.blanks.pop(customer_id, None)
         self._order[customer_id] = None
@@ -169,7 +185,9 @@ class SnapshotCache:
     def drop(self, customer_id: str) -> None:
         """Hold nothing of the customer."""
         self.blanks.pop(customer_id, None)
-        self.forget(self.entries.pop(customer_id))
+        entry = self.entries.pop(customer_id, None)
+        if entry is not None:
+            self.forget(entry)
 
     def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
         """Remember an answer, unless its entry was replaced: nobody would forget it when it has to be forgotten.
@@ -190,11 +208,11 @@ class SnapshotCache:
         entry.answers.clear()
 
     def _replace(self, customer_id: str, entry: Entry) -> None:
-        """Hold an entry in place of another, whose answers go with it."""
+        """Hold an entry in place of another, whose answers go first: nobody would forget them afterwards."""
         before = self.entries.get(customer_id)
-        self.entries[customer_id] = entry
         if before is not None and before is not entry:
             self.forget(before)
+        self.entries[customer_id] = entry
 
 
 class _Order(LRUCache[str, None]):

@@ -11,6 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from entitlement_gate.domain.errors import ReservationError
 from entitlement_gate.domain.rule import Burden, live_metered
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt, State
@@ -19,6 +20,7 @@ from entitlement_gate.runtime.bounded import Asked
 from entitlement_gate.runtime.breaker import Breaker
 from entitlement_gate.runtime.reporting import FailureLog
 from entitlement_gate.runtime.steps import drive
+from entitlement_gate.runtime.vetting import vetted_charges, vetted_outcome
 from entitlement_gate.runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _ZERO = Decimal(0)
 _AT_ONCE = 16  # questions to the ledger: as many connections as it has to a database
 # A verb has its own time-outs; one that has been up for so many seconds, and for 2 deadlines, is taken for hung.
 _PATIENCE = 10.0
+_REFUSALS = (LedgerUnavailable, ReservationError, ValueError)  # what a verb may raise
 _NEWS = 0.5  # of the deadline, for telling the ledger what was fetched: a check that waited for it waits for more
 
 
@@ -57,6 +60,7 @@ class Counting:
     def __init__(self, options: GateOptions, clock: Clock) -> None:
         self.ledger: Ledger | None = _made(options, clock)
         self.is_local = self.ledger is None or self.ledger.is_local
+        self._is_ours = self.ledger is None or type(self.ledger) is MemoryLedger
         self._clock = clock
         self._deadline = options.deadline
         self._breaker = Breaker(clock)
@@ -91,8 +95,10 @@ class Counting:
         if not self.is_local:
             raise RuntimeError("a decision rests on a ledger that was not read before")
         try:
-            return self.ledger.charges(customer_id)
-        except LedgerUnavailable as error:
+            return vetted_charges(self.ledger.charges(customer_id))
+        except Exception as error:
+            if self._is_ours and not isinstance(error, LedgerUnavailable):
+                raise  # ours cannot fail in memory: a time limit of the caller's struck here
             self._log.note_ledger(error)
             return None
 
@@ -100,8 +106,12 @@ class Counting:
         """Return what is held and used up, as a step where that costs I/O; None where it could not be learned."""
         if self.ledger is None or self.is_local:
             return self.at_hand(customer_id)
-        charges: Charges | None = yield from self.trying_to(self.ledger.charges, customer_id, due=due)
-        return charges
+        try:
+            charges = yield from self.trying_to(self.ledger.charges, customer_id, due=due)
+            return None if charges is None else vetted_charges(charges)
+        except Exception as error:  # noqa: BLE001 - a ledger is anybody's code: what it raises or returns is not known
+            self._log.note_ledger(error)
+            return None
 
     def trying_to(
         self,
@@ -143,9 +153,12 @@ class Counting:
         if order.ttl is not None:
             verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner)
             undo = partial(self._give_back, order, customer_id)
-        outcome: Receipt | Refusal | None
         outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
-        return outcome
+        try:
+            return None if outcome is None else vetted_outcome(outcome, demands)
+        except TypeError as error:
+            self._log.note_ledger(error)
+            return None
 
     def settling(self, verb: Callable[..., Any], *args: Any, **keywords: Any) -> Steps[Any]:
         """Return what a verb does to what is held, or raise what it raises; tried whatever failed before.
@@ -154,24 +167,26 @@ class Counting:
             LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
         """
         try:
-            return (yield from self._asking(partial(verb, *args, **keywords), self.due(), is_owed=True))
+            receipt = yield from self._asking(partial(verb, *args, **keywords), self.due(), is_owed=True)
+            if not isinstance(receipt, Receipt):
+                raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
             self._note(error, *_texts(args, keywords))
             raise
+        return receipt
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Tell the ledger what billing says now; one that is out of reach learns it from the next fetch."""
         if self.ledger is None:
             return
-        live = live_metered(snapshot.grants, datetime.fromtimestamp(self._clock.time(), UTC))
-        rows = {entitlement_id: rows_of(some) for entitlement_id, some in live.items()}
-        if not rows or self.is_untouched(snapshot.customer_id):
-            return
-        due = self._clock.monotonic() + _NEWS * self._deadline
-        told = self.trying_to(self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at, due=due)
         try:
-            drive(told)
-        except Exception as error:  # noqa: BLE001 - a ledger is anybody's code, and a fetch must land
+            live = live_metered(snapshot.grants, datetime.fromtimestamp(self._clock.time(), UTC))
+            rows = {entitlement_id: rows_of(some) for entitlement_id, some in live.items()}
+            if rows and not self.is_untouched(snapshot.customer_id):
+                due = self._clock.monotonic() + _NEWS * self._deadline
+                told = self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at
+                drive(self.trying_to(*told, due=due))
+        except BaseException as error:  # noqa: BLE001 - a ledger is anybody's code, and a fetch must land
             self._log.note_ledger(error)
 
     def close(self) -> None:
@@ -183,12 +198,22 @@ class Counting:
         self, call: Callable[[], Any], due: float, *, undo: Callable[[Any], None] | None = None, is_owed: bool = False
     ) -> Steps[Any]:
         """Return what a call to the ledger returns, or raise what it raises; ``LedgerUnavailable`` from ``due`` on."""
-        if self.is_local:
+        if self._is_ours:
             return call()
-        seconds = max(0.0, due - self._clock.monotonic())
-        done = yield Asked(self._workers, call, seconds, undo=undo, is_owed=is_owed)
+        try:
+            if self.is_local:
+                return call()
+            seconds = min(max(0.0, due - self._clock.monotonic()), self._deadline)
+            done = yield Asked(self._workers, call, seconds, undo=undo, is_owed=is_owed)
+        except _REFUSALS:
+            raise
+        except Exception as error:  # noqa: BLE001 - a ledger is anybody's code
+            raise _broken(error) from None
         if done is None:
             raise LedgerUnavailable("the ledger did not answer within the deadline")
+        raised = done.exception()
+        if raised is not None and not isinstance(raised, _REFUSALS):
+            raise _broken(raised) from None
         return done.result()
 
     def _give_back(self, order: Order, customer_id: str, outcome: Receipt | Refusal) -> None:
@@ -209,6 +234,10 @@ class Counting:
         else:
             self._breaker.failed()
         self._log.note_ledger(error, *hidden)
+
+
+def _broken(error: BaseException) -> LedgerUnavailable:
+    return LedgerUnavailable(f"the ledger raised {type(error).__name__}")
 
 
 def burdened(charges: Charges | None) -> Burden:

@@ -5,13 +5,14 @@ Never here: what a snapshot says about an entitlement (``judging``).
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from entitlement_gate.clocks import elapsed
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.forking import PerProcess
+from entitlement_gate.locking import Lock
 from entitlement_gate.runtime.asking import LEFT_ALONE, Asking
 from entitlement_gate.runtime.bounded import Asked
 from entitlement_gate.runtime.breaker import Breaker
@@ -50,7 +51,7 @@ _SINCE_THE_CALL = -1.0  # seconds: no data of other processes is younger, so tha
 class Fetching:
     """The snapshots of one source."""
 
-    _lock: PerProcess[threading.RLock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
     _flights: PerProcess[Flights] = PerProcess()
 
     def __init__(self, source: SnapshotSource, options: GateOptions, clock: Clock, listener: Listener) -> None:
@@ -74,7 +75,7 @@ class Fetching:
 
     def remake(self) -> None:
         """Make locks, threads and flights anew, as after a fork; the data stays."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._asking.remake()
         self._cache.remake()
         self._workers.remake()
@@ -96,7 +97,7 @@ class Fetching:
     def fresh(self, customer: object) -> View | None:
         """Return fresh data of a customer given as canonical text, without a step."""
         entry = self.entries.get(customer) if isinstance(customer, str) else None
-        if entry is None or entry.age(self._clock) >= entry.fresh_for:
+        if entry is None or not entry.is_fresh(self._clock):
             return None
         return View(entry.snapshot.customer_id, entry, "cache")
 
@@ -105,19 +106,30 @@ class Fetching:
         entry = view.entry
         if entry is None or view.was_tried or not self._is_too_old_to_deny(entry):
             return view
-        with self._lock:  # held over all of it, or who comes in between sees no fetch due, none up and none landed
-            current = self.entries.get(view.customer_id)
-            if current is not None and current.fetched_at > entry.fetched_at:
-                view, entry = View(view.customer_id, current, "cache"), current
-            if not self._is_too_old_to_deny(entry):
-                return view
-            if not self._is_denial_worth_a_fetch(entry) and not self._flights.is_flying(view.customer_id):
-                return view._replace(source="stale")
-            flight = self._flights.join(view.customer_id, max_age=self._options.denial_max_age)
+        view, flight, is_due = self._joined_for_denial(view, entry)
+        if not is_due:
+            return view
         newer = yield from self._fetched(view.customer_id, flight, due)
         if newer.source == "shared":  # a flight begun for less may have brought what is too old again
             newer = yield from self.for_denial(newer, due)
         return view._replace(source="stale") if newer.entry is None else newer
+
+    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, Flight | None, bool]:
+        """Return what is known by now, the flight to wait for, and whether to wait."""
+        with self._lock:  # held over all of it, or who comes in between sees no fetch due, none up and none landed
+            current = self.entries.get(view.customer_id)
+            if current is not None and current.snapshot is not entry.snapshot:
+                view, entry = View(view.customer_id, current, "cache"), current
+            if not self._is_too_old_to_deny(entry):
+                return view, None, False
+            now = self._clock.monotonic()
+            is_due = elapsed(entry.denial_tried_at, now) >= self._options.denial_max_age
+            if not is_due and not self._flights.is_flying(view.customer_id):
+                return view._replace(source="stale"), None, False
+            flight = self._flights.join(view.customer_id, max_age=self._options.denial_max_age)
+            if is_due:
+                entry.denial_tried_at = now  # once the fetch is up: one that was never begun was not tried
+            return view, flight, True
 
     def invalidate(self, customer_id: str) -> None:
         """Let what is known here, and what is on its way, no longer count."""
@@ -170,13 +182,13 @@ class Fetching:
 
     def _at_once(self, customer_id: str, entry: Entry) -> View | None:
         """Return what can be served without waiting, having started a renewal where one is due."""
-        age = entry.age(self._clock)
-        if age < entry.fresh_for:
+        if entry.is_fresh(self._clock):
             return View(customer_id, entry, "cache")
+        age = entry.age(self._clock)
         stale = View(customer_id, entry, "stale") if age <= self._options.stale_if_error else None
         if stale is not None and self._is_left_alone(entry):
             return stale
-        if age >= entry.fresh_for + self._options.stale_while_revalidate:
+        if age >= entry.fresh_for + self._options.stale_while_revalidate or entry.is_ahead(self._clock):
             return None
         is_renewing = self._flights.is_flying(customer_id) or self._flights.join(customer_id) is not None
         return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
@@ -187,7 +199,7 @@ class Fetching:
         if flight is None and self._breaker.state != "open":
             self._asking.log.note_refusal()
         if flight is not None:
-            landing = (yield Wait(flight, max(0.0, due - now))) or self._outlasted(flight)
+            landing = (yield Wait(flight, min(max(0.0, due - now), self._options.deadline))) or self._outlasted(flight)
         if landing.entry is not None:
             return View(customer_id, landing.entry, landing.source, was_tried=landing.is_new)
         entry = self.entries.get(customer_id)
@@ -198,27 +210,20 @@ class Fetching:
     def _outlasted(self, flight: Flight) -> Landing:
         """Take a fetch that outlasts those who wait for a failed one, before it ends, if ever it does."""
         began = flight.began_at
-        if began is not None and self._clock.monotonic() - began >= _ALL_OF_IT * self._options.deadline:
+        if began is not None and elapsed(began, self._clock.monotonic()) >= _ALL_OF_IT * self._options.deadline:
             with self._lock:
-                self._land(flight.customer_id, _NO_ANSWER)
+                if self._flights.counts(flight):  # else there is newer data, which it says nothing of
+                    self._land(flight.customer_id, _NO_ANSWER)
             self._asking.failed(flight, _OUTLASTED)
         return _NO_ANSWER
 
     def _is_left_alone(self, entry: Entry) -> bool:
         if entry.failures < Breaker.FAILURES:
             return False
-        return self._clock.monotonic() - entry.failed_at < min(_HOLD_OFF, self._options.ttl)
+        return elapsed(entry.failed_at, self._clock.monotonic()) < min(_HOLD_OFF, self._options.ttl)
 
     def _is_too_old_to_deny(self, entry: Entry) -> bool:
-        return entry.age(self._clock) >= self._options.denial_max_age
-
-    def _is_denial_worth_a_fetch(self, entry: Entry) -> bool:
-        """Return True to one caller per ``denial_max_age``, however many ask; lock held."""
-        now = self._clock.monotonic()
-        is_due = now - entry.denial_tried_at >= self._options.denial_max_age
-        if is_due:
-            entry.denial_tried_at = now
-        return is_due
+        return entry.is_ahead(self._clock) or entry.age(self._clock) >= self._options.denial_max_age
 
     def _admit(self, customer_id: str) -> bool:
         """Return whether a fetch may start; lock held."""

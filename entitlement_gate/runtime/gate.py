@@ -55,7 +55,8 @@ class EntitlementGate(Answering):
                 pass
             else:
                 clock = self._clock
-                if clock.monotonic() < answer.fresh_until and answer.since <= clock.time() < answer.until:
+                is_fresh = answer.fetched_at <= clock.monotonic() < answer.fresh_until
+                if is_fresh and answer.since <= clock.time() < answer.until:
                     self._health.hits += 1
                     return answer.allowed
         return drive(self._checking(customer, entitlement, quantity, refresh=refresh)).allowed
@@ -78,7 +79,7 @@ class EntitlementGate(Answering):
             else:
                 clock = self._clock
                 tick, now = clock.monotonic(), clock.time()
-                if tick < answer.fresh_until and answer.since <= now < answer.until:
+                if answer.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
                     self._health.hits += 1
                     age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
                     age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
@@ -226,7 +227,7 @@ class EntitlementGate(Answering):
             return None
         clock = self._clock
         tick, now = clock.monotonic(), clock.time()
-        if tick < answer.fresh_until and answer.since <= now < answer.until:
+        if answer.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
             self._health.hits += 1
             age = max(tick - answer.fetched_at, now - answer.fetched_wall)
             return serve(answer.verdict, "cache", age)

@@ -61,4 +61,4 @@ class Health:
         }
 
     def _ago(self, at: float | None) -> float | None:
-        return None if at is None else round(self._clock.monotonic() - at, 3)
+        return None if at is None else round(max(0.0, self._clock.monotonic() - at), 3)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
-import threading
 from typing import TYPE_CHECKING, Any
 
+from entitlement_gate.clocks import LONG_AGO, elapsed
 from entitlement_gate.domain.errors import EntitlementGateError, SourceError, SourceRejected
 from entitlement_gate.forking import PerProcess
+from entitlement_gate.locking import Lock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,7 +58,7 @@ def traceback_to_log(error: BaseException) -> tuple[type[BaseException], BaseExc
 class FailureLog:
     """One line a minute for each kind of failure."""
 
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -67,7 +67,7 @@ class FailureLog:
 
     def remake(self) -> None:
         """Make the lock anew, as after a fork."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def note(self, error: BaseException) -> None:
         """Log the failure, unless one of its kind was logged within the minute."""
@@ -107,7 +107,7 @@ class FailureLog:
     def _is_due(self, kind: str) -> bool:
         with self._lock:
             now = self._clock.monotonic()
-            if now - self._last.get(kind, -math.inf) < _EVERY:
+            if elapsed(self._last.get(kind, LONG_AGO), now) < _EVERY:
                 return False
             self._last[kind] = now
             return True

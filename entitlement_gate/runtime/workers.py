@@ -6,13 +6,16 @@ here: what the work is.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, NamedTuple
 
+from entitlement_gate.clocks import elapsed
 from entitlement_gate.databases import closing_connections, tended_connections
 from entitlement_gate.forking import PerProcess
+from entitlement_gate.locking import Lock
 
 if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
@@ -21,6 +24,15 @@ __all__ = ["Workers"]
 
 _Work = Callable[[], None]
 _IDLE_SECONDS = 30.0  # a thread without work for this long ends
+_logger = logging.getLogger("entitlement_gate")
+
+
+class _Task(NamedTuple):
+    """What a thread is at: its name, the work as long as it has not begun, and since when by the monotonic clock."""
+
+    name: Hashable
+    left: list[_Work]
+    since: float
 
 
 class Workers:
@@ -29,9 +41,13 @@ class Workers:
     A thread that has been at one piece of work for ``patience`` seconds while others wait is written off, and
     another may take its place: a source that hangs for ever starves nobody for good. Each time that ``most`` more
     hang, the patience doubles, so that a day of hanging costs some 200 threads and not thousands.
+
+    What is counted are threads that live and work that is there, never a number of its own: an exception that strikes
+    the caller, or a thread of the pool, in the middle of the bookkeeping leaves nothing that the next look does not
+    put right. Whatever work raises, the thread goes on to the next.
     """
 
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(self, most: int, clock: Clock, patience: float) -> None:
         self._most = most
@@ -42,73 +58,142 @@ class Workers:
 
     def remake(self) -> None:
         """Start again without threads, as after a fork: those of the parent are not here."""
-        self._lock = threading.Lock()
-        self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._threads = 0
-        self._unfinished = 0
-        self._busy: dict[object, float] = {}
-        self._written_off = 0
+        self._lock = Lock()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes a thread; no more than a hint
+        self._waiting: dict[Hashable, _Work] = {}
+        self._threads: set[threading.Thread] = set()
+        self._busy: dict[threading.Thread, _Task] = {}
+        self._written_off: set[threading.Thread] = set()
 
-    def submit(self, work: _Work) -> bool:
-        """Queue the work, which never raises; return False, and do nothing, where no thread will ever do it."""
+    def submit(self, work: _Work, *, name: Hashable = None) -> bool:
+        """Queue the work; return False, and do nothing, where no thread will ever do it.
+
+        Work of a ``name`` that waits already is not queued twice, but finds a thread where it had none.
+        """
+        name = object() if name is None else name
         with self._lock:
             if self._is_closed:
                 return False
-            if self._unfinished >= self._most:
-                self._write_off()
-            if self._threads <= self._unfinished and self._threads < self._most:
-                self._hire()
+            self._waiting.setdefault(name, work)
+            self._muster()
             if not self._threads:
+                del self._waiting[name]
                 return False
-            self._unfinished += 1
-            self._waiting.put(work)
+            self._bell.put(None)
         return True
+
+    def has(self, name: Hashable) -> bool:
+        """Return whether work of that name waits, or a thread is at it."""
+        with self._lock:
+            self._strike_off_the_dead()
+            return name in self._waiting or any(task.name is name for task in self._busy.values())
 
     def close(self) -> None:
         """Refuse further work and let the threads end when they are done; waits for none of them."""
         with self._lock:
             self._is_closed = True
-            for _ in range(self._threads):
-                self._waiting.put(None)
+            for _ in self._threads:
+                self._bell.put(None)
 
-    def _hire(self) -> None:
-        name = f"entitlement_gate-{self._threads + 1}"
+    def _muster(self) -> None:
+        """See to it that work waits behind other work only where there are as many threads as there may be."""
+        self._strike_off_the_dead()
+        if len(self._waiting) + len(self._busy) > self._most:
+            self._write_off()
+        while len(self._threads) - len(self._busy) < len(self._waiting) and len(self._threads) < self._most:
+            if not self._hire():
+                return
+
+    def _hire(self) -> bool:
+        name = f"entitlement_gate-{len(self._threads) + 1}"
         thread = threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
+        self._threads.add(thread)  # before it runs: what strikes as it starts leaves a thread that is counted
         try:
             thread.start()
         except RuntimeError:  # the system has no more threads, or the interpreter is about to exit
-            return
-        self._threads += 1
+            self._threads.discard(thread)
+            return False
+        return True
+
+    def _strike_off_the_dead(self) -> None:
+        for thread in [thread for thread in self._threads if not thread.is_alive()]:
+            self._put_back(thread)
+            self._threads.discard(thread)
+
+    def _put_back(self, thread: threading.Thread) -> None:
+        """Let a thread be at nothing, and others do what it took and did not begin."""
+        task = self._busy.pop(thread, None)
+        if task is not None and task.left:
+            self._waiting.setdefault(task.name, task.left[0])
 
     def _write_off(self) -> None:
-        patience = self._patience * 2 ** (self._written_off // self._most)
+        self._written_off = {thread for thread in self._written_off if thread.is_alive()}
+        patience = self._patience * 2 ** (len(self._written_off) // self._most)
         now = self._clock.monotonic()
-        for thread, since in tuple(self._busy.items()):
-            if now - since > patience:
+        for thread, task in tuple(self._busy.items()):
+            if elapsed(task.since, now) > patience:
+                self._written_off.add(thread)
+                self._threads.discard(thread)
                 del self._busy[thread]
-                self._written_off += 1
-                self._threads -= 1
-                self._unfinished -= 1
 
     def _serve(self) -> None:
-        me = object()
-        is_written_off = False
-        while not is_written_off and (work := self._next()) is not None:
-            self._busy[me] = self._clock.monotonic()
-            with tended_connections():
-                work()
-            with self._lock:
-                is_written_off = self._busy.pop(me, None) is None
-                self._written_off -= is_written_off
-                self._unfinished -= not is_written_off
+        thread, is_serving = threading.current_thread(), True
+        try:
+            while is_serving:
+                try:
+                    is_serving = self._do_next(thread)
+                except BaseException as error:  # noqa: BLE001 - work is anybody's, and an exception may strike anywhere
+                    _logger.error("a thread of the gate was interrupted at its work: %s", type(error).__name__)  # noqa: TRY400 - a traceback may quote keys
+        finally:
+            self._leave(thread)
 
-    def _next(self) -> _Work | None:
-        """Return the next work, or None when this thread is to end."""
-        while True:
-            try:
-                return self._waiting.get(timeout=_IDLE_SECONDS)
-            except queue.Empty:
-                with self._lock:
-                    if self._waiting.empty():
-                        self._threads -= 1
-                        return None
+    def _do_next(self, thread: threading.Thread) -> bool:
+        """Do what waits, or wait for it; return False when the thread is to end."""
+        task = self._take(thread)
+        if task is not None:
+            with tended_connections():
+                task.left.pop()()
+            return True
+        if thread not in self._threads:
+            return False
+        try:
+            self._bell.get(timeout=_IDLE_SECONDS)
+        except queue.Empty:
+            return not self._retire(thread)
+        return True
+
+    def _take(self, thread: threading.Thread) -> _Task | None:
+        with self._lock:
+            self._put_back(thread)
+            if not self._has_a_place(thread):
+                return None
+            if self._waiting:
+                name, work = next(iter(self._waiting.items()))
+                task = self._busy[thread] = _Task(name, [work], self._clock.monotonic())
+                del self._waiting[name]  # after an instant of being in both, never in none
+                return task
+            if self._is_closed:
+                self._threads.discard(thread)
+            return None
+
+    def _has_a_place(self, thread: threading.Thread) -> bool:
+        """Return whether a thread still serves: another may have the place of one that was written off."""
+        if thread in self._written_off:
+            self._written_off.discard(thread)
+        elif len(self._threads) < self._most:
+            self._threads.add(thread)  # where whoever started it was struck, nobody had counted it
+        return thread in self._threads
+
+    def _retire(self, thread: threading.Thread) -> bool:
+        """Return whether a thread may end; not where work came just now."""
+        with self._lock:
+            if not self._waiting:
+                self._threads.discard(thread)
+            return not self._waiting
+
+    def _leave(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._put_back(thread)
+            self._threads.discard(thread)
+            if self._waiting:
+                self._muster()

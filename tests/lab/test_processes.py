@@ -5,10 +5,11 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 
 import pytest
 
-from tests.runtime.fakes import customers
+from tests.runtime.fakes import customers, held_elsewhere
 
 CROWD = customers(8, start=1)
 CHILDREN, CHECKS = 20, 50
@@ -72,11 +73,8 @@ def test_forked_children_never_get_another_customers_answer(make_gate, server, r
         thread.start()
     statuses = []
     for round_ in range(CHILDREN // 4):
-        if round_ % 2:
-            gate._fetching._lock.acquire()
-        pids = [forked(lambda: wrong_answers(gate, rows)) for _ in range(4)]
-        if round_ % 2:
-            gate._fetching._lock.release()
+        with held_elsewhere(gate._fetching._lock) if round_ % 2 else nullcontext():
+            pids = [forked(lambda: wrong_answers(gate, rows)) for _ in range(4)]
         statuses += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     over.set()
     for thread in threads:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from entitlement_gate.domain.errors import SourceUnavailable
@@ -85,6 +86,24 @@ def eventually(claim, seconds=10):
     while not claim():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.001)
+
+
+@contextmanager
+def held_elsewhere(lock):
+    """Let another thread hold a lock, as it may while this one forks."""
+    is_held, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            is_held.set()
+            may_end.wait(60)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    assert is_held.wait(10)
+    yield
+    may_end.set()
+    holder.join(10)
 
 
 def customers(count, start=0):

@@ -1,6 +1,7 @@
 import pytest
 
 from entitlement_gate.runtime.breaker import Breaker
+from tests.runtime.fakes import held_elsewhere
 
 
 @pytest.fixture
@@ -73,6 +74,15 @@ def test_a_probe_that_never_reports_back_is_followed_by_another(open_breaker, cl
 
 
 def test_a_forked_child_knows_what_was_learned(open_breaker):
-    open_breaker._lock.acquire()
-    open_breaker.remake()
+    with held_elsewhere(open_breaker._lock):
+        open_breaker.remake()
+        assert not open_breaker.admit()
+
+
+def test_a_clock_that_went_back_keeps_it_open_no_longer(open_breaker, clock):
+    clock.advance(-1_000)
+    assert open_breaker.state == "half_open"
+    assert open_breaker.admit()
     assert not open_breaker.admit()
+    clock.advance(5)
+    assert open_breaker.admit()

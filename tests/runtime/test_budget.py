@@ -20,6 +20,14 @@ def test_a_hundred_a_second_are_added(clock):
     assert spent(budget, 1_000) == 50
 
 
+def test_a_clock_that_went_back_takes_nothing_away(clock):
+    budget = FetchBudget(clock, 10)
+    clock.advance(-1_000_000)
+    assert spent(budget, 20_000) == 1_000
+    clock.advance(0.5)
+    assert spent(budget, 1_000) == 50
+
+
 def test_no_more_is_saved_than_a_burst(clock):
     budget = FetchBudget(clock, 10)
     clock.advance(3_600)

@@ -120,3 +120,25 @@ def test_a_forked_child_evicts_by_age_too(make, clock):
     cache.remake()
     cache.put(make(three))
     assert sorted(cache.entries) == [one, three]
+
+
+class Strike(BaseException):
+    pass
+
+
+def test_whatever_strikes_as_an_entry_is_put_leaves_the_rest_in_order(make, monkeypatch):
+    cache = SnapshotCache(3)
+    for customer in customers(3):
+        cache.put(make(customer))
+
+    def strike(*_):
+        monkeypatch.undo()
+        raise Strike
+
+    monkeypatch.setattr(cache, "_replace", strike)
+    with pytest.raises(Strike):
+        cache.put(make(ANNA))
+    assert set(cache._order) == set(cache.entries)
+    cache.drop(ANNA)  # which is not held
+    cache.put(make(ANNA))
+    assert ANNA in cache.entries

@@ -279,7 +279,7 @@ class TestALedgerThatStandsStill:
             for _ in range(5):
                 gate.has(ANNA, "api_calls")
             clock.advance(5)
-        assert gate._counting._workers._threads <= 2
+        assert len(gate._counting._workers._threads) <= 2
         assert len(remote.asked) <= 8
 
 

@@ -303,8 +303,8 @@ class TestBreaker:
         assert len(billing.calls) == calls
 
     def test_data_that_cannot_be_renewed_is_stale(self, broken, billing, ask):
-        broken._fetching._breaker._opens_at = billing.clock.monotonic() + 100
         billing.clock.advance(60)
+        broken._fetching._breaker._opened_at = billing.clock.monotonic()
         assert seen(ask(broken, "check", ANNA, "reports")) == ("allowed", "allowed", "stale", 60)
 
     def test_one_probe_of_many_goes_through(self, broken, billing, clock):
@@ -376,6 +376,26 @@ class TestDeadline:
         billing.release()
         eventually(lambda: not gate._fetching._flights.is_flying(ANNA))
         assert gate._fetching._breaker._failures == 1
+
+    def test_one_that_no_longer_counts_says_nothing_of_newer_data(self, make_gate, billing, clock):
+        gate = make_gate(deadline=1.0)
+        gate.check(ANNA, "reports")
+        billing.hold()
+        clock.advance(120)
+        waiting = gate._fetching.view(ANNA)
+        flight = next(waiting).flight  # where the wait for it begins
+        billing.wait_for_calls(2)
+        gate.invalidate(ANNA)
+        billing.release()
+        assert gate.check(ANNA, "reports").source == "live"
+        clock.advance(1.0)
+        with pytest.raises(StopIteration):
+            waiting.send(None)  # nothing came in time
+        assert flight.is_counted
+        assert not gate._fetching.entries[ANNA].has_failed
+        clock.advance(60)
+        assert gate.check(ANNA, "reports").source == "cache"  # renewed as ever, and not left alone
+        billing.wait_for_calls(4)
 
     def test_a_fetch_that_waits_for_a_worker_is_no_failure_of_billing(self, make_gate, billing, ask):
         gate = make_gate(deadline=0.05, max_concurrency=1)
@@ -544,3 +564,14 @@ def test_twenty_threads_and_four_loops_share_one_fetch_and_its_failure(gate, bil
         thread.join()
     assert len({seen(decision) for decision in told}) == 1
     assert (len(told), len(billing.calls)) == (40, 1)
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), SystemExit(2)])
+def test_whatever_hears_of_a_fetch_and_fails_leaves_an_answer_and_no_flight(gate, ask, error, *, monkeypatch):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(gate, "adopting", fail)
+    assert ask(gate, "check", ANNA, "reports").reason is Reason.UNAVAILABLE
+    monkeypatch.undo()
+    assert ask(gate, "check", ANNA, "reports").allowed

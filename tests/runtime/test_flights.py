@@ -5,7 +5,7 @@ import pytest
 
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.runtime.cache import Entry
-from entitlement_gate.runtime.flights import Flight, Flights, Landing, Rules, Wait
+from entitlement_gate.runtime.flights import Flights, Landing, Rules, Wait
 from entitlement_gate.runtime.workers import Workers
 from tests.runtime.fakes import ANNA, BERT, eventually
 
@@ -226,6 +226,121 @@ def test_a_loop_closed_while_the_flight_is_up_makes_no_noise(airline, caplog):
     waiting._log_destroy_pending = False  # that it is never finished is what this test is about
 
 
-def test_nobody_who_waits_can_cancel_the_flight():
-    flight = Flight(ANNA)
-    assert not flight.future.cancel()
+class Strike(BaseException):
+    pass
+
+
+def test_a_flight_that_was_noted_and_not_queued_flies_when_the_next_joins(airline, monkeypatch):
+    submit = airline.workers.submit
+    monkeypatch.setattr(airline.workers, "submit", struck)
+    with pytest.raises(Strike):
+        airline.flights.join(ANNA)
+    monkeypatch.setattr(airline.workers, "submit", submit)
+    assert airline.flights.is_flying(ANNA)  # as far as anybody noted
+    flight = airline.flights.join(ANNA)
+    airline.land()
+    assert number_of(flight) == 1
+
+
+def test_a_flight_that_was_queued_and_joined_by_nobody_fetches_nothing(clock, monkeypatch):
+    airline = Airline(clock, most=1)
+    first = airline.flights.join(BERT)
+    airline.begin()
+    monkeypatch.setattr(airline.workers, "_muster", struck)
+    with pytest.raises(Strike):
+        airline.flights.join(ANNA)
+    monkeypatch.undo()
+    clock.advance(3.1)
+    airline.land(2)
+    assert number_of(first) == 1
+    assert number_of(airline.flights.join(BERT)) == 2
+    assert airline.fetched == [BERT, BERT]
+    assert not airline.flights.is_flying(ANNA)
+    airline.workers.close()
+
+
+def struck(*_, **__):
+    raise Strike
+
+
+def test_whatever_strikes_a_thread_at_a_fetch_those_who_wait_are_told(airline, caplog):
+    airline.flights._rules = airline.flights._rules._replace(fetch=struck)
+    assert isinstance(Wait(airline.flights.join(ANNA), 5).wait().error, Strike)
+    assert not airline.flights.is_flying(ANNA)
+
+
+def test_whatever_strikes_where_it_lands_those_who_wait_have_it_and_another_starts(airline, caplog):
+    airline.flights._rules = airline.flights._rules._replace(land=struck)
+    first = airline.flights.join(ANNA)
+    airline.land(2)
+    assert number_of(first) == 1
+    eventually(lambda: not airline.flights.is_flying(ANNA))
+    assert number_of(airline.flights.join(ANNA)) == 2
+    assert "interrupted at its work: Strike" in caplog.text
+
+
+def test_a_flight_whose_thread_is_gone_gives_way_to_its_successor(airline):
+    lost = airline.flights.join(ANNA)
+    airline.begin()
+    successor = airline.flights.join(ANNA, later=True)
+    with airline.workers._lock:  # as if the thread had died in the middle of it
+        airline.workers._busy.clear()
+        airline.workers._threads.clear()
+    assert not airline.flights.is_flying(ANNA)
+    assert airline.flights.join(ANNA) is successor
+    airline.begin()
+    airline.land(2)
+    assert {number_of(lost), number_of(successor)} == {1, 2}
+
+
+def test_a_flight_that_was_voided_and_not_taken_off_gives_way(airline):
+    flight = airline.flights.join(ANNA)
+    airline.begin()
+    flight.is_void = True
+    assert not airline.flights.counts(flight)
+    assert airline.flights.join(ANNA) is not flight
+
+
+def test_a_flight_queued_twice_flies_once(airline):
+    flight = airline.flights.join(ANNA)
+    airline.begin()
+    assert airline.workers.submit(lambda: airline.flights._fly(flight))
+    airline.land()
+    assert number_of(flight) == 1
+    eventually(lambda: not airline.workers._busy)
+    assert airline.fetched == [ANNA]
+
+
+def test_a_bell_rings_for_who_comes_as_it_lands(airline):
+    flight, rung = airline.flights.join(ANNA), []
+    airline.land()
+    assert number_of(flight) == 1
+    flight.ring(lambda: rung.append(True))
+    assert rung == [True]
+    flight.land(flight.landing)  # a bell that rings twice is no harm
+    assert rung == [True, True]
+
+
+def test_a_waiter_in_a_loop_is_woken_twice_without_a_word(airline, caplog):
+    async def wait():
+        waiting = asyncio.ensure_future(Wait(flight, 5).wait_async())
+        await asyncio.sleep(0.01)
+        (bell,) = flight._bells
+        bell()
+        landing = await waiting
+        bell()
+        airline.land()
+        await asyncio.sleep(0.01)
+        return landing
+
+    flight = airline.flights.join(ANNA)
+    assert asyncio.run(wait()) is None  # woken before it landed
+    assert number_of(flight) == 1
+    assert not caplog.records
+
+
+def test_a_clock_that_went_back_leaves_no_flight_up_for_ever(airline, clock):
+    lost = airline.flights.join(ANNA)
+    airline.begin()
+    clock.advance(-500)
+    assert airline.flights.join(ANNA) is not lost

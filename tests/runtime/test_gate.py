@@ -9,7 +9,7 @@ from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavail
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.runtime.gate import EntitlementGate
 from entitlement_gate.runtime.steps import drive
-from tests.runtime.fakes import ANNA, BERT, DOWN, Billing, feature, instant
+from tests.runtime.fakes import ANNA, BERT, DOWN, Billing, feature, held_elsewhere, instant
 
 UPPER = "ABCDEF00-0000-4000-8000-000000000001"
 
@@ -211,11 +211,11 @@ def test_a_source_without_close_is_fine(clock):
 
 def test_data_survives_a_fork_and_a_lock_that_was_held_does_not(gate, billing, ask):
     ask(gate, "has", ANNA, "reports")
-    gate._fetching._lock.acquire()
-    gate.remake()
-    assert ask(gate, "check", ANNA, "reports").source == "cache"
-    ask(gate, "invalidate", ANNA)
-    assert ask(gate, "check", ANNA, "reports").source == "live"
+    with held_elsewhere(gate._fetching._lock):
+        gate.remake()
+        assert ask(gate, "check", ANNA, "reports").source == "cache"
+        ask(gate, "invalidate", ANNA)
+        assert ask(gate, "check", ANNA, "reports").source == "live"
 
 
 def test_jitter_parts_customers_that_were_fetched_together(billing, clock):

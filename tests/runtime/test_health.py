@@ -41,3 +41,11 @@ def test_a_failure_is_told_by_kind_and_age_and_never_by_its_text(health, clock):
     assert (report["last_success_age"], report["last_failure_age"]) == (3.5, 1.5)
     assert report["last_failure"] == "SourceRejected"
     assert "secret" not in json.dumps(report)
+
+
+def test_no_age_is_negative_whatever_the_clock_does(health, clock):
+    health.succeeded()
+    health.failed(ValueError())
+    clock.advance(-1_000)
+    report = health.report()
+    assert (report["last_success_age"], report["last_failure_age"]) == (0, 0)

@@ -4,6 +4,7 @@ import pytest
 
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.runtime.reporting import FailureLog
+from tests.runtime.fakes import held_elsewhere
 
 
 @pytest.fixture
@@ -59,7 +60,15 @@ def test_an_empty_budget_is_one_warning_a_minute(log, caplog):
 
 
 def test_a_lock_held_at_the_fork_does_not_matter_in_the_child(log, caplog):
-    log._lock.acquire()
-    log.remake()
-    log.note_refusal()
+    with held_elsewhere(log._lock):
+        log.remake()
+        log.note_refusal()
     assert len(caplog.records) == 1
+
+
+def test_a_clock_that_went_back_silences_nothing(log, clock, caplog):
+    log.note_refusal()
+    clock.advance(-1_000)
+    log.note_refusal()
+    log.note_refusal()
+    assert len(caplog.records) == 2

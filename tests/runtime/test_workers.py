@@ -4,7 +4,7 @@ import pytest
 
 from entitlement_gate.runtime import workers as module
 from entitlement_gate.runtime.workers import Workers
-from tests.runtime.fakes import eventually
+from tests.runtime.fakes import eventually, held_elsewhere
 
 
 @pytest.fixture
@@ -93,24 +93,19 @@ def test_an_idle_thread_ends_and_the_next_work_finds_another(make, monkeypatch):
 def test_work_that_comes_as_a_thread_gives_up_waiting_is_done_by_it(make, monkeypatch):
     pool = make()
     done = threading.Event()
-    get = pool._waiting.get
-    answers = iter([module.queue.Empty])
 
     class Late:
-        """A queue whose first wait ends just before the work arrives."""
+        """A bell whose first wait ends just as the work arrives."""
 
         def get(self, timeout):
-            for answer in answers:
-                raise answer
-            return get(timeout=timeout)
+            monkeypatch.setattr(pool, "_bell", bell)
+            pool._waiting["late"] = done.set
+            raise module.queue.Empty
 
-        put, empty = pool._waiting.put, pool._waiting.empty
-
-    monkeypatch.setattr(pool, "_waiting", Late())
-    with pool._lock:  # the thread finds the work when it looks a last time
+    bell = pool._bell
+    monkeypatch.setattr(pool, "_bell", Late())
+    with pool._lock:
         pool._hire()
-        pool._unfinished += 1
-        pool._waiting.put(done.set)
     assert done.wait(5)
 
 
@@ -181,20 +176,20 @@ def test_a_thread_that_was_written_off_ends_when_it_comes_back(make, clock):
     hung = begun(pool, 1)
     clock.advance(31)
     other = begun(pool, 1)
-    assert pool._written_off == 1
+    assert len(pool._written_off) == 1
     end(hung)
     hung[0].thread.join(5)
     assert not hung[0].thread.is_alive()
-    assert pool._written_off == 0
+    eventually(lambda: not pool._written_off)
     end(other)
     end(begun(pool, 1))
 
 
 def test_a_lock_held_at_the_fork_does_not_matter_in_the_child(make):
     pool = make()
-    pool._lock.acquire()
-    pool.remake()
-    end(begun(pool, 1))
+    with held_elsewhere(pool._lock):
+        pool.remake()
+        end(begun(pool, 1))
 
 
 def test_many_threads_submit_and_all_work_is_done(make):
@@ -207,5 +202,137 @@ def test_many_threads_submit_and_all_work_is_done(make):
     for submitter in submitters:
         submitter.join()
     eventually(lambda: len(done) == 1_600)
-    eventually(lambda: pool._unfinished == 0)
-    assert pool._threads <= 4
+    eventually(lambda: not pool._busy)
+    assert len(pool._threads) <= 4
+
+
+class Strike(BaseException):
+    pass
+
+
+def strike(*_, **__):
+    raise Strike
+
+
+@pytest.mark.parametrize("error", [ValueError("a key"), SystemExit(1), KeyboardInterrupt(), Strike()])
+def test_whatever_work_raises_the_thread_goes_on_to_the_next(make, caplog, error):
+    pool = make(most=1)
+
+    def fail():
+        threads.append(threading.current_thread())
+        raise error
+
+    threads, done = [], threading.Event()
+    pool.submit(fail)
+    assert pool.submit(lambda: (threads.append(threading.current_thread()), done.set()))
+    assert done.wait(5)
+    assert len(set(threads)) == 1
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [type(error).__name__]
+    assert caplog.records[0].exc_info is None
+
+
+def test_who_is_struck_as_a_thread_starts_leaves_one_that_is_counted(make, monkeypatch):
+    start = threading.Thread.start
+
+    def struck(thread):
+        start(thread)
+        raise Strike
+
+    pool, done = make(most=1), threading.Semaphore(0)
+    monkeypatch.setattr(threading.Thread, "start", struck)
+    with pytest.raises(Strike):
+        pool.submit(done.release)
+    monkeypatch.undo()
+    assert pool.submit(done.release)
+    assert done.acquire(timeout=5)
+    assert done.acquire(timeout=5)
+    assert len(pool._threads) == 1
+
+
+def test_who_is_struck_before_a_thread_starts_leaves_none_that_is_counted(make, monkeypatch):
+    pool = make(most=1)
+    monkeypatch.setattr(threading.Thread, "start", strike)
+    with pytest.raises(Strike):
+        pool.submit(lambda: None)
+    monkeypatch.undo()
+    end(begun(pool, 1))
+
+
+def test_a_thread_that_nobody_counted_counts_itself(make):
+    pool = make(most=1)
+    thread = threading.Thread(target=pool._serve, daemon=True)
+    thread.start()
+    eventually(lambda: pool._threads == {thread})
+    works = begun(pool, 1)
+    assert works[0].thread is thread
+    extra = threading.Thread(target=pool._serve, daemon=True)
+    extra.start()
+    extra.join(5)
+    assert not extra.is_alive()  # its place was taken meanwhile
+    end(works)
+
+
+def test_work_that_waits_is_queued_once_under_its_name(make):
+    pool = make(most=1)
+    works, done = begun(pool, 1), []
+    for _ in range(3):
+        assert pool.submit(lambda: done.append(1), name="one")
+    assert pool.has("one")
+    end(works)
+    eventually(lambda: not pool.has("one"))
+    assert done == [1]
+
+
+def test_work_that_was_taken_and_not_begun_is_put_back(make, monkeypatch):
+    pool, done = make(most=1), threading.Event()
+    take = pool._take
+
+    def struck(thread):
+        monkeypatch.setattr(pool, "_take", take)
+        assert take(thread)
+        raise Strike
+
+    monkeypatch.setattr(pool, "_take", struck)
+    pool.submit(done.set)
+    assert done.wait(5)
+
+
+def test_a_thread_that_dies_leaves_what_waits_to_another(make, monkeypatch):
+    pool, done = make(most=1), threading.Event()
+    do_next = pool._do_next
+
+    class Answer:
+        """Whether to go on, which strikes whoever asks."""
+
+        def __bool__(self):
+            raise Strike
+
+    def die(thread):
+        monkeypatch.setattr(pool, "_do_next", do_next)
+        assert pool._take(thread)
+        return Answer()
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(pool, "_do_next", die)
+    pool.submit(done.set)
+    assert done.wait(5)
+
+
+def test_a_thread_that_died_without_a_word_is_no_longer_counted(make):
+    pool = make(most=1)
+    dead = threading.Thread(target=lambda: None)
+    pool._threads.add(dead)
+    pool._busy[dead] = module._Task("lost", [lambda: None], 0.0)
+    assert pool.has("lost")  # put back, for the next
+    end(begun(pool, 1))
+    eventually(lambda: not pool.has("lost"))
+
+
+def test_a_clock_that_went_back_keeps_nobody_waiting_for_a_thread_that_hangs(make, clock):
+    pool = make(most=1, patience=30)
+    hung = begun(pool, 1)
+    clock.advance(-1_000)
+    waiting = Held()
+    pool.submit(waiting)
+    assert waiting.has_begun.wait(5)
+    end([waiting, *hung])

@@ -9,6 +9,7 @@ import pytest
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound
 from entitlement_gate.runtime.fetching import _SINCE_THE_CALL
+from entitlement_gate.runtime.flights import Wait
 from tests.runtime.fakes import ANNA, BERT, DOWN, customers, eventually, feature
 from tests.shared.conftest import SealedBilling, invalidate, raw_client, record_key, shared_of
 
@@ -218,13 +219,13 @@ class TestDenials:
         asking.start()
         threading.Timer(0.05, release.set).start()
         asking.join()
-        assert flight.future.result().source == "shared"
+        assert flight.landing.source == "shared"
         assert [seen(decision) for decision in told] == [("denied", "live", 0)]
 
     def test_both_waits_together_keep_the_deadline(self, make_gate, billing, clock):
         gate = make_gate()
         flight = gate._fetching._flights.join(ANNA)
-        flight.future.result(10)
+        assert Wait(flight, 10).wait()
         wait = next(gate._fetching._fetched(ANNA, flight, clock.monotonic() + 3))
         assert wait.seconds == 3
         assert next(gate._fetching._fetched(ANNA, flight, clock.monotonic() - 3)).seconds == 0

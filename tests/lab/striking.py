@@ -1,0 +1,79 @@
+"""An exception that strikes at one line of ours: what a time limit, a signal handler or another thread may raise."""
+
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import entitlement_gate
+
+OURS = str(Path(entitlement_gate.__file__).parent)
+
+
+class Strike(Exception):
+    """What is raised."""
+
+
+class Striker:
+    """A trace function that raises, once, at the given line of ours, counted from 1 as they are reached."""
+
+    def __init__(self, at, kind=Strike):
+        self.at = at
+        self.kind = kind
+        self.count = 0
+        self.where = None
+
+    def __call__(self, frame, event, arg):
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        if event == "line" and self.where is None:
+            self.count += 1
+            if self.count == self.at:
+                self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                raise self.kind
+        return self
+
+
+@contextmanager
+def traced(striker):
+    """Let it strike this thread."""
+    before = sys.gettrace()
+    sys.settrace(striker)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+@contextmanager
+def traced_elsewhere(striker):
+    """Let it strike threads that are started meanwhile."""
+    before = threading.gettrace()
+    threading.settrace(striker)
+    try:
+        yield
+    finally:
+        threading.settrace(before)
+
+
+def strike_everywhere(world, act, prove, *, kind=Strike, elsewhere=False):
+    """Strike at each line that ``act`` reaches, each time in a new ``world``; ``prove`` says whether it has recovered.
+
+    Returns how many strikes there were.
+    """
+    at = 0
+    while True:
+        at += 1
+        striker = Striker(at, kind)
+        with world() as made:
+            try:
+                with (traced_elsewhere if elsewhere else traced)(striker):
+                    act(made)
+            except kind:
+                assert striker.where
+            try:
+                prove(made)
+            except Exception as error:
+                raise AssertionError(f"struck at {striker.where}, the {at}th line: {error}") from error
+        if striker.where is None:
+            return at - 1
