@@ -85,15 +85,21 @@ class RequestGate(EntitlementGate):
         self.is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
         self._answers = {} if self.is_heard else self._fetching.answers
 
+    def fetching(self) -> None:
+        """Expect one signal, so that a test can wait for it."""
+        self._sending.expect()
+
     def refreshed(self, snapshot: Snapshot) -> None:
         """Have whoever listens told of a fetch, apart from the thread that did it."""
-        if entitlements_refreshed.receivers:
-            self._sending.send(Sent(entitlements_refreshed, type(self), snapshot=snapshot))
+        self._sending.send(Sent(entitlements_refreshed, type(self), snapshot=snapshot))
 
     def failed(self, customer_id: str, error: BaseException) -> None:
         """Have whoever listens told of a fetch that failed, apart from the thread that tried."""
-        if source_failed.receivers:
-            self._sending.send(Sent(source_failed, type(self), customer_id=customer_id, error=error))
+        self._sending.send(Sent(source_failed, type(self), customer_id=customer_id, error=error))
+
+    def wait_for_signals(self, seconds: float) -> bool:
+        """Wait until every fetch that has begun is told of; return False where that takes longer. For tests."""
+        return self._sending.settle(seconds)
 
     def health(self) -> dict[str, Any]:
         """Return what every gate tells, and how many ``webhooks`` this process took: approximate counts, too.

@@ -108,6 +108,11 @@ class Sent:
         self._sender = sender
         self._arguments = arguments
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._signal.receivers)
+
     def wait(self) -> None:
         """Send on this thread; on another where a loop runs on this one, which no receiver could await anything in."""
         try:
@@ -149,27 +154,36 @@ class SendingPool:
         """Make locks and threads anew, as after a fork: what waited is the parent's to send."""
         self._workers.remake()
         self._log.remake()
+        self._expected = 0
         self._waiting = 0
         self._changed = threading.Condition()
 
+    def expect(self) -> None:
+        """Know that one more signal is to come, for ``settle``."""
+        with self._changed:
+            self._expected += 1
+
     def send(self, sent: Sent) -> None:
-        """Have a signal sent; at once, whatever its receivers do."""
+        """Have a signal that was expected sent, if anybody listens; at once, whatever its receivers do."""
         with self._changed:
             is_full = self._waiting >= self.MOST_WAITING
-            self._waiting += not is_full
-        if is_full:
-            self._log.note_unsent()
-        elif not self._workers.submit(partial(self._send, sent)):
+            is_taken = sent.is_heard and not is_full
+            self._expected = max(0, self._expected - 1)
+            self._waiting += is_taken
+            self._changed.notify_all()
+        if is_taken and not self._workers.submit(partial(self._send, sent)):
             self._done()
+        elif sent.is_heard and is_full:
+            self._log.note_unsent()
 
     def close(self) -> None:
         """Take no further signal; those that wait are sent yet, and nobody waits for that."""
         self._workers.close()
 
     def settle(self, seconds: float) -> bool:
-        """Wait until all that was taken is sent; return False where that takes longer."""
+        """Wait until all that was expected is sent; return False where that takes longer."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._waiting == 0, seconds)
+            return self._changed.wait_for(lambda: not (self._expected or self._waiting), seconds)
 
     def _send(self, sent: Sent) -> None:
         try:

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import pytest
 from django.test import override_settings
 
+from entitlement_gate import has_entitlement
 from entitlement_gate.request_gate import RequestGate
 from entitlement_gate.signals import SendingPool, entitlements_refreshed, source_failed
-from entitlement_gate.testing import FakeSource
+from entitlement_gate.testing import FakeSource, override_entitlements, wait_for_signals
+from tests.customers import PRO
 from tests.runtime.fakes import customers, eventually
 
 CROWD = customers(40)
@@ -102,7 +104,8 @@ def test_a_receiver_may_check(gate, door):
 
     with heard_by(check_parent, entitlements_refreshed):
         assert all(decision.allowed for decision in crowd(gate, door))
-        eventually(lambda: len(heard) == len(CROWD) + 1, seconds=60)  # of the parent, too
+        assert gate.wait_for_signals(60)
+    assert len(heard) > len(CROWD)  # of the parent, too
     assert all(heard)
 
 
@@ -163,6 +166,34 @@ def test_what_was_taken_before_the_gate_is_closed_is_sent_and_nothing_after(gate
         blocked.may_end.set()
         assert gate._sending.settle(60)
     assert {told["snapshot"].customer_id for told in blocked.ended} == set(CROWD[:6])
+
+
+def test_a_test_can_wait_for_what_receivers_hear(gate, source, blocked):
+    assert gate.wait_for_signals(0)
+    with heard_by(blocked):
+        assert gate.has(PARENT, "sso")
+        assert not gate.wait_for_signals(0)
+        blocked.may_end.set()
+        assert gate.wait_for_signals(60)
+        source.fail("unavailable")
+        assert not gate.has(CROWD[0], "sso")
+        assert gate.wait_for_signals(60)
+    assert [sorted(told) for told in blocked.ended] == [["signal", "snapshot"], ["customer_id", "error", "signal"]]
+    assert not gate.has(CROWD[1], "sso")
+    assert gate.wait_for_signals(60)  # where nobody listens any more
+
+
+def test_the_kit_waits_for_the_gate_of_the_settings_and_for_the_one_below_an_override(blocked):
+    wait_for_signals(0)
+    with heard_by(blocked), override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+        assert has_entitlement(PRO, "sso")
+        with pytest.raises(AssertionError, match=r"was not done after 0\.01 seconds"):
+            wait_for_signals(0.01)
+        with override_entitlements({"sso": True}), pytest.raises(AssertionError, match="was not done"):
+            wait_for_signals(0.01)
+        blocked.may_end.set()
+        wait_for_signals(60)
+        assert len(blocked.ended) == 1
 
 
 def test_a_process_just_forked_sends_on_threads_of_its_own(gate, blocked):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 from contextlib import nullcontext
 
 import pytest
@@ -25,7 +24,7 @@ from entitlement_gate import (
 from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.api import default_gate
 from entitlement_gate.signals import entitlement_checked, entitlement_denied, entitlements_refreshed, source_failed
-from entitlement_gate.testing import FakeBilling, override_entitlements
+from entitlement_gate.testing import FakeBilling, override_entitlements, wait_for_signals
 from tests.customers import FREE, PRO, SETTINGS
 
 
@@ -312,7 +311,8 @@ def test_a_fetch_is_told_once_its_snapshot_serves_checks():
     entitlements_refreshed.connect(hear)
     try:
         assert has_entitlement(PRO, "reports")
-        assert wait_until(lambda: heard == [(PRO, True)])
+        wait_for_signals()
+        assert heard == [(PRO, True)]
     finally:
         entitlements_refreshed.disconnect(hear)
 
@@ -327,13 +327,7 @@ def test_a_failed_fetch_is_told():
     try:
         default_gate().source._transport.sandbox.fail("status", status=401)
         assert not has_entitlement(PRO, "reports")
-        assert wait_until(lambda: heard == [(PRO, "SourceRejected")])
+        wait_for_signals()
+        assert heard == [(PRO, "SourceRejected")]
     finally:
         source_failed.disconnect(hear)
-
-
-def wait_until(happened, seconds=30.0):
-    until = time.monotonic() + seconds
-    while not happened() and time.monotonic() < until:
-        time.sleep(0.005)
-    return happened()

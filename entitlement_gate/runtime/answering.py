@@ -209,6 +209,9 @@ class Answering:
         canonical = canonical_uuid(str(resolved)) if isinstance(resolved, str) else None  # a lazy text is one, too
         return canonical or Reason.INVALID_CUSTOMER
 
+    def fetching(self) -> None:
+        """Hear that a fetch begins. For gates that tell others."""
+
     def adopting(self, snapshot: Snapshot) -> None:
         """Tell the ledger what a fetch brought, on the thread that did it, before any check sees it."""
         self._counting.adopt(snapshot)

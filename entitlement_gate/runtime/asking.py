@@ -141,6 +141,7 @@ class Asking:
         return landing
 
     def _asked(self, customer_id: str, stamp: Stamp | None) -> Landing:
+        self._foretell()
         began, wall = self._clock.monotonic(), self._clock.time()
         try:
             snapshot = vetted(self.source.fetch(customer_id), customer_id, wall)
@@ -150,6 +151,11 @@ class Asking:
             return Landing(error=error, seconds=max(0.0, self._clock.monotonic() - began))
         self._adopt(snapshot)
         return Landing(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp))
+
+    def _foretell(self) -> None:
+        listener = self._listener()
+        if listener is not None:
+            listener.fetching()
 
     def _adopted(self, found: Found) -> Entry:
         """Return an entry of what somebody else fetched, as old as it is."""

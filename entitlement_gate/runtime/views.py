@@ -25,6 +25,9 @@ class SnapshotSource(Protocol):
 class Listener(Protocol):
     """What hears of fetches: the gate."""
 
+    def fetching(self) -> None:
+        """Hear that a fetch begins: ``refreshed`` or ``failed`` will tell what came of it."""
+
     def adopting(self, snapshot: Snapshot) -> None:
         """Take note of what a fetch brought, on the thread that did it, before any check sees it; never raises."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from entitlement_gate.testing.fake_source import FakeSource
     from entitlement_gate.testing.ledger_contract import LedgerContract
     from entitlement_gate.testing.overrides import override_entitlements
+    from entitlement_gate.testing.swapping import wait_for_signals
 
 __all__ = [
     "FakeBilling",
@@ -25,6 +26,7 @@ __all__ = [
     "assert_gated",
     "assert_not_gated",
     "override_entitlements",
+    "wait_for_signals",
 ]
 
 _HOMES = {
@@ -36,6 +38,7 @@ _HOMES = {
     "assert_gated": "asserting",
     "assert_not_gated": "asserting",
     "override_entitlements": "overrides",
+    "wait_for_signals": "swapping",
 }
 
 

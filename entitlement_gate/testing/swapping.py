@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from entitlement_gate.request_gate import RequestGate
     from entitlement_gate.testing.layers import Layer
 
-__all__ = ["billing_by", "forget_billing", "overriding", "pop", "push"]
+__all__ = ["billing_by", "forget_billing", "overriding", "pop", "push", "wait_for_signals"]
 
 
 class _Swapped:
@@ -80,6 +80,19 @@ def billing_by(make: Callable[[Settings], RequestGate]) -> Iterator[None]:
 def forget_billing() -> None:
     """Let the gate below all overrides be made anew, with nothing cached."""
     _replace(_Swapped.make)
+
+
+def wait_for_signals(seconds: float = 30.0) -> None:
+    """Wait until the receivers of ``entitlements_refreshed`` and ``source_failed`` have heard of all fetches begun.
+
+    They run on threads of their own, after who waited for the fetch has the answer.
+
+    Raises:
+        AssertionError: a receiver, or a fetch, took longer.
+    """
+    for gate in (_Default.gate, _Swapped.kept):
+        if gate is not None and not gate.wait_for_signals(seconds):
+            raise AssertionError(f"a fetch or a receiver of its signals was not done after {seconds} seconds")
 
 
 def _replace(make: Callable[[Settings], RequestGate] | None) -> None:
