@@ -56,6 +56,8 @@ def find_request(given: object) -> HttpRequest | None:
     That is Django's own, lazy or not, and what a framework wraps around it in ``_request``, as Django REST framework
     does. Such a wrapper is noted on the request: it may know who asks before Django's request does.
     """
+    if isinstance(given, HttpRequest) and not isinstance(given, LazyObject):  # as a rule, and at each check
+        return given
     wrapper = None
     for _ in range(_DEEPEST):
         if isinstance(given, LazyObject):
