@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 import time
+from contextlib import closing
 from types import coroutine
 
 import anyio
@@ -21,9 +24,11 @@ from django.test import AsyncRequestFactory, RequestFactory
 from entitlement_gate import requires_entitlement
 from entitlement_gate.api import default_gate
 from entitlement_gate.ledger.memory import MemoryLedger
+from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.signals import entitlement_checked
 from entitlement_gate.testing import FakeBilling
 from tests.customers import PRO, SETTINGS
+from tests.ledger.servers import RedisServer
 
 pytestmark = pytest.mark.django_db(transaction=True)  # closing a response lets Django look after its connections
 
@@ -95,13 +100,38 @@ def tally():
 
 
 def settled():
-    """Return what is used up, when nothing is held any more."""
+    """Return what is used up, when nothing is held any more and the ledger was asked all that it is to be asked."""
     end = time.monotonic() + PATIENCE
-    while tally()[0] and time.monotonic() < end:
+    workers = default_gate()._counting._workers
+    while (tally()[0] or workers._unfinished) and time.monotonic() < end:
         gc.collect()  # of a response that was lost before anybody could close it
         time.sleep(0.001)
     assert tally()[0] == 0
     return tally()[1]
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.kill()
+
+
+@pytest.mark.parametrize("receiver", ["async receiver"], indirect=True)
+@pytest.mark.parametrize("flow", ["answering", "streaming", "reserve-and-commit"])
+def test_a_redis_that_is_cancelled_at_any_await_holds_nothing(settings, redis_url, receiver, flow):
+    settings.ENTITLEMENT_GATE = SETTINGS
+    with FakeBilling() as billing, closing(RedisLedger(redis_url)) as ledger:
+        billing._ledger = ledger
+        billing.grant(PRO, "calls", 100_000)
+        strike_everywhere(lambda number: asyncio.run(cancelled(FLOWS[flow](), range(number, number + 2))))
+
+
+async def cancelled(flow, at):
+    try:
+        return await interrupted(flow, lambda: asyncio.current_task().cancel(), at)
+    except asyncio.CancelledError:
+        return False, None
 
 
 def a_request():
@@ -205,16 +235,7 @@ def strike_everywhere(run):
 @each_flow
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_cancelled_at_any_await_and_as_often_as_you_like_nothing_stays_held(billing, receiver, flow, times):
-    async def run(number):
-        def cancel():
-            asyncio.current_task().cancel()
-
-        try:
-            return await interrupted(FLOWS[flow](), cancel, range(number, number + times))
-        except asyncio.CancelledError:
-            return False, None
-
-    strike_everywhere(lambda number: asyncio.run(run(number)))
+    strike_everywhere(lambda number: asyncio.run(cancelled(FLOWS[flow](), range(number, number + times))))
 
 
 @each_flow
@@ -305,6 +326,39 @@ def test_a_task_that_is_forgotten_while_a_receiver_runs_gives_back(billing, capl
     assert settled() == 0
 
 
+SCRIPT = """
+import asyncio, time
+from entitlement_gate import EntitlementGate
+from entitlement_gate.ledger.memory import MemoryLedger
+from entitlement_gate.testing import FakeSource
+
+class Slow(MemoryLedger):
+    is_local = False
+
+    def commit(self, *args, **keywords):
+        began.set()
+        time.sleep(0.3)
+        super().commit(*args, **keywords)
+        print("counted", flush=True)
+
+async def main():
+    reservation = await EntitlementGate(source, ledger=Slow()).areserve(customer, "calls")
+    commit = asyncio.create_task(reservation.acommit())
+    await asyncio.to_thread(began.wait)
+    commit.cancel()
+
+import threading
+began, source, customer = threading.Event(), FakeSource(), "10000000-0000-4000-8000-000000000001"
+source.grant(customer, "calls", 10)
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_ends_while_something_is_counted_counts_it():
+    ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True)
+    assert (ended.stdout, ended.stderr) == ("counted\n", "")
+
+
 @pytest.mark.parametrize("door", ["sync", "async"])
 def test_a_time_limit_that_strikes_in_a_receiver_leaves_nothing_held(billing, door):
     def strike(**_):
@@ -335,19 +389,11 @@ def _ask(view, door, quantity):
 def test_a_retry_that_is_cancelled_does_not_give_back_what_the_first_try_holds(billing):
     first = default_gate().reserve(PRO, "calls", 3, key="order 17")
 
-    async def run(number):
-        def cancel():
-            asyncio.current_task().cancel()
-
-        try:
-            return await interrupted(default_gate().areserve(PRO, "calls", 3, key="order 17"), cancel, [number])
-        except asyncio.CancelledError:
-            return None, None
-
     number, suspensions = 0, None
     while suspensions is None:
         number += 1
-        _, suspensions = asyncio.run(run(number))
+        retry = default_gate().areserve(PRO, "calls", 3, key="order 17")
+        _, suspensions = asyncio.run(cancelled(retry, [number]))
         assert tally() == (3, 0)
     first.commit()
     assert tally() == (0, 3)

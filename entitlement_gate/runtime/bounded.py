@@ -10,6 +10,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,9 @@ class Asked:
         """Stop waiting, and let what came meanwhile be undone."""
         if not self._leave():
             self._workers.submit(self._undo_landed)
+        elif self._is_owed:  # the workers are daemons: at its end the process waits for what must be counted
+            with suppress(RuntimeError):  # it is at its end
+                threading.Thread(target=wait_for, args=((self._future,), self._seconds)).start()
 
     def _undo_landed(self) -> None:
         if self._undo is not None and self._future.exception() is None:
