@@ -17,6 +17,7 @@ from entitlement_gate.domain.errors import (
 )
 from entitlement_gate.ledger.protocol import (
     FORGOTTEN_AFTER,
+    LONE_RETENTION,
     RETENTION,
     Demand,
     Receipt,
@@ -51,6 +52,7 @@ class Record:
     is_overage: bool = False
     is_late: bool = False
     owner: str = ""
+    is_lone: bool = False
 
     def receipt(self, key: str, available: tuple[int, ...] = (), *, is_replay: bool = False) -> Receipt:
         """Return what the application is told."""
@@ -86,7 +88,7 @@ class Book:
         self.changed: set[tuple[str, str]] = set()
 
     def reserve(
-        self, demands: Sequence[Demand], key: str, ttl: float, now: float, *, owner: str = ""
+        self, demands: Sequence[Demand], key: str, ttl: float, now: float, *, owner: str = "", is_lone: bool = False
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         wants = tuple([(demand.entitlement_id, demand.quantity, demand.target) for demand in demands])
@@ -104,14 +106,14 @@ class Book:
                     return Refusal(demand.entitlement_id, left)
                 is_overage = True
         shares = self._allocated(demands)
-        record = Record(wants, shares, State.HELD, now + ttl, now + ttl, is_overage, owner=owner)
+        record = Record(wants, shares, State.HELD, now + ttl, now + ttl, is_overage, owner=owner, is_lone=is_lone)
         self._hold(shares, 1)
         self.records[key] = record
         return record.receipt(key, before)
 
-    def consume(self, demands: Sequence[Demand], key: str, now: float) -> Receipt | Refusal:
+    def consume(self, demands: Sequence[Demand], key: str, now: float, *, is_lone: bool = False) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
-        held = self.reserve(demands, key, 0.0, now)
+        held = self.reserve(demands, key, 0.0, now, is_lone=is_lone)
         if isinstance(held, Refusal) or held.state is State.COMMITTED:
             return held
         return replace(self.commit(key, now), available=held.available)
@@ -170,19 +172,16 @@ class Book:
                 del tallies[row_id]
                 self.changed.add((entitlement_id, row_id))
 
-    def expire(self, key: str, now: float) -> float | None:
-        """Let a key's time take effect; return when it has to be looked at next, None when it is forgotten."""
+    def expire(self, key: str, now: float) -> None:
+        """Let a key's time take effect: a hold runs out, anything else is forgotten."""
         record = self.records.get(key)
-        if record is None:
-            return None
-        if now < record.until:
-            return record.until
-        if record.state is not State.HELD:
+        if record is None or now < record.until:
+            return
+        if record.state is State.HELD:
+            self._hold(record.shares, -1)
+            self._settle(record, State.EXPIRED, now)
+        else:
             del self.records[key]
-            return None
-        self._hold(record.shares, -1)
-        self._settle(record, State.EXPIRED, now)
-        return record.until
 
     def _known(self, key: str) -> Record:
         record = self.records.get(key)
@@ -232,7 +231,7 @@ class Book:
 
     def _settle(self, record: Record, state: State, now: float) -> None:
         record.state = state
-        record.until = now + RETENTION
+        record.until = now + (LONE_RETENTION if record.is_lone else RETENTION)
 
     def _report(self, key: str, record: Record, now: float) -> None:
         shipping = [(entitlement_id, target) for entitlement_id, _, target in record.wants if target is not None]

@@ -14,17 +14,27 @@ from entitlement_gate.forking import PerProcess, remake_after_fork
 from entitlement_gate.ledger.book import Book, set_apart
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
 from entitlement_gate.ledger.health import examined
-from entitlement_gate.ledger.protocol import Charges, DeadLetter, Demand, Receipt, Refusal, UsageEvent
+from entitlement_gate.ledger.protocol import (
+    LONE_RETENTION,
+    Charges,
+    DeadLetter,
+    Demand,
+    Receipt,
+    Refusal,
+    State,
+    UsageEvent,
+)
 from entitlement_gate.weak import members
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from entitlement_gate.ledger.rule import Row
 
 __all__ = ["MemoryLedger"]
 
 _NO_CHARGES: Charges = {}
+_A_FEW = 32  # keys that a verb looks after besides its own: more than it adds, and no wait for its caller
 Outcome = TypeVar("Outcome", Receipt, Receipt | Refusal)
 
 
@@ -43,7 +53,7 @@ class Watcher(Protocol):
 
 
 class _Kept(Book):
-    """A book, and when each of its keys has to be looked at next."""
+    """A book, and when each of its holds runs out."""
 
     __slots__ = ("due", "is_announced")
 
@@ -52,14 +62,11 @@ class _Kept(Book):
         self.is_announced = False
         self.due: list[tuple[float, str]] = []
 
-    def sweep(self, now: float) -> None:
-        while self.due and self.due[0][0] <= now:
-            _, key = heappop(self.due)
-            self.watch(self.expire(key, now), key)
-
-    def watch(self, until: float | None, key: str) -> None:
-        if until is not None:
-            heappush(self.due, (until, key))
+    def is_blank(self) -> bool:
+        """Return whether it says nothing that an empty one would not."""
+        if self.records:
+            return False
+        return not any(tally.committed or tally.held for rows in self.tallies.values() for tally in rows.values())
 
 
 class MemoryLedger:
@@ -78,6 +85,7 @@ class MemoryLedger:
         self.watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
         self._clock = clock
         self._books: dict[str, _Kept] = {}
+        self._visits: list[tuple[float, str, str]] = []
         self._waiting: dict[tuple[str, str], tuple[float, UsageEvent]] = {}
         self._dead: dict[tuple[str, str], DeadLetter] = {}
         self.remake()
@@ -91,48 +99,68 @@ class MemoryLedger:
         self._lock = threading.Lock()
 
     def reserve(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+        self,
+        customer_id: str,
+        demands: Sequence[Demand],
+        *,
+        key: str,
+        ttl: float,
+        owner: str = "",
+        is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         checked_demands(demands)
         ttl, key, owner = checked_ttl(ttl), checked_key(key), checked_owner(owner)
-        book = self._opened(customer_id)
-        with self._lock:
-            return self._kept(book, key, book.reserve(demands, key, ttl, self._swept(book), owner=owner))
 
-    def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
-        """See ``Ledger.consume``."""
+        def reserve(book: _Kept, now: float) -> Receipt | Refusal:
+            return book.reserve(demands, key, ttl, now, owner=owner, is_lone=is_lone)
+
+        return self._admitting(customer_id, key, reserve)
+
+    def consume(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+    ) -> Receipt | Refusal:
+        """See ``Ledger.consume``; a lone key is not kept at all, for no reply is lost on the way."""
         checked_demands(demands)
         checked_key(key)
-        book = self._opened(customer_id)
-        with self._lock:
-            return self._kept(book, key, book.consume(demands, key, self._swept(book)))
+
+        def consume(book: _Kept, now: float) -> Receipt | Refusal:
+            outcome = book.consume(demands, key, now, is_lone=is_lone)
+            if key in book.records and book.records[key].is_lone:
+                del book.records[key]
+            return outcome
+
+        return self._admitting(customer_id, key, consume)
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
         actual = actual if actual is None else checked_actual(actual)
         book = self._found(customer_id, key)
         with self._lock:
-            return self._kept(book, key, book.commit(key, self._swept(book), actual, late=late))
+            return self._kept(book, key, book.commit(key, self._swept(book, key), actual, late=late))
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
         book, owner = self._found(customer_id, key), checked_owner(owner)
         with self._lock:
-            return self._kept(book, key, book.release(key, self._swept(book), owner=owner))
+            return self._kept(book, key, book.release(key, self._swept(book, key), owner=owner))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
         ttl = checked_ttl(ttl)
         book = self._found(customer_id, key)
         with self._lock:
-            return self._kept(book, key, book.extend(key, ttl, self._swept(book)))
+            return self._kept(book, key, book.extend(key, ttl, self._swept(book, key)))
 
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``."""
-        if customer_id in self._books:
-            with self._lock:
-                self._books[customer_id].adopt(rows, ticket)
+        if customer_id not in self._books:
+            return
+        with self._lock:
+            book = self._books.get(customer_id)
+            if book is not None:
+                book.adopt(rows, ticket)
+                self._drop_if_blank(book)
 
     def has_charged(self, customer_id: str) -> bool:
         """Return whether the customer has a book, without waiting for anybody; without one ``charges()`` is empty."""
@@ -201,12 +229,22 @@ class MemoryLedger:
             if letter is not None:
                 self._waiting[_name(event)] = self._clock.time(), replace(letter.event, attempts=0)
 
+    def _admitting(
+        self, customer_id: str, key: str, verb: Callable[[_Kept, float], Receipt | Refusal]
+    ) -> Receipt | Refusal:
+        while True:
+            book = self._opened(customer_id)
+            with self._lock:
+                if self._books.get(customer_id) is book:  # which another thread may have dropped meanwhile
+                    return self._kept(book, key, verb(book, self._swept(book, key)))
+
     def _opened(self, customer_id: str) -> _Kept:
         """Return the customer's book, which every watcher knows of."""
         book = self._books.get(customer_id)
         if book is None:
             with self._lock:
                 book = self._books.setdefault(customer_id, _Kept(customer_id))
+                heappush(self._visits, (self._clock.time() + LONE_RETENTION, customer_id, ""))
         if not book.is_announced:
             for watcher in members(self.watchers):
                 watcher.first_charged(customer_id)
@@ -220,21 +258,55 @@ class MemoryLedger:
             raise ReservationNotFound("the customer has no reservation with this key")
         return book
 
-    def _swept(self, book: _Kept) -> float:
-        """Let time take effect in a book; return what time it is."""
+    def _swept(self, book: _Kept, *keys: str) -> float:
+        """Let time take effect on these keys of a book, and on all its holds; return what time it is."""
         now = self._clock.time()
-        book.sweep(now)
+        for key in keys:
+            self._let_pass(book, key, now)
+        while book.due and book.due[0][0] <= now:
+            self._let_pass(book, heappop(book.due)[1], now)
         return now
+
+    def _let_pass(self, book: _Kept, key: str, now: float) -> None:
+        record = book.records.get(key)
+        if record is not None and record.until <= now:
+            book.expire(key, now)
+            self._watch(book, key)
+
+    def _watch(self, book: _Kept, key: str) -> None:
+        """Note when a key has to be looked at next; what was noted before is passed over then."""
+        record = book.records.get(key)
+        if record is None:
+            return
+        heappush(self._visits, (record.until, book.customer_id, key))
+        if record.state is State.HELD:
+            heappush(book.due, (record.until, key))
+
+    def _visit(self, now: float) -> None:
+        """Look after a few keys whose time has come, whoever's they are: a customer may never come back."""
+        for _ in range(_A_FEW):
+            if not self._visits or self._visits[0][0] > now:
+                return
+            _, customer_id, key = heappop(self._visits)
+            book = self._books.get(customer_id)
+            if book is not None:
+                self._let_pass(book, key, now)
+                self._drop_if_blank(book)
+
+    def _drop_if_blank(self, book: _Kept) -> None:
+        if book.is_blank():
+            del self._books[book.customer_id]
 
     def _kept(self, book: _Kept, key: str, outcome: Outcome) -> Outcome:
         book.changed.clear()
-        if key in book.records and not (isinstance(outcome, Receipt) and outcome.is_replay):
-            book.watch(book.records[key].until, key)
+        if not (isinstance(outcome, Receipt) and outcome.is_replay):
+            self._watch(book, key)
         for event in book.events:
             is_known = _name(event) in self._waiting or _name(event) in self._dead
             told = set_apart(event) if is_known else event
             self._waiting[_name(told)] = told.at, told
         book.events.clear()
+        self._visit(self._clock.time())
         return outcome
 
 

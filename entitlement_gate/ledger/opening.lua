@@ -1,22 +1,26 @@
 -- One customer's book, opened and written back. Every script begins with this part; those of its verb follow.
 --
--- KEYS: meta, rows, records, due and, where the verb commits, events, event_due, dead: of one bucket, in one hash slot.
--- ARGV[1]: JSON: epoch, seq, shift, retention, and what the verb is asked with.
+-- KEYS: meta, rows, holds, due; where it is about a key, what is kept of that; and where it commits, events, event_due,
+-- dead: of one bucket, in one hash slot.
+-- ARGV[1]: JSON: epoch, seq, shift, how long keys are remembered, and what the verb is asked with.
+-- What is held, or ran out, is in holds, and in due by when that changes. What was committed or released is kept by
+-- itself, and Redis forgets it: nobody has to come back for that. Tallies, epochs and events have no end here.
 -- Lua computes with doubles: each sum is checked to be exact before anything is written, and everything is written at
 -- the end or not at all. `cjson` writes 14 digits, so that every number it writes is text.
 -- Names in capitals are constants: `scripts.py` puts in what they stand for.
 
-local META, ROWS, RECORDS, DUE, EVENTS, EVENT_DUE, DEAD = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local META, ROWS, HOLDS, DUE, KEPT, EVENTS, EVENT_DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local DEAD = KEYS[8]
 local MOST = 9007199254740992
 -- A tally: six doubles.
 local BASELINE, COMMITTED, HELD, SEEN, REFUNDED, TICKET = 1, 2, 3, 4, 5, 6
 local SIX = '<dddddd'
 -- A record. Of wants, four each: entitlement id, quantity, slug, field. Of shares, three: entitlement id, row, amount.
-local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES, OWNER = 1, 2, 3, 4, 5, 6, 7, 8
+local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES, OWNER, IS_LONE = 1, 2, 3, 4, 5, 6, 7, 8, 9
 -- Among the rows: nothing of this customer runs out before. Verbs lower it, a sweep sets it right.
 local BOUND = 'due'
 local ALL_AT_ONCE = 1000 -- what `unpack` surely takes
-local SWEPT_AT_MOST = 20000 -- by one verb: more would keep Redis from everybody else
+local SWEPT_AT_ONCE = 1000 -- some 10 ms: more would keep Redis from everybody else
 
 local asked = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -30,7 +34,7 @@ end
 if meta[2] + 0 < asked.seq then return 'behind' end
 
 local tallies, changed = {}, {}
-local records, touched, written = {}, {}, {}
+local records, origins, touched, written = {}, {}, {}, {}
 local events
 local bound, is_swept, is_bound_new
 
@@ -67,12 +71,10 @@ end
 
 local function keep(key, record)
   records[key], touched[key] = record, true
-  local until_ = record[UNTIL] + 0
-  if not bound or until_ < bound then bound, is_bound_new = until_, true end
 end
 
 local function settle(key, record, state)
-  record[STATE], record[UNTIL] = state, text(now + asked.retention)
+  record[STATE], record[UNTIL] = state, text(now + (record[IS_LONE] and asked.lone_retention or asked.retention))
   keep(key, record)
 end
 
@@ -80,9 +82,10 @@ end
 local function record_of(key)
   local record = records[key]
   if record == nil then
-    local value = redis.call('HGET', RECORDS, key)
+    local value, origin = redis.call('HGET', HOLDS, key), HOLDS
+    if not value and key == asked.key then value, origin = redis.call('GET', KEPT), KEPT end
     record = value and cjson.decode(value) or false
-    records[key] = record
+    records[key], origins[key] = record, value and origin
   end
   if record and record[UNTIL] + 0 <= now then
     if record[STATE] == 'held' then
@@ -108,14 +111,11 @@ local function open(fields)
   end
   if bound and bound <= now then
     is_swept = true
-    local swept, keys = 0
-    repeat
-      keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', swept, ALL_AT_ONCE)
-      for _, key in ipairs(keys) do
-        if not record_of(key) then touched[key] = true end
-      end
-      swept = swept + #keys
-    until #keys < ALL_AT_ONCE or swept >= SWEPT_AT_MOST
+    local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', text(now), 'LIMIT', 0, SWEPT_AT_ONCE)
+    for _, key in ipairs(keys) do
+      if not record_of(key) then origins[key], touched[key] = HOLDS, true end
+    end
+    if #keys == SWEPT_AT_ONCE then fail('more') end -- before all are given back nobody knows what is available
   end
 end
 
@@ -140,12 +140,22 @@ end
 
 local function write(set, dropped)
   for key in pairs(touched) do
-    local record = records[key]
+    local record, is_kept = records[key], false
     if record then
-      redis.call('HSET', RECORDS, key, written[record] or cjson.encode(record))
-      redis.call('ZADD', DUE, record[UNTIL], key)
-    else
-      redis.call('HDEL', RECORDS, key)
+      local value, until_ = written[record] or cjson.encode(record), record[UNTIL] + 0
+      is_kept = record[STATE] == 'committed' or record[STATE] == 'released'
+      if is_kept then
+        redis.call('SET', KEPT, value, 'PX', text((until_ - now) / 1000))
+      else
+        redis.call('HSET', HOLDS, key, value)
+        redis.call('ZADD', DUE, record[UNTIL], key)
+        if not bound or until_ < bound then bound, is_bound_new = until_, true end
+      end
+    end
+    if origins[key] == KEPT and not is_kept then
+      redis.call('DEL', KEPT)
+    elseif origins[key] == HOLDS and (is_kept or not record) then
+      redis.call('HDEL', HOLDS, key)
       redis.call('ZREM', DUE, key)
     end
   end
@@ -175,8 +185,11 @@ end
 local function done(verb, tell)
   local is_fine, outcome, set, dropped = pcall(function() return verb(), rendered() end)
   if not is_fine then
-    if type(outcome) == 'table' and outcome.code then return 'failed ' .. outcome.code end
-    error(outcome)
+    if type(outcome) ~= 'table' or not outcome.code then error(outcome) end
+    if outcome.code ~= 'more' then return 'failed ' .. outcome.code end
+    write(rendered())
+    redis.call('HINCRBY', META, 'seq', 1)
+    return 'more'
   end
   local seq = meta[2]
   if is_swept or next(changed) or next(touched) then

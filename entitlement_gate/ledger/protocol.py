@@ -32,6 +32,9 @@ __all__ = [
 RETENTION = 86_400.0
 """Seconds for which a key is remembered after it was committed, was released or ran out: as long as billing does."""
 
+LONE_RETENTION = 600.0
+"""The same for a key that nobody else knows: while who holds the reservation may try its commit once more."""
+
 FORGOTTEN_AFTER = 90 * 86_400.0
 """Seconds after which the tally of a row that left is dropped."""
 
@@ -167,19 +170,29 @@ class Ledger(Protocol):
         """Whether ``charges()`` needs no I/O, so that every check may ask; a class attribute will do."""
 
     def reserve(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+        self,
+        customer_id: str,
+        demands: Sequence[Demand],
+        *,
+        key: str,
+        ttl: float,
+        owner: str = "",
+        is_lone: bool = False,
     ) -> Receipt | Refusal:
         """Hold every demand or none, for ``ttl`` seconds.
 
         A key that is held or committed replays; one that ran out or was released is reserved anew. What is newly held
-        belongs to ``owner``, a word of the caller's own: who replays does not own it.
+        belongs to ``owner``, a word of the caller's own: who replays does not own it. A key that ``is_lone`` was made
+        for this reservation, so that nobody else can retry it, and is soon forgotten.
 
         Raises:
             ValueError: a key, quantity or time that cannot be; nothing changed.
             ReservationConflict: the key was used for something else.
         """
 
-    def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
+    def consume(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+    ) -> Receipt | Refusal:
         """Reserve and commit at once; commits what the key already holds."""
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:

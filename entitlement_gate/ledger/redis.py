@@ -13,6 +13,7 @@ from entitlement_gate.ledger.book import ticket_of
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
 from entitlement_gate.ledger.protocol import (
     FORGOTTEN_AFTER,
+    LONE_RETENTION,
     RETENTION,
     Charges,
     Demand,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["RedisLedger"]
 
 _MICRO = 1_000_000
-_RETENTION = round(RETENTION * _MICRO)
+_RETENTION, _LONE_RETENTION = round(RETENTION * _MICRO), round(LONE_RETENTION * _MICRO)
 _EVENTS = ("events", "event-due", "dead")
 _REFUSED = 2
 _TOO_WIDE = "a ledger in Redis counts up to 2**53 millionths a row: the database counts further"
@@ -66,14 +67,23 @@ class RedisLedger(RedisOutbox):
     is_local = False
 
     def reserve(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+        self,
+        customer_id: str,
+        demands: Sequence[Demand],
+        *,
+        key: str,
+        ttl: float,
+        owner: str = "",
+        is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         asked = {**_told(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
-        asked["owner"] = checked_owner(owner)
+        asked.update(owner=checked_owner(owner), is_lone=is_lone)
         return _outcome(key, self._verb("reserve", customer_id, asked))
 
-    def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
+    def consume(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+    ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
         asked = {
             **_told(demands),
@@ -82,6 +92,7 @@ class RedisLedger(RedisOutbox):
             "customer": customer_id,
             "late": True,
             "owner": "",
+            "is_lone": is_lone,
         }
         return _outcome(key, self._verb("consume", customer_id, asked, *_EVENTS))
 
@@ -121,7 +132,7 @@ class RedisLedger(RedisOutbox):
 
     def _verb(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> Any:
         """Run a verb in the epoch this process knows; return what the script says."""
-        asked["retention"] = _RETENTION
+        asked.update(retention=_RETENTION, lone_retention=_LONE_RETENTION)
         status, told = self.run_in_epoch(verb, customer_id, asked, *extra)
         if status == "failed":
             error, why = _FAILURES[told]
@@ -166,7 +177,7 @@ def _outcome(key: str, told: list[Any]) -> Receipt | Refusal:
 
 
 def _receipt(key: str, is_replay: bool, before: list[int], record: list[Any]) -> Receipt:  # noqa: FBT001 - as told
-    state, expires, _, is_overage, is_late, _, shares, _ = record
+    state, expires, _, is_overage, is_late, _, shares, *_ = record
     each = iter(shares)
     return Receipt(
         key=key,

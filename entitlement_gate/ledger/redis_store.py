@@ -32,6 +32,7 @@ BUCKETS = 64
 _TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
 _FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
 _NOTHING_KNOWN = ("", 0)  # of an epoch: whichever there is will do
+_SWEEPS = 25  # round trips of a verb, where more holds of its customer ran out together than a script gives back
 _LOST = ("missing", "other", "behind")
 _encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _log = logging.getLogger("entitlement_gate.ledger")
@@ -129,7 +130,9 @@ class RedisStore:
         """
         bucket = self._bucket(customer_id)
         tag = self._tags[bucket]
-        keys = [f"{tag}:meta", *(f"{tag}:{name}:{customer_id}" for name in ("rows", "records", "due"))]
+        keys = [f"{tag}:meta", *(f"{tag}:{name}:{customer_id}" for name in ("rows", "holds", "due"))]
+        if "key" in asked:
+            keys.append(f"{tag}:kept:{len(customer_id)}:{customer_id}:{asked['key']}")
         keys += [f"{tag}:{name}" for name in extra]
         asked["epoch"], asked["seq"] = self._known.get(bucket, _NOTHING_KNOWN)
         status, told = self._run_noting(verb, bucket, keys, asked)
@@ -155,7 +158,12 @@ class RedisStore:
 
     def _run_noting(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
         """Run a verb, and remember what it is told of the epoch."""
-        status, _, told = _text(self.run(verb, keys, asked)).partition(" ")
+        for _ in range(_SWEEPS):
+            status, _, told = _text(self.run(verb, keys, asked)).partition(" ")
+            if status != "more":
+                break
+        else:
+            raise LedgerUnavailable("Redis: more holds ran out than are given back at once; the next verb goes on")
         if status == "done":
             epoch, seq, told = told.split(" ", 2)
             with self._lock:

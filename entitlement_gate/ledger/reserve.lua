@@ -77,7 +77,7 @@ local function held()
   if refusal then return nil, refusal end
   local shares, until_ = {}, text(now + asked.ttl)
   for number, demand in ipairs(asked.demands) do allocate(demand, asked.wants[4 * number - 3], shares) end
-  record = { 'held', until_, until_, is_overage, false, asked.wants, shares, asked.owner }
+  record = { 'held', until_, until_, is_overage, false, asked.wants, shares, asked.owner, asked.is_lone }
   keep(asked.key, record)
   return record, before, false
 end

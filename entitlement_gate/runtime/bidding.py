@@ -38,13 +38,15 @@ _OTHERS = 32  # that a key is looked up under: each is a question to the ledger
 class Order(NamedTuple):
     """What is to be held, for how many seconds, under which key; without a time it is used up at once.
 
-    ``owner`` tells this order from any other under the same key: what it holds nobody else releases.
+    ``owner`` tells this order from any other under the same key: what it holds nobody else releases. A key that
+    ``is_lone`` was made for this order, and nobody else knows it.
     """
 
     requirement: Requirement
     key: str
     ttl: float | None
     owner: str = ""
+    is_lone: bool = False
 
 
 def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> Order:
@@ -62,7 +64,7 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
     for leaf in requirement.leaves():
         micro_units(leaf.requested or _ONE)
     if key is None:
-        return Order(requirement, uuid.uuid4().hex, ttl)
+        return Order(requirement, uuid.uuid4().hex, ttl, is_lone=True)
     return Order(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex)
 
 

@@ -149,9 +149,9 @@ class Counting:
             ReservationConflict: the key was used for something else.
         """
         ledger: Any = self.ledger
-        verb, undo = ledger.consume, None
+        verb, undo = partial(ledger.consume, is_lone=order.is_lone), None
         if order.ttl is not None:
-            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner)
+            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, is_lone=order.is_lone)
             undo = partial(self._give_back, order, customer_id)
         outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
         try:

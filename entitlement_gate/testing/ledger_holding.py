@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from entitlement_gate.domain.errors import ReservationConflict, ReservationExpired, ReservationNotFound
-from entitlement_gate.ledger.protocol import Demand, Receipt, Refusal, State
+from entitlement_gate.ledger.protocol import LONE_RETENTION, RETENTION, Demand, Receipt, Refusal, State
 from entitlement_gate.ledger.rule import Row, Share
 from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, SEATS, LedgerCases, demand
 
@@ -181,6 +181,45 @@ class HoldingCases(LedgerCases):
         ledger.consume(ANNA, [demand(1)], key="other")
         assert not ledger.consume(ANNA, [demand(1)], key="old").is_replay
         assert ledger.consume(ANNA, [demand(1)], key="young").is_replay
+
+    def test_the_first_use_after_many_keys_were_forgotten_together_is_admitted(self, ledger: Any) -> None:
+        rows = (Row("row", 1300),)
+        for number in range(1200):
+            ledger.consume(ANNA, [demand(1, *rows)], key=str(number))
+        self.pass_time(ledger, RETENTION + 1)
+        first = ledger.consume(ANNA, [demand(1, *rows)], key="7")  # long forgotten, swept or not
+        assert (first.is_replay, first.available) == (False, (100,))
+        assert ledger.consume(ANNA, [demand(1, *rows)], key="7").is_replay
+        for number in range(8, 20):
+            with pytest.raises(ReservationNotFound):
+                ledger.commit(ANNA, str(number))
+        assert self.left(ledger, *rows) == 99
+
+    def test_a_use_counts_however_long_ago(self, ledger: Any) -> None:
+        ledger.consume(ANNA, [demand(4)], key="k")
+        self.pass_time(ledger, 400 * 86_400)
+        assert ledger.consume(ANNA, [demand(7)], key="l") == Refusal(CALLS, 6)
+
+    def test_a_key_that_nobody_else_knows_is_soon_forgotten_and_its_use_is_not(self, ledger: Any) -> None:
+        ledger.reserve(ANNA, [demand(1)], key="kept", ttl=60, is_lone=True)
+        for is_lone in (False, True):
+            ledger.reserve(ANNA, [demand(1)], key="back", ttl=60, is_lone=is_lone)
+            ledger.release(ANNA, "back")
+        ledger.reserve(ANNA, [demand(1)], key="late", ttl=60, is_lone=True)
+        ledger.reserve(ANNA, [demand(1)], key="known", ttl=60)
+        ledger.commit(ANNA, "kept")
+        ledger.commit(ANNA, "known")
+        ledger.consume(ANNA, [demand(1)], key="at once", is_lone=True)
+        self.pass_time(ledger, LONE_RETENTION - 30)
+        assert ledger.commit(ANNA, "kept").is_replay
+        assert ledger.release(ANNA, "back").is_replay
+        assert ledger.commit(ANNA, "late").is_late
+        self.pass_time(ledger, LONE_RETENTION + 1)
+        for key in ("kept", "back", "late", "at once"):
+            with pytest.raises(ReservationNotFound):
+                ledger.release(ANNA, key)
+        assert ledger.commit(ANNA, "known").is_replay
+        assert self.left(ledger) == 6
 
     def test_an_end_is_final(self, ledger: Any) -> None:
         ledger.consume(ANNA, [demand(1)], key="used")

@@ -6,16 +6,18 @@ Each verb is one transaction: lock the customer's row, read its book, run the ve
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from django.apps import apps
 from django.db import router
 
 from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
+from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.usage import shelf
 from entitlement_gate.usage.connection import OwnConnections
 from entitlement_gate.usage.models import Charge
-from entitlement_gate.usage.outbox import DatabaseOutbox
+from entitlement_gate.usage.outbox import LOCKS, DatabaseOutbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,24 +58,40 @@ class DatabaseLedger(DatabaseOutbox):
         if not apps.is_installed("entitlement_gate.usage"):
             raise ValueError('ledger: the database\'s is an app: add "entitlement_gate.usage" to INSTALLED_APPS')
         super().__init__(OwnConnections(alias or router.db_for_write(Charge), deadline))
+        self._deadline = deadline
 
     def __repr__(self) -> str:
         return f"<DatabaseLedger in {self._own.alias!r}>"
 
     def reserve(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, ttl: float, owner: str = ""
+        self,
+        customer_id: str,
+        demands: Sequence[Demand],
+        *,
+        key: str,
+        ttl: float,
+        owner: str = "",
+        is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         checked_demands(demands)
         ttl, owner = checked_ttl(ttl), checked_owner(owner)
-        return self._done(
-            customer_id, checked_key(key), lambda book, now: book.reserve(demands, key, ttl, now, owner=owner)
-        )
 
-    def consume(self, customer_id: str, demands: Sequence[Demand], *, key: str) -> Receipt | Refusal:
+        def reserve(book: Book, now: float) -> Receipt | Refusal:
+            return book.reserve(demands, key, ttl, now, owner=owner, is_lone=is_lone)
+
+        return self._done(customer_id, checked_key(key), reserve)
+
+    def consume(
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+    ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
         checked_demands(demands)
-        return self._done(customer_id, checked_key(key), lambda book, now: book.consume(demands, key, now))
+
+        def consume(book: Book, now: float) -> Receipt | Refusal:
+            return book.consume(demands, key, now, is_lone=is_lone)
+
+        return self._done(customer_id, checked_key(key), consume)
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
@@ -109,9 +127,17 @@ class DatabaseLedger(DatabaseOutbox):
         self._own.close()
 
     def _done(self, customer_id: str, key: str, verb: Callable[[Book, float], Result]) -> Result:
-        def work(told: list[Rows]) -> tuple[Result, list[Statement]]:
-            book, before, now = shelf.book_of(customer_id, told)
-            result = verb(book, now)
-            return result, shelf.writing(book, before)
+        lock = LOCKS[self._own.vendor]
 
-        return self._own.change(shelf.reading(*self._now(), customer_id, key), work)
+        def work(told: list[Rows]) -> tuple[list[Result], list[Statement]]:
+            book, before, now = shelf.book_of(customer_id, told)
+            results = [] if shelf.is_behind(told) else [verb(book, now)]
+            return results, [*shelf.writing(book, before), shelf.forgetting(now, lock)]
+
+        due = time.monotonic() + self._deadline
+        while True:
+            results = self._own.change(shelf.reading(*self._now(), customer_id, key), work)
+            if results:
+                return results[0]
+            if time.monotonic() >= due:
+                raise LedgerUnavailable("more holds ran out than are given back at once; the next verb goes on")

@@ -64,13 +64,19 @@ class Hold(models.Model):
     is_overage = models.BooleanField()
     is_late = models.BooleanField()
     owner = models.CharField(max_length=64, blank=True)
+    is_lone = models.BooleanField()
 
     class Meta:
         app_label = _APP_LABEL
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["customer_id", "key"], name="entitlement_hold_once"),
         ]
-        indexes: ClassVar = [models.Index(fields=["customer_id", "until"], name="entitlement_hold_until")]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["customer_id", "until"], condition=models.Q(state="held"), name="entitlement_hold_runs_out"
+            ),
+            models.Index(fields=["until"], condition=~models.Q(state="held"), name="entitlement_hold_forgotten"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.customer_id} {self.key} {self.state}"

@@ -12,7 +12,7 @@ from entitlement_gate.usage.models import Event
 if TYPE_CHECKING:
     from entitlement_gate.usage.connection import OwnConnections
 
-__all__ = ["DatabaseOutbox"]
+__all__ = ["LOCKS", "DatabaseOutbox"]
 
 _EVENT = Event._meta.db_table  # noqa: SLF001 - the documented way to it
 _COLUMNS = '"key", customer_id, slug, field, quantity, at, attempts'
@@ -33,7 +33,7 @@ _PENDING = f"SELECT COUNT(*) FROM {_EVENT} WHERE why = ''"  # noqa: S608 - as ab
 _BURIED = f"SELECT COUNT(*) FROM {_EVENT} WHERE why <> ''"  # noqa: S608 - as above
 _DEAD = f"SELECT {_COLUMNS}, why FROM {_EVENT} WHERE why <> '' ORDER BY id LIMIT %s"  # noqa: S608 - as above
 _PATIENCE = 30.0  # seconds: a shipper is no request
-_LOCKS = {"sqlite": "", "postgresql": "FOR UPDATE SKIP LOCKED"}
+LOCKS = {"sqlite": "", "postgresql": "FOR UPDATE SKIP LOCKED"}
 
 
 class DatabaseOutbox:
@@ -87,7 +87,7 @@ class DatabaseOutbox:
         return NOW[self._own.vendor], self._shift
 
     def _run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        statement = sql.format(now=NOW[self._own.vendor], lock=_LOCKS[self._own.vendor])
+        statement = sql.format(now=NOW[self._own.vendor], lock=LOCKS[self._own.vendor])
         return self._own.ask((statement, values), seconds=_PATIENCE)[0]
 
 

@@ -12,6 +12,7 @@ TABLES = ("account", "charge", "hold", "event")
 def emptied(alias):
     from entitlement_gate.usage.ledger import DatabaseLedger
 
+    connections[alias].close()  # another test may have had the server cut it
     with connections[alias].cursor() as cursor:
         for table in TABLES:
             cursor.execute(f"DELETE FROM entitlement_usage_{table}")

@@ -71,9 +71,21 @@ class Migration(migrations.Migration):
                 ("is_overage", models.BooleanField()),
                 ("is_late", models.BooleanField()),
                 ("owner", models.CharField(blank=True, max_length=64)),
+                ("is_lone", models.BooleanField()),
             ],
             options={
-                "indexes": [models.Index(fields=["customer_id", "until"], name="entitlement_hold_until")],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "held")),
+                        fields=["customer_id", "until"],
+                        name="entitlement_hold_runs_out",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "held"), _negated=True),
+                        fields=["until"],
+                        name="entitlement_hold_forgotten",
+                    ),
+                ],
                 "constraints": [models.UniqueConstraint(fields=("customer_id", "key"), name="entitlement_hold_once")],
             },
         ),
