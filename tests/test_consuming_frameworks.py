@@ -373,7 +373,7 @@ class _Generating:
         (PathView(), "cannot be called"),
         (bare, "below the operation"),
     ],
-    ids=repr,
+    ids=["generator", "async", "call", "delay", "apply_async", "enqueue", "api", "router", "path view", "operation"],
 )
 def test_what_no_gate_can_judge_is_refused_where_it_is_decorated(decorated, why, consume):
     with pytest.raises(TypeError, match=f"gates views, not .*{why}"):
