@@ -53,12 +53,16 @@ function verbs.revive()
   end
 end
 
-function verbs.pending()
-  return redis.call('ZCARD', DUE)
+-- How many are due, wait, and were set aside.
+function verbs.count()
+  return { redis.call('ZCOUNT', DUE, '-inf', at(now)), redis.call('ZCARD', DUE), redis.call('HLEN', DEAD) }
 end
 
+-- Some of those that were set aside; all where there are no more than that.
 function verbs.dead()
-  return redis.call('HVALS', DEAD)
+  local letters, found = {}, redis.call('HSCAN', DEAD, '0', 'COUNT', asked.limit)[2]
+  for index = 2, #found, 2 do letters[#letters + 1] = found[index] end
+  return letters
 end
 
 return verbs[asked.verb]()

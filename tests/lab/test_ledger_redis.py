@@ -7,6 +7,7 @@ import uuid
 from functools import partial
 
 import pytest
+import redis
 
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable, Receipt
 from entitlement_gate.ledger.redis import RedisLedger
@@ -125,3 +126,26 @@ def test_every_key_of_a_verb_is_in_one_slot_of_a_cluster(make_server):
     ledger.adopt_upstream(ANNA, {CALLS: (BUDGET,)}, 2.0)
     assert left(ledger) == 999
     assert len(drained(ledger)) == 1
+
+
+def test_a_client_of_a_cluster_counts_and_ships(make_server):
+    server = make_server("--cluster-enabled", "yes")
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        deadline = time.monotonic() + 10
+        while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    ledger = RedisLedger(redis.RedisCluster.from_url(server.url))
+    for number in range(100):
+        ledger.consume(f"customer {number}", [demand(1, BUDGET, target=METER)], key="k")
+    assert ledger.pending() == 100
+    events = ledger.take(60)
+    assert len(events) == 60
+    ledger.bury(events[0], "no")
+    assert [letter.event for letter in ledger.dead_letters()] == [events[0]]
+    assert len(drained(ledger)) == 40
+    ledger.accept_loss()
+    assert ledger.consume("customer 7", [demand(1, BUDGET)], key="k").is_replay
+    assert ledger.health()["pending"] == 99
+    ledger.close()
