@@ -5,8 +5,9 @@ Never here: what becomes of a refusal (``guarding``), or how a gate answers.
 
 from __future__ import annotations
 
+import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.http import HttpRequest
 
@@ -25,19 +26,31 @@ if TYPE_CHECKING:
 __all__ = ["RequestEntitlements", "entitlements_of"]
 
 
+class _Counted(NamedTuple):
+    """What the ledger said of a snapshot, and how often the customer had used something up by then."""
+
+    of: CustomerEntitlements
+    known: CustomerEntitlements
+    uses: int
+
+
 class RequestEntitlements:
     """``request.entitlements``: lazy, and answered from one snapshot for as long as the request is one customer's.
 
     Nothing is resolved, read or fetched until something is asked. A look-up by name reads like a mapping and
     blocks; in async code await ``aall`` once, or use the twins. It lives as long as its request.
+
+    A check asks the ledger, wherever it is; what is read as a mapping, or shown on a page, asks it once, and again
+    after this process used something of the customer's up.
     """
 
-    __slots__ = ("_all", "_customer", "_gate", "_is_tallied", "_request")
+    __slots__ = ("_all", "_counted", "_customer", "_gate", "_is_tallied", "_request")
 
     def __init__(self, request: HttpRequest) -> None:
         # The request holds this: held in turn, each request would be left to the garbage collector (2 µs of 5).
         self._request = weakref.ref(request)
         self._all: CustomerEntitlements | None = None
+        self._counted: _Counted | None = None
         self._customer: object = None  # as the resolver gave it
         self._gate: RequestGate | None = None
         self._is_tallied = False
@@ -68,13 +81,17 @@ class RequestEntitlements:
 
     def all(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose checks look once more before they deny by old data."""
-        known = drive(self._getting_counted())
+        known = drive(self._getting_counted(is_reading=True))
         return known.concluded_by(lambda asked, decision: drive(self._concluding(asked, decision, known)))
 
     async def aall(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose reading costs no I/O."""
         known = await drive_async(self._getting_counted())
         return known.concluded_by(lambda _, decision: drive(default_gate().telling(decision)))
+
+    def show(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision for a page that shows several: as ``check``, by what the ledger said once."""
+        return drive(self._showing(as_requirement(entitlement, quantity)))
 
     def __getitem__(self, name: str) -> Entitlement:
         return self.all()[name]
@@ -159,11 +176,25 @@ class RequestEntitlements:
             self._all = newer
         return decision
 
-    def _getting_counted(self) -> Steps[CustomerEntitlements]:
+    def _getting_counted(self, *, is_reading: bool = False) -> Steps[CustomerEntitlements]:
+        """Return the request's snapshot with what is used up; reading it in a loop waits for no newer numbers."""
         gate = default_gate()
         known, due = yield from self._getting(gate)
         self._tally(gate)
-        return (yield from gate.counted(known, due))
+        uses = gate.uses_of(known)  # counted before the ledger is asked: what is used up meanwhile is not missed
+        kept = self._counted
+        if kept is not None and kept.of is known and (kept.uses == uses or (is_reading and _is_in_loop())):
+            return kept.known
+        counted = yield from gate.counted(known, due)
+        self._counted = _Counted(known, counted, uses)
+        return counted
+
+    def _showing(self, requirement: Requirement) -> Steps[Decision]:
+        known = yield from self._getting_counted(is_reading=True)
+        decision = known.check(requirement)
+        if decision.outcome is Outcome.DENIED:  # which is no older than it may be on a page either
+            return (yield from self.checking(requirement))
+        return (yield from default_gate().telling(decision))
 
     def _at_hand(self, gate: RequestGate, customer: object) -> CustomerEntitlements | None:
         """Return the request's snapshot where there is one or it takes no fetch."""
@@ -188,6 +219,14 @@ class RequestEntitlements:
 def _is_silent(gate: RequestGate, known: CustomerEntitlements, requirement: Requirement) -> bool:
     """Whether an answer from what is known needs neither I/O nor telling."""
     return not (gate.is_heard or known.needs_ledger(requirement))
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _of_nobody() -> RequestEntitlements:

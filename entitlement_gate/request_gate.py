@@ -116,6 +116,10 @@ class RequestGate(EntitlementGate):
         yield from self.announcing(decision)
         return decision, newer
 
+    def uses_of(self, known: CustomerEntitlements) -> int:
+        """Return a number that changes whenever this process uses up something of the customer's."""
+        return self._counting.uses_of(known.customer_id)
+
     def getting(self, customer: object, due: float) -> Steps[CustomerEntitlements]:
         """Get what a customer has, who was resolved before, as a part of other steps."""
         return (yield from self.knowing((yield from self._identifying(customer)), due))

@@ -35,7 +35,7 @@ def decided(given: object, entitlement: str | Requirement, quantity: object = No
     request = find_request(given)
     if request is not None:
         try:
-            return entitlements_of(request).check(entitlement, quantity)
+            return entitlements_of(request).show(entitlement, quantity)
         except SynchronousOnlyOperation as error:
             raise SynchronousOnlyOperation(_IN_A_LOOP) from error
     _logger.warning("a template asked for %r without a request in its context: not entitled", entitlement)

@@ -46,6 +46,7 @@ _AT_ONCE = 16  # questions to the ledger: as many connections as it has to a dat
 # A verb has its own time-outs; one that has been up for so many seconds, and for 2 deadlines, is taken for hung.
 _PATIENCE = 10.0
 _REFUSALS = (LedgerUnavailable, ReservationError, ValueError)  # what a verb may raise
+_STRIPES = 1024  # customers of one stripe are counted together: no number for each is kept for ever
 _NEWS = 0.5  # of the deadline, for telling the ledger what was fetched: a check that waited for it waits for more
 
 
@@ -63,6 +64,7 @@ class Counting:
         self._is_ours = self.ledger is None or type(self.ledger) is MemoryLedger
         self._clock = clock
         self._deadline = options.deadline
+        self._uses = [0] * _STRIPES
         self._breaker = Breaker(clock)
         self._log = FailureLog(clock)
         # Apart from those that fetch: what stands still on one side starves nothing on the other.
@@ -83,6 +85,10 @@ class Counting:
         if self.ledger is None:
             return True
         return self.is_local and isinstance(self.ledger, MemoryLedger) and not self.ledger.has_charged(customer_id)
+
+    def uses_of(self, customer_id: str | None) -> int:
+        """Return a number that changes whenever something of the customer's is used up through this gate."""
+        return self._uses[hash(customer_id) % _STRIPES]
 
     def at_hand(self, customer_id: str) -> Charges | None:
         """Return what is held and used up where knowing it costs no I/O; None where it could not be learned.
@@ -153,26 +159,30 @@ class Counting:
         if order.ttl is not None:
             verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, is_lone=order.is_lone)
             undo = partial(self._give_back, order, customer_id)
-        outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
         try:
+            outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
             return None if outcome is None else vetted_outcome(outcome, demands)
         except TypeError as error:
             self._log.note_ledger(error)
             return None
+        finally:
+            self._note_use(customer_id)
 
-    def settling(self, verb: Callable[..., Any], *args: Any, **keywords: Any) -> Steps[Any]:
+    def settling(self, verb: Callable[..., Any], customer_id: str | None, *args: Any) -> Steps[Any]:
         """Return what a verb does to what is held, or raise what it raises; tried whatever failed before.
 
         Raises:
             LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
         """
         try:
-            receipt = yield from self._asking(partial(verb, *args, **keywords), self.due(), is_owed=True)
+            receipt = yield from self._asking(partial(verb, customer_id, *args), self.due(), is_owed=True)
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
-            self._note(error, *_texts(args, keywords))
+            self._note(error, *_texts((customer_id, *args), {}))
             raise
+        finally:
+            self._note_use(customer_id)
         return receipt
 
     def adopt(self, snapshot: Snapshot) -> None:
@@ -224,6 +234,9 @@ class Counting:
             self.ledger.release(customer_id, order.key, owner=order.owner)  # type: ignore[union-attr]  # it was this ledger's
         except Exception as error:  # noqa: BLE001 - a ledger is anybody's code; it returns when its time is up
             self._log.note_ledger(error, order.key)
+
+    def _note_use(self, customer_id: str | None) -> None:
+        self._uses[hash(customer_id) % _STRIPES] += 1
 
     def _has_time(self, due: float) -> bool:
         return self.is_local or self._clock.monotonic() < due

@@ -2,13 +2,15 @@
 
 import asyncio
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.test import AsyncRequestFactory
+from django.template import Context, Template
+from django.test import AsyncRequestFactory, RequestFactory
 
 from entitlement_gate import (
     EntitlementDenied,
@@ -27,6 +29,7 @@ from entitlement_gate import (
 from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import default_gate
 from entitlement_gate.ledger.redis import RedisLedger
+from entitlement_gate.templating import TemplateEntitlements
 from tests.customers import FREE, PRO, SETTINGS
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
 from tests.ledger.servers import RedisServer
@@ -175,3 +178,84 @@ def test_a_database_ledger_needs_its_app_whichever_models_were_imported(settings
     settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "database"}
     with pytest.raises(ImproperlyConfigured, match=r'LEDGER.*add "entitlement_gate.usage" to INSTALLED_APPS'):
         default_gate()
+
+
+class TestWhatARequestReads:
+    """The numbers of a shared ledger, which cost a round trip."""
+
+    @pytest.fixture
+    def asked(self, store, monkeypatch):
+        """The questions to the ledger, each noted by its thread."""
+        assert has_entitlement(PRO, "reports")  # what is fetched is told to the ledger, which looks too
+        asked, ledger = [], default_gate().ledger
+        charges = ledger.charges
+
+        def noted(customer_id):
+            asked.append(threading.current_thread())
+            return charges(customer_id)
+
+        monkeypatch.setattr(ledger, "charges", noted)
+        return asked
+
+    @pytest.fixture
+    def request_(self):
+        return RequestFactory().get("/", headers={"X-Customer": PRO})
+
+    def test_a_mapping_is_read_by_one_question(self, asked, request_):
+        entitlements = entitlements_of(request_)
+        read = {name: entitlements[name].remaining for name in entitlements}
+        assert (len(read), read[NAME], len(asked)) == (12, 950, 1)
+        assert NAME in entitlements.all()
+        assert dict(entitlements.all()).keys() == read.keys()
+        assert len(asked) == 1
+
+    def test_a_page_is_rendered_by_one_question(self, asked, request_):
+        page = (
+            "{% load entitlements %}{% for name in entitlements %}{{ name }}{% endfor %}"
+            "{% for _ in 'abc' %}{% ifentitled 'API Calls' %}"
+            "{{ entitlements.seats.remaining }}{% endifentitled %}{% endfor %}"
+            "{% entitlement 'API Calls' as calls %}{{ calls.remaining }}"
+        )
+        context = {"request": request_, "entitlements": TemplateEntitlements(request_)}
+        assert Template(page).render(Context(context)).endswith("222950")
+        assert len(asked) == 1
+
+    def test_what_the_request_uses_up_is_read_anew(self, asked, request_):
+        entitlements = entitlements_of(request_)
+        assert entitlements[NAME].remaining == 950
+        consume_entitlement(request_, NAME, 50)
+        assert [entitlements[NAME].remaining for _ in range(3)] == [900] * 3
+        with reserve_entitlement(PRO, NAME, 100) as held:
+            assert entitlements[NAME].remaining == 800
+            held.commit(60)
+        assert [entitlements[NAME].remaining for _ in range(3)] == [840] * 3
+        assert len(asked) == 4
+
+    def test_a_check_asks_each_time(self, asked, request_):
+        entitlements = entitlements_of(request_)
+        assert entitlements[NAME].remaining == 950
+        other = EntitlementGate(default_gate().source, ledger=default_gate().ledger)
+        other.consume(PRO, NAME, 900)  # elsewhere
+        assert [entitlements.check(NAME).remaining, entitlements.has(NAME, 51)] == [50, False]
+        assert entitlements[NAME].remaining == 950
+        assert not entitlements.show(NAME, 951)
+
+    def test_a_denial_on_a_page_is_as_exact_as_any(self, asked, request_):
+        entitlements = entitlements_of(request_)
+        consume_entitlement(PRO, NAME, 950)
+        assert not entitlements.show(NAME)
+        assert entitlements.show(NAME).reason == "insufficient_quantity"
+
+    def test_in_a_loop_reading_what_was_awaited_costs_nothing(self, asked):
+        async def visit():
+            request = AsyncRequestFactory().get("/", headers={"X-Customer": PRO})
+            entitlements = entitlements_of(request)
+            await entitlements.aall()
+            await aconsume_entitlement(request, NAME, 50)
+            asked_before = len(asked)
+            read = [entitlements[NAME].remaining for _ in range(3)]
+            assert len(asked) == asked_before
+            return read, (await entitlements.aall())[NAME].remaining, entitlements[NAME].remaining
+
+        assert asyncio.run(visit()) == ([950] * 3, 900, 900)
+        assert threading.current_thread() not in asked
