@@ -114,8 +114,11 @@ def _overriding_gate(settings: Settings) -> RequestGate:
 
 def _forget(*, setting: str, **_: Any) -> None:
     """Drop the gate that waits below the overrides when the settings change, as the default gate is dropped."""
-    if setting == SETTING and _Swapped.kept is not None:
+    if setting != SETTING:
+        return
+    with _Default.locked():
         gate, _Swapped.kept = _Swapped.kept, None
+    if gate is not None:
         gate.close()
 
 

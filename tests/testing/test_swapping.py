@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 from django.test import override_settings
 
 from entitlement_gate.api import _Default, default_gate
+from entitlement_gate.conf import SETTING
 from entitlement_gate.request_gate import RequestGate
 from entitlement_gate.testing import FakeSource, swapping
 from entitlement_gate.testing.layers import Layer
@@ -82,3 +85,15 @@ def test_a_billing_that_begins_inside_an_override_outlives_it(source):
         assert not default_gate().has(FREE, "sso")
         swapping.pop(layer)
         assert default_gate().has(FREE, "sso")
+
+
+def test_what_waits_is_forgotten_under_the_lock_that_guards_it(source, swapped):
+    default_gate()
+    with swapping.overriding(Layer(values={})):
+        with _Default.locked():
+            changing = threading.Thread(target=swapping._forget, kwargs={"setting": SETTING})
+            changing.start()
+            changing.join(0.05)
+            assert (changing.is_alive(), source.closed) == (True, 0)
+        changing.join(10)
+        assert source.closed == 1
