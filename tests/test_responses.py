@@ -9,7 +9,7 @@ from django.test import AsyncRequestFactory, RequestFactory
 from django.urls import include, path, reverse_lazy
 
 from entitlement_gate import Decision, Outcome, Reason, requires_entitlement
-from entitlement_gate.responses import denied, is_way_in, prefers_json, status_of, upgrade_url_of
+from entitlement_gate.responses import denied, is_login_url, is_way_in, prefers_json, status_of, upgrade_url_of
 from tests.customers import FREE, SETTINGS
 from tests.views.browsers import Browser
 
@@ -151,6 +151,31 @@ def test_a_login_page_elsewhere_is_no_page_of_this_site(configure, settings):
 )
 def test_a_header_of_absurd_length_is_answered_all_the_same(accept):
     assert ask(accept=accept).status_code == 403
+
+
+@pytest.mark.parametrize(("body", "kind"), [("text/plain", "text/html"), ("application/json", "application/problem")])
+def test_a_header_that_django_will_not_read_says_nothing_of_what_is_preferred(monkeypatch, body, kind):
+    def refuse(line):  # as some versions do with what is too long
+        raise ValueError("Unable to parse header parameters (value too long).")
+
+    request = RequestFactory().generic("POST", "/", b"{}", content_type=body, headers={"Accept": "application/json"})
+    monkeypatch.setattr("django.http.request.parse_header_parameters", refuse)
+    assert denied(request, of()).headers["Content-Type"].startswith(kind)
+
+
+@pytest.mark.parametrize(
+    ("login", "url", "is_login"),
+    [
+        ("/accounts/login/", "/accounts/login/?next=/reports/", True),
+        ("/accounts/login/", "/accounts/login/more/", False),
+        ("/accounts/login/", "https://elsewhere.example/accounts/login/", False),
+        ("https://login.example/page/", "https://login.example/page/?next=/", True),
+        ("https://login.example/page/", "/page/", False),
+    ],
+)
+def test_the_address_of_the_login_page_is_known(settings, login, url, is_login):
+    settings.LOGIN_URL = login
+    assert is_login_url(url) is is_login
 
 
 def test_an_async_request_is_answered_alike():
