@@ -114,6 +114,17 @@ def test_another_shipper_that_is_faster_leaves_the_rest_to_a_next_look(used, red
     other.close()
 
 
+def test_who_is_slower_than_another_shipper_again_and_again_gives_up(used, redis_url):
+    other = RedisLedger(redis_url, prefix=used._prefix)
+
+    def use():
+        other.consume(ANNA, [demand(1, PLENTY, target=METER)], key=uuid.uuid4().hex)
+
+    Counting.before = [use, lambda: other.take(1_000)] * 3
+    assert trips(used.take, 10) == (6, ())
+    other.close()
+
+
 def test_an_error_of_one_command_among_many_is_told_without_what_was_sent(used):
     used._client.set(used._key(0, "event-due"), "no sorted set")
     with pytest.raises(LedgerUnavailable, match=r"^Redis: ResponseError$|WRONGTYPE") as error:
