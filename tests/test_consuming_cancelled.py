@@ -103,7 +103,7 @@ def settled():
     """Return what is used up, when nothing is held any more and the ledger was asked all that it is to be asked."""
     end = time.monotonic() + PATIENCE
     workers = default_gate()._counting._workers
-    while (tally()[0] or workers._unfinished) and time.monotonic() < end:
+    while (tally()[0] or workers._waiting or workers._busy) and time.monotonic() < end:
         gc.collect()  # of a response that was lost before anybody could close it
         time.sleep(0.001)
     assert tally()[0] == 0
