@@ -11,7 +11,8 @@ a streaming response           its body was read to the end             its body
 either, replaced by another    the request ends                         the request ends in an exception
 =============================  =======================================  ================================
 
-Never here: whether it may be held (``guarding``), or how a ledger counts (``ledger``).
+Within a transaction, ``ATOMIC_REQUESTS`` or ``atomic`` around the view, it counts when that is committed, and is given
+back when it is rolled back. Never here: whether it may be held (``guarding``), or how a ledger counts (``ledger``).
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from asgiref.sync import iscoroutinefunction
 from django.core.signals import got_request_exception
+from django.http import HttpResponseBase
 
 from entitlement_gate.marks import operations_of
 from entitlement_gate.runtime.steps import Steps, drive, drive_async
+from entitlement_gate.transactions import Transactions
 from entitlement_gate.waiting import is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from django.http import HttpRequest, HttpResponseBase
+    from django.http import HttpRequest
 
     from entitlement_gate.guarding import Guard
     from entitlement_gate.runtime.reservation import Reservation
@@ -52,8 +55,14 @@ def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
     except BaseException:
         hold.conclude(has_failed=True)
         raise
-    if not _is_left_to_its_end(hold, request, response):
-        hold.conclude(has_failed=_has_failed(request, response))
+    has_failed = _has_failed(request, response)
+    is_in_transactions = hold.heed_transactions() and not has_failed
+    if _is_left_to_its_end(hold, request, response):
+        return response
+    if is_in_transactions:
+        hold.wait_for_transactions(request, response)
+    else:
+        hold.conclude(has_failed=has_failed)
     return response
 
 
@@ -121,12 +130,15 @@ class _Hold:
     def __init__(self, reservation: Reservation) -> None:
         self._open = [reservation]  # of several threads one takes it
         self._response: Callable[[], object] = lambda: None
+        self._transactions: Transactions | None = None
+        self._is_due_with_them = False
 
     def concluding(self, *, has_failed: bool) -> Steps[None]:
-        """Commit or release, once, whoever cancels meanwhile."""
+        """Commit or release, once, whoever cancels meanwhile; what was rolled back failed, whatever was answered."""
         reservation = self._take()
         if reservation is not None:
-            yield from reservation.concluding(has_failed=has_failed)
+            is_undone = self._transactions is not None and self._transactions.is_one_undone
+            yield from reservation.concluding(has_failed=has_failed or is_undone)
 
     def conclude(self, *, has_failed: bool) -> None:
         """Do so on this thread."""
@@ -142,14 +154,29 @@ class _Hold:
         if reservation is not None:
             await drive_async(reservation.abandoning(error))
 
-    def wait_for(self, request: HttpRequest, response: HttpResponseBase) -> None:
+    def wait_for(self, request: HttpRequest, response: Any) -> None:
         """Leave the conclusion to the end of the response or, where another takes its place, of the request."""
-        self._response = weakref.ref(response)
+        if isinstance(response, HttpResponseBase):  # a framework makes one of anything else
+            self._response = weakref.ref(response)
         end = vars(request).get("close")
         if not isinstance(end, _RequestEnd):
             end = _RequestEnd(request)
             request.close = end  # type: ignore[method-assign]  # Django closes a request after its last response
         end.holds.append(self)
+
+    def heed_transactions(self) -> bool:
+        """Let what becomes of the transactions around the view count; return whether there are any."""
+        self._transactions = Transactions(self._kept)
+        return self._transactions.are_open
+
+    def wait_for_transactions(self, request: HttpRequest, response: Any) -> None:
+        """Leave the conclusion to them or, where they are rolled back or go on, to the end of the request."""
+        self._is_due_with_them = True
+        self.wait_for(request, response)
+
+    def _kept(self) -> None:
+        if self._is_due_with_them:
+            self.conclude(has_failed=False)
 
     def is_of(self, response: HttpResponseBase) -> bool:
         """Whether it waits for the end of this response."""
