@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import math
 import time
 import weakref
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -24,6 +26,7 @@ from entitlement_gate.ledger.protocol import (
     State,
     UsageEvent,
 )
+from entitlement_gate.locking import Lock
 from entitlement_gate.weak import members
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ __all__ = ["MemoryLedger"]
 
 _NO_CHARGES: Charges = {}
 _A_FEW = 32  # keys that a verb looks after besides its own: more than it adds, and no wait for its caller
+Result = TypeVar("Result")
 Outcome = TypeVar("Outcome", Receipt, Receipt | Refusal)
 
 
@@ -50,6 +54,23 @@ class Watcher(Protocol):
 
     def first_charged(self, customer_id: str) -> None:
         """Learn that ``has_charged`` holds from now on. Must be quick, and not mind hearing it twice."""
+
+
+class _Onward:
+    """A clock of one's own, which goes on where the wall clock is set back: a minute's hold lasts a minute."""
+
+    def __init__(self, clock: WallClock) -> None:
+        self._clock = clock
+        self._latest = -math.inf
+        self.ahead = 0.0
+
+    def time(self) -> float:
+        """Return seconds that never go back, POSIX seconds until the wall clock does. With the ledger's lock held."""
+        now = self._clock.time() + self.ahead
+        if now < self._latest:
+            self.ahead += self._latest - now
+        self._latest = max(now, self._latest)
+        return self._latest
 
 
 class _Kept(Book):
@@ -68,6 +89,21 @@ class _Kept(Book):
             return False
         return not any(tally.committed or tally.held for rows in self.tallies.values() for tally in rows.values())
 
+    def wholly(self, key: str, work: Callable[[], Result]) -> Result:
+        """Do what concerns a key, or nothing of it where an exception strikes in the middle: a time limit, say."""
+        tallies = {entitlement_id: dict(rows) for entitlement_id, rows in self.tallies.items()}
+        record = copy(self.records.get(key))
+        try:
+            return work()
+        except BaseException:
+            self.tallies = tallies
+            self.records.pop(key, None)
+            if record is not None:
+                self.records[key] = record
+            self.changed.clear()
+            self.events.clear()
+            raise
+
 
 class MemoryLedger:
     """Counts in this process alone: for one process, for tests, and for trying things out.
@@ -79,11 +115,11 @@ class MemoryLedger:
     """
 
     is_local = True
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(self, *, clock: WallClock = time) -> None:
         self.watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
-        self._clock = clock
+        self._clock = _Onward(clock)
         self._books: dict[str, _Kept] = {}
         self._visits: list[tuple[float, str, str]] = []
         self._waiting: dict[tuple[str, str], tuple[float, UsageEvent]] = {}
@@ -96,7 +132,7 @@ class MemoryLedger:
 
     def remake(self) -> None:
         """Make the lock anew, as in a process just forked; what was counted stays."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def reserve(
         self,
@@ -137,20 +173,20 @@ class MemoryLedger:
         actual = actual if actual is None else checked_actual(actual)
         book = self._found(customer_id, key)
         with self._lock:
-            return self._kept(book, key, book.commit(key, self._swept(book, key), actual, late=late))
+            return self._done(book, key, lambda now: book.commit(key, now, actual, late=late))
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
         book, owner = self._found(customer_id, key), checked_owner(owner)
         with self._lock:
-            return self._kept(book, key, book.release(key, self._swept(book, key), owner=owner))
+            return self._done(book, key, lambda now: book.release(key, now, owner=owner))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
         ttl = checked_ttl(ttl)
         book = self._found(customer_id, key)
         with self._lock:
-            return self._kept(book, key, book.extend(key, ttl, self._swept(book, key)))
+            return self._done(book, key, lambda now: book.extend(key, ttl, now))
 
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``."""
@@ -159,7 +195,7 @@ class MemoryLedger:
         with self._lock:
             book = self._books.get(customer_id)
             if book is not None:
-                book.adopt(rows, ticket)
+                book.wholly("", partial(book.adopt, rows, ticket))
                 self._drop_if_blank(book)
 
     def has_charged(self, customer_id: str) -> bool:
@@ -188,8 +224,8 @@ class MemoryLedger:
 
     def take(self, limit: int, *, lease: float = 60.0) -> tuple[UsageEvent, ...]:
         """See ``Outbox.take``."""
-        now = self._clock.time()
         with self._lock:
+            now = self._clock.time()
             due = [name for name, (at, _) in self._waiting.items() if at <= now][:limit]
             for name in due:
                 event = self._waiting[name][1]
@@ -236,7 +272,7 @@ class MemoryLedger:
             book = self._opened(customer_id)
             with self._lock:
                 if self._books.get(customer_id) is book:  # which another thread may have dropped meanwhile
-                    return self._kept(book, key, verb(book, self._swept(book, key)))
+                    return self._done(book, key, partial(verb, book))
 
     def _opened(self, customer_id: str) -> _Kept:
         """Return the customer's book, which every watcher knows of."""
@@ -264,13 +300,14 @@ class MemoryLedger:
         for key in keys:
             self._let_pass(book, key, now)
         while book.due and book.due[0][0] <= now:
-            self._let_pass(book, heappop(book.due)[1], now)
+            self._let_pass(book, book.due[0][1], now)
+            heappop(book.due)  # last: what was not done is looked at again
         return now
 
     def _let_pass(self, book: _Kept, key: str, now: float) -> None:
         record = book.records.get(key)
         if record is not None and record.until <= now:
-            book.expire(key, now)
+            book.wholly(key, partial(book.expire, key, now))
             self._watch(book, key)
 
     def _watch(self, book: _Kept, key: str) -> None:
@@ -287,27 +324,45 @@ class MemoryLedger:
         for _ in range(_A_FEW):
             if not self._visits or self._visits[0][0] > now:
                 return
-            _, customer_id, key = heappop(self._visits)
+            _, customer_id, key = self._visits[0]
             book = self._books.get(customer_id)
             if book is not None:
                 self._let_pass(book, key, now)
                 self._drop_if_blank(book)
+            heappop(self._visits)  # last, as above
 
     def _drop_if_blank(self, book: _Kept) -> None:
         if book.is_blank():
             del self._books[book.customer_id]
 
-    def _kept(self, book: _Kept, key: str, outcome: Outcome) -> Outcome:
-        book.changed.clear()
-        if not (isinstance(outcome, Receipt) and outcome.is_replay):
-            self._watch(book, key)
-        for event in book.events:
-            is_known = _name(event) in self._waiting or _name(event) in self._dead
-            told = set_apart(event) if is_known else event
-            self._waiting[_name(told)] = told.at, told
-        book.events.clear()
-        self._visit(self._clock.time())
+    def _done(self, book: _Kept, key: str, verb: Callable[[float], Outcome]) -> Outcome:
+        """Do a verb and keep what it left, all of it or nothing; then look after others."""
+        now = self._swept(book, key)
+        told: list[UsageEvent] = []
+
+        def work() -> Outcome:
+            outcome = verb(now)
+            if not (isinstance(outcome, Receipt) and outcome.is_replay):
+                self._watch(book, key)
+            told.extend(map(self._apart, book.events))
+            for event in told:  # due by the ledger's clock, dated by the wall's
+                self._waiting[_name(event)] = event.at, replace(event, at=event.at - self._clock.ahead)
+            book.changed.clear()
+            book.events.clear()
+            return outcome
+
+        try:
+            outcome = book.wholly(key, work)
+        except BaseException:
+            for event in told:
+                self._waiting.pop(_name(event), None)
+            raise
+        self._visit(now)
         return outcome
+
+    def _apart(self, event: UsageEvent) -> UsageEvent:
+        is_known = _name(event) in self._waiting or _name(event) in self._dead
+        return set_apart(event) if is_known else event
 
 
 def _name(event: UsageEvent) -> tuple[str, str]:

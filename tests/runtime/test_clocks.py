@@ -2,6 +2,7 @@
 
 import pytest
 
+from entitlement_gate.ledger.memory import MemoryLedger
 from tests.runtime.fakes import ANNA, BERT, DOWN, eventually, feature
 from tests.runtime.test_fetching import seen
 
@@ -104,3 +105,13 @@ def test_who_waits_once_more_waits_no_longer_than_the_deadline(gate, billing, cl
     clock.advance(-YEARS)
     assert next(gate._fetching.view(ANNA, due)).seconds == 10
     billing.release()
+
+
+def test_a_hold_made_in_the_future_returns_after_its_time(clock, make_gate, billing):
+    billing.grants[ANNA] = (feature("calls", type="quantity", quantity=5),)
+    gate = make_gate(ledger=MemoryLedger(clock=clock))
+    gate.reserve(ANNA, "calls", 4, ttl=60)
+    clock.advance(-YEARS)
+    assert gate.check(ANNA, "calls", refresh=True).remaining == 1
+    clock.advance(61)
+    assert gate.check(ANNA, "calls", refresh=True).remaining == 5
