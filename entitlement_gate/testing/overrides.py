@@ -48,12 +48,27 @@ class override_entitlements:  # noqa: N801 - reads as what it does, like Django'
     def __enter__(self) -> Self:
         # A layer for each entry: recursion and threads may share one decorator.
         layer = Layer(values=self._values, customer_id=self._customer_id)
-        push(layer)
-        self._entered.append(layer)
+        try:
+            push(layer)
+            self._entered.append(layer)  # after it: another thread that leaves takes whichever is last
+        except BaseException:
+            pop(layer)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        pop(self._entered.pop())
+        layer = self._entered[-1]
+        try:
+            layer = self._entered.pop()  # another thread may have ended its own since
+            pop(layer)
+        except BaseException:  # an exception struck: it is ended all the same
+            pop(layer)
+            raise
+
+    def __del__(self) -> None:
+        # An exception that strikes as the block ends leaves nobody else who could end it.
+        for layer in self.__dict__.get("_entered", ()):
+            pop(layer)
 
     def __call__(self, target: AnyT) -> AnyT:
         """Decorate a function or a class."""

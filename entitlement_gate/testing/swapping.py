@@ -39,21 +39,31 @@ class _Swapped:
 
 
 def push(layer: Layer) -> None:
-    """Let an override answer before all others."""
-    with _Default.locked():
-        if not _Swapped.layers:
-            _Swapped.kept, _Default.gate = _Default.gate, None
-            _Default.make = _overriding_gate
-        _Swapped.layers = (*_Swapped.layers, layer)
+    """Let an override answer before all others; where an exception strikes, it does not."""
+    try:
+        with _Default.locked():
+            if _Default.make is not _overriding_gate:
+                _Swapped.kept, _Default.gate, _Default.make = _Default.gate, None, _overriding_gate
+            _Swapped.layers = (*_Swapped.layers, layer)
+    except BaseException:
+        pop(layer)
+        raise
 
 
 def pop(layer: Layer) -> None:
-    """End an override, whatever others have begun or ended since."""
+    """End an override, whatever others have begun or ended since. Again is harmless."""
+    try:
+        _pop(layer)
+    except BaseException:  # an exception struck: it is ended all the same
+        _pop(layer)
+        raise
+
+
+def _pop(layer: Layer) -> None:
     with _Default.locked():
         _Swapped.layers = tuple(other for other in _Swapped.layers if other is not layer)
-        if not _Swapped.layers:
-            _Default.gate, _Swapped.kept = _Swapped.kept, None
-            _Default.make = _Swapped.make
+        if not _Swapped.layers and _Default.make is _overriding_gate:
+            _Default.gate, _Swapped.kept, _Default.make = _Swapped.kept, None, _Swapped.make
 
 
 @contextmanager
@@ -70,8 +80,8 @@ def overriding(layer: Layer) -> Iterator[Layer]:
 def billing_by(make: Callable[[Settings], RequestGate]) -> Iterator[None]:
     """Let ``make`` make the gate below all overrides, for the length of a block."""
     before = _Swapped.make
-    _replace(make)
     try:
+        _replace(make)
         yield
     finally:
         _replace(before)

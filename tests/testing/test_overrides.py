@@ -17,7 +17,7 @@ from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import _Default, default_gate
 from entitlement_gate.runtime.gate import EntitlementGate
 from entitlement_gate.signals import entitlement_denied
-from entitlement_gate.testing import FakeSource, override_entitlements
+from entitlement_gate.testing import FakeSource, override_entitlements, overrides, swapping
 from tests.customers import FREE, PRO, SETTINGS, STRANGER
 from tests.testing.conftest import SSO_ID
 
@@ -428,3 +428,51 @@ def test_views_rules_and_templates_are_reached(where, granted, refused):
             with override_entitlements({"sso": False, "seats": 4}):
                 answer = seen.get()
             assert refused in (answer.status_code, answer.content.decode())
+
+
+class Strike(BaseException):
+    pass
+
+
+def strike(*_):
+    raise Strike
+
+
+@pytest.mark.parametrize("where", ["_pop", "push"])
+def test_an_override_that_was_struck_as_it_began_or_ended_is_over(where, monkeypatch):
+    original = getattr(swapping, where)
+
+    def struck(layer):
+        monkeypatch.undo()
+        original(layer)
+        raise Strike
+
+    monkeypatch.setattr(swapping if where == "_pop" else overrides, where, struck)
+    with pytest.raises(Strike), override_entitlements({"sso": True}):
+        pass
+    assert check("sso").source != "override"
+
+
+def test_a_push_that_was_struck_half_way_leaves_the_gate_that_was_there(monkeypatch):
+    check("sso")
+    before = default_gate()
+
+    class Layers(tuple):
+        __slots__ = ()
+
+        def __iter__(self):
+            monkeypatch.undo()
+            raise Strike
+
+    monkeypatch.setattr(swapping._Swapped, "layers", Layers())
+    with pytest.raises(Strike), override_entitlements({"sso": True}):
+        pass
+    assert default_gate() is before
+
+
+def test_an_override_that_nobody_can_end_any_more_is_over():
+    override = override_entitlements({"sso": True})
+    override.__enter__()
+    assert check("sso").source == "override"
+    del override
+    assert check("sso").source != "override"
