@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 
+from entitlement_gate.clocks import elapsed
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.forking import Locked
 
@@ -118,7 +119,7 @@ class Throttle(Locked):
         """Return whether so many are within the bounds, and count them."""
         with self._lock:
             now = time.monotonic()
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._tokens = min(self._burst, self._tokens + elapsed(self._at, now) * self._rate)
             self._at = now
             if self._tokens < many:
                 return False

@@ -157,3 +157,15 @@ def test_a_throttle_admits_a_burst_and_then_its_rate(monkeypatch):
     now = 1.0
     assert throttle.admits(2)
     assert not throttle.admits(1)
+
+
+def test_a_throttle_admits_as_ever_after_the_clock_went_back(monkeypatch):
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    throttle = Throttle(burst=10, rate=2)
+    assert throttle.admits(10)
+    now = 5.0
+    assert throttle.admits(10)
+    now = 6.0
+    assert throttle.admits(2)
+    assert not throttle.admits(1)

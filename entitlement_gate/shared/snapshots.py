@@ -11,7 +11,9 @@ import threading
 import uuid
 from typing import TYPE_CHECKING
 
+from entitlement_gate.clocks import elapsed
 from entitlement_gate.forking import PerProcess
+from entitlement_gate.locking import Lock
 from entitlement_gate.shared.listening import Listening
 from entitlement_gate.shared.records import Record, Unreadable, read, write
 from entitlement_gate.shared.turns import Found, Turn
@@ -42,8 +44,8 @@ class SharedSnapshots:
         lease: seconds after which somebody else may fetch in place of one who has not come back.
     """
 
-    _lock: PerProcess[threading.Lock] = PerProcess()
-    _telling: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
+    _telling: PerProcess[Lock] = PerProcess()
     _closing: PerProcess[threading.Event] = PerProcess()
 
     def __init__(self, source: Sealing, store: SharedStore, *, log: Noting, clock: Clock, lease: float) -> None:
@@ -65,8 +67,8 @@ class SharedSnapshots:
 
     def remake(self) -> None:
         """Make locks, connections and threads anew, as after a fork."""
-        self._lock = threading.Lock()
-        self._telling = threading.Lock()  # held while Redis is told, so that nobody tells the same twice
+        self._lock = Lock()
+        self._telling = Lock()  # held while Redis is told, so that nobody tells the same twice
         self._closing = threading.Event()
         self._store.remake()
         self._listening.remake(uuid.uuid4().hex)
@@ -91,7 +93,7 @@ class SharedSnapshots:
         if seal is None:
             return Turn()
         look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._log, since=lambda: self._counts_from)
-        until, pause, token = self._clock.monotonic() + wanted.patience, _FIRST_PAUSE, uuid.uuid4().hex
+        began, pause, token = self._clock.monotonic(), _FIRST_PAUSE, uuid.uuid4().hex
         while True:
             seen = self._store.look(seal.scope, customer_id, token, self._lease, always=look.has_begun)
             if seen is None:
@@ -99,7 +101,7 @@ class SharedSnapshots:
             if look.will_do(seen) and look.found is not None:
                 self._let_go(look, seen, token)
                 return look.found
-            is_over = self._is_closed or self._clock.monotonic() >= until
+            is_over = self._is_closed or elapsed(began, self._clock.monotonic()) >= wanted.patience
             if seen.has_lease or is_over:
                 return Turn(seal, token if seen.has_lease else "", seen.stamp, look.found)
             if look.count > 1:  # the first look only read: the second takes the lease at once
@@ -255,7 +257,7 @@ class _Look:
         # Hosts' clocks differ: by whichever says more, and a fetch in the future of both was now.
         by_redis = (seen.stamp.begun - record.stamp.begun) / 1_000_000
         age = max(0.0, by_redis, self._clock.time() - record.at)
-        if self._clock.monotonic() - age <= self._counts_from():
+        if elapsed(self._counts_from(), self._clock.monotonic()) <= age:
             return None
         is_new = self._since <= record.stamp.begun <= seen.stamp.begun
         return Found(record.snapshot, age, record.stamp, is_new)

@@ -73,6 +73,13 @@ def test_a_deadline_counts_down_to_zero_and_no_further(clock):
     assert deadline.wall() == NOON + 9.0
 
 
+def test_a_deadline_is_never_longer_than_it_was_whatever_the_clock_does(clock):
+    clock.elapsed = 1_000.0
+    deadline = Deadline(3.0, clock)
+    clock.elapsed = 0.0
+    assert deadline.remaining() == 3.0
+
+
 def test_a_body_is_not_shown_in_a_reply():
     assert "secret" not in repr(Reply(200, {}, b"secret"))
 
