@@ -6,7 +6,6 @@ finds. Never here: how a gate answers.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from django.core.signals import setting_changed
 
 from entitlement_gate.conf import SETTING, Settings, get_settings
 from entitlement_gate.forking import notice_fork, remake_after_fork
+from entitlement_gate.locking import Lock
 from entitlement_gate.request_gate import RequestGate
 
 if TYPE_CHECKING:
@@ -49,16 +49,16 @@ class _Default:
     """The process's gate, made at the first question and again when the settings change."""
 
     gate: RequestGate | None = None
-    _lock = threading.Lock()
+    _lock = Lock()
     make: Callable[[Settings], RequestGate] | None = None  # in place of `_made`: tests answer by gates of their own
 
     @classmethod
     def remake(cls) -> None:
         """Make the lock anew, as in a process just forked, perhaps while another thread made the gate."""
-        cls._lock = threading.Lock()
+        cls._lock = Lock()
 
     @classmethod
-    def locked(cls) -> threading.Lock:
+    def locked(cls) -> Lock:
         """Return the lock of this process, to be held while the gate is changed."""
         notice_fork()
         return cls._lock

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import weakref
 from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 
+from entitlement_gate.locking import Lock
 from entitlement_gate.weak import members
 
 __all__ = ["Locked", "PerProcess", "Remade", "abandon", "chance", "notice_fork", "remake_after_fork"]
@@ -54,7 +54,7 @@ class PerProcess(Generic[Value]):
 class Locked:
     """Something of which a lock is all that belongs to one process."""
 
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(self) -> None:
         self.remake()
@@ -62,7 +62,7 @@ class Locked:
 
     def remake(self) -> None:
         """Make the lock anew, as in a process just forked."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
 
 class _Process:
@@ -79,7 +79,7 @@ class _Process:
 
 _alive: weakref.WeakSet[Remade] = weakref.WeakSet()
 _abandoned: list[object] = []
-_takeovers: dict[int, threading.RLock] = {}  # by process
+_takeovers: dict[int, Lock] = {}  # by process
 
 
 def remake_after_fork(thing: Remade) -> None:
@@ -107,7 +107,7 @@ def notice_fork() -> None:
 
 def _take_over(pid: int) -> None:
     """Remake everything, once, whichever threads of the process come first; the others wait until it is done."""
-    with _takeovers.setdefault(pid, threading.RLock()):  # made in this process: no thread of the parent holds it
+    with _takeovers.setdefault(pid, Lock()):  # made in this process: no thread of the parent holds it
         if pid in {_Process.pid, _Process.heir}:  # another thread did it, or this one is doing it
             return
         _Process.heir = pid

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from redis.exceptions import TimeoutError as TimedOut
 from entitlement_gate.forking import PerProcess, remake_after_fork
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.scripts import script
+from entitlement_gate.locking import Lock
 from entitlement_gate.redis_client import ask, connect, drop_idle, is_elsewhere
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class RedisStore:
     """
 
     _client: PerProcess[Any] = PerProcess()
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(self, server: Any, *, prefix: str = "entitlements", must_exist: bool = False) -> None:
         self._server = server
@@ -67,7 +67,7 @@ class RedisStore:
     def remake(self) -> None:
         """Forget the connections, as in a process just forked; a client that was given does so itself."""
         self._client = connect(self._server, timeout=_TIMEOUT) if isinstance(self._server, str) else self._server
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def close(self) -> None:
         """Close the connections; a later verb makes new ones."""
@@ -205,8 +205,9 @@ class RedisStore:
             if self._known and not is_founded:
                 raise LedgerLost("the ledger in Redis is gone, which this process has known; see accept_loss()")
             if self._must_exist or is_founded:
-                deadline = time.monotonic() + _FOUNDING
-                while time.monotonic() < deadline and not self._client.exists(self._key(bucket, "meta")):
+                for _ in range(10):
+                    if self._client.exists(self._key(bucket, "meta")):
+                        return
                     time.sleep(_FOUNDING / 10)
                 return
             if self._has_remains(keys):

@@ -259,14 +259,15 @@ class Flights:
             self._follow(flight.successor)
 
     def _fly(self, flight: Flight) -> None:
-        landing: Landing | None = None
         try:
             landing = self._flown(flight)
-        except BaseException as error:  # noqa: BLE001 - whatever struck this thread, somebody waits for an answer
-            landing = Landing(error=error)
-        finally:
             if landing is not None:
                 self._arrive(flight, landing)
+        except BaseException as error:  # whatever struck this thread, somebody waits for an answer
+            with self._lock:
+                self._give_way(flight)
+            flight.land(flight.landing or Landing(error=error))
+            raise
 
     def _flown(self, flight: Flight) -> Landing | None:
         """Fetch; return None where another thread does: a flight may have been queued twice.

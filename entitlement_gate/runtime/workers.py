@@ -137,15 +137,19 @@ class Workers:
                 del self._busy[thread]
 
     def _serve(self) -> None:
-        thread, is_serving = threading.current_thread(), True
+        thread = threading.current_thread()
         try:
-            while is_serving:
-                try:
-                    is_serving = self._do_next(thread)
-                except BaseException as error:  # noqa: BLE001 - work is anybody's, and an exception may strike anywhere
-                    _logger.error("a thread of the gate was interrupted at its work: %s", type(error).__name__)  # noqa: TRY400 - a traceback may quote keys
+            while self._serves_on(thread):
+                pass
         finally:
             self._leave(thread)
+
+    def _serves_on(self, thread: threading.Thread) -> bool:
+        try:
+            return self._do_next(thread)
+        except BaseException as error:  # noqa: BLE001 - work is anybody's, and an exception may strike anywhere
+            _logger.error("a thread of the gate was interrupted at its work: %s", type(error).__name__)  # noqa: TRY400 - a traceback may quote keys
+            return True
 
     def _do_next(self, thread: threading.Thread) -> bool:
         """Do what waits, or wait for it; return False when the thread is to end."""

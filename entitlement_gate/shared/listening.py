@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.forking import PerProcess
+from entitlement_gate.locking import Lock
 from entitlement_gate.redis_client import drop_idle
 from entitlement_gate.shared.store import EVERYBODY, is_cut, last_news, parts_of
 from entitlement_gate.weak import members
@@ -47,7 +49,7 @@ class Listening:
     """
 
     sender: PerProcess[str] = PerProcess()
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
     _closing: PerProcess[threading.Event] = PerProcess()
     _thread: PerProcess[threading.Thread | None] = PerProcess()
 
@@ -65,7 +67,7 @@ class Listening:
     def remake(self, sender: str) -> None:
         """Start again without a thread, as after a fork; the position stays."""
         self.sender = sender
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._closing = threading.Event()
         self._thread = None
 
@@ -79,10 +81,11 @@ class Listening:
             return True
         with self._lock:
             if self._position is None:
-                self._position = self._store.position()
-                if self._position is None:
+                position = self._store.position()
+                if position is None:
                     return False
                 self._say(None, None)  # it may hold data from before: nobody knows what became of that
+                self._position = position  # not before all were told
             self._begin()
             return True
 
@@ -94,11 +97,9 @@ class Listening:
         client = self._store.connected(_BLOCK + _GRACE)
         given = (weakref.ref(self), client, self._closing)
         thread = threading.Thread(target=_listen, args=given, name="entitlement_gate-listening", daemon=True)
-        try:
+        self._thread = thread  # before it runs: what strikes as it starts leaves no second one
+        with suppress(RuntimeError):  # no more threads, or the interpreter is about to exit: data ages all the same
             thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is about to exit: data ages all the same
-            return
-        self._thread = thread
 
     def catch_up(self, client: redis.Redis) -> None:
         """See whether the stream is still the one that was read; a connection may have been made anew unnoticed."""

@@ -6,7 +6,6 @@ long") and is sent nothing. Never here: sockets, sleeping, threads. Time is aske
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -20,6 +19,7 @@ from entitlement_gate.domain.errors import (
     SourceUnavailable,
 )
 from entitlement_gate.forking import chance
+from entitlement_gate.locking import Lock
 from entitlement_gate.zenskar.wire import read_error, read_page
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ class Deadline:
         self._ends = clock.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Return the seconds left, zero when it has passed."""
-        return max(0.0, self._ends - self._clock.monotonic())
+        """Return the seconds left, zero when it has passed; never more than there were, where the clock went back."""
+        return min(self.seconds, max(0.0, self._ends - self._clock.monotonic()))
 
     def wall(self) -> float:
         """Return the wall clock, which a ``Retry-After`` date is measured against."""
@@ -125,7 +125,7 @@ class RetryBudget:
     def __init__(self) -> None:
         self._tokens = self._CAPACITY
         self._is_vain = False
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def earn(self) -> None:
         """Note a success."""

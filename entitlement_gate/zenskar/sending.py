@@ -7,7 +7,6 @@ no error of httpx, whose frames do, is chained to the errors raised from here.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -18,6 +17,7 @@ import httpx
 from entitlement_gate import __version__
 from entitlement_gate.domain.errors import SourceMalformed, SourceUnavailable
 from entitlement_gate.forking import PerProcess
+from entitlement_gate.locking import Lock
 from entitlement_gate.zenskar.bodies import read_body, without_secrets
 from entitlement_gate.zenskar.flow import Failure, Reply
 from entitlement_gate.zenskar.network import DeadlineTransport, environment_proxy
@@ -68,7 +68,7 @@ class Request:
 class Sender:
     """Sends requests over connections that are made at the first. Thread-safe."""
 
-    _lock: PerProcess[threading.Lock] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     def __init__(self, options: ClientOptions, credentials: Credentials, transport: httpx.BaseTransport | None) -> None:
         self.options = options
@@ -79,7 +79,7 @@ class Sender:
 
     def remake(self) -> None:
         """Forget the connections, as in a process just forked; the next request makes new ones."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._http: httpx.Client | None = None
         self._network: httpx.BaseTransport | None = None
 

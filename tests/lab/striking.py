@@ -71,6 +71,7 @@ def strike_everywhere(world, act, prove, *, kind=Strike, elsewhere=False):
                     act(made)
             except kind:
                 assert striker.where
+            striker.at = 0  # what follows is struck no more
             try:
                 prove(made)
             except Exception as error:

@@ -1,14 +1,15 @@
 """An exception may strike at every line: whatever is half done then, the next check and reservation are right."""
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from entitlement_gate import EntitlementGate
-from entitlement_gate.testing import FakeSource
+from entitlement_gate import EntitlementGate, check_entitlement, has_entitlement
+from entitlement_gate.testing import FakeSource, override_entitlements
 from entitlement_gate.testing.clock import MovableClock
 from tests.lab.striking import strike_everywhere
+from tests.runtime.fakes import eventually
 
 ANNA = "10000000-0000-4000-8000-000000000001"
 BERT = "20000000-0000-4000-8000-000000000002"
@@ -50,7 +51,7 @@ def check_both(world):
             began = time.monotonic()
             decision = world.gate.check(customer, "sso", refresh=refresh)
             assert decision.reason == "allowed", decision.reason
-            assert time.monotonic() - began < DEADLINE
+            assert time.monotonic() - began < DEADLINE, "too late"
     world.source.revoke(ANNA, "sso")
     world.gate.invalidate(ANNA)
     assert not world.gate.has(ANNA, "sso")
@@ -59,8 +60,7 @@ def check_both(world):
 
 
 def reservable(world):
-    with world.gate.reserve(BERT, "calls", 5):
-        pass
+    world.gate.reserve(BERT, "calls", 5).release()
 
 
 ACTS = {
@@ -78,3 +78,117 @@ ACTS = {
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_the_next_check_is_right_wherever_one_was_struck(world, act):
     assert strike_everywhere(world, act, check_both)
+
+
+@contextmanager
+def used():
+    """A customer who has used something up, and a hold that has run out and was not yet looked at."""
+    world = World()
+    world.gate.consume(ANNA, "calls", 1, key="before")
+    world.gate.reserve(ANNA, "calls", 2, ttl=10)
+    world.clock.advance(11)
+    yield world
+    world.gate.close()
+
+
+def reserve_and_commit(world):
+    with world.gate.reserve(ANNA, "calls", 2, key="k", ttl=60):
+        pass
+
+
+def reserve_and_release(world):
+    world.gate.reserve(ANNA, "calls", 2, key="k", ttl=60).release()
+
+
+def counted_exactly(world):
+    """What is held returns with its time, what is counted is counted once, and a retry by the key says which."""
+    world.clock.advance(61)
+    left = world.gate.check(ANNA, "calls", refresh=True).remaining
+    assert left in {2, 4}, left
+    world.gate.consume(ANNA, "calls", 2, key="k")
+    assert world.gate.check(ANNA, "calls").remaining == 2
+    with world.gate.reserve(ANNA, "calls", 2):
+        pass
+    assert world.gate.check(ANNA, "calls").remaining == 0
+    reservable(world)
+    check_both(world)
+
+
+USES = {
+    "consume": lambda world: world.gate.consume(ANNA, "calls", 2, key="k"),
+    "commit": reserve_and_commit,
+    "release": reserve_and_release,
+}
+
+
+@pytest.mark.parametrize("act", USES.values(), ids=USES)
+def test_what_is_used_up_is_counted_once_or_not_at_all_wherever_a_use_was_struck(act):
+    assert strike_everywhere(used, act, counted_exactly) > 300
+
+
+@contextmanager
+def grown_old(customer=ANNA):
+    """A gate whose data is old enough to be looked at again before it denies, and to be renewed."""
+    world = World()
+    world.gate.has(customer, "reports")
+    world.source.grant(customer, "reports")
+    world.clock.advance(70)
+    yield world
+    world.gate.close()
+
+
+def is_granted(world):
+    assert world.gate.check(ANNA, "reports").allowed
+    check_both(world)
+
+
+def test_a_denial_is_looked_at_again_wherever_one_was_struck():
+    assert strike_everywhere(grown_old, lambda world: world.gate.has(ANNA, "reports"), is_granted) > 100
+    assert strike_everywhere(grown_old, lambda world: world.gate.get(ANNA).has("reports"), is_granted) > 100
+
+
+def in_a_thread_of_the_gate(act):
+    """Let it act, and wait until the gate's threads are at nothing: strikes are to be theirs, and only now."""
+
+    def acting(world):
+        act(world)
+        eventually(lambda: not world.gate._fetching._workers._busy)
+
+    return acting
+
+
+@contextmanager
+def cold_and_hasty():
+    """A thread that is struck before it took any work leaves who waits now to the deadline."""
+    world = World(deadline=1.5)
+    yield world
+    world.gate.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("act", ["check", "refresh"])
+def test_a_thread_of_the_gate_that_is_struck_strands_nobody(act, caplog):
+    assert strike_everywhere(cold_and_hasty, in_a_thread_of_the_gate(ACTS[act]), check_both, elsewhere=True) > 50
+
+
+@pytest.fixture
+def project(settings):
+    settings.ENTITLEMENT_GATE = {"API_KEY": "key", "ORGANISATION": "organisation", "BASE_URL": "sandbox:"}
+
+
+def override(_):
+    with override_entitlements({"sso": True}):
+        pass
+
+
+def nothing_is_overridden(_):
+    assert check_entitlement(ANNA, "sso").source != "override"
+    with override_entitlements({"sso": True}):
+        assert has_entitlement(ANNA, "sso")
+    assert not has_entitlement(ANNA, "sso")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a strike in ``__del__``
+@pytest.mark.usefixtures("project")
+def test_an_override_ends_wherever_it_was_struck():
+    assert strike_everywhere(nullcontext, override, nothing_is_overridden) > 50

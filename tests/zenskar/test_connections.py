@@ -6,6 +6,7 @@ import time
 import pytest
 
 from entitlement_gate.domain.errors import SourceUnavailable
+from tests.runtime.fakes import held_elsewhere
 from tests.zenskar.scripted import CUSTOMER, GOOD, HEAD, PROMPTLY, a_free_port, hang, raw, reset, took
 
 
@@ -131,7 +132,7 @@ def test_a_forked_child_connects_anew_and_inherits_no_lock(serve, connect):
     server = serve(GOOD)
     client = connect(server)
     client.fetch(CUSTOMER)
-    with client._lock, client._budget._lock:
+    with held_elsewhere(client._lock), held_elsewhere(client._budget._lock):
         child = os.fork()
         if child == 0:  # pragma: no cover - runs in the child
             try:
