@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from entitlement_gate.domain.errors import ReservationError
 from entitlement_gate.domain.rule import Burden, live_metered
@@ -42,6 +42,7 @@ NOT_READ: Charges = {}
 """The ledger was not asked yet; known by identity."""
 
 _ZERO = Decimal(0)
+Result = TypeVar("Result")
 _AT_ONCE = 16  # questions to the ledger: as many connections as it has to a database
 # A verb has its own time-outs; one that has been up for so many seconds, and for 2 deadlines, is taken for hung.
 _PATIENCE = 10.0
@@ -113,11 +114,12 @@ class Counting:
         if self.ledger is None or self.is_local:
             return self.at_hand(customer_id)
         try:
-            charges = yield from self.trying_to(self.ledger.charges, customer_id, due=due)
-            return None if charges is None else vetted_charges(charges)
-        except Exception as error:  # noqa: BLE001 - a ledger is anybody's code: what it raises or returns is not known
+            look = partial(_sound, vetted_charges, self.ledger.charges)
+            charges: Charges | None = yield from self.trying_to(look, customer_id, due=due)
+        except _REFUSALS as error:  # of which none is an answer here
             self._log.note_ledger(error)
             return None
+        return charges
 
     def trying_to(
         self,
@@ -159,14 +161,13 @@ class Counting:
         if order.ttl is not None:
             verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, is_lone=order.is_lone)
             undo = partial(self._give_back, order, customer_id)
+        verb = partial(_sound, partial(vetted_outcome, demands=demands), verb)
+        outcome: Receipt | Refusal | None
         try:
             outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
-            return None if outcome is None else vetted_outcome(outcome, demands)
-        except TypeError as error:
-            self._log.note_ledger(error)
-            return None
         finally:
             self._note_use(customer_id)
+        return outcome
 
     def settling(self, verb: Callable[..., Any], customer_id: str | None, *args: Any) -> Steps[Any]:
         """Return what a verb does to what is held, or raise what it raises; tried whatever failed before.
@@ -208,17 +209,10 @@ class Counting:
         self, call: Callable[[], Any], due: float, *, undo: Callable[[Any], None] | None = None, is_owed: bool = False
     ) -> Steps[Any]:
         """Return what a call to the ledger returns, or raise what it raises; ``LedgerUnavailable`` from ``due`` on."""
-        if self._is_ours:
-            return call()
-        try:
-            if self.is_local:
-                return call()
-            seconds = min(max(0.0, due - self._clock.monotonic()), self._deadline)
-            done = yield Asked(self._workers, call, seconds, undo=undo, is_owed=is_owed)
-        except _REFUSALS:
-            raise
-        except Exception as error:  # noqa: BLE001 - a ledger is anybody's code
-            raise _broken(error) from None
+        if self.is_local:
+            return call() if self._is_ours else _called(call)
+        seconds = min(max(0.0, due - self._clock.monotonic()), self._deadline)
+        done = yield Asked(self._workers, call, seconds, undo=undo, is_owed=is_owed)
         if done is None:
             raise LedgerUnavailable("the ledger did not answer within the deadline")
         raised = done.exception()
@@ -247,6 +241,20 @@ class Counting:
         else:
             self._breaker.failed()
         self._log.note_ledger(error, *hidden)
+
+
+def _sound(vet: Callable[[object], Result], verb: Callable[..., object], *args: Any, **keywords: Any) -> Result:
+    """Return what a verb gives, looked at where the verb runs: what is wrong with it is an error of the verb's."""
+    return vet(verb(*args, **keywords))
+
+
+def _called(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except _REFUSALS:
+        raise
+    except Exception as error:  # noqa: BLE001 - a ledger is anybody's code
+        raise _broken(error) from None
 
 
 def _broken(error: BaseException) -> LedgerUnavailable:
