@@ -178,3 +178,10 @@ def test_unknown_is_left_to_the_failure_policy(clock, policy, entitlement, allow
 def test_unknown_without_a_failure_is_unavailable(clock):
     decision = judge_by(clock).decide(as_requirement("reports"), View(ANNA, None, "fallback"))
     assert decision.reason is Reason.UNAVAILABLE
+
+
+@pytest.mark.parametrize("policy", ["allow", "deny"])
+def test_whether_it_allows_is_what_the_decision_says_without_data_too(clock, policy):
+    judge, view = judge_by(clock, on_unavailable=policy), View(ANNA, None, "fallback")
+    asked = as_requirement("reports")
+    assert judge.allows(asked, view) is judge.decide(asked, view).allowed is (policy == "allow")
