@@ -29,7 +29,8 @@ def alias(request, postgres, usage_app, monkeypatch):
     monkeypatch.setattr(workers, "_IDLE_SECONDS", 0.2)
     alias = f"project_{request.param.replace(' ', '_')}"
     before = set(threading.enumerate())
-    with known(alias, {**postgres, **HOW[request.param]}):
+    options = {**postgres.get("OPTIONS", {}), "application_name": alias}
+    with known(alias, {**postgres, **HOW[request.param], "OPTIONS": options}):
         yield alias
         for thread in set(threading.enumerate()) - before:
             thread.join(60)  # and closes what it kept: one left open would fail the run
@@ -54,7 +55,11 @@ def asked(alias):
 
 def cut(alias):
     with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND application_name = %s",
+            [alias],
+        )
     connections[alias].close()
 
 
