@@ -18,10 +18,10 @@ import redis
 
 from benchmarks.rounds import Batch, compared, interleaved, walk
 from benchmarks.tables import Table, micros, times
+from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Demand, UsageTarget
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.ledger.rule import Row
 from tests.ledger.servers import RedisServer
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.sandbox import Request, Sandbox, Scenario
-from entitlement_gate.zenskar.wire import grants_of, read_page
+from entitlement_gate.zenskar.parsing import grants_of, read_page
 
 __all__ = [
     "ASKED",

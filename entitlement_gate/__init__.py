@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     )
     from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
     from entitlement_gate.domain.requirements import Requirement
-    from entitlement_gate.rules import entitlement_exempt
-    from entitlement_gate.runtime.entitlements import CustomerEntitlements, Entitlement
-    from entitlement_gate.runtime.gate import EntitlementGate
-    from entitlement_gate.runtime.reservation import Reservation
+    from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement
+    from entitlement_gate.engine.gate import EntitlementGate
+    from entitlement_gate.engine.reservations import Reservation
+    from entitlement_gate.url_rules import entitlement_exempt
     from entitlement_gate.zenskar.client import ZenskarClient
 
 __version__ = "0.1.0"
@@ -99,12 +99,12 @@ _HOMES = {
     "domain.decisions": ("Decision", "Outcome", "Reason"),
     "domain.grants": ("EntitlementType", "Grant", "Snapshot"),
     "domain.requirements": ("Requirement",),
-    "runtime.entitlements": ("CustomerEntitlements", "Entitlement"),
-    "runtime.gate": ("EntitlementGate",),
-    "runtime.reservation": ("Reservation",),
+    "engine.entitlements": ("CustomerEntitlements", "Entitlement"),
+    "engine.gate": ("EntitlementGate",),
+    "engine.reservations": ("Reservation",),
     "zenskar.client": ("ZenskarClient",),
     "decorators": ("requires_entitlement",),
-    "rules": ("entitlement_exempt",),
+    "url_rules": ("entitlement_exempt",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -2,7 +2,7 @@
 
 It needs no model, so no migration, no table and no content type: it is a view behind an ``AdminSite``'s own door.
 Either list it above the admin's URLs, or derive the project's site from ``EntitlementsAdminSite``. Never here: the
-answers (``operating``).
+answers (``operators``).
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from django.utils.translation import gettext_lazy as _
 from django.views.generic import TemplateView
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.operating.asking import ask, customer_named, holding
-from entitlement_gate.operating.explaining import meaning
-from entitlement_gate.operating.reports import OperatingError
-from entitlement_gate.operating.telling import left_of, window_of
+from entitlement_gate.operators.customer_report import ask, customer_named, holding, left_of, window_of
+from entitlement_gate.operators.explanation import meaning
+from entitlement_gate.operators.reports import OperatingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.http import HttpRequest, HttpResponseBase
 
-    from entitlement_gate.runtime.entitlements import Entitlement
+    from entitlement_gate.engine.entitlements import Entitlement
 
 __all__ = ["PERMISSION", "EntitlementsAdminSite", "EntitlementsAdminView", "LookUpForm"]
 

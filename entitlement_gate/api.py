@@ -13,17 +13,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from entitlement_gate.conf import SETTING, Settings, get_settings
-from entitlement_gate.forking import notice_fork, remake_after_fork
-from entitlement_gate.locking import Lock
-from entitlement_gate.request_gate import RequestGate
+from entitlement_gate.project_gate import RequestGate
+from entitlement_gate.resilience.fork_safety import notice_fork, remake_after_fork
+from entitlement_gate.resilience.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.domain.requirements import Requirement
-    from entitlement_gate.runtime.entitlements import CustomerEntitlements
-    from entitlement_gate.runtime.reservation import Reservation
+    from entitlement_gate.engine.entitlements import CustomerEntitlements
+    from entitlement_gate.engine.reservations import Reservation
 
 __all__ = [
     "acheck_entitlement",

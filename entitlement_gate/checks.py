@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
+import re
 from collections.abc import Mapping
+from http import HTTPMethod
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -14,24 +19,44 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.shortcuts import resolve_url
+from django.urls import (
+    NoReverseMatch,
+    Resolver404,
+    URLResolver,
+    get_resolver,
+    get_script_prefix,
+    get_urlconf,
+    is_valid_path,
+    resolve,
+    set_urlconf,
+)
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
-from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys
+from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys, urlconfs_in_settings
+from entitlement_gate.marks import operations_of, raises_refusals, requirements_of, targets_of
 from entitlement_gate.resolvers import from_user
-from entitlement_gate.url_checks import (
-    AUTHENTICATION,
-    MIDDLEWARE,
-    cache_messages,
-    kind_of,
-    raising_messages,
-    rule_messages,
-    target_messages,
-    urlconf_messages,
-)
+from entitlement_gate.responses import upgrade_address
+from entitlement_gate.url_rules import class_of, namespaces_of
 from entitlement_gate.zenskar.options import SANDBOX
 
-__all__ = ["check_settings"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from entitlement_gate.url_rules import Rule
+
+__all__ = [
+    "AUTHENTICATION",
+    "MIDDLEWARE",
+    "cache_messages",
+    "check_settings",
+    "kind_of",
+    "raising_messages",
+    "rule_messages",
+    "target_messages",
+    "urlconf_messages",
+]
 
 
 @register("entitlement_gate")
@@ -189,3 +214,249 @@ def _customer(settings: Settings) -> list[CheckMessage]:
             id="entitlement_gate.W004",
         )
     ]
+
+
+MIDDLEWARE = "entitlement_gate.middleware.EntitlementMiddleware"
+_NO_PATH = re.compile(r"\^[\w<-][^|]*")  # anchored, and no slash first
+_NEAR = 0.65  # as "GTE" is to "GET"; other methods than HTTP's own may be meant
+_PAGE_CACHE = "django.middleware.cache.UpdateCacheMiddleware"  # CacheMiddleware is one too
+_FLAT_PAGES = "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware"
+_WHITENOISE = "whitenoise.middleware.WhiteNoiseMiddleware"
+_SETS_NO_URLS = ("django.", "entitlement_gate.")  # middleware of others may set `request.urlconf`
+_PLACE = re.compile(r"\^(/[\w/-]*)")  # what a pattern begins with that is no pattern
+AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+
+
+def rule_messages(settings: Settings) -> list[CheckMessage]:
+    """Return what is wrong with ``RULES``: nobody to enforce them, or nothing that they match."""
+    if not settings.rules:
+        return []
+    messages: list[CheckMessage] = []
+    if MIDDLEWARE not in map(kind_of, django_settings.MIDDLEWARE):
+        messages.append(
+            Error(
+                f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE.",
+                hint=f"Add {MIDDLEWARE!r} below the authentication middleware.",
+                id="entitlement_gate.E004",
+            )
+        )
+    known = frozenset(name for _, patterns in _urls() for name in _names(patterns))
+    is_all = bool(settings.urlconfs) or all(path.startswith(_SETS_NO_URLS) for path in django_settings.MIDDLEWARE)
+    idle = [(rule, *_why_idle(rule, known, is_all=is_all)) for rule in settings.rules]
+    messages += [
+        checks.Warning(f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint=hint, id="entitlement_gate.W003")
+        for rule, why, hint in idle
+        if why
+    ]
+    return messages + _passed_by(settings.rules)
+
+
+def _passed_by(rules: Sequence[Rule]) -> list[CheckMessage]:
+    """Warn of middleware above ours that answers by itself what rules about paths are about."""
+    above = list(itertools.takewhile(lambda path: kind_of(path) != MIDDLEWARE, django_settings.MIDDLEWARE))
+    patterns = [rule for rule in rules if rule.pattern is not None]
+    static = urlsplit(django_settings.STATIC_URL or "").path
+    places = [place[1] for rule in patterns if (place := _PLACE.match(rule.name))]
+    is_about_files = bool(static) and any(place.startswith(static) for place in places)
+    return [
+        checks.Warning(
+            f"{path} stands above EntitlementMiddleware and answers by itself: RULES do not reach its {what}.",
+            hint=f"Move it below {MIDDLEWARE!r}.",
+            id="entitlement_gate.W010",
+        )
+        for path in above
+        for kind, what, is_meant in (
+            (_FLAT_PAGES, "flat pages", bool(patterns)),
+            (_WHITENOISE, "files", is_about_files),
+        )
+        if is_meant and kind in _kinds(path)
+    ]
+
+
+def _why_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool) -> tuple[str, str]:
+    """Return why a rule can match no request, and what to do; two empty texts where it can.
+
+    ``is_all`` says whether those known are all names that there are.
+    """
+    if rule.about == "path" and _NO_PATH.fullmatch(rule.name):
+        text = "a request's path begins with a slash: this rule gates nothing"
+        return text, "Write '^/reports/', not '^reports/'."
+    if rule.about != "path" and (rule.about, rule.name) not in known:
+        hint = (
+            "Names are written as for reverse(): 'app:name', or 'app' for a namespace. List URLconfs that a middleware "
+            "sets as request.urlconf in URLCONFS."
+        )
+        if is_all:
+            return f"no URL has this {rule.about}: this rule gates nothing", hint
+        text = "this rule is for requests that a middleware gives another request.urlconf, if any"
+        return f"no URL of ROOT_URLCONF has this {rule.about}: {text}", hint
+    meant = [difflib.get_close_matches(method, HTTPMethod, n=1, cutoff=_NEAR) for method in sorted(rule.methods)]
+    if meant and all(meant) and rule.methods.isdisjoint(HTTPMethod):
+        hint = f"Did you mean {', '.join(str(near[0]) for near in meant)}?"
+        return f"no request has the method {', '.join(sorted(rule.methods))}: this rule gates nothing", hint
+    return "", ""
+
+
+def raising_messages() -> list[CheckMessage]:
+    """Return warnings of gates that raise where no middleware answers: an outage would be a plain 500."""
+    if MIDDLEWARE in map(kind_of, django_settings.MIDDLEWARE):
+        return []
+    raising = sorted({_called(view) for _, patterns in _urls() for view in _views(patterns) if raises_refusals(view)})
+    return [
+        checks.Warning(
+            f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
+            hint=f"Add {MIDDLEWARE!r}, or take on_denied='raise' away: an outage is a 500 otherwise.",
+            id="entitlement_gate.W007",
+        )
+        for name in raising
+    ]
+
+
+def cache_messages(settings: Settings) -> list[CheckMessage]:
+    """Return warnings of middleware that keeps pages for everybody and answers with them before any gate is asked."""
+    is_gated = MIDDLEWARE in map(kind_of, django_settings.MIDDLEWARE) or any(
+        requirements_of(part)
+        for _, patterns in _urls()
+        for view in _views(patterns)
+        for part in (view, *(operation.view_func for operation in operations_of(view)))
+    )
+    kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"
+    return [
+        checks.Warning(
+            f"{path} stands above gated views and gives what it kept to everybody: answers {kept}.",
+            hint="Leave PRIVATE_RESPONSES on and let no gated view say 'public' or 's-maxage'; then silence this.",
+            id="entitlement_gate.W013",
+        )
+        for path in (django_settings.MIDDLEWARE if is_gated else ())
+        if _PAGE_CACHE in _kinds(path)
+    ]
+
+
+def urlconf_messages(settings: Settings) -> list[CheckMessage]:
+    """Return errors of ``URLCONFS`` that cannot be imported."""
+    messages: list[CheckMessage] = []
+    for name in settings.urlconfs:
+        try:
+            _ = get_resolver(name).url_patterns
+        except (ImportError, ImproperlyConfigured) as error:
+            hint = "Name modules that define urlpatterns, as ROOT_URLCONF does."
+            messages.append(Error(f"{SETTING}['URLCONFS']: {error}", hint=hint, id="entitlement_gate.E003"))
+    return messages
+
+
+def target_messages(settings: Settings) -> list[CheckMessage]:
+    """Return warnings of refusals that lead to no URL, or from gate to gate and back."""
+    wrong = {(name, *_why_lost(name, target, urlconfs)) for name, target, urlconfs in _targets(settings)}
+    return [checks.Warning(f"{name}: {why}.", hint=hint, id=id_) for name, why, hint, id_ in sorted(wrong) if why]
+
+
+def _targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Yield who leads people where, and whose URLs it may name."""
+    urls = _urls()
+    for urlconf, patterns in urls:
+        for view in _views(patterns):
+            yield from ((f"on_denied of {_called(view)}", target, [urlconf]) for target in targets_of(view))
+    every = [urlconf for urlconf, _ in urls]
+    if settings.upgrade_url is not None and not callable(settings.upgrade_url):
+        yield f"{SETTING}['UPGRADE_URL']", settings.upgrade_url, every
+    if settings.anonymous == "login":
+        yield "LOGIN_URL", django_settings.LOGIN_URL, every
+
+
+def _why_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str, str]:
+    """Return why people who are led there get lost, what to do, and the id for that; empty where they do not."""
+    addresses, errors = [], []
+    for urlconf in urlconfs:
+        try:
+            addresses.append(_address(name, target, urlconf))
+        except (NoReverseMatch, ValueError) as error:
+            errors.append(str(error).rstrip("."))
+    if errors and not addresses:
+        hint = "Name a URL as for reverse(), one that takes no arguments, or write an address: '/plans/'."
+        return errors[0], hint, "entitlement_gate.W011"
+    if name.startswith("on_denied") and any(map(_is_circle, addresses, urlconfs)):
+        hint = "Lead to a page without such a gate, or leave on_denied away at the gate there."
+        return f"{target!r} is behind gates that lead back to it", hint, "entitlement_gate.W012"
+    return "", "", ""
+
+
+def _address(name: str, target: Any, urlconf: Any) -> str:
+    """Return the address that a target is, or names. Raises ``NoReverseMatch``, or ``ValueError`` where it is none."""
+    before = get_urlconf()
+    set_urlconf(urlconf)
+    try:
+        if name.endswith("['UPGRADE_URL']"):
+            return upgrade_address(target) or ""
+        if not target:
+            raise ValueError("there is no address")
+        return str(resolve_url(target))
+    finally:
+        set_urlconf(before)
+
+
+def _is_circle(url: str, urlconf: Any, seen: tuple[str, ...] = ()) -> bool:
+    """Return whether who is refused at every gate is led from this page back to it."""
+    if url in seen:
+        return True
+    try:
+        targets = targets_of(_view_at(urlsplit(url), urlconf), ("get", "head"))
+        further = [_address("on_denied", target, urlconf) for target in targets]
+    except (Resolver404, NoReverseMatch):
+        return False
+    return any(_is_circle(next_url, urlconf, (*seen, url)) for next_url in further)
+
+
+def _view_at(address: SplitResult, urlconf: Any) -> Any:
+    """Return the view at an address of this project. Raises ``Resolver404``."""
+    if address.netloc or not address.path.startswith("/"):
+        raise Resolver404
+    path = "/" + unquote(address.path).removeprefix(get_script_prefix())
+    slash = "" if path.endswith("/") or is_valid_path(path, urlconf) or not django_settings.APPEND_SLASH else "/"
+    return resolve(f"{path}{slash}", urlconf).func
+
+
+def _urls() -> list[tuple[Any, list[Any]]]:
+    """Return the project's URLconfs with their URLs; a worker or a script may have none."""
+    return [(urlconf, get_resolver(urlconf).url_patterns) for urlconf in urlconfs_in_settings()]
+
+
+def _views(patterns: list[Any]) -> Iterator[Any]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _views(pattern.url_patterns)
+        else:
+            yield pattern.callback
+
+
+def _called(view: Any) -> str:
+    named = class_of(view) or view
+    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
+
+
+def _names(patterns: list[Any], spaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Yield ("view", name) and ("namespace", name) for all that the URLs define, by instance and by application."""
+    around = namespaces_of(spaces, apps)
+    yield from (("namespace", name) for name in around)
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            inner = (*spaces, *filter(None, [pattern.namespace]))
+            yield from _names(pattern.url_patterns, inner, (*apps, *filter(None, [pattern.app_name])))
+        else:
+            view = pattern.name or pattern.lookup_str
+            yield from (("view", f"{name}:{view}" if name else view) for name in around)
+
+
+def kind_of(path: str) -> str:
+    """Return the path of the middleware that this one is, or is a subclass of; Django itself tells of a wrong path."""
+    return MIDDLEWARE if MIDDLEWARE in _kinds(path) else path
+
+
+def _kinds(path: str) -> set[str]:
+    """Return the paths of a middleware and of what it is a subclass of."""
+    if path in (MIDDLEWARE, AUTHENTICATION, _FLAT_PAGES, _WHITENOISE):
+        return {path}
+    try:
+        found = import_string(path)
+    except ImportError:
+        return {path}
+    return {path, *(f"{base.__module__}.{base.__qualname__}" for base in getattr(found, "__mro__", ()))}

@@ -1,7 +1,7 @@
 """The console script ``entitlement-gate``: what operators ask, without Django's settings.
 
 Credentials come from the environment: ``ZENSKAR_API_KEY``, ``ZENSKAR_ORGANISATION`` and, where it is not the usual
-one, ``ZENSKAR_BASE_URL``. Never here: the answers (``operating``).
+one, ``ZENSKAR_BASE_URL``. Never here: the answers (``operators``).
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.color import color_style, no_style, supports_color
 
 from entitlement_gate import __version__
-from entitlement_gate.operating.arguments import EXIT_CODES, add_asking, add_doctor
-from entitlement_gate.operating.asking import customer_named, failures
-from entitlement_gate.operating.doctor import NameInCode, examine
-from entitlement_gate.operating.findings import tell_findings
-from entitlement_gate.operating.output import Notes, page_for, painter, tell_error
-from entitlement_gate.operating.reports import UNKNOWN, OperatingError
-from entitlement_gate.operating.running import answered, deliver
-from entitlement_gate.operating.tables import printable
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
+from entitlement_gate.operators.commands import EXIT_CODES, add_asking, add_doctor, answered, deliver
+from entitlement_gate.operators.customer_report import customer_named, failures
+from entitlement_gate.operators.doctor import NameInCode, examine, tell_findings
+from entitlement_gate.operators.reports import UNKNOWN, OperatingError, printable
+from entitlement_gate.operators.terminal import Notes, page_for, painter, tell_error
 from entitlement_gate.zenskar.options import SANDBOX, ClientOptions
 
 if TYPE_CHECKING:

@@ -15,12 +15,11 @@ from asgiref.sync import iscoroutinefunction
 from django.views import View
 
 from entitlement_gate.caching import kept_private
-from entitlement_gate.consuming import acounted, awaited, counted
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.guarding import Guard
+from entitlement_gate.guard import Guard, acounted, awaited, counted
 from entitlement_gate.marks import marked, requirements_of
 from entitlement_gate.resolvers import find_request
-from entitlement_gate.rules import class_of
+from entitlement_gate.url_rules import class_of
 from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.views import View
 
-from entitlement_gate.rules import class_of
+from entitlement_gate.url_rules import class_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,16 +14,15 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, resolve
 
-from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.caching import is_gated, kept_private, set_gated
 from entitlement_gate.conf import get_settings
-from entitlement_gate.consuming import settling_replaced
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
-from entitlement_gate.guarding import Guard, refusal
+from entitlement_gate.guard import Guard, refusal, settling_replaced
+from entitlement_gate.request_entitlements import RequestEntitlements
+from entitlement_gate.resilience.effects import Steps, drive, drive_async
 from entitlement_gate.resolvers import resolving
 from entitlement_gate.responses import is_way_in
-from entitlement_gate.rules import is_open, rules_about
-from entitlement_gate.runtime.steps import Steps, drive, drive_async
+from entitlement_gate.url_rules import is_open, rules_about
 from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
     from django.urls import ResolverMatch
 
-    from entitlement_gate.rules import Rule
+    from entitlement_gate.url_rules import Rule
 
 __all__ = ["EntitlementMiddleware"]
 

@@ -15,7 +15,7 @@ from django.views import View
 from entitlement_gate.caching import kept_private
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.guarding import Guard
+from entitlement_gate.guard import Guard
 from entitlement_gate.waiting import Called, is_async_class, is_awaitable
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from django.http import HttpRequest
 from django.utils.functional import LazyObject, empty
 
 from entitlement_gate.conf import get_settings
-from entitlement_gate.runtime.steps import drive, drive_async
+from entitlement_gate.resilience.effects import drive, drive_async
 from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
-    from entitlement_gate.runtime.steps import Steps
+    from entitlement_gate.resilience.effects import Steps
 
 __all__ = ["afrom_user", "aresolved", "find_request", "from_user", "resolved", "resolving"]
 

@@ -28,11 +28,11 @@ from weakref import WeakSet
 
 from django.dispatch import Signal
 
-from entitlement_gate.forking import PerProcess
-from entitlement_gate.runtime.reporting import FailureLog, traceback_to_log
-from entitlement_gate.runtime.workers import Workers
+from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
+from entitlement_gate.resilience.fork_safety import PerProcess
+from entitlement_gate.resilience.weak_sets import members
+from entitlement_gate.resilience.worker_pool import Workers
 from entitlement_gate.waiting import beside_loop
-from entitlement_gate.weak import members
 
 if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import SynchronousOnlyOperation
 
-from entitlement_gate.access import entitlements_of
 from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.domain.errors import EntitlementUnavailable
 from entitlement_gate.domain.requirements import as_requirement
+from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resolvers import find_request
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
-from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementUnavailable
-from entitlement_gate.forking import remake_after_fork
-from entitlement_gate.guarding import refusal
-from entitlement_gate.rules import entitlement_exempt
-from entitlement_gate.runtime.reporting import FailureLog
-from entitlement_gate.runtime.steps import drive
+from entitlement_gate.guard import refusal
+from entitlement_gate.request_entitlements import entitlements_of
+from entitlement_gate.resilience.effects import drive
+from entitlement_gate.resilience.failure_log import FailureLog
+from entitlement_gate.resilience.fork_safety import remake_after_fork
+from entitlement_gate.url_rules import entitlement_exempt
 from entitlement_gate.waiting import called
 from entitlement_gate.webhooks import KEYS, Malformed, Replayed, Throttle, customers_named
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponseBase
 
-    from entitlement_gate.runtime.entitlements import Entitlement
+    from entitlement_gate.engine.entitlements import Entitlement
 
 __all__ = ["me", "webhook"]
 

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 
-from entitlement_gate.databases import closing_connections
+from entitlement_gate.resilience.database_connections import closing_connections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

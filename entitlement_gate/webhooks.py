@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 
-from entitlement_gate.clocks import elapsed
 from entitlement_gate.domain.rule import canonical_uuid
-from entitlement_gate.forking import Locked
+from entitlement_gate.resilience.clock import elapsed
+from entitlement_gate.resilience.fork_safety import Locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from django.urls import path, reverse
 
 from entitlement_gate.admin import EntitlementsAdminSite, EntitlementsAdminView
 from entitlement_gate.api import default_gate
-from tests.operating.world import EMPTY, ONE, STRANGER, scenario_file
+from tests.operators.world import EMPTY, ONE, STRANGER, scenario_file
 
 __all__ = ["scenario_file"]
 

@@ -12,7 +12,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from entitlement_gate.api import default_gate
 from tests.example.test_browser import BROWSER, follow
-from tests.operating.world import ONE, scenario_file
+from tests.operators.world import ONE, scenario_file
 from tests.test_admin import PAGE, _project, boss, sandbox
 
 __all__ = ["_project", "boss", "scenario_file"]

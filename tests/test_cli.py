@@ -9,7 +9,7 @@ import pytest
 
 from entitlement_gate import cli
 from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
-from tests.operating.world import EMPTY, ONE, ORGANISATION, STRANGER, configured, run, scenario, scenario_file
+from tests.operators.world import EMPTY, ONE, ORGANISATION, STRANGER, configured, run, scenario, scenario_file
 
 __all__ = ["scenario_file"]
 

@@ -1,4 +1,4 @@
-from entitlement_gate.clocks import LONG_AGO, elapsed
+from entitlement_gate.resilience.clock import LONG_AGO, elapsed
 
 
 def test_what_was_is_so_many_seconds_ago():

@@ -12,13 +12,12 @@ from django.utils import timezone
 from entitlement_gate import Decision, Reason, check_entitlement, get_entitlements
 from entitlement_gate.domain.grants import Grant, Snapshot
 from entitlement_gate.responses import denied
-from entitlement_gate.shared.records import Record, read, write
-from entitlement_gate.shared.seal import Seal
-from entitlement_gate.shared.turns import Stamp
+from entitlement_gate.shared.lease import Stamp
+from entitlement_gate.shared.signing import Record, Seal, read, write
 from entitlement_gate.testing import FakeBilling, override_entitlements
-from entitlement_gate.zenskar.wire import read_instant
+from entitlement_gate.zenskar.parsing import read_instant
 from tests.customers import PRO, SETTINGS
-from tests.operating.world import run
+from tests.operators.world import run
 
 LAST, FIRST = "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"
 TEMPLATES = [

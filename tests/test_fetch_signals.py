@@ -8,11 +8,11 @@ import pytest
 from django.test import override_settings
 
 from entitlement_gate import has_entitlement
-from entitlement_gate.request_gate import RequestGate
+from entitlement_gate.project_gate import RequestGate
 from entitlement_gate.signals import SendingPool, entitlements_refreshed, source_failed
 from entitlement_gate.testing import FakeSource, override_entitlements, wait_for_signals
 from tests.customers import PRO
-from tests.runtime.fakes import customers, eventually
+from tests.engine.fakes import customers, eventually
 
 CROWD = customers(40)
 PARENT = customers(1, start=1000)[0]

@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.utils.translation import override
 
 import entitlement_gate
-from entitlement_gate import wording
+from entitlement_gate import responses
 from entitlement_gate.domain.decisions import Decision, Reason
 
 OF_DJANGO = {"Home", "Name"}  # which its admin and its own catalogue translate
@@ -18,7 +18,7 @@ LOCALE = Path(entitlement_gate.__file__).parent / "locale"
 
 def messages():
     package = LOCALE.parent
-    code = "".join((package / name).read_text(encoding="utf-8") for name in ("wording.py", "admin.py"))
+    code = "".join((package / name).read_text(encoding="utf-8") for name in ("responses.py", "admin.py"))
     pages = "".join(path.read_text(encoding="utf-8") for path in (package / "templates").rglob("*.html"))
     words = re.findall(r'_\("((?:[^"\\]|\\.)+)"\)', code)
     return {*words, *re.findall(r'{% translate "(.+?)" %}', pages)} - OF_DJANGO
@@ -35,9 +35,9 @@ def test_every_sentence_is_translated(language):
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason.outcome != "allowed"])
 def test_every_refusal_has_words_in_each_language(reason):
     decision = Decision.of(reason, "reports")
-    english = (str(wording.title_of(decision)), str(wording.detail_of(decision)))
+    english = (str(responses.title_of(decision)), str(responses.detail_of(decision)))
     with override("de"):
-        german = (str(wording.title_of(decision)), str(wording.detail_of(decision)))
+        german = (str(responses.title_of(decision)), str(responses.detail_of(decision)))
     assert all(english)
     assert all(a != b for a, b in zip(english, german, strict=True))
 

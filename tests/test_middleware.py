@@ -10,9 +10,9 @@ from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
-from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.api import default_gate
 from entitlement_gate.middleware import EntitlementMiddleware
+from entitlement_gate.request_entitlements import RequestEntitlements
 from tests.customers import FREE, LAPSED, PRO, SETTINGS, STRANGER
 
 WITH = ["entitlement_gate.middleware.EntitlementMiddleware"]

@@ -1,9 +1,9 @@
 import pytest
 import redis
 
-from entitlement_gate.redis_client import connect
-from entitlement_gate.redis_url import read_redis_url
-from entitlement_gate.runtime.options import GateOptions
+from entitlement_gate.engine.options import GateOptions
+from entitlement_gate.resilience.redis_connection import connect
+from entitlement_gate.resilience.redis_url import read_redis_url
 
 PLACE = "redis://127.0.0.1:6379"
 WORKING = [

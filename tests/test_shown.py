@@ -34,9 +34,9 @@ from entitlement_gate import (
     ReservationNotFound,
     SourceRejected,
 )
+from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Demand
-from entitlement_gate.ledger.rule import Row
 from entitlement_gate.sandbox.messages import Reply
 from entitlement_gate.testing import FakeSource, aassert_gated, assert_gated
 from tests.customers import PRO, SETTINGS

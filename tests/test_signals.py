@@ -21,8 +21,8 @@ from entitlement_gate import (
     get_entitlements,
     has_entitlement,
 )
-from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.api import default_gate
+from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.signals import entitlement_checked, entitlement_denied, entitlements_refreshed, source_failed
 from entitlement_gate.testing import FakeBilling, override_entitlements, wait_for_signals
 from tests.customers import FREE, PRO, SETTINGS

@@ -18,9 +18,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from entitlement_gate.access import RequestEntitlements
 from entitlement_gate.api import default_gate
 from entitlement_gate.context_processors import entitlements
+from entitlement_gate.request_entitlements import RequestEntitlements
 from tests.customers import FREE, PRO, SETTINGS
 
 ENGINE = Engine(libraries={"entitlements": "entitlement_gate.templatetags.entitlements"})

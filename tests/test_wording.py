@@ -2,7 +2,7 @@ import pytest
 from django.utils.translation import override
 
 from entitlement_gate import Decision, Outcome, Reason
-from entitlement_gate.wording import detail_of, title_of
+from entitlement_gate.responses import detail_of, title_of
 
 REFUSALS = [reason for reason in Reason if reason.outcome is not Outcome.ALLOWED]
 

@@ -1,6 +1,6 @@
 """What billing gives: grants, and the snapshot that holds all grants of a customer at one instant.
 
-Never here: whether a grant allows (``rule``), or how it is written in JSON (``zenskar.wire``).
+Never here: whether a grant allows (``rule``), or how it is written in JSON (``zenskar.parsing``).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from entitlement_gate.domain.errors import (
     ReservationExpired,
     ReservationNotFound,
 )
+from entitlement_gate.ledger.balances import Row, Share, Tally, adopt, allocate, available, charge, reshare
 from entitlement_gate.ledger.protocol import (
     FORGOTTEN_AFTER,
     LONE_RETENTION,
@@ -26,7 +27,6 @@ from entitlement_gate.ledger.protocol import (
     UsageEvent,
     UsageTarget,
 )
-from entitlement_gate.ledger.rule import Row, Share, Tally, adopt, allocate, available, charge, reshare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

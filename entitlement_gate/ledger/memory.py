@@ -12,9 +12,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from entitlement_gate.domain.errors import ReservationNotFound
-from entitlement_gate.forking import PerProcess, remake_after_fork
 from entitlement_gate.ledger.book import Book, set_apart
-from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import (
     LONE_RETENTION,
@@ -25,14 +23,20 @@ from entitlement_gate.ledger.protocol import (
     Refusal,
     State,
     UsageEvent,
+    checked_actual,
+    checked_demands,
+    checked_key,
+    checked_owner,
+    checked_ttl,
 )
-from entitlement_gate.locking import Lock
-from entitlement_gate.weak import members
+from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
+from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.weak_sets import members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from entitlement_gate.ledger.rule import Row
+    from entitlement_gate.ledger.balances import Row
 
 __all__ = ["MemoryLedger"]
 

@@ -1,1 +1,1 @@
-"""``manage.py entitlements``. Never here: the logic behind it (``operating``)."""
+"""``manage.py entitlements``. Never here: the logic behind it (``operators``)."""

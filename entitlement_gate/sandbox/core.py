@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from entitlement_gate import __version__
-from entitlement_gate.forking import Locked
+from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import exact, facts, paging
 from entitlement_gate.sandbox.faults import REPLACING, Fault, Faults, parse_faults, replacement, spoil
 from entitlement_gate.sandbox.messages import Refusal, Reply, Request, invalid

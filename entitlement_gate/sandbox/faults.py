@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from entitlement_gate.forking import Locked
+from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import exact, paging
 from entitlement_gate.sandbox.messages import Delivery, Reply
 from entitlement_gate.sandbox.reading import ScenarioError, integer, listed, mapping

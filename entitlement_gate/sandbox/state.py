@@ -10,7 +10,7 @@ from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
-from entitlement_gate.forking import Locked
+from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import facts
 from entitlement_gate.sandbox.reading import ScenarioError, identifier, number
 from entitlement_gate.sandbox.scenario import Customer, Grant, Scenario, derived_id

@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from entitlement_gate.forking import Locked
+from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import exact
 from entitlement_gate.sandbox.messages import Refusal, Reply, invalid
 

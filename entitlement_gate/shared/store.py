@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
-from entitlement_gate.forking import PerProcess
-from entitlement_gate.redis_client import ask, connect, on_primary
-from entitlement_gate.shared.seal import joined
-from entitlement_gate.shared.turns import Stamp
+from entitlement_gate.resilience.fork_safety import PerProcess
+from entitlement_gate.resilience.redis_connection import ask, connect, on_primary
+from entitlement_gate.shared.lease import Stamp
+from entitlement_gate.shared.signing import joined
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     import redis
 
-    from entitlement_gate.shared.turns import Breaking, Noting
+    from entitlement_gate.shared.lease import Breaking, Noting
 
 __all__ = ["EVERYBODY", "NOTHING_HEARD", "Seen", "SharedStore"]
 

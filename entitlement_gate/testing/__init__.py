@@ -10,12 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entitlement_gate.testing.asserting import aassert_gated, aassert_not_gated, assert_gated, assert_not_gated
+    from entitlement_gate.testing.assertions import aassert_gated, aassert_not_gated, assert_gated, assert_not_gated
     from entitlement_gate.testing.billing import FakeBilling
     from entitlement_gate.testing.fake_source import FakeSource
     from entitlement_gate.testing.ledger_contract import LedgerContract
-    from entitlement_gate.testing.overrides import override_entitlements
-    from entitlement_gate.testing.swapping import wait_for_signals
+    from entitlement_gate.testing.overrides import override_entitlements, wait_for_signals
 
 __all__ = [
     "FakeBilling",
@@ -33,12 +32,12 @@ _HOMES = {
     "FakeBilling": "billing",
     "FakeSource": "fake_source",
     "LedgerContract": "ledger_contract",
-    "aassert_gated": "asserting",
-    "aassert_not_gated": "asserting",
-    "assert_gated": "asserting",
-    "assert_not_gated": "asserting",
+    "aassert_gated": "assertions",
+    "aassert_not_gated": "assertions",
+    "assert_gated": "assertions",
+    "assert_not_gated": "assertions",
     "override_entitlements": "overrides",
-    "wait_for_signals": "swapping",
+    "wait_for_signals": "overrides",
 }
 
 

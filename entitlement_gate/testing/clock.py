@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-from entitlement_gate.forking import Locked
+from entitlement_gate.resilience.fork_safety import Locked
 
 __all__ = ["MovableClock"]
 

@@ -15,8 +15,8 @@ from entitlement_gate.domain.errors import (
 )
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 from entitlement_gate.domain.numbers import exact_number
-from entitlement_gate.forking import Locked
-from entitlement_gate.testing.layers import canonical_customer
+from entitlement_gate.resilience.fork_safety import Locked
+from entitlement_gate.testing.override_layers import canonical_customer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import Demand, UsageTarget
-from entitlement_gate.ledger.rule import Row, available
 
 __all__ = ["ANNA", "BERT", "CALLS", "METER", "SEATS", "LedgerCases", "demand"]
 

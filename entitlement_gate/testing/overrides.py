@@ -1,17 +1,260 @@
-"""``override_entitlements``: say what customers may do while a test runs. Never here: how that is answered."""
+"""Which gate the process's functions ask while tests run: the settings', the test's own, or one that overrides it.
+
+Global to the process on purpose: live servers answer on other threads. Never here: what these gates answer.
+"""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from unittest import TestCase
 
-from entitlement_gate.testing.decorating import decorated
-from entitlement_gate.testing.layers import Layer, canonical_customer, read_values
-from entitlement_gate.testing.swapping import pop, push
+from django.core.signals import setting_changed
+
+from entitlement_gate.api import _as_keywords, _Default
+from entitlement_gate.conf import SETTING
+from entitlement_gate.testing.override_gate import OverridingGate
+from entitlement_gate.testing.override_layers import Layer, canonical_customer, read_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-__all__ = ["override_entitlements"]
+    from entitlement_gate.conf import Settings
+    from entitlement_gate.project_gate import RequestGate
+
+__all__ = [
+    "billing_by",
+    "decorated",
+    "forget_billing",
+    "override_entitlements",
+    "overriding",
+    "pop",
+    "push",
+    "wait_for_signals",
+]
+
+
+class _Swapped:
+    """What is swapped in. Written under the lock of the default gate.
+
+    Attributes:
+        layers: the active overrides, the innermost last.
+        make: makes the gate below them; None makes the settings' own.
+        kept: that gate, while overrides are active.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    make: Callable[[Settings], RequestGate] | None = None
+    kept: RequestGate | None = None
+
+
+def push(layer: Layer) -> None:
+    """Let an override answer before all others; where an exception strikes, it does not."""
+    try:
+        with _Default.locked():
+            if _Default.make is not _overriding_gate:
+                _Swapped.kept, _Default.gate, _Default.make = _Default.gate, None, _overriding_gate
+            _Swapped.layers = (*_Swapped.layers, layer)
+    except BaseException:
+        pop(layer)
+        raise
+
+
+def pop(layer: Layer) -> None:
+    """End an override, whatever others have begun or ended since. Again is harmless."""
+    try:
+        _pop(layer)
+    except BaseException:  # an exception struck: it is ended all the same
+        _pop(layer)
+        raise
+
+
+def _pop(layer: Layer) -> None:
+    with _Default.locked():
+        _Swapped.layers = tuple(other for other in _Swapped.layers if other is not layer)
+        if not _Swapped.layers and _Default.make is _overriding_gate:
+            _Default.gate, _Swapped.kept, _Default.make = _Swapped.kept, None, _Swapped.make
+
+
+@contextmanager
+def overriding(layer: Layer) -> Iterator[Layer]:
+    """Let an override answer for the length of a block."""
+    push(layer)
+    try:
+        yield layer
+    finally:
+        pop(layer)
+
+
+@contextmanager
+def billing_by(make: Callable[[Settings], RequestGate]) -> Iterator[None]:
+    """Let ``make`` make the gate below all overrides, for the length of a block."""
+    before = _Swapped.make
+    try:
+        _replace(make)
+        yield
+    finally:
+        _replace(before)
+
+
+def forget_billing() -> None:
+    """Let the gate below all overrides be made anew, with nothing cached."""
+    _replace(_Swapped.make)
+
+
+def wait_for_signals(seconds: float = 30.0) -> None:
+    """Wait until the receivers of ``entitlements_refreshed`` and ``source_failed`` have heard of all fetches begun.
+
+    They run on threads of their own, after who waited for the fetch has the answer.
+
+    Raises:
+        AssertionError: a receiver, or a fetch, took longer.
+    """
+    for gate in (_Default.gate, _Swapped.kept):
+        if gate is not None and not gate.wait_for_signals(seconds):
+            raise AssertionError(f"a fetch or a receiver of its signals was not done after {seconds} seconds")
+
+
+def _replace(make: Callable[[Settings], RequestGate] | None) -> None:
+    with _Default.locked():
+        _Swapped.make = make
+        if _Swapped.layers:
+            gate, _Swapped.kept = _Swapped.kept, None
+        else:
+            gate, _Default.gate = _Default.gate, None
+            _Default.make = make
+    if gate is not None:
+        gate.close()
+
+
+def _overriding_gate(settings: Settings) -> RequestGate:
+    options = {**_as_keywords(settings.gate), "ledger": None, "redis_url": None}  # an override counts nothing
+    return OverridingGate(lambda: _Swapped.layers, **options)
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    """Drop the gate that waits below the overrides when the settings change, as the default gate is dropped."""
+    if setting != SETTING:
+        return
+    with _Default.locked():
+        gate, _Swapped.kept = _Swapped.kept, None
+    if gate is not None:
+        gate.close()
+
+
+setting_changed.connect(_forget, dispatch_uid="entitlement_gate.testing")
+
+
+Context = AbstractContextManager[Any]
+
+_OWN = "_entitlement_overrides"
+_IS_ENTERED = "_entitlement_overrides_are_entered"
+
+
+def decorated(context: Context, target: Any) -> Any:
+    """Return the function or class with the context around each call, or around all of the class.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(target, type):
+        setattr(target, _OWN, (context, *_own(target)))
+        return _test_case(target) if issubclass(target, TestCase) else _pytest_class(target)
+    if not callable(target):
+        raise TypeError(f"decorates functions and test classes, not {target!r}")
+    kinds = (
+        (iscoroutinefunction, _coroutine),
+        (isasyncgenfunction, _async_generator),
+        (isgeneratorfunction, _generator),
+    )
+    wrap = next((wrap for is_kind, wrap in kinds if is_kind(target)), _function)
+    return wraps(target)(wrap(context, target))
+
+
+def _function(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+    def within(*args: Any, **kwargs: Any) -> Any:
+        with context:
+            return target(*args, **kwargs)
+
+    return within
+
+
+def _coroutine(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+    async def within(*args: Any, **kwargs: Any) -> Any:
+        with context:
+            return await target(*args, **kwargs)
+
+    return within
+
+
+def _generator(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+    def within(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with context:
+            yield from target(*args, **kwargs)
+
+    return within
+
+
+def _async_generator(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+    async def within(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        with context:
+            async for item in target(*args, **kwargs):
+                yield item
+
+    return within
+
+
+def _test_case(target: type[TestCase]) -> type[TestCase]:
+    """Enter before ``setUpClass`` and leave after ``tearDownClass``: ``setUpTestData`` asks gates too."""
+    own = vars(target).get("setUpClass")
+
+    def set_up_class(cls: type[TestCase]) -> None:
+        if _IS_ENTERED not in vars(cls):
+            stack = _entered(cls)
+            setattr(cls, _IS_ENTERED, True)
+            stack.callback(delattr, cls, _IS_ENTERED)
+            cls.addClassCleanup(stack.close)
+        # Not the inherited function itself, which would skip the siblings in multiple inheritance.
+        parent: Any = super(target, cls)
+        own.__get__(None, cls)() if own else parent.setUpClass()
+
+    target.setUpClass = classmethod(set_up_class)  # type: ignore[assignment,method-assign]  # the point of it
+    return target
+
+
+def _pytest_class(target: type) -> type:
+    """Enter by an autouse fixture of the class: pytest's own ``setup_method`` and function fixtures are inside."""
+    import pytest  # noqa: PLC0415 - only a project that tests with it gets here
+
+    def overridden(request: Any) -> Iterator[None]:
+        nearest = next((cls for cls in request.cls.__mro__ if _own(cls)), target)
+        if nearest is not target and issubclass(request.cls, target):
+            yield  # the fixture of the subclass enters these, and its own inside them
+            return
+        with _entered(target):
+            yield
+
+    name = f"_entitlements_of_{target.__name__}"
+    # A static method: pytest deprecates fixtures of a class's scope that take `self`.
+    setattr(target, name, pytest.fixture(scope="class", autouse=True, name=name)(staticmethod(overridden)))
+    return target
+
+
+def _entered(target: type) -> ExitStack:
+    """Enter the contexts of a class: its bases' first, then from the top of its decorators down."""
+    with ExitStack() as stack:
+        for cls in reversed(target.__mro__):
+            for context in _own(cls):
+                stack.enter_context(context)
+        return stack.pop_all()
+
+
+def _own(target: type) -> tuple[Context, ...]:
+    own: tuple[Context, ...] = vars(target).get(_OWN, ())
+    return own
+
 
 AnyT = TypeVar("AnyT")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from entitlement_gate.testing.guard import Guard, advice
+from entitlement_gate.testing.network_guard import Guard, advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

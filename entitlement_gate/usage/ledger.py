@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, TypeVar
 from django.apps import apps
 from django.db import router
 
-from entitlement_gate.ledger.checking import checked_actual, checked_demands, checked_key, checked_owner, checked_ttl
-from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.usage import shelf
+from entitlement_gate.ledger.protocol import (
+    LedgerUnavailable,
+    checked_actual,
+    checked_demands,
+    checked_key,
+    checked_owner,
+    checked_ttl,
+)
+from entitlement_gate.usage import statements
 from entitlement_gate.usage.connection import OwnConnections
 from entitlement_gate.usage.models import Charge
 from entitlement_gate.usage.outbox import LOCKS, DatabaseOutbox
@@ -22,6 +28,7 @@ from entitlement_gate.usage.outbox import LOCKS, DatabaseOutbox
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from entitlement_gate.ledger.balances import Row
     from entitlement_gate.ledger.book import Book
     from entitlement_gate.ledger.protocol import (
         Charges,
@@ -29,7 +36,6 @@ if TYPE_CHECKING:
         Receipt,
         Refusal,
     )
-    from entitlement_gate.ledger.rule import Row
     from entitlement_gate.usage.connection import Rows, Statement
 
 __all__ = ["DatabaseLedger"]
@@ -115,12 +121,12 @@ class DatabaseLedger(DatabaseOutbox):
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``; a hold that ran out and is still counted is given back first."""
-        looking = shelf.looking(*self._now(), customer_id)
+        looking = statements.looking(*self._now(), customer_id)
         has_run_out, charges = self._own.ask(*looking)
         if has_run_out:
             self._done(customer_id, "", lambda *_: None)
             _, charges = self._own.ask(*looking)
-        return shelf.tallies_of(charges)
+        return statements.tallies_of(charges)
 
     def close(self) -> None:
         """Close the connections; a later verb makes new ones."""
@@ -130,13 +136,13 @@ class DatabaseLedger(DatabaseOutbox):
         lock = LOCKS[self._own.vendor]
 
         def work(told: list[Rows]) -> tuple[list[Result], list[Statement]]:
-            book, before, now = shelf.book_of(customer_id, told)
-            results = [] if shelf.is_behind(told) else [verb(book, now)]
-            return results, [*shelf.writing(book, before), shelf.forgetting(now, lock)]
+            book, before, now = statements.book_of(customer_id, told)
+            results = [] if statements.is_behind(told) else [verb(book, now)]
+            return results, [*statements.writing(book, before), statements.forgetting(now, lock)]
 
         due = time.monotonic() + self._deadline
         while True:
-            results = self._own.change(shelf.reading(*self._now(), customer_id, key), work)
+            results = self._own.change(statements.reading(*self._now(), customer_id, key), work)
             if results:
                 return results[0]
             if time.monotonic() >= due:

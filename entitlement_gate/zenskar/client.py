@@ -9,16 +9,15 @@ import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
-from entitlement_gate.domain.errors import SourceUnavailable
+from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
-from entitlement_gate.forking import PerProcess, remake_after_fork
-from entitlement_gate.shared.seal import Seal
-from entitlement_gate.zenskar.customers import all_customers
+from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
+from entitlement_gate.shared.signing import Seal
 from entitlement_gate.zenskar.flow import Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
+from entitlement_gate.zenskar.http import Request, Sender
 from entitlement_gate.zenskar.options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
-from entitlement_gate.zenskar.sending import Request, Sender
-from entitlement_gate.zenskar.wire import grants_of
+from entitlement_gate.zenskar.parsing import grants_of, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock, Flow
     from entitlement_gate.zenskar.models import Page
 
-__all__ = ["ZenskarClient"]
+__all__ = [
+    "ZenskarClient",
+    "all_customers",
+]
 
 
 class ZenskarClient(Sender):
@@ -170,7 +172,7 @@ class ZenskarClient(Sender):
         return self._once(Request(method="POST", path=path, headers=told, body=body))
 
     def seal(self) -> Seal:
-        """Return what tells our snapshots from others' where processes share them: see ``shared.seal``.
+        """Return what tells our snapshots from others' where processes share them: see ``shared.signing``.
 
         Raises:
             SourceUnavailable: a credential cannot be had now.
@@ -241,3 +243,54 @@ def _customer(customer_id: UUID | str) -> str:
 def _listed(name: str, values: str | Iterable[str] | None) -> dict[str, str]:
     text = values if isinstance(values, str) else ",".join(values or ())
     return {name: text} if text else {}
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from entitlement_gate.zenskar.parsing import WirePage
+
+    Ask = Callable[[Mapping[str, str]], bytes]
+
+
+_MOST_PAGES = 100_000  # beyond it the other side makes cursors up
+
+
+def all_customers(ask: Ask, page_size: int) -> Iterator[str]:
+    """Yield every id in canonical form; asks for a page when its first id is wanted.
+
+    Args:
+        ask: returns the body of a page.
+        page_size: rows a page.
+
+    Raises:
+        SourceError: see ``domain.errors``; raised as the ids are iterated.
+    """
+    params, asked = {"limit": str(page_size)}, set[str]()
+    for _ in range(_MOST_PAGES):
+        page = _page(ask, params)
+        yield from map(_id_of, page.rows)
+        if page.next is None:
+            return
+        if page.next in asked:
+            raise SourceMalformed("billing repeats a cursor in the list of customers")
+        asked.add(page.next)
+        params = {**params, "cursor": page.next}
+    raise SourceMalformed(f"the list of customers has more than {_MOST_PAGES} pages")
+
+
+def _page(ask: Ask, params: Mapping[str, str]) -> WirePage:
+    try:
+        return read_page(ask(params))
+    except CustomerNotFound:
+        raise SourceRejected(404, "billing offers no list of customers here") from None
+    except SourceMalformed as error:
+        raise SourceMalformed(f"the list of customers: {error}") from None
+
+
+def _id_of(row: Any) -> str:
+    found = row.get("id") if isinstance(row, dict) else None
+    customer = canonical_uuid(found) if isinstance(found, str) else None
+    if customer is None:
+        raise SourceMalformed("a row in the list of customers has no id that is a UUID")
+    return customer

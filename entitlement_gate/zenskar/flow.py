@@ -18,12 +18,12 @@ from entitlement_gate.domain.errors import (
     SourceRejected,
     SourceUnavailable,
 )
-from entitlement_gate.forking import chance
-from entitlement_gate.locking import Lock
-from entitlement_gate.zenskar.wire import read_error, read_page
+from entitlement_gate.resilience.fork_safety import chance
+from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.zenskar.parsing import read_error, read_page
 
 if TYPE_CHECKING:
-    from entitlement_gate.zenskar.wire import WirePage
+    from entitlement_gate.zenskar.parsing import WirePage
 
 __all__ = [
     "Call",

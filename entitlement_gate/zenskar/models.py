@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from entitlement_gate.domain.errors import SourceMalformed
 from entitlement_gate.domain.grants import EntitlementType
-from entitlement_gate.zenskar.wire import read_instant, read_page
+from entitlement_gate.zenskar.parsing import read_instant, read_page
 
 __all__ = ["CustomerEntitlement", "DetailsObject", "EntitlementStatus", "Page", "SourceType"]
 

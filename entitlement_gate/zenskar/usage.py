@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from entitlement_gate.domain.errors import SourceError, SourceMalformed
-from entitlement_gate.forking import chance
-from entitlement_gate.ledger.rule import quantity_of
+from entitlement_gate.ledger.balances import quantity_of
+from entitlement_gate.resilience.fork_safety import chance
 from entitlement_gate.zenskar.flow import read_retry_after
-from entitlement_gate.zenskar.wire import read_error, read_json
+from entitlement_gate.zenskar.parsing import read_error, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ from entitlement_gate import (
 from fieldnotes import customers
 
 if TYPE_CHECKING:
-    from entitlement_gate.access import RequestEntitlements
+    from entitlement_gate.request_entitlements import RequestEntitlements
 
 
 class Request(HttpRequest):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.zenskar.client import ZenskarClient
-from entitlement_gate.zenskar.network import DeadlineTransport
+from entitlement_gate.zenskar.http import DeadlineTransport
 from tests.zenskar.scripted import KEY, ORGANISATION, ScriptedServer, reply
 
 HERE = Path(__file__).parent

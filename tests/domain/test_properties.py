@@ -17,10 +17,10 @@ from entitlement_gate.domain.grants import EntitlementType, Snapshot, dedupe
 from entitlement_gate.domain.numbers import difference, total
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import Terms, decide
-from entitlement_gate.runtime.judging import Judge
-from entitlement_gate.runtime.options import GateOptions
+from entitlement_gate.engine.evaluation import Judge
+from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.zenskar.flow import Call, Deadline, Reply, RetryBudget, all_rows
-from entitlement_gate.zenskar.wire import grants_of
+from entitlement_gate.zenskar.parsing import grants_of
 from tests.domain.conftest import CUSTOMER, NOW, a_grant, judged
 
 bounded = settings(max_examples=200, deadline=None)

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.sandbox import Sandbox, SandboxServer, SandboxTransport
 from entitlement_gate.zenskar.client import ZenskarClient
-from tests.runtime.conftest import ask  # noqa: F401 - a fixture
+from tests.engine.conftest import ask  # noqa: F401 - a fixture
 
 DEADLINE = 1.0
 LATEST = 1.1 * DEADLINE  # nobody waits longer, beyond what the machine is busy with

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from entitlement_gate.runtime.gate import EntitlementGate
-from tests.runtime.fakes import ANNA, NOON, Billing, Clock, feature, instant
+from entitlement_gate.engine.gate import EntitlementGate
+from tests.engine.fakes import ANNA, NOON, Billing, Clock, feature, instant
 
 MILLISECOND = 0.001
 

@@ -5,8 +5,8 @@ import random
 import threading
 import time
 
-from entitlement_gate.runtime.gate import EntitlementGate
-from tests.runtime.fakes import ANNA, Billing, customers, feature
+from entitlement_gate.engine.gate import EntitlementGate
+from tests.engine.fakes import ANNA, Billing, customers, feature
 
 PRO = "20000000-0000-4000-8000-000000000002"
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from django.db import connections, transaction
 
-from entitlement_gate.ledger.rule import Row, available
+from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
 from tests.ledger.racing import drained, kill_many, race
 from tests.usage.conftest import postgres, postgres_alias, sqlite_alias, usage_app  # noqa: F401 - fixtures

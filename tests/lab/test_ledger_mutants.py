@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from entitlement_gate.ledger import book, rule, scripts
+from entitlement_gate.ledger import balances, book, redis_client
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.redis import RedisLedger
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
@@ -70,18 +70,18 @@ def scripts_from(monkeypatch):
     """Let scripts be put together from parts that a function gives."""
 
     def put(read):
-        monkeypatch.setattr(scripts, "_read", read)
-        scripts.script.cache_clear()
+        monkeypatch.setattr(redis_client, "_read", read)
+        redis_client.script.cache_clear()
 
     yield put
     monkeypatch.undo()
-    scripts.script.cache_clear()
+    redis_client.script.cache_clear()
 
 
 @pytest.mark.parametrize("mutant", LUA, ids=" | ".join)
 def test_a_wrong_script_is_found_out(redis_url, scripts_from, mutant):  # noqa: F811 - the fixture
     part, before, after = mutant
-    right = scripts._read
+    right = redis_client._read
     wrong = mutated(right(part), before, after)
     scripts_from(lambda name: wrong if name == part else right(name))
     assert first_failure(lambda: RedisLedger(redis_url, prefix=uuid.uuid4().hex), pass_time)
@@ -118,10 +118,10 @@ SHELF = [
 
 @pytest.mark.parametrize("mutant", SHELF, ids=" | ".join)
 def test_a_wrong_statement_is_found_out(sqlite_alias, monkeypatch, mutant):  # noqa: F811 - the fixture
-    from entitlement_gate.usage import shelf
+    from entitlement_gate.usage import statements
 
     name, before, after = mutant
-    monkeypatch.setattr(shelf, name, mutated(getattr(shelf, name), before, after))
+    monkeypatch.setattr(statements, name, mutated(getattr(statements, name), before, after))
     assert first_failure(lambda: emptied(sqlite_alias), pass_time)
 
 
@@ -142,13 +142,13 @@ PYTHON = [
         "            self._settle(record, State.EXPIRED",
     ),
     (book, "if not tally.held and tally.ticket < oldest", "if tally.ticket < oldest + 10**15"),
-    (rule, "return held + max(0, uncaught)", "return held + uncaught"),
-    (rule, "amount = min(quantity, max(0, available((row,), tallies)))", "amount = min(quantity, row.remaining)"),
-    (rule, "amount = actual if is_last else min(actual, share.amount)", "amount = min(actual, share.amount)"),
-    (rule, "tally.ticket < ticket", "tally.ticket <= ticket + 10**9"),
-    (rule, "if not any(tally.committed for tally in known):", "if False:"),
-    (rule, "taken = max(0, min(tally.refunded, surplus))", "taken = 0"),
-    (rule, "return tally.refunded + max(0, tally.seen - row.used)", "return tally.refunded"),
+    (balances, "return held + max(0, uncaught)", "return held + uncaught"),
+    (balances, "amount = min(quantity, max(0, available((row,), tallies)))", "amount = min(quantity, row.remaining)"),
+    (balances, "amount = actual if is_last else min(actual, share.amount)", "amount = min(actual, share.amount)"),
+    (balances, "tally.ticket < ticket", "tally.ticket <= ticket + 10**9"),
+    (balances, "if not any(tally.committed for tally in known):", "if False:"),
+    (balances, "taken = max(0, min(tally.refunded, surplus))", "taken = 0"),
+    (balances, "return tally.refunded + max(0, tally.seen - row.used)", "return tally.refunded"),
 ]
 
 
@@ -157,10 +157,10 @@ def test_a_wrong_rule_is_found_out(monkeypatch, mutant):
     module, before, after = mutant
     monkeypatch.setitem(sys.modules, "wrong", wrong := types.ModuleType("wrong"))  # dataclasses look there
     exec(mutated(Path(module.__file__).read_text("utf-8"), before, after), wrong.__dict__)
-    if module is rule:
+    if module is balances:
         for name in ("adopt", "allocate", "available", "reshare"):
             monkeypatch.setattr(book, name, getattr(wrong, name))
-        monkeypatch.setattr("entitlement_gate.testing.ledger_cases.available", rule.available)
+        monkeypatch.setattr("entitlement_gate.testing.ledger_cases.available", balances.available)
     else:
         wrong_verbs = {name: value for name, value in vars(wrong.Book).items() if isinstance(value, types.FunctionType)}
         for name, verb in wrong_verbs.items():

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from entitlement_gate.runtime.gate import EntitlementGate
-from tests.runtime.fakes import Billing, Clock, customers
+from entitlement_gate.engine.gate import EntitlementGate
+from tests.engine.fakes import Billing, Clock, customers
 
 
 def test_60_s_of_outage_at_50_checks_a_second_cost_a_few_probes(make_gate, sandbox, monkeypatch):
@@ -25,7 +25,7 @@ def test_60_s_of_outage_at_50_checks_a_second_cost_a_few_probes(make_gate, sandb
 
 def test_without_the_breaker_retries_add_less_than_a_tenth(make_gate, sandbox, monkeypatch):
     monkeypatch.setattr("entitlement_gate.zenskar.client.time.sleep", lambda _: None)
-    monkeypatch.setattr("entitlement_gate.runtime.breaker.Breaker.FAILURES", 10**9)
+    monkeypatch.setattr("entitlement_gate.resilience.circuit_breaker.Breaker.FAILURES", 10**9)
     gate = make_gate()
     sandbox.fail("status", status=503)
     for customer in customers(300):

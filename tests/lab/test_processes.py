@@ -9,13 +9,13 @@ from contextlib import nullcontext
 
 import pytest
 
-from tests.runtime.fakes import customers, held_elsewhere
+from tests.engine.fakes import customers, held_elsewhere
 
 CROWD = customers(8, start=1)
 CHILDREN, CHECKS = 20, 50
 HUNG = """
 import threading, time
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
 
 class Hanging:
     def fetch(self, customer_id):
@@ -95,7 +95,7 @@ def test_a_process_with_a_hung_fetch_exits_promptly(end):
 def test_importing_and_making_a_gate_starts_no_thread():
     script = """
 import threading
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.zenskar.client import ZenskarClient
 gate = EntitlementGate(ZenskarClient("key", "organisation"))
 gate.health(); gate.invalidate("10000000-0000-4000-8000-000000000001")

@@ -16,7 +16,7 @@ from statistics import median
 import pytest
 
 from tests.busyness import Busyness
-from tests.runtime.fakes import customers
+from tests.engine.fakes import customers
 
 SECONDS = min(60.0, float(os.environ.get("ENTITLEMENT_GATE_SOAK", "60" if "CI" in os.environ else "10")))
 CROWD = customers(30, start=1)
@@ -138,8 +138,8 @@ def resident():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_every_answer_is_explained_and_memory_stays_flat(make_gate, sandbox, monkeypatch):
-    monkeypatch.setattr("entitlement_gate.runtime.breaker.Breaker.SECONDS", 0.3)
-    monkeypatch.setattr("entitlement_gate.runtime.fetching._HOLD_OFF", 0.3)
+    monkeypatch.setattr("entitlement_gate.resilience.circuit_breaker.Breaker.SECONDS", 0.3)
+    monkeypatch.setattr("entitlement_gate.engine.snapshots._HOLD_OFF", 0.3)
     for customer in CROWD:
         sandbox.grant(customer, "reports")
     ages = {"ttl": 0.3, "stale_while_revalidate": 0.3, "stale_if_error": STALE, "denial_max_age": 0.1}

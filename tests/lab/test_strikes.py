@@ -8,12 +8,12 @@ import pytest
 
 from entitlement_gate import EntitlementGate, check_entitlement, has_entitlement
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.shared.seal import Seal
+from entitlement_gate.shared.signing import Seal
 from entitlement_gate.testing import FakeSource, override_entitlements
 from entitlement_gate.testing.clock import MovableClock
+from tests.engine.fakes import eventually
 from tests.lab.striking import strike_everywhere
 from tests.ledger.servers import RedisServer
-from tests.runtime.fakes import eventually
 
 ANNA = "10000000-0000-4000-8000-000000000001"
 BERT = "20000000-0000-4000-8000-000000000002"

@@ -8,9 +8,9 @@ front, as far as each has room; the last one pays the rest. Quantities are whole
 import random
 from dataclasses import dataclass, field
 
+from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Refusal
-from entitlement_gate.ledger.rule import Row, available
 from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from entitlement_gate.domain.errors import ReservationConflict, ReservationExpired, ReservationNotFound
+from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import Refusal, State
-from entitlement_gate.ledger.rule import Row, available
 from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
 
 ROWS = ("a", "b", "c")

@@ -4,8 +4,8 @@ import multiprocessing
 import random
 import time
 
+from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Receipt
-from entitlement_gate.ledger.rule import Row
 from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
 
 _spawn = multiprocessing.get_context("spawn")

@@ -6,9 +6,9 @@ from threading import Barrier
 import pytest
 import redis
 
+from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.ledger.rule import Row, available
 from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
 from tests.ledger.failing_over import Pair
 

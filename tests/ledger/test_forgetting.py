@@ -7,11 +7,11 @@ import pytest
 
 from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.ledger import redis as redis_ledger
-from entitlement_gate.ledger import redis_store
+from entitlement_gate.ledger import redis_client
+from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.memory import _A_FEW, MemoryLedger
 from entitlement_gate.ledger.protocol import LONE_RETENTION, RETENTION, LedgerUnavailable, Refusal
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.ledger.rule import Row, available
 from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, demand
 from tests.ledger.test_memory import Clock
 
@@ -199,7 +199,7 @@ class TestInRedis:
         assert sorted(kind for kind, _ in self.keys(ledger)) == ["kept", "rows"]
 
     def test_holds_that_ran_out_together_are_given_back_in_steps_before_anything_is_said(self, ledger, monkeypatch):
-        monkeypatch.setattr(redis_store, "_SWEEPS", 2)
+        monkeypatch.setattr(redis_client, "_SWEEPS", 2)
         for number in range(2_500):
             ledger.reserve(ANNA, ONE, key=str(number), ttl=5)
         ledger._shift += 6

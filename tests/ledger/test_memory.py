@@ -7,7 +7,7 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
 from entitlement_gate.testing.ledger_cases import ANNA, demand
 from entitlement_gate.testing.ledger_contract import LedgerContract
-from tests.runtime.fakes import held_elsewhere
+from tests.engine.fakes import held_elsewhere
 
 
 class Clock:

@@ -6,9 +6,9 @@ import pytest
 import redis
 
 from entitlement_gate.domain.errors import ReservationNotFound
+from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.ledger.rule import MOST, Row
 from entitlement_gate.testing.ledger_cases import ANNA, demand
 from entitlement_gate.testing.ledger_contract import LedgerContract
 from tests.busyness import Timed

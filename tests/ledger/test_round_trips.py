@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.ledger.redis_store import BUCKETS
-from entitlement_gate.ledger.rule import Row
+from entitlement_gate.ledger.redis_client import BUCKETS
 from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, METER, demand
 
 PLENTY = Row("row", 10**6)

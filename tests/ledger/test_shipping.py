@@ -7,9 +7,9 @@ from email.utils import formatdate
 import httpx
 import pytest
 
+from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
-from entitlement_gate.ledger.rule import MOST, Row
 from entitlement_gate.sandbox import Sandbox, SandboxTransport
 from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
 from entitlement_gate.zenskar.client import ZenskarClient

@@ -2,12 +2,12 @@
 
 import pytest
 
-from entitlement_gate.runtime.gate import EntitlementGate
-from entitlement_gate.runtime.steps import drive
-from entitlement_gate.shared.seal import Seal
+from entitlement_gate.engine.gate import EntitlementGate
+from entitlement_gate.resilience.effects import drive
+from entitlement_gate.shared.signing import Seal
+from tests.engine.conftest import ask  # noqa: F401 - a fixture
+from tests.engine.fakes import Billing, Clock
 from tests.ledger.servers import RedisServer
-from tests.runtime.conftest import ask  # noqa: F401 - a fixture
-from tests.runtime.fakes import Billing, Clock
 
 
 class SealedBilling(Billing):
@@ -56,7 +56,7 @@ def billing(clock):
 @pytest.fixture
 def make_gate(billing, clock, redis_url, monkeypatch):
     """Make gates whose data is fresh for exactly their TTL."""
-    monkeypatch.setattr("entitlement_gate.runtime.asking._JITTER", 0)
+    monkeypatch.setattr("entitlement_gate.engine.snapshots._JITTER", 0)
     made = []
 
     def make(source=billing, **options):

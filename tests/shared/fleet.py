@@ -5,8 +5,8 @@ import multiprocessing
 import threading
 import time
 
-from entitlement_gate.runtime.gate import EntitlementGate
-from entitlement_gate.runtime.steps import drive
+from entitlement_gate.engine.gate import EntitlementGate
+from entitlement_gate.resilience.effects import drive
 from entitlement_gate.sandbox import Scenario
 from entitlement_gate.zenskar.client import ZenskarClient
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from tests.engine.fakes import ANNA
 from tests.ledger.failing_over import Pair
-from tests.runtime.fakes import ANNA
 from tests.shared.conftest import invalidate, shared_of
 
 PATIENCE = 30

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from entitlement_gate.sandbox import Sandbox, SandboxServer
-from tests.runtime.fakes import customers, eventually
+from tests.engine.fakes import customers, eventually
 from tests.shared.fleet import Member
 
 SIZE, THREADS = 4, 8

@@ -8,10 +8,10 @@ import time
 import pytest
 import redis
 
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
 from tests.busyness import Timed
+from tests.engine.fakes import ANNA, BERT, customers, eventually
 from tests.ledger.servers import free_port
-from tests.runtime.fakes import ANNA, BERT, customers, eventually
 from tests.shared.conftest import SealedBilling, invalidate, raw_client, shared_of
 
 HANGS = 0.25
@@ -99,8 +99,8 @@ def test_who_waits_for_another_process_as_redis_dies_asks_billing(gates, own_red
 
 
 def test_when_it_is_back_it_is_used_again_and_what_was_missed_is_told(gates, own_redis, billing, monkeypatch):
-    monkeypatch.setattr("entitlement_gate.shared.listening._PAUSE", 0.05)
-    monkeypatch.setattr("entitlement_gate.runtime.sharing._RedisBreaker.SECONDS", 0.1)
+    monkeypatch.setattr("entitlement_gate.shared.invalidation_stream._PAUSE", 0.05)
+    monkeypatch.setattr("entitlement_gate.engine.snapshots._RedisBreaker.SECONDS", 0.1)
     one, other = gates
     for gate in gates:
         gate.check(ANNA, "reports")

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
-from entitlement_gate.shared.records import Record, Unreadable, read, write
-from entitlement_gate.shared.seal import Seal
-from entitlement_gate.shared.turns import Stamp
-from tests.runtime.fakes import ANNA, BERT, NOON, feature
+from entitlement_gate.shared.lease import Stamp
+from entitlement_gate.shared.signing import Record, Seal, Unreadable, read, write
+from tests.engine.fakes import ANNA, BERT, NOON, feature
 
 SEAL = Seal("the key", "organisation")
 RECORD = Record(Snapshot(ANNA, (feature(),), NOON), NOON, Stamp("generation", 5))

@@ -8,9 +8,9 @@ import pytest
 
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound
-from entitlement_gate.runtime.fetching import _SINCE_THE_CALL
-from entitlement_gate.runtime.flights import Wait
-from tests.runtime.fakes import ANNA, BERT, DOWN, customers, eventually, feature
+from entitlement_gate.engine.snapshots import _SINCE_THE_CALL
+from entitlement_gate.resilience.single_flight import Wait
+from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature
 from tests.shared.conftest import SealedBilling, invalidate, raw_client, record_key, shared_of
 
 
@@ -440,7 +440,7 @@ class TestInvalidation:
         assert not other.has(ANNA, "reports")
 
     async def test_it_can_be_awaited(self, gates, billing):
-        from entitlement_gate.runtime.steps import drive_async
+        from entitlement_gate.resilience.effects import drive_async
 
         one, other = gates
         other.check(ANNA, "reports")
@@ -558,13 +558,13 @@ class TestInvalidation:
         assert len(told) == 2
 
     def test_what_cannot_be_told_is_bounded(self, gates, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.snapshots._MOST_UNTOLD", 2)
+        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 2)
         for customer in customers(3):
             shared_of(gates[0]).mark(customer)
         assert list(shared_of(gates[0])._untold) == customers(3)[1:]
 
     def test_what_was_forgotten_untold_stands_for_everybody(self, make_gate, billing, clock, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.snapshots._MOST_UNTOLD", 2)
+        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 2)
         one, other, third = make_gate(), make_gate(), make_gate()
         for gate in (one, other):
             gate.check(ANNA, "sso")
@@ -591,7 +591,7 @@ class TestInvalidation:
         assert not shared_of(one)._is_everybody_untold
 
     def test_everybody_is_told_again_until_it_is_done(self, gates, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.snapshots._MOST_UNTOLD", 1)
+        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 1)
         shared, told = shared_of(gates[0]), []
 
         def tell(scopes, _):
@@ -609,7 +609,7 @@ class TestInvalidation:
         assert not shared._is_everybody_untold
 
     def test_without_a_seal_everybody_waits(self, gates, billing, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.snapshots._MOST_UNTOLD", 1)
+        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 1)
         shared = shared_of(gates[0])
         monkeypatch.setattr(billing, "seal", None)
         for customer in customers(2):

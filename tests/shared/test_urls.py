@@ -5,9 +5,9 @@ import subprocess
 import pytest
 import redis
 
+from tests.engine.fakes import ANNA, BERT, eventually, feature
 from tests.ledger.servers import RedisServer
 from tests.ledger.test_permissions import NEEDED
-from tests.runtime.fakes import ANNA, BERT, eventually, feature
 from tests.shared.conftest import invalidate, shared_of
 
 

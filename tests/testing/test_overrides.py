@@ -13,11 +13,11 @@ from django.urls import path
 
 import entitlement_gate as eg
 from entitlement_gate import Decision, Outcome, Reason, Requirement
-from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import _Default, default_gate
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
+from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.signals import entitlement_denied
-from entitlement_gate.testing import FakeSource, override_entitlements, overrides, swapping
+from entitlement_gate.testing import FakeSource, override_entitlements, overrides
 from tests.customers import FREE, PRO, SETTINGS, STRANGER
 from tests.testing.conftest import SSO_ID
 
@@ -440,14 +440,14 @@ def strike(*_):
 
 @pytest.mark.parametrize("where", ["_pop", "push"])
 def test_an_override_that_was_struck_as_it_began_or_ended_is_over(where, monkeypatch):
-    original = getattr(swapping, where)
+    original = getattr(overrides, where)
 
     def struck(layer):
         monkeypatch.undo()
         original(layer)
         raise Strike
 
-    monkeypatch.setattr(swapping if where == "_pop" else overrides, where, struck)
+    monkeypatch.setattr(overrides, where, struck)
     with pytest.raises(Strike), override_entitlements({"sso": True}):
         pass
     assert check("sso").source != "override"
@@ -464,7 +464,7 @@ def test_a_push_that_was_struck_half_way_leaves_the_gate_that_was_there(monkeypa
             monkeypatch.undo()
             raise Strike
 
-    monkeypatch.setattr(swapping._Swapped, "layers", Layers())
+    monkeypatch.setattr(overrides._Swapped, "layers", Layers())
     with pytest.raises(Strike), override_entitlements({"sso": True}):
         pass
     assert default_gate() is before

@@ -14,12 +14,12 @@ from django.urls import path
 
 from entitlement_gate import requires_entitlement
 from entitlement_gate.api import default_gate
+from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Receipt
-from entitlement_gate.ledger.rule import Row
 from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
 from entitlement_gate.usage.connection import OwnConnections
 from tests.customers import PRO, SETTINGS
-from tests.runtime.fakes import eventually
+from tests.engine.fakes import eventually
 from tests.usage.databases import KnownDatabase
 from tests.usage.test_ledger import emptied
 

@@ -18,8 +18,8 @@ from entitlement_gate.testing.ledger_cases import ANNA
 from entitlement_gate.usage import connection as module
 from entitlement_gate.usage.connection import OwnConnections
 from entitlement_gate.usage.ledger import DatabaseLedger
+from tests.engine.fakes import Clock, eventually
 from tests.ledger.servers import RedisServer
-from tests.runtime.fakes import Clock, eventually
 from tests.usage.databases import KnownDatabase
 from tests.usage.servers import PostgresServer
 from tests.usage.test_ledger import emptied

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import RETENTION, LedgerUnavailable, Refusal
-from entitlement_gate.ledger.rule import Row, available
 from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, demand
 
 PLENTY = Row("row", 10**6)

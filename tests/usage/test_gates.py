@@ -26,9 +26,9 @@ from entitlement_gate import (
     has_entitlement,
     reserve_entitlement,
 )
-from entitlement_gate.access import entitlements_of
 from entitlement_gate.api import default_gate
 from entitlement_gate.ledger.redis import RedisLedger
+from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.templating import TemplateEntitlements
 from tests.customers import FREE, PRO, SETTINGS
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture

@@ -11,14 +11,14 @@ from django.db import OperationalError, connections
 from django.db.utils import InterfaceError
 
 from entitlement_gate import Reason
+from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.request_gate import RequestGate
-from entitlement_gate.runtime import workers
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.project_gate import RequestGate
+from entitlement_gate.resilience import worker_pool
 from entitlement_gate.signals import entitlements_refreshed, source_failed
 from entitlement_gate.testing import FakeSource
-from tests.runtime.fakes import ANNA, customers, eventually
+from tests.engine.fakes import ANNA, customers, eventually
 
 HOW = {"at once": {}, "kept and looked at": {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
 
@@ -26,7 +26,7 @@ HOW = {"at once": {}, "kept and looked at": {"CONN_MAX_AGE": None, "CONN_HEALTH_
 @pytest.fixture(params=HOW)
 def alias(request, postgres, usage_app, monkeypatch):
     """A database whose connections Django closes after each request, or keeps and looks at before the next."""
-    monkeypatch.setattr(workers, "_IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(worker_pool, "_IDLE_SECONDS", 0.2)
     alias = f"project_{request.param.replace(' ', '_')}"
     before = set(threading.enumerate())
     options = {**postgres.get("OPTIONS", {}), "application_name": alias}

@@ -6,8 +6,8 @@ import pytest
 from django.db import connections
 
 from entitlement_gate.domain.errors import ReservationNotFound
+from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.ledger.rule import Row
 from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, METER, demand
 from tests.usage.databases import KnownDatabase
 from tests.usage.test_ledger import emptied
@@ -87,12 +87,12 @@ def test_a_verb_takes_two_round_trips_to_postgresql_begin_and_commit_among_them(
 
 
 def test_an_interrupted_verb_leaves_no_transaction_behind(ledger, monkeypatch):
-    from entitlement_gate.usage import shelf
+    from entitlement_gate.usage import statements
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shelf, "writing", interrupted)
+    monkeypatch.setattr(statements, "writing", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ledger.consume(ANNA, [demand(4)], key="k")
     monkeypatch.undo()

@@ -23,7 +23,7 @@ from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
 
 from entitlement_gate import acheck_entitlement, check_entitlement, has_entitlement, requires_entitlement
-from entitlement_gate.access import entitlements_of
+from entitlement_gate.request_entitlements import entitlements_of
 from tests.customers import FREE, LAPSED, PRO
 from tests.views.browsers import GATE, MIDDLEWARE, OURS, Browser
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from entitlement_gate.domain.errors import SourceUnavailable
-from tests.runtime.fakes import held_elsewhere
+from tests.engine.fakes import held_elsewhere
 from tests.zenskar.scripted import CUSTOMER, GOOD, HEAD, PROMPTLY, a_free_port, hang, raw, reset, took
 
 

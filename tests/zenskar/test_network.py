@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from entitlement_gate.zenskar.flow import Deadline
-from entitlement_gate.zenskar.network import DeadlineTransport, environment_proxy
+from entitlement_gate.zenskar.http import DeadlineTransport, environment_proxy
 from tests.zenskar.scripted import PROMPTLY, drip, hang, reply
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
-from entitlement_gate.zenskar import customers as listing
+from entitlement_gate.zenskar import client as listing
 from entitlement_gate.zenskar.client import ZenskarClient
 from tests.zenskar.scripted import (
     CUSTOMER,

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
+from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
-from entitlement_gate.ledger.rule import MOST, Row
 from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
 from entitlement_gate.zenskar.client import ZenskarClient
 from entitlement_gate.zenskar.usage import Report, ship

@@ -1,4 +1,4 @@
-"""``manage.py entitlements``: what operators ask and do. Never here: the answers (``operating``)."""
+"""``manage.py entitlements``: what operators ask and do. Never here: the answers (``operators``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlement_gate.api import default_gate
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.operating.arguments import (
+from entitlement_gate.operators.billing import client_of, every_customer
+from entitlement_gate.operators.commands import (
     EXIT_CODES,
     add_action,
     add_asking,
@@ -22,15 +23,21 @@ from entitlement_gate.operating.arguments import (
     add_format,
     add_many,
     add_ship,
+    answered,
+    deliver,
 )
-from entitlement_gate.operating.asking import customer_named, failures
-from entitlement_gate.operating.billing import client_of, every_customer
-from entitlement_gate.operating.doctor import NameInCode, examine
-from entitlement_gate.operating.findings import Finding, tell_findings
-from entitlement_gate.operating.ledgers import ledger_findings, redis_findings
-from entitlement_gate.operating.names import enum_source
-from entitlement_gate.operating.output import (
+from entitlement_gate.operators.customer_report import customer_named, failures
+from entitlement_gate.operators.doctor import Finding, NameInCode, examine, tell_findings
+from entitlement_gate.operators.ledger_findings import ledger_findings, redis_findings
+from entitlement_gate.operators.name_sampling import names_held, sampled
+from entitlement_gate.operators.names import enum_source
+from entitlement_gate.operators.project import names_in_code, settings_findings, tell_gates
+from entitlement_gate.operators.reports import DENIED, FINE, UNKNOWN, OperatingError, Report, printable
+from entitlement_gate.operators.shipping import Plan, outbox_of, passes, revive_all, tell_dead
+from entitlement_gate.operators.terminal import (
     Notes,
+    Progress,
+    Stop,
     as_read,
     as_source,
     open_pipe,
@@ -39,15 +46,7 @@ from entitlement_gate.operating.output import (
     read_input,
     tell_error,
 )
-from entitlement_gate.operating.progress import Progress
-from entitlement_gate.operating.project import names_in_code, settings_findings, tell_gates
-from entitlement_gate.operating.reports import DENIED, FINE, UNKNOWN, OperatingError, Report
-from entitlement_gate.operating.running import answered, deliver
-from entitlement_gate.operating.sampling import names_held, sampled
-from entitlement_gate.operating.shipping import Plan, outbox_of, passes, revive_all, tell_dead
-from entitlement_gate.operating.stopping import Stop
-from entitlement_gate.operating.tables import printable
-from entitlement_gate.operating.warming import Warmth, ids_in, warm
+from entitlement_gate.operators.warming import Warmth, ids_in, warm
 
 __all__ = ["Command"]
 

@@ -17,8 +17,8 @@ import traceback
 import warnings
 from contextlib import contextmanager
 
-from entitlement_gate.locking import Lock
-from entitlement_gate.runtime.gate import EntitlementGate
+from entitlement_gate.engine.gate import EntitlementGate
+from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.sandbox import Scenario
 from entitlement_gate.zenskar.client import ZenskarClient
 
@@ -89,7 +89,10 @@ def locks():
     """Yield every lock that an object or a class of the package has now."""
     for each in gc.get_objects():
         owner = each if isinstance(each, type) else type(each)
-        if str(owner.__module__).startswith("entitlement_gate") and owner.__module__ != "entitlement_gate.forking":
+        if (
+            str(owner.__module__).startswith("entitlement_gate")
+            and owner.__module__ != "entitlement_gate.resilience.fork_safety"
+        ):
             for value in tuple(getattr(each, "__dict__", {}).values()):
                 if isinstance(value, LOCKS):
                     yield value

@@ -1,0 +1,188 @@
+"""A customer's entitlements as a mapping, all from one snapshot. Never here: how the snapshot was fetched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
+from entitlement_gate.domain.grants import EntitlementType, Grant
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.engine.ledger_client import NOT_READ
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from entitlement_gate.engine.evaluation import Judge
+    from entitlement_gate.engine.snapshots import View
+    from entitlement_gate.ledger.protocol import Charges
+
+__all__ = [
+    "CustomerEntitlements",
+    "Entitlement",
+    "required",
+]
+
+
+Conclude = Callable[[Requirement, Decision], Decision]
+"""Takes what was asked and what the snapshot says of it, and returns what is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlement:
+    """One entitlement of a customer: what a check without a quantity says of it, and its rows. Truthy when allowed."""
+
+    name: str
+    decision: Decision
+    grants: tuple[Grant, ...]
+
+    def __bool__(self) -> bool:
+        return self.decision.allowed
+
+    @property
+    def allowed(self) -> bool:
+        """Whether a check without a quantity allows."""
+        return self.decision.allowed
+
+    @property
+    def reason(self) -> Reason:
+        """Why, or why not."""
+        return self.decision.reason
+
+    @property
+    def type(self) -> EntitlementType | None:
+        """Feature, Quantity or Credits; None when billing did not say."""
+        return self.decision.type
+
+    @property
+    def units(self) -> str | None:
+        """What is counted, for people."""
+        return self.decision.units
+
+    @property
+    def limit(self) -> Decimal | None:
+        """Granted in total."""
+        return self.decision.limit
+
+    @property
+    def used(self) -> Decimal | None:
+        """Gone."""
+        return self.decision.used
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """Left; None for a Feature, and where it is unknown or unlimited."""
+        return self.decision.remaining
+
+    @property
+    def unlimited(self) -> bool:
+        """No quantity is given, which the settings read as "no limit"."""
+        return self.decision.unlimited
+
+    @property
+    def active_from(self) -> datetime | None:
+        """Earliest start."""
+        return self.decision.active_from
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Latest end."""
+        return self.decision.expires_at
+
+
+class CustomerEntitlements(Mapping[str, Entitlement]):
+    """Name in billing → entitlement; a look-up takes aliases and entitlement ids too.
+
+    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here. Read as a
+    mapping it stays that snapshot; ``check``, ``has`` and ``require`` of what ``get`` gave deny by newer data where it
+    is too old to deny. Where the truth could not be learned, they answer by the failure policy and reading it as a
+    mapping raises ``EntitlementUnavailable``: an outage must not look like a customer without entitlements.
+    """
+
+    def __init__(
+        self, view: View | None, judge: Judge, refusal: Reason | None = None, *, charges: Charges | None = NOT_READ
+    ) -> None:
+        self.view = view
+        self._judge = judge
+        self._refusal = refusal
+        self._charges = charges
+        self._conclude: Conclude | None = None
+
+    def concluded_by(self, conclude: Conclude) -> Self:
+        """Return the same, where ``conclude`` has the last word in each check, and tells who listens."""
+        concluded = copy.copy(self)
+        concluded._conclude = conclude  # noqa: SLF001 - of the same class
+        return concluded
+
+    @property
+    def customer_id(self) -> str | None:
+        """Canonical UUID text, or None when there was no usable id."""
+        return self.view.customer_id if self.view else None
+
+    def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision. Raises ``ValueError`` for what is no quantity."""
+        requirement = as_requirement(entitlement, quantity)
+        decision = self._decided(requirement)
+        return decision if self._conclude is None else self._conclude(requirement, decision)
+
+    def needs_ledger(self, requirement: Requirement) -> bool:
+        """Whether ``check`` would have to ask a ledger elsewhere what is used up."""
+        return self._charges is NOT_READ and self.view is not None and self._judge.needs_ledger(requirement, self.view)
+
+    def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
+        """Return whether the customer may."""
+        requirement = as_requirement(entitlement, quantity)
+        if self.view is None or self._conclude is not None:
+            return self.check(requirement).allowed
+        return self._judge.allows(requirement, self.view, self._charges)
+
+    def require(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
+        """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
+        return required(self.check(entitlement, quantity))
+
+    def __getitem__(self, name: str) -> Entitlement:
+        if not (isinstance(name, str) and name):
+            raise KeyError(name)
+        decision = self._decided(as_requirement(name))
+        if decision.outcome is Outcome.UNKNOWN:
+            raise EntitlementUnavailable(decision)
+        entry = self.view.entry if self.view else None
+        named = self._judge.named(name, entry.snapshot) if entry else ()
+        if not named:
+            raise KeyError(name)
+        return Entitlement(name, decision, tuple(named))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({grant.name for grant in self._known()}))
+
+    def __len__(self) -> int:
+        return len({grant.name for grant in self._known()})
+
+    def __repr__(self) -> str:
+        return f"<CustomerEntitlements of {self.customer_id}>"
+
+    @property
+    def _grants(self) -> tuple[Grant, ...]:
+        return self.view.entry.snapshot.grants if self.view and self.view.entry else ()
+
+    def _known(self) -> tuple[Grant, ...]:
+        if self.view is not None and self.view.entry is None:
+            raise EntitlementUnavailable(self._decided(as_requirement("*")))
+        return self._grants
+
+    def _decided(self, requirement: Requirement) -> Decision:
+        """Return the decision by the one snapshot."""
+        if self.view is None:
+            return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
+        return self._judge.decide(requirement, self.view, self._charges)
+
+
+def required(decision: Decision) -> Decision:
+    """Return the decision when it allows, or raise the error that stands for it."""
+    if decision.allowed:
+        return decision
+    raise EntitlementUnavailable(decision) if decision.outcome is Outcome.UNKNOWN else EntitlementDenied(decision)

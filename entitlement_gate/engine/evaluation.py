@@ -1,0 +1,182 @@
+"""From an entry to the decision that is served: the rule, what was worked out before, and the policies.
+
+Never here: fetching, waiting.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, revise, serve, verdict_of
+from entitlement_gate.domain.grants import steady_span
+from entitlement_gate.domain.rule import decide, rows_named
+from entitlement_gate.engine.cache import Answer
+from entitlement_gate.engine.ledger_client import NOT_READ, burdened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from decimal import Decimal
+
+    from entitlement_gate.domain.grants import Grant, Snapshot
+    from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.engine.cache import Entry, SnapshotCache
+    from entitlement_gate.engine.ledger_client import Counting
+    from entitlement_gate.engine.options import GateOptions
+    from entitlement_gate.engine.snapshots import Fetching, View
+    from entitlement_gate.ledger.protocol import Charges
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "Judge",
+]
+
+
+class Judge:
+    """Decides by the options of one gate; what it worked out is for ``memory`` to keep."""
+
+    def __init__(
+        self, options: GateOptions, clock: Clock, counting: Counting, memory: Fetching | SnapshotCache
+    ) -> None:
+        self._options = options
+        self._counting = counting
+        self._memory = memory
+        self._terms = options.terms
+        self._clock = clock
+
+    def decide(self, requirement: Requirement, view: View, charges: Charges | None = NOT_READ) -> Decision:
+        """Return the decision as served from this view, less what is used up here; without any I/O.
+
+        ``charges`` were read before where the ledger is elsewhere and ``needs_ledger``: they are an argument.
+        """
+        if view.entry is None:
+            return self.refuse(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
+        return self.served(self._decided(requirement, view.entry, charges), view)
+
+    def allows(self, requirement: Requirement, view: View, charges: Charges | None = NOT_READ) -> bool:
+        """Return whether the decision allows, without telling more: 0.6 µs less than ``decide``."""
+        if view.entry is None:
+            return self.decide(requirement, view).allowed
+        return self._decided(requirement, view.entry, charges).allowed
+
+    def served(self, decision: Decision, view: View) -> Decision:
+        """Return a settled decision with the source and age of the view it rests on."""
+        if view.entry is None:
+            return decision
+        source = "fallback" if decision.outcome is Outcome.UNKNOWN else view.source
+        return decision.served(source, view.entry.age(self._clock))
+
+    def needs_ledger(self, requirement: Requirement, view: View) -> bool:
+        """Whether the decision may rest on numbers that only I/O brings."""
+        if view.entry is None or self._counting.is_local:
+            return False
+        snapshot = view.entry.snapshot
+        return any(row.is_metered for leaf in requirement.leaves() for row in self.named(leaf.entitlement, snapshot))
+
+    def judge_leaf(self, leaf: Requirement, entry: Entry, charges: Charges | None) -> Decision:
+        """Return what is true of one entitlement now, before any policy."""
+        at = datetime.fromtimestamp(self._clock.time(), UTC)
+        return decide(entry.snapshot, leaf, at, self._terms, burden=burdened(charges))
+
+    def refuse(self, requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
+        """Return the decision where nothing is known of the customer; unknown is left to the failure policy."""
+        untold = partial(_untold, reason=reason, customer_id=customer_id)
+        return self.settle(requirement, untold(requirement), untold)
+
+    def unknown(self, requirement: Requirement, view: View) -> Decision:
+        """Return what is true where there is no data, before any policy."""
+        return _untold(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
+
+    def may_overdraw(self, entitlement: str, rows: Iterable[Grant]) -> bool:
+        """Whether the settings let overage of an entitlement, which these rows are of, through."""
+        return self._terms.word_for(self._terms.on_exhausted, entitlement, rows) == "allow"
+
+    def named(self, name: str, snapshot: Snapshot) -> Sequence[Grant]:
+        """Return the grants that a name, alias or entitlement id stands for."""
+        return rows_named(snapshot, name, self._terms)
+
+    def settle(
+        self, requirement: Requirement, decision: Decision, judge_leaf: Callable[[Requirement], Decision]
+    ) -> Decision:
+        """Return the decision under the failure policy and shadow mode; ``judge_leaf`` tells what is true of a part."""
+        decision = self._by_policy(requirement, decision)
+        if decision.allowed or not self._options.shadow:
+            return decision
+        # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there, and is what is told.
+        enforced = self._options.enforced(requirement)
+        told = None if enforced is None else self._by_policy(enforced, enforced.judge(judge_leaf))
+        return revise(decision, allowed=True, shadow=True) if told is None or told.allowed else told
+
+    def _by_policy(self, requirement: Requirement, decision: Decision) -> Decision:
+        if decision.outcome is not Outcome.UNKNOWN:
+            return decision
+        policy = self._options.on_unavailable
+        words = (self._terms.word_for(policy, leaf.entitlement) for leaf in requirement.leaves())
+        return revise(decision, allowed=all(word == "allow" for word in words)).served("fallback", decision.age)
+
+    def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:
+        now = self._clock.time()
+        asked = requirement if requirement.operator or requirement.quantity else requirement.entitlement
+        known = entry.answers.get(asked)
+        if known is not None and known.since <= now < known.steady_until:
+            return serve(known.verdict, "live", None)
+        customer_id = entry.snapshot.customer_id
+        answer, is_counted = self._worked_out(requirement, entry, now, charges)
+        if not is_counted or self._counting.is_untouched(customer_id):
+            self._memory.remember(entry, asked, answer)
+            # The first use of a customer clears the answers; one that began since the look above must not outlive it.
+            if is_counted and not self._counting.is_untouched(customer_id):
+                self._memory.forget(entry)
+        return serve(answer.verdict, "live", None)
+
+    def _worked_out(
+        self, requirement: Requirement, entry: Entry, now: float, charges: Charges | None
+    ) -> tuple[Answer, bool]:
+        """Return the answer, and whether the ledger had a say in it."""
+        at = datetime.fromtimestamp(now, UTC)
+        burden = _Noted(self._counting, entry.snapshot.customer_id, charges)
+
+        def judge_leaf(leaf: Requirement) -> Decision:
+            return decide(entry.snapshot, leaf, at, self._terms, burden=burden)
+
+        judged = requirement.judge(judge_leaf)
+        # Around the instant that was judged, which is `now` rounded to a microsecond.
+        rows = (row for leaf in requirement.leaves() for row in self.named(leaf.entitlement, entry.snapshot))
+        since, until = steady_span(rows, at.timestamp())
+        good_for = entry.fresh_for
+        if judged.outcome is Outcome.DENIED:
+            good_for = min(good_for, self._options.denial_max_age)
+        decision = self.settle(requirement, judged, judge_leaf)
+        answer = Answer(
+            since=since,
+            until=min(until, entry.fetched_wall + good_for),
+            fresh_until=entry.fetched_at + good_for,
+            allowed=decision.allowed,
+            verdict=verdict_of(decision),
+            steady_until=until,
+            fetched_at=entry.fetched_at,
+            fetched_wall=entry.fetched_wall,
+        )
+        return answer, burden.was_asked
+
+
+def _untold(requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
+    leaf = next(requirement.leaves())
+    return Decision.of(reason, leaf.entitlement, customer_id=customer_id, requested=leaf.requested)
+
+
+class _Noted:
+    """A burden that knows whether it was asked for, and looks into a ledger in memory no sooner."""
+
+    def __init__(self, counting: Counting, customer_id: str, charges: Charges | None) -> None:
+        self._counting = counting
+        self._customer_id = customer_id
+        self._charges = charges
+        self.was_asked = False
+
+    def __call__(self, entitlement_id: str, rows: Sequence[Grant]) -> Decimal | None:
+        self.was_asked = True
+        if self._charges is NOT_READ:
+            self._charges = self._counting.at_hand(self._customer_id)
+        return burdened(self._charges)(entitlement_id, rows)

@@ -1,0 +1,449 @@
+"""What a gate does for each question, as one generator of waits: ``gate`` runs them from both doors.
+
+Never here: the doors, the rule, how data is fetched or counted.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self, Unpack
+from uuid import UUID
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, serve
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.engine.entitlements import CustomerEntitlements, required
+from entitlement_gate.engine.evaluation import Judge
+from entitlement_gate.engine.ledger_client import NOT_READ, Counting
+from entitlement_gate.engine.options import GateKeywords, GateOptions
+from entitlement_gate.engine.reservations import Reservation, Reserving, order
+from entitlement_gate.engine.snapshots import Fetching
+from entitlement_gate.ledger.memory import MemoryLedger
+from entitlement_gate.ledger.protocol import checked_ttl
+from entitlement_gate.resilience.effects import drive, drive_async
+from entitlement_gate.resilience.fork_safety import remake_after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entitlement_gate.domain.decisions import Decision
+    from entitlement_gate.domain.grants import Snapshot
+    from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.engine.cache import Answer
+    from entitlement_gate.engine.reservations import Order
+    from entitlement_gate.engine.snapshots import SnapshotSource, View
+    from entitlement_gate.ledger.protocol import Charges, Ledger
+    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "Answering",
+    "EntitlementGate",
+]
+
+
+class Answering:
+    """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided."""
+
+    def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
+        self.source = source
+        self.options = GateOptions(**options)
+        self._clock = clock
+        self._counting = Counting(self.options, clock)
+        self._fetching = Fetching(source, self.options, clock, self)
+        self._judge = Judge(self.options, clock, self._counting, self._fetching)
+        self._reserving = Reserving(self.options, self._judge, self._fetching, self._counting)
+        # What a warm check reads; empty for a gate that has to take the long way each time.
+        self._answers: Mapping[Any, Answer] = self._fetching.answers
+        self._health = self._fetching.health
+        if isinstance(self.ledger, MemoryLedger):
+            self.ledger.watchers.add(self)
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Make locks, threads and flights anew, as in a process just forked; data stays."""
+        self._fetching.remake()
+        self._counting.remake()
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What counts here; None where nothing is counted."""
+        return self._counting.ledger
+
+    def _checking(
+        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
+    ) -> Steps[Decision]:
+        requirement = as_requirement(entitlement, quantity)
+        customer_id = yield from self._identifying(customer)
+        if isinstance(customer_id, Reason):
+            return self._judge.refuse(requirement, customer_id, None)
+        due = self.due()  # all that follows shares one deadline
+        view = yield from self._fetching.view(customer_id, due, refresh=refresh)
+        decision, view = yield from self._deciding(requirement, view, due)
+        self._health.count(view.source)
+        return decision
+
+    def due(self) -> float:
+        """Return when a question that begins now is to have an answer, by the monotonic clock."""
+        return self._counting.due()
+
+    def _deciding(self, requirement: Requirement, view: View, due: float) -> Steps[tuple[Decision, View]]:
+        """Return the decision, and the view it rests on: a newer one where the first was too old to deny."""
+        decision = yield from self._judged(requirement, view, due)
+        if decision.outcome is not Outcome.DENIED:
+            return decision, view
+        newer = yield from self._fetching.for_denial(view, due)
+        if newer.entry is view.entry:  # nothing newer: what was decided stands, perhaps as stale
+            return self._judge.served(decision, newer), newer
+        # Another view may need the ledger where the first did not, or have told it of a credit note.
+        return (yield from self._judged(requirement, newer, due)), newer
+
+    def _judged(self, requirement: Requirement, view: View, due: float) -> Steps[Decision]:
+        """Return the decision by one view, once the ledger was read where that costs I/O and has a say in it."""
+        charges: Charges | None = NOT_READ
+        if self._judge.needs_ledger(requirement, view):
+            charges = yield from self._counting.learning(view.customer_id, due)
+        return self._judge.decide(requirement, view, charges)
+
+    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
+        customer_id = yield from self._identifying(customer)
+        due = self.due()
+        known = yield from self.knowing(customer_id, due)
+        self.tally(known)
+        return (yield from self.counted(known, due))
+
+    def knowing(self, customer_id: str | Reason, due: float) -> Steps[CustomerEntitlements]:
+        """Return a customer's entitlements, or nobody's, as a part of other steps; see ``counted``."""
+        if isinstance(customer_id, Reason):
+            return CustomerEntitlements(None, self._judge, customer_id)
+        view = yield from self._fetching.view(customer_id, due)
+        return CustomerEntitlements(view, self._judge)
+
+    def tally(self, known: CustomerEntitlements) -> None:
+        """Count where what answered a question came from."""
+        if known.view is not None:
+            self._health.count(known.view.source)
+
+    def counted(self, known: CustomerEntitlements, due: float) -> Steps[CustomerEntitlements]:
+        """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
+        entry = known.view.entry if known.view else None
+        if entry is None or self._counting.is_local or not any(row.is_metered for row in entry.snapshot.grants):
+            return known
+        charges = yield from self._counting.learning(entry.snapshot.customer_id, due)
+        return CustomerEntitlements(known.view, self._judge, charges=charges)
+
+    def _granted(self, customer: object, asked: Order) -> Steps[Reservation]:
+        decision, held = yield from self.holding(customer, asked)
+        if held is None:
+            required(decision)
+        return held  # type: ignore[return-value]  # a refusal was raised in the line above
+
+    def holding(self, customer: object, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
+        """Reserve as a part of other steps: return the decision, and what is held where it allows."""
+        customer_id = yield from self._identifying(customer)
+        if isinstance(customer_id, Reason):
+            decision = self._judge.refuse(asked.requirement, customer_id, None)
+            held = Reservation(decision, asked.key) if decision.allowed else None
+        else:
+            decision, held = yield from self._held(customer_id, asked)
+        try:
+            yield from self.announcing(decision)
+        except BaseException as error:  # a receiver's time limit, a client that left while it ran
+            if held is not None:
+                yield from held.abandoning(error)
+            raise
+        return decision, held
+
+    def _held(self, customer_id: str, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
+        decision, held = yield from self._reserving.holding(asked, customer_id)
+        self._health.count(decision.source)
+        return decision, held
+
+    def announcing(self, decision: Decision) -> Steps[None]:  # noqa: ARG002 - for gates that tell others
+        """Tell of a decision. For gates that tell others."""
+        yield from ()
+
+    def telling(self, decision: Decision) -> Steps[Decision]:
+        """Return the decision, having told of it."""
+        yield from self.announcing(decision)
+        return decision
+
+    def concluding(
+        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Have the last word in a check of what ``get`` gave, and tell of it; return also what is known then."""
+        decision, known = yield from self._reconsidering(requirement, decision, known)
+        yield from self.announcing(decision)
+        return decision, known
+
+    def _reconsidering(
+        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Return a denial by what was known only where that is not too old to deny."""
+        if decision.outcome is not Outcome.DENIED:
+            return decision, known
+        return (yield from self._renewing(requirement, known, self.due()))
+
+    def _renewing(
+        self, requirement: Requirement, known: CustomerEntitlements, due: float
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Decide by what is known, as ``_deciding`` does by a view."""
+        if known.view is None:
+            return known.check(requirement), known
+        # A fetch that failed for this request is not tried again; one that succeeded is as old as its data.
+        has_failed = known.view.was_tried and known.view.source not in ("live", "shared")
+        pinned = known.view._replace(was_tried=has_failed)
+        decision, view = yield from self._deciding(requirement, pinned, due)
+        if view is pinned:
+            return decision, known
+        newer = CustomerEntitlements(view, self._judge)
+        self.tally(newer)
+        return decision, newer
+
+    def _invalidating(self, customer: object) -> Steps[None]:
+        customer_id = yield from self._identifying(customer)
+        if not isinstance(customer_id, Reason):
+            yield from self._fetching.invalidating(customer_id)
+
+    def _identifying(self, customer: object) -> Steps[str | Reason]:
+        """Return the canonical customer id, or the reason why there is none."""
+        resolved = yield from self._resolving(customer)
+        if resolved is None:
+            return Reason.NO_CUSTOMER
+        if isinstance(resolved, UUID):
+            return str(resolved)
+        canonical = canonical_uuid(str(resolved)) if isinstance(resolved, str) else None  # a lazy text is one, too
+        return canonical or Reason.INVALID_CUSTOMER
+
+    def fetching(self) -> None:
+        """Hear that a fetch begins. For gates that tell others."""
+
+    def adopting(self, snapshot: Snapshot) -> None:
+        """Tell the ledger what a fetch brought, on the thread that did it, before any check sees it."""
+        self._counting.adopt(snapshot)
+
+    def first_charged(self, customer_id: str) -> None:
+        """Hear that a customer begins to use up: no answer worked out without that stands any more."""
+        self._fetching.forget(self._fetching.entries.get(customer_id))
+
+    def refreshed(self, snapshot: Snapshot) -> None:
+        """Hear of a fetch, on the thread that did it. For gates that tell others."""
+
+    def failed(self, customer_id: str, error: BaseException) -> None:
+        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
+
+    def _resolving(self, customer: object) -> Steps[object]:
+        """Return whom a check is about. A gate that knows requests resolves them here."""
+        yield from ()
+        return customer
+
+
+class EntitlementGate(Answering):
+    """Answers whether a customer may do something now. Thread-safe, usable from any event loop.
+
+    >>> gate = EntitlementGate(ZenskarClient("key", "organisation"))  # doctest: +SKIP - needs billing
+    >>> gate.has("20000000-0000-4000-8000-000000000002", "reports")  # doctest: +SKIP - as above
+    True
+
+    In every method ``customer`` is a ``uuid.UUID`` or its hyphenated text, ``entitlement`` a name, an alias, an
+    entitlement id or a ``Requirement``, ``quantity`` a positive number (see ``domain.numbers``), and ``refresh``
+    asks for data fetched after the call. None of them raises because billing fails; all raise ``ValueError`` for
+    what is no quantity, before any work.
+
+    Args:
+        source: where snapshots come from; anything with ``fetch(customer_id) -> Snapshot``.
+        clock: has ``time()`` and ``monotonic()``; the ``time`` module by default.
+        **options: see ``GateOptions``.
+
+    Raises:
+        ValueError: an option cannot work; the message names it.
+    """
+
+    def has(
+        self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+    ) -> bool:
+        """Return whether the customer may."""
+        if quantity is None and not refresh:  # `_warm`, written out: its call would cost a fifth of this one
+            try:
+                answer = self._answers[customer, entitlement]
+            except (KeyError, TypeError):
+                pass
+            else:
+                clock = self._clock
+                is_fresh = answer.fetched_at <= clock.monotonic() < answer.fresh_until
+                if is_fresh and answer.since <= clock.time() < answer.until:
+                    self._health.hits += 1
+                    return answer.allowed
+        return drive(self._checking(customer, entitlement, quantity, refresh=refresh)).allowed
+
+    async def ahas(
+        self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+    ) -> bool:
+        """Return whether the customer may."""
+        return (await self.acheck(customer, entitlement, quantity, refresh=refresh)).allowed
+
+    def check(
+        self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+    ) -> Decision:
+        """Return the decision."""
+        if quantity is None and not refresh:  # `_warm`, written out, as in `has`
+            try:
+                answer = self._answers[customer, entitlement]
+            except (KeyError, TypeError):
+                pass
+            else:
+                clock = self._clock
+                tick, now = clock.monotonic(), clock.time()
+                if answer.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
+                    self._health.hits += 1
+                    age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
+                    age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
+                    return serve(answer.verdict, "cache", age)
+        return drive(self._checking(customer, entitlement, quantity, refresh=refresh))
+
+    async def acheck(
+        self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+    ) -> Decision:
+        """Return the decision."""
+        warm = None if refresh or quantity is not None else self._warm(customer, entitlement)
+        if warm is not None:
+            return warm
+        return await drive_async(self._checking(customer, entitlement, quantity, refresh=refresh))
+
+    def require(
+        self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+    ) -> Decision:
+        """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
+        return required(self.check(customer, entitlement, quantity, refresh=refresh))
+
+    async def arequire(
+        self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
+    ) -> Decision:
+        """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
+        return required(await self.acheck(customer, entitlement, quantity, refresh=refresh))
+
+    def get(self, customer: object) -> CustomerEntitlements:
+        """Return all of the customer's entitlements, from one snapshot; its checks fetch before an old denial."""
+        known = drive(self._getting(customer))
+        return known.concluded_by(lambda asked, decision: drive(self.concluding(asked, decision, known))[0])
+
+    async def aget(self, customer: object) -> CustomerEntitlements:
+        """Return all of the customer's entitlements, from one snapshot.
+
+        Reading it costs no I/O, so its denials are as old as that: ``acheck`` looks once more before it denies.
+        """
+        known = await drive_async(self._getting(customer))
+        return known.concluded_by(lambda _, decision: drive(self.telling(decision)))
+
+    def inspect(self, customer: object) -> CustomerEntitlements:
+        """Return what ``get`` does, for who looks and is not the customer: its checks are told to nobody."""
+        known = drive(self._getting(customer))
+        return known.concluded_by(lambda asked, decision: drive(self._reconsidering(asked, decision, known))[0])
+
+    def reserve(
+        self,
+        customer: object,
+        entitlement: str | Requirement,
+        quantity: object = 1,
+        *,
+        key: str | None = None,
+        ttl: float = 60,
+    ) -> Reservation:
+        """Hold a quantity for ``ttl`` seconds; best in a ``with`` block, see ``Reservation``.
+
+        Args:
+            customer: whose.
+            entitlement: of what. Of an ``&`` all is held or nothing, of an ``|`` the first side that is there.
+            quantity: how much; of a combined requirement each part says itself.
+            key: names it, 1 to 200 characters, from the application and never from a client: the same key with the
+                same quantity is held once, however often it is tried. By default a new one.
+            ttl: seconds after which it returns, unless committed or released before.
+
+        Raises:
+            EntitlementDenied: the customer may not, or has not so much left.
+            EntitlementUnavailable: billing or the ledger could not be asked.
+            ReservationConflict: the key stands for something else.
+            ReservationError: ``ledger`` is None.
+            ValueError: what is no quantity, key or time; more digits than millionths.
+        """
+        return drive(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+
+    async def areserve(
+        self,
+        customer: object,
+        entitlement: str | Requirement,
+        quantity: object = 1,
+        *,
+        key: str | None = None,
+        ttl: float = 60,
+    ) -> Reservation:
+        """Hold a quantity for ``ttl`` seconds; see ``reserve``."""
+        return await drive_async(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+
+    def consume(
+        self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
+    ) -> Decision:
+        """Use a quantity up at once; ``remaining`` is what is left then. Raises as ``reserve`` does."""
+        return drive(self._granted(customer, order(entitlement, quantity, key, None))).decision
+
+    async def aconsume(
+        self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
+    ) -> Decision:
+        """Use a quantity up at once; see ``consume``."""
+        return (await drive_async(self._granted(customer, order(entitlement, quantity, key, None)))).decision
+
+    def at_hand(self, customer: object) -> CustomerEntitlements | None:
+        """Return what ``get`` would, where that needs no fetch and no look at who ``customer`` is; else None."""
+        view = self._fetching.fresh(customer)
+        return None if view is None else CustomerEntitlements(view, self._judge)
+
+    def invalidate(self, customer: object) -> None:
+        """Let what is known of the customer no longer count: the next check fetches."""
+        drive(self._invalidating(customer))
+
+    async def ainvalidate(self, customer: object) -> None:
+        """Let what is known of the customer no longer count: the next check fetches."""
+        await drive_async(self._invalidating(customer))
+
+    def health(self) -> dict[str, Any]:
+        """Return how the gate fares, in plain JSON types and without any I/O.
+
+        ``breaker`` (``closed``, ``open``, ``half_open``), ``customers`` held, ``last_success_age`` and
+        ``last_failure_age`` in seconds or None, ``last_failure`` (the name of the error class, never its text), and
+        how often questions were answered from fresh data (``hits``), from data older than it should be (``stale``), and
+        after a fetch or not at all (``misses``). A snapshot that a request has, or that ``get`` gave, counts once,
+        whatever it answers, and each renewal before a denial once more. With a ``redis_url`` also ``shared``, the
+        breaker of the way to Redis. The counts are approximate: see ``Health``.
+        """
+        return self._fetching.report()
+
+    def close(self) -> None:
+        """Start no further fetch and close the source; at once, and as often as you like."""
+        self._fetching.close()
+        self._counting.close()
+        close = getattr(self.source, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} over {self.source!r}>"
+
+    def _warm(self, customer: object, entitlement: str | Requirement) -> Decision | None:
+        """Return what is at hand: worked out before, still fresh, and the customer given as canonical text."""
+        try:
+            answer = self._answers[customer, entitlement]
+        except (KeyError, TypeError):
+            return None
+        clock = self._clock
+        tick, now = clock.monotonic(), clock.time()
+        if answer.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
+            self._health.hits += 1
+            age = max(tick - answer.fetched_at, now - answer.fetched_wall)
+            return serve(answer.verdict, "cache", age)
+        return None

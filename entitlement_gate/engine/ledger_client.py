@@ -1,0 +1,301 @@
+"""What a gate asks its ledger, from either door, and what it makes of one that cannot be reached.
+
+Never here: the rule of using up and its stores (``ledger``), or whether a customer may (``judging``).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from entitlement_gate.domain.errors import ReservationError
+from entitlement_gate.domain.rule import Burden, live_metered
+from entitlement_gate.engine.validation import vetted_charges, vetted_outcome
+from entitlement_gate.ledger.balances import burden, quantity_of, rows_of
+from entitlement_gate.ledger.memory import MemoryLedger
+from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt, State
+from entitlement_gate.resilience.circuit_breaker import Breaker
+from entitlement_gate.resilience.effects import drive
+from entitlement_gate.resilience.failure_log import FailureLog
+from entitlement_gate.resilience.worker_pool import Asked, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from entitlement_gate.domain.grants import Grant, Snapshot
+    from entitlement_gate.engine.options import GateOptions
+    from entitlement_gate.engine.reservations import Order
+    from entitlement_gate.ledger.protocol import Demand, Ledger, Refusal
+    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "NOTHING",
+    "NOT_READ",
+    "Counting",
+    "burdened",
+]
+
+
+NOTHING: Charges = {}
+"""Nothing held, nothing used up."""
+
+NOT_READ: Charges = {}
+"""The ledger was not asked yet; known by identity."""
+
+_ZERO = Decimal(0)
+Result = TypeVar("Result")
+_AT_ONCE = 16  # questions to the ledger: as many connections as it has to a database
+# A verb has its own time-outs; one that has been up for so many seconds, and for 2 deadlines, is taken for hung.
+_PATIENCE = 10.0
+_REFUSALS = (LedgerUnavailable, ReservationError, ValueError)  # what a verb may raise
+_STRIPES = 1024  # customers of one stripe are counted together: no number for each is kept for ever
+_NEWS = 0.5  # of the deadline, for telling the ledger what was fetched: a check that waited for it waits for more
+
+
+class Counting:
+    """A gate's ledger: in memory asked inline, elsewhere on threads of its own, by a deadline, from either door.
+
+    Attributes:
+        ledger: the store, or None where nothing is counted here.
+        is_local: asking it costs no I/O.
+    """
+
+    def __init__(self, options: GateOptions, clock: Clock) -> None:
+        self.ledger: Ledger | None = _made(options, clock)
+        self.is_local = self.ledger is None or self.ledger.is_local
+        self._is_ours = self.ledger is None or type(self.ledger) is MemoryLedger
+        self._clock = clock
+        self._deadline = options.deadline
+        self._uses = [0] * _STRIPES
+        self._breaker = Breaker(clock)
+        self._log = FailureLog(clock)
+        # Apart from those that fetch: what stands still on one side starves nothing on the other.
+        self._workers = Workers(_AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
+
+    def remake(self) -> None:
+        """Make locks and threads anew, as after a fork."""
+        self._breaker.remake()
+        self._log.remake()
+        self._workers.remake()
+
+    def due(self) -> float:
+        """Return when a question that begins now is to have an answer, by the monotonic clock."""
+        return self._clock.monotonic() + self._deadline
+
+    def is_untouched(self, customer_id: str) -> bool:
+        """Whether a decision of this customer stands until its grants change, whatever is used up elsewhere."""
+        if self.ledger is None:
+            return True
+        return self.is_local and isinstance(self.ledger, MemoryLedger) and not self.ledger.has_charged(customer_id)
+
+    def uses_of(self, customer_id: str | None) -> int:
+        """Return a number that changes whenever something of the customer's is used up through this gate."""
+        return self._uses[hash(customer_id) % _STRIPES]
+
+    def at_hand(self, customer_id: str) -> Charges | None:
+        """Return what is held and used up where knowing it costs no I/O; None where it could not be learned.
+
+        Raises:
+            RuntimeError: it costs I/O. A decision waits for nothing: what it rests on is read before, by ``learning``.
+        """
+        if self.ledger is None or self.is_untouched(customer_id):
+            return NOTHING
+        if not self.is_local:
+            raise RuntimeError("a decision rests on a ledger that was not read before")
+        try:
+            return vetted_charges(self.ledger.charges(customer_id))
+        except Exception as error:
+            if self._is_ours and not isinstance(error, LedgerUnavailable):
+                raise  # ours cannot fail in memory: a time limit of the caller's struck here
+            self._log.note_ledger(error)
+            return None
+
+    def learning(self, customer_id: str, due: float) -> Steps[Charges | None]:
+        """Return what is held and used up, as a step where that costs I/O; None where it could not be learned."""
+        if self.ledger is None or self.is_local:
+            return self.at_hand(customer_id)
+        try:
+            look = partial(_sound, vetted_charges, self.ledger.charges)
+            charges: Charges | None = yield from self.trying_to(look, customer_id, due=due)
+        except _REFUSALS as error:  # of which none is an answer here
+            self._log.note_ledger(error)
+            return None
+        return charges
+
+    def trying_to(
+        self,
+        verb: Callable[..., Any],
+        *args: Any,
+        due: float,
+        undo: Callable[[Any], None] | None = None,
+        **keywords: Any,
+    ) -> Steps[Any]:
+        """Return what a verb of the ledger does, as a step where that costs I/O; None where it is out of reach.
+
+        Nobody waits for one that keeps failing. ``undo`` is given what the verb returned to nobody, after ``due``.
+        """
+        if not self._has_time(due) or not self._breaker.admit():
+            return None
+        try:
+            result = yield from self._asking(partial(verb, *args, **keywords), due, undo=undo)
+        except LedgerUnavailable as error:
+            self._note(error, *_texts(args, keywords))
+            return None
+        except Exception:  # a conflict, or a bug: whoever raises it is there
+            self._breaker.answered()
+            raise
+        self._breaker.succeeded()
+        return result
+
+    def demanding(
+        self, order: Order, customer_id: str, demands: Sequence[Demand], *, due: float
+    ) -> Steps[Receipt | Refusal | None]:
+        """Hold what is demanded for the order, or use it up where that has no time; None where it is not known.
+
+        What was held for nobody, after ``due``, is given back. What was used up by then is told to a retry by its key.
+
+        Raises:
+            ReservationConflict: the key was used for something else.
+        """
+        ledger: Any = self.ledger
+        verb, undo = partial(ledger.consume, is_lone=order.is_lone), None
+        if order.ttl is not None:
+            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, is_lone=order.is_lone)
+            undo = partial(self._give_back, order, customer_id)
+        verb = partial(_sound, partial(vetted_outcome, demands=demands), verb)
+        outcome: Receipt | Refusal | None
+        try:
+            outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
+        finally:
+            self._note_use(customer_id)
+        return outcome
+
+    def settling(self, verb: Callable[..., Any], customer_id: str | None, *args: Any) -> Steps[Any]:
+        """Return what a verb does to what is held, or raise what it raises; tried whatever failed before.
+
+        Raises:
+            LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
+        """
+        try:
+            receipt = yield from self._asking(partial(verb, customer_id, *args), self.due(), is_owed=True)
+            if not isinstance(receipt, Receipt):
+                raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
+        except LedgerUnavailable as error:
+            self._note(error, *_texts((customer_id, *args), {}))
+            raise
+        finally:
+            self._note_use(customer_id)
+        return receipt
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Tell the ledger what billing says now; one that is out of reach learns it from the next fetch."""
+        if self.ledger is None:
+            return
+        try:
+            live = live_metered(snapshot.grants, datetime.fromtimestamp(self._clock.time(), UTC))
+            rows = {entitlement_id: rows_of(some) for entitlement_id, some in live.items()}
+            if rows and not self.is_untouched(snapshot.customer_id):
+                due = self._clock.monotonic() + _NEWS * self._deadline
+                told = self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at
+                drive(self.trying_to(*told, due=due))
+        except BaseException as error:  # noqa: BLE001 - a ledger is anybody's code, and a fetch must land
+            self._log.note_ledger(error)
+
+    def close(self) -> None:
+        """Let the ledger's connections go; what is held can still be settled."""
+        if self.ledger is not None:
+            self.ledger.close()
+
+    def _asking(
+        self, call: Callable[[], Any], due: float, *, undo: Callable[[Any], None] | None = None, is_owed: bool = False
+    ) -> Steps[Any]:
+        """Return what a call to the ledger returns, or raise what it raises; ``LedgerUnavailable`` from ``due`` on."""
+        if self.is_local:
+            return call() if self._is_ours else _called(call)
+        seconds = min(max(0.0, due - self._clock.monotonic()), self._deadline)
+        done = yield Asked(self._workers, call, seconds, undo=undo, is_owed=is_owed)
+        if done is None:
+            raise LedgerUnavailable("the ledger did not answer within the deadline")
+        raised = done.exception()
+        if raised is not None and not isinstance(raised, _REFUSALS):
+            raise _broken(raised) from None
+        return done.result()
+
+    def _give_back(self, order: Order, customer_id: str, outcome: Receipt | Refusal) -> None:
+        """Give back what was held for somebody who is gone; on a thread of the ledger's."""
+        if not isinstance(outcome, Receipt) or outcome.state is not State.HELD:
+            return  # nothing is held
+        try:
+            self.ledger.release(customer_id, order.key, owner=order.owner)  # type: ignore[union-attr]  # it was this ledger's
+        except Exception as error:  # noqa: BLE001 - a ledger is anybody's code; it returns when its time is up
+            self._log.note_ledger(error, order.key)
+
+    def _note_use(self, customer_id: str | None) -> None:
+        self._uses[hash(customer_id) % _STRIPES] += 1
+
+    def _has_time(self, due: float) -> bool:
+        return self.is_local or self._clock.monotonic() < due
+
+    def _note(self, error: LedgerUnavailable, *hidden: str) -> None:
+        if isinstance(error, LedgerOverflow):
+            self._breaker.answered()
+        else:
+            self._breaker.failed()
+        self._log.note_ledger(error, *hidden)
+
+
+def _sound(vet: Callable[[object], Result], verb: Callable[..., object], *args: Any, **keywords: Any) -> Result:
+    """Return what a verb gives, looked at where the verb runs: what is wrong with it is an error of the verb's."""
+    return vet(verb(*args, **keywords))
+
+
+def _called(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except _REFUSALS:
+        raise
+    except Exception as error:  # noqa: BLE001 - a ledger is anybody's code
+        raise _broken(error) from None
+
+
+def _broken(error: BaseException) -> LedgerUnavailable:
+    return LedgerUnavailable(f"the ledger raised {type(error).__name__}")
+
+
+def burdened(charges: Charges | None) -> Burden:
+    """Return what the rule subtracts, from what a ledger says."""
+
+    def burden_of(entitlement_id: str, rows: Sequence[Grant]) -> Decimal | None:
+        if charges is None:
+            return None
+        tallies = charges.get(entitlement_id)
+        return quantity_of(burden(rows_of(rows), tallies)) if tallies else _ZERO
+
+    return burden_of
+
+
+def _texts(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[str]:
+    """Return what of a call's arguments an error may quote: customer id and key."""
+    return [value for value in (*args, *keywords.values()) if isinstance(value, str)]
+
+
+def _made(options: GateOptions, clock: Clock) -> Ledger | None:
+    ledger = options.ledger
+    if ledger == "memory":
+        return MemoryLedger(clock=clock)
+    made: Ledger
+    # Imported on use, because they need what not everybody has installed.
+    if ledger == "redis":
+        try:
+            made = import_module("entitlement_gate.ledger.redis").RedisLedger(options.redis_url)
+        except ImportError as error:
+            raise ValueError(f"ledger: install entitlement_gate[redis]: {error}") from error
+        return made
+    if ledger == "database":
+        made = import_module("entitlement_gate.usage.ledger").DatabaseLedger(deadline=options.deadline)
+        return made
+    return ledger  # type: ignore[return-value]  # a ledger or None: the options refuse other words

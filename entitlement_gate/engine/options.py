@@ -1,0 +1,167 @@
+"""What a gate is made with, refused early where it cannot work. Never here: reading Django's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict
+
+from entitlement_gate.domain.rule import PerName, Terms
+from entitlement_gate.ledger.protocol import Ledger, UsageTarget
+from entitlement_gate.resilience.redis_url import read_redis_url
+from entitlement_gate.zenskar.options import is_texts
+
+if TYPE_CHECKING:
+    from entitlement_gate.domain.requirements import Requirement
+
+__all__ = [
+    "GateKeywords",
+    "GateOptions",
+]
+
+
+class GateKeywords(TypedDict, total=False):
+    """The keyword arguments of ``EntitlementGate``; their meaning stands at ``GateOptions``."""
+
+    ttl: float
+    stale_while_revalidate: float
+    stale_if_error: float
+    denial_max_age: float
+    max_customers: int
+    deadline: float
+    max_concurrency: int
+    on_unavailable: PerName
+    on_exhausted: PerName
+    null_quantity: PerName
+    aliases: Mapping[str, str]
+    shadow: bool | Collection[str]
+    ledger: Ledger | str | None
+    redis_url: str | None
+    usage: Mapping[str, Mapping[str, str] | UsageTarget]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """How fresh answers are, how long a check may wait, and what happens where the truth is not known.
+
+    Attributes:
+        ttl: seconds that data is fresh (± 10 %, so that customers fetched together part ways).
+        stale_while_revalidate: seconds after that in which it is served while one fetch renews it.
+        stale_if_error: age in seconds up to which data is served when fetching fails.
+        denial_max_age: seconds after which data is fetched again before it denies.
+        max_customers: customers held; the least recently refreshed leave first.
+        deadline: seconds that a check may wait.
+        max_concurrency: fetches at a time.
+        on_unavailable: ``deny`` or ``allow`` where the truth could not be learned, or ``{name: …, "*": …}``.
+        on_exhausted: ``deny``, or ``allow`` (overage) where the balance is too small, or the same by name.
+        null_quantity: ``deny``, or ``unlimited``, for a metered grant without a number, or the same by name.
+        aliases: the name in code → the name or entitlement id in billing.
+        shadow: allow what would be denied and mark it, for all (True) or for a set of names.
+        ledger: counts what is used up here: ``memory`` (this process alone), ``redis`` (whoever shares ``redis_url``),
+            ``database`` (with the Django app ``entitlement_gate.usage``), a ``Ledger`` of your own, or None: nothing.
+        redis_url: ``redis://`` or ``rediss://`` URL: shared snapshots, and the ledger where that is ``redis``.
+        usage: where committed usage is reported: the name in code or in billing → ``{"slug": …, "field": …}``, the
+            meter's slug and the field of its data that holds the number.
+
+    Raises:
+        ValueError: an option cannot work; the message names it.
+    """
+
+    ttl: float = 60
+    stale_while_revalidate: float = 60
+    stale_if_error: float = 3600
+    denial_max_age: float = 5
+    max_customers: int = 10_000
+    deadline: float = 3.0
+    max_concurrency: int = 16
+    on_unavailable: PerName = "deny"
+    on_exhausted: PerName = "deny"
+    null_quantity: PerName = "deny"
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    shadow: bool | Collection[str] = False
+    ledger: Ledger | str | None = "memory"
+    redis_url: str | None = field(default=None, repr=False)  # may hold a password
+    usage: Mapping[str, Mapping[str, str] | UsageTarget] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("ttl", "stale_while_revalidate", "stale_if_error", "denial_max_age", "deadline"):
+            _check_seconds(name, getattr(self, name))
+        for name in ("max_customers", "max_concurrency"):
+            _check_at_least_one(name, getattr(self, name))
+        _check_words("on_unavailable", self.on_unavailable, ("deny", "allow"))
+        _check_words("on_exhausted", self.on_exhausted, ("deny", "allow"))
+        _check_words("null_quantity", self.null_quantity, ("deny", "unlimited"))
+        _check_names(self.aliases, self.shadow)
+        _check_ledger(self.ledger, self.redis_url)
+        object.__setattr__(self, "usage", _targets(self.usage))
+
+    @property
+    def terms(self) -> Terms:
+        """The part of the options that the rule itself needs."""
+        return Terms(self.aliases, self.on_exhausted, self.null_quantity)
+
+    def target_of(self, entitlement: str) -> UsageTarget | None:
+        """Return where usage of an entitlement is reported, asked for by its name in code or in billing."""
+        target = self.usage.get(entitlement) or self.usage.get(self.aliases.get(entitlement, entitlement))
+        return target if isinstance(target, UsageTarget) else None
+
+    def enforced(self, requirement: Requirement) -> Requirement | None:
+        """Return what of a requirement is not in shadow; None where every refusal is only noted."""
+        return requirement.without(self.is_shadowed) if self.shadow else requirement
+
+    def is_shadowed(self, entitlement: str) -> bool:
+        """Whether a refusal of this entitlement, named as in code or in billing, is only noted."""
+        if isinstance(self.shadow, bool):
+            return self.shadow
+        return entitlement in self.shadow or self.aliases.get(entitlement) in self.shadow
+
+
+def _check_seconds(name: str, value: object) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float("inf") or (name == "deadline" and value == 0):  # type: ignore[operator]  # a number, by the line above
+        raise ValueError(f"{name}: seconds, a number of at least 0 (a deadline: above 0), not {value!r}")
+
+
+def _check_at_least_one(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: a whole number of at least 1, not {value!r}")
+
+
+def _check_words(name: str, value: object, words: tuple[str, str]) -> None:
+    said = value if isinstance(value, Mapping) else {"*": value}
+    if not all(isinstance(name, str) and isinstance(word, str) and word in words for name, word in said.items()):
+        raise ValueError(
+            f'{name}: "{words[0]}" or "{words[1]}", or a dict of name (or "*") to one of them, not {value!r}'
+        )
+
+
+def _check_names(aliases: object, shadow: object) -> None:
+    if not isinstance(aliases, Mapping) or not all(isinstance(t, str) for pair in aliases.items() for t in pair):
+        raise ValueError(f"aliases: a dict of the name in code to the name or id in billing, not {aliases!r}")
+    if not (isinstance(shadow, bool) or is_texts(shadow)):
+        raise ValueError(f"shadow: True, False or a set of names, not {shadow!r}")
+
+
+def _check_ledger(ledger: object, redis_url: object) -> None:
+    if redis_url is not None:
+        read_redis_url(redis_url)
+    if ledger == "redis" and redis_url is None:
+        raise ValueError('ledger: "redis" needs redis_url (in the settings: REDIS_URL)')
+    if ledger not in ("memory", "redis", "database", None) and not hasattr(ledger, "adopt_upstream"):
+        raise ValueError(f'ledger: "memory", "redis", "database", a Ledger or None, not {ledger!r}')
+
+
+def _targets(usage: object) -> Mapping[str, UsageTarget]:
+    if not isinstance(usage, Mapping):
+        raise ValueError(f'usage: a dict of name to {{"slug": …, "field": …}}, not {usage!r}')
+    return {name: _target(name, told) for name, told in usage.items()}
+
+
+def _target(name: object, told: object) -> UsageTarget:
+    if isinstance(told, UsageTarget):
+        return told
+    words = dict(told) if isinstance(told, Mapping) else {}
+    is_told = words.keys() == {"slug", "field"} and all(isinstance(word, str) and word for word in words.values())
+    if not isinstance(name, str) or not is_told:
+        raise ValueError(f'usage: for each name {{"slug": …, "field": …}}, two texts, not {told!r} for {name!r}')
+    return UsageTarget(words["slug"], words["field"])

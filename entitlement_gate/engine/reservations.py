@@ -1,0 +1,591 @@
+"""From a wish to what is demanded of a ledger: which entitlements pay, with which rows.
+
+Never here: asking the ledger, or what is told of its answer (``reserving``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import uuid
+from contextlib import suppress
+from decimal import Decimal
+from functools import partial
+from itertools import chain, islice, product
+from threading import Thread
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, revise, rows_behind
+from entitlement_gate.domain.errors import (
+    EntitlementGateError,
+    ReservationConflict,
+    ReservationError,
+    ReservationNotFound,
+)
+from entitlement_gate.domain.grants import EntitlementType
+from entitlement_gate.domain.numbers import valid_quantity
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.domain.rule import counted_under
+from entitlement_gate.engine.ledger_client import NOTHING, Counting
+from entitlement_gate.ledger.balances import available, micro_units, quantity_of, rows_of
+from entitlement_gate.ledger.protocol import Demand, Ledger, Receipt, Refusal, State, checked_key
+from entitlement_gate.resilience.effects import Steps, drive, drive_async
+from entitlement_gate.resilience.failure_log import text_to_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from entitlement_gate.domain.grants import Grant, Snapshot
+    from entitlement_gate.engine.evaluation import Judge
+    from entitlement_gate.engine.options import GateOptions
+    from entitlement_gate.engine.snapshots import Fetching, View
+    from entitlement_gate.ledger.protocol import Charges
+    from entitlement_gate.resilience.effects import Steps
+
+__all__ = [
+    "Bid",
+    "Bidding",
+    "Holding",
+    "Order",
+    "Part",
+    "Reservation",
+    "Reserving",
+    "order",
+    "reasoned",
+]
+
+
+_BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+_ONE = Decimal(1)
+_OTHERS = 32  # that a key is looked up under: each is a question to the ledger
+
+
+class Order(NamedTuple):
+    """What is to be held, for how many seconds, under which key; without a time it is used up at once.
+
+    ``owner`` tells this order from any other under the same key: what it holds nobody else releases. A key that
+    ``is_lone`` was made for this order, and nobody else knows it.
+    """
+
+    requirement: Requirement
+    key: str
+    ttl: float | None
+    owner: str = ""
+    is_lone: bool = False
+
+
+def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> Order:
+    """Return what is asked for.
+
+    A combined requirement, or one with a quantity of its own, ignores a quantity of 1; its leaves without one ask for
+    1 where they are counted.
+
+    Raises:
+        ValueError: what is no quantity or key; more digits than a ledger counts.
+    """
+    says_itself = isinstance(entitlement, Requirement) and bool(entitlement.operator or entitlement.quantity)
+    is_unsaid = says_itself and quantity == 1 and not isinstance(quantity, bool)
+    requirement = as_requirement(entitlement, None if is_unsaid else quantity)
+    for leaf in requirement.leaves():
+        micro_units(leaf.requested or _ONE)
+    if key is None:
+        return Order(requirement, uuid.uuid4().hex, ttl, is_lone=True)
+    return Order(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex)
+
+
+class Part(NamedTuple):
+    """One entitlement of an order: what was asked, what is true of it, and what is demanded of the ledger.
+
+    ``may_overdraw`` is the policy's word; a demand may also overdraw as a shadow, or where there is no limit.
+    """
+
+    leaf: Requirement
+    judged: Decision
+    demand: Demand
+    may_overdraw: bool
+
+
+class Bid(NamedTuple):
+    """What is true by billing and the ledger before anything is held, and the parts that balances would pay for.
+
+    Attributes:
+        judged: what is true of the whole.
+        parts: what is demanded; none where nothing is to be asked.
+        told: what is true of each leaf.
+        paid: the same once the balances have paid.
+        is_enough: whether by these numbers the whole is let in.
+    """
+
+    judged: Decision
+    parts: tuple[Part, ...] = ()
+    told: Mapping[Requirement, Decision] = MappingProxyType({})
+    paid: Mapping[Requirement, Decision] = MappingProxyType({})
+    is_enough: bool = False
+
+
+class Bidding:
+    """Bids by the options of one gate."""
+
+    def __init__(self, options: GateOptions, judge: Judge) -> None:
+        self._options = options
+        self._judge = judge
+
+    def bid(self, requirement: Requirement, view: View, charges: Charges | None) -> Bid:
+        """Return what is true by billing and these charges, and what the ledger would be asked for."""
+        entry = view.entry
+        if entry is None:
+            return Bid(self._judge.unknown(requirement, view))
+        told: dict[Requirement, Decision] = {}
+
+        def judge_leaf(leaf: Requirement) -> Decision:
+            decision = told[leaf] = self._judge.judge_leaf(leaf, entry, charges)
+            return decision
+
+        judged = requirement.judge(judge_leaf)
+        leaves = [leaf for leaf in self._paying(requirement, told) if told[leaf].reason in _BY_BALANCE]
+        # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
+        paid = told | {leaf: reasoned(told[leaf], Reason.ALLOWED, None) for leaf in leaves}
+        if not self._lets_in(requirement, paid):
+            return Bid(judged, told=told)
+        parts: dict[str, Part] = {}
+        for leaf in leaves:
+            for part in self._parts(leaf, told[leaf], entry.snapshot):
+                parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
+        return Bid(judged, tuple(parts.values()), told, paid, self._lets_in(requirement, told))
+
+    def _lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
+        enforced = self._options.enforced(requirement)
+        return enforced is None or enforced.judge(told.__getitem__).outcome is Outcome.ALLOWED
+
+    def _paying(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
+        """Return the leaves whose quantities are used up: of an ``|`` its first true side, of ``~`` none."""
+        if not requirement.operator:
+            return (requirement,)
+        parts = requirement.parts if requirement.operator == "&" else ()
+        if requirement.operator == "|":
+            true = (part for part in requirement.parts if part.judge(told.__getitem__).outcome is Outcome.ALLOWED)
+            shadowed = (part for part in requirement.parts if self._lets_in(part, told))
+            parts = tuple(islice(chain(true, shadowed), 1))
+        return tuple(leaf for part in parts for leaf in self._paying(part, told))
+
+    def _parts(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[Part]:
+        """Yield what a leaf asks of the ledger; nothing where no balance pays for it."""
+        rows = [row for row in rows_behind(judged) if row.is_metered]
+        if rows:
+            name = leaf.entitlement
+            may_overdraw = self._judge.may_overdraw(name, rows)
+            demand = self._demand(leaf, rows, snapshot)
+            overdraw = judged.unlimited or may_overdraw or self._options.is_shadowed(name)
+            yield Part(leaf, judged, dataclasses.replace(demand, overdraw=overdraw), may_overdraw)
+
+    def others(self, requirement: Requirement, bid: Bid, view: View) -> Iterator[Bid]:
+        """Yield what else the key of a bid may stand for: what paid before billing moved.
+
+        Others that the requirement's names stand for, live or not: for looking a key up, never for admitting anything.
+        """
+        choices = self._combined(requirement, view.entry.snapshot) if view.entry else ()
+        tried = {_wants(bid.parts)}
+        for parts in islice(choices, _OTHERS):
+            together: dict[str, Part] = {}
+            for part in parts:
+                together[part.demand.entitlement_id] = _together(together.get(part.demand.entitlement_id), part)
+            other = tuple(together.values())
+            if other and _wants(other) not in tried:
+                tried.add(_wants(other))
+                yield bid._replace(parts=other, paid={**bid.paid, **{part.leaf: part.judged for part in parts}})
+
+    def _combined(self, requirement: Requirement, snapshot: Snapshot) -> Iterator[tuple[Part, ...]]:
+        """Yield every choice of leaves that pay together, and of an entitlement for each."""
+        for leaves in _paying_together(requirement):
+            for chosen in product(*(tuple(self._payers(leaf, snapshot)) for leaf in leaves)):
+                yield tuple(part for part in chosen if part is not None)
+
+    def _payers(self, leaf: Requirement, snapshot: Snapshot) -> Iterator[Part | None]:
+        """Yield a part for each entitlement that a leaf's name stands for; None where nothing may have paid."""
+        alike: dict[str, list[Grant]] = {}
+        named = self._judge.named(leaf.entitlement, snapshot)
+        for row in named:
+            if row.is_metered:
+                alike.setdefault(counted_under(row), []).append(row)
+        for rows in alike.values():
+            told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
+            judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
+            yield Part(leaf, judged, self._demand(leaf, rows, snapshot), may_overdraw=False)
+        if not all(row.is_metered for row in named) or not named:
+            yield None
+
+    def _demand(self, leaf: Requirement, rows: list[Grant], snapshot: Snapshot) -> Demand:
+        return Demand(
+            entitlement_id=counted_under(rows[0]),
+            quantity=micro_units(leaf.requested or _ONE),
+            rows=rows_of(rows),
+            ticket=snapshot.fetched_at,
+            target=self._options.target_of(leaf.entitlement) or self._options.target_of(rows[0].name),
+        )
+
+
+def reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Decision:
+    """Return what was judged of a balance as the ledger has it."""
+    outcome = reason.outcome
+    allowed = outcome is Outcome.ALLOWED
+    return revise(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
+
+
+def _paying_together(requirement: Requirement) -> Iterator[tuple[Requirement, ...]]:
+    """Yield each choice of the leaves whose quantities are used up together: of an ``|`` one side, of ``~`` none."""
+    if not requirement.operator:
+        yield (requirement,)
+    elif requirement.operator == "|":
+        for part in requirement.parts:
+            yield from _paying_together(part)
+    else:
+        parts = requirement.parts if requirement.operator == "&" else ()
+        for chosen in product(*(islice(_paying_together(part), _OTHERS) for part in parts)):
+            yield tuple(chain(*chosen))
+
+
+def _wants(parts: tuple[Part, ...]) -> tuple[tuple[str, int], ...]:
+    """Return what the ledger knows a key by."""
+    return tuple((part.demand.entitlement_id, part.demand.quantity) for part in parts)
+
+
+def _together(known: Part | None, part: Part) -> Part:
+    """Return one part for two leaves that the same balance pays for."""
+    if known is None:
+        return part
+    quantity = known.demand.quantity + part.demand.quantity
+    return known._replace(demand=dataclasses.replace(known.demand, quantity=quantity))
+
+
+_ATTEMPTS = 4  # to be admitted where others use up, between the look and the try, what was there
+
+
+class Trial(NamedTuple):
+    """What is true of the whole and of its leaves; the receipt where the ledger admitted it, and of what."""
+
+    judged: Decision
+    told: Mapping[Requirement, Decision]
+    receipt: Receipt | None = None
+    demands: tuple[Demand, ...] = ()
+
+    def true_of(self, leaf: Requirement) -> Decision:
+        """Return what is true of a leaf; without data of the customer that is what is true of the whole."""
+        return self.told.get(leaf, self.judged)
+
+
+class Reserving:
+    """Reserves by the options of one gate."""
+
+    def __init__(self, options: GateOptions, judge: Judge, fetching: Fetching, counting: Counting) -> None:
+        self._bidding = Bidding(options, judge)
+        self._judge = judge
+        self._fetching = fetching
+        self._counting = counting
+
+    def holding(self, order: Order, customer_id: str) -> Steps[tuple[Decision, Reservation | None]]:
+        """Return the decision, and what was reserved where it allows."""
+        if self._counting.ledger is None:
+            raise ReservationError('nothing is counted here: set LEDGER to "memory", "redis" or "database"')
+        due = self._counting.due()  # all that follows shares one deadline
+        view = yield from self._fetching.view(customer_id, due)
+        trial = yield from self._trying(order, view, due)
+        if trial.receipt is None and trial.judged.outcome is Outcome.DENIED:
+            before, view = view, (yield from self._fetching.for_denial(view, due))
+            if view.entry is not before.entry:
+                trial = yield from self._trying(order, view, due)
+        settled = self._judge.settle(order.requirement, trial.judged, trial.true_of)
+        decision = self._judge.served(settled, view)
+        if not decision.allowed:
+            return decision, None
+        holding = Holding(self._counting, trial.demands, order.owner)
+        return decision, Reservation(decision, order.key, holding if trial.receipt else None, trial.receipt)
+
+    def _trying(self, order: Order, view: View, due: float) -> Steps[Trial]:
+        bid = self._bidding.bid(order.requirement, view, NOTHING)
+        trial = Trial(bid.judged, bid.told)
+        for _ in range(_ATTEMPTS if bid.parts else 0):
+            bid, outcome = yield from self._asking(order, view, bid, due=due)
+            if isinstance(outcome, Receipt):
+                return (yield from self._admitted(order, bid, outcome, view, due=due))
+            if outcome is None:
+                unknown = _out_of_reach(bid)
+                return Trial(unknown, {**bid.told, **dict.fromkeys((part.leaf for part in bid.parts), unknown)})
+            part, refused = _refused(bid, outcome)
+            trial = Trial(refused, {**bid.told, part.leaf: refused})
+            # By what is used up here another entitlement of that name may do, or another side of an `|`.
+            charges = yield from self._counting.learning(view.customer_id, due)
+            bid = self._bidding.bid(order.requirement, view, charges)
+            if not (bid.parts and bid.is_enough):
+                return Trial(bid.judged, bid.told)
+        return trial
+
+    def _asking(self, order: Order, view: View, bid: Bid, *, due: float) -> Steps[tuple[Bid, Receipt | Refusal | None]]:
+        """Return what the ledger says, and of what: where its key stands for what paid before, of that."""
+        outcome = yield from self._demanding(order, view, tuple(part.demand for part in bid.parts), due=due)
+        if not isinstance(outcome, ReservationConflict):
+            return bid, outcome
+        for other in self._bidding.others(order.requirement, bid, view):
+            nothing = tuple(_of_nothing(part.demand) for part in other.parts)
+            told = yield from self._demanding(order, view, nothing, due=due)
+            if told is None or isinstance(told, Receipt):
+                return other, told
+        raise outcome
+
+    def _demanding(
+        self, order: Order, view: View, demands: tuple[Demand, ...], *, due: float
+    ) -> Steps[Receipt | Refusal | ReservationConflict | None]:
+        outcome: Receipt | Refusal | ReservationConflict | None
+        try:
+            outcome = yield from self._counting.demanding(order, view.customer_id, demands, due=due)
+        except ReservationConflict as conflict:
+            return conflict
+        return outcome
+
+    def _admitted(self, order: Order, bid: Bid, receipt: Receipt, view: View, *, due: float) -> Steps[Trial]:
+        """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
+        left: list[int | None]
+        if not receipt.available:  # nothing was newly admitted: it was held or committed before
+            charges = yield from self._counting.learning(view.customer_id, due)
+            left = [_left(part, charges) for part in bid.parts]
+        else:
+            left = [before - part.demand.quantity for before, part in zip(receipt.available, bid.parts, strict=True)]
+        rest, part = min(zip(left, bid.parts, strict=True), key=lambda pair: pair[0] or 0)  # the scarcest is told
+        is_beyond = receipt.is_overage and not part.judged.unlimited
+        reason = _beyond(part) if is_beyond else Reason.ALLOWED
+        remaining = None if rest is None or part.judged.unlimited else quantity_of(rest)
+        decision = reasoned(part.judged, reason, remaining)
+        told = {**bid.paid, part.leaf: decision}
+        judged = order.requirement.judge(told.__getitem__)  # denied where a shadow was let in
+        true = decision if judged.outcome is Outcome.ALLOWED else judged
+        return Trial(true, told, receipt, tuple(part.demand for part in bid.parts))
+
+
+def _of_nothing(demand: Demand) -> Demand:
+    """Return a demand that is never admitted anew, because there is nothing left; a key that is known replays."""
+    return dataclasses.replace(demand, rows=tuple(dataclasses.replace(row, remaining=0) for row in demand.rows))
+
+
+def _beyond(part: Part) -> Reason:
+    """Return why more than was available is let in: by policy, or as a shadow of a denial."""
+    return Reason.OVERAGE if part.may_overdraw else _insufficient(part.judged)
+
+
+def _left(part: Part, charges: Charges | None) -> int | None:
+    if charges is None:
+        return None
+    return available(part.demand.rows, charges.get(part.demand.entitlement_id, {}))
+
+
+def _refused(bid: Bid, refusal: Refusal) -> tuple[Part, Decision]:
+    part = next(part for part in bid.parts if part.demand.entitlement_id == refusal.entitlement_id)
+    return part, reasoned(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
+
+
+def _out_of_reach(bid: Bid) -> Decision:
+    judged = bid.parts[0].judged
+    of = {"customer_id": judged.customer_id, "requested": judged.requested}
+    return Decision.of(Reason.UNAVAILABLE, judged.entitlement, **of)
+
+
+def _insufficient(judged: Decision) -> Reason:
+    is_credits = judged.type is EntitlementType.CREDITS
+    return Reason.INSUFFICIENT_CREDITS if is_credits else Reason.INSUFFICIENT_QUANTITY
+
+
+_logger = logging.getLogger("entitlement_gate")
+_RECOUNTING = 60.0  # seconds for which a forgotten reservation is held anew, to be committed at once
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holding:
+    """What the ledger is asked of one reservation; every verb blocks.
+
+    Attributes:
+        demands: what was asked for, to be counted anew where the ledger knows nothing of it any more.
+        owner: tells this reservation from any other under the same key.
+    """
+
+    counting: Counting
+    demands: tuple[Demand, ...]
+    owner: str = ""
+
+    def commit(self, customer_id: str, key: str, actual: int | None) -> Receipt:
+        """Commit what is held. What was forgotten, or lost with the store, counts all the same: the work was done."""
+        commit = partial(self._ledger.commit, customer_id, key, actual=actual)
+        try:
+            return commit()
+        except ReservationNotFound:
+            demands = [dataclasses.replace(demand, overdraw=True) for demand in self.demands]
+            self._ledger.reserve(customer_id, demands, key=key, ttl=_RECOUNTING, owner=self.owner)
+            return dataclasses.replace(commit(), is_late=True)
+
+    def release(self, customer_id: str, key: str) -> Receipt:
+        """Give back what is held here; what another reservation holds under the same key stays."""
+        receipt = self._ledger.release(customer_id, key, owner=self.owner)
+        is_another_s = receipt.state in (State.HELD, State.COMMITTED)
+        return dataclasses.replace(receipt, state=State.RELEASED) if is_another_s else receipt
+
+    def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
+        """Let what is held under the key run out later, whoever holds it."""
+        return self._ledger.extend(customer_id, key, ttl)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self.counting.ledger  # type: ignore[return-value]  # something is held, so there is one
+
+
+class Reservation:
+    """What was reserved. As a ``with`` or ``async with`` block it commits on success and releases on an error.
+
+    >>> with gate.reserve(customer, "api_calls", 5) as reservation:  # doctest: +SKIP - needs billing
+    ...     done = work()
+    ...     reservation.commit(done)  # less or more than was reserved; without it the block commits all 5
+
+    Nothing is held where there is nothing to count, or where a policy let in who could not be counted (an outage
+    under ``ON_UNAVAILABLE="allow"``, shadow mode): then every verb does nothing.
+
+    Attributes:
+        decision: why it was granted; ``remaining`` is what is left beside it.
+        key: names it to the ledger; the same key never counts twice.
+    """
+
+    def __init__(
+        self, decision: Decision, key: str, holding: Holding | None = None, receipt: Receipt | None = None
+    ) -> None:
+        self.decision = decision
+        self.key = key
+        self._holding = holding
+        self._receipt = receipt
+
+    @property
+    def state(self) -> State:
+        """``held``, ``committed``, ``released`` or ``expired``: what was done here, or last heard from the ledger."""
+        return self._receipt.state if self._receipt else State.RELEASED
+
+    @property
+    def quantity(self) -> Decimal | None:
+        """What is held, or was committed; None where nothing is counted."""
+        return quantity_of(self._receipt.quantity) if self._receipt else None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether nothing was held any more when it was committed: counted all the same, perhaps beyond the balance."""
+        return self._receipt is not None and self._receipt.is_late
+
+    def commit(self, actual: object = None) -> None:
+        """Count what was held or, of a single entitlement, the ``actual`` quantity. Again with the same is harmless.
+
+        Raises:
+            ValueError: ``actual`` is no quantity, or several entitlements are held.
+            ReservationConflict: it was released, or committed with another quantity.
+            LedgerUnavailable: the ledger did not answer by the deadline; it may count it still. Try again: the key
+                never counts twice.
+        """
+        drive(self.committing(actual))
+
+    async def acommit(self, actual: object = None) -> None:
+        """Count what was held; see ``commit``."""
+        await drive_async(self.committing(actual))
+
+    def release(self) -> None:
+        """Give back what is held here. Again is harmless. Raises as ``commit`` does.
+
+        What another reservation under the same key holds is its own to give back.
+        """
+        drive(self.releasing())
+
+    async def arelease(self) -> None:
+        """Give back what is held; see ``release``."""
+        await drive_async(self.releasing())
+
+    def extend(self, ttl: float) -> None:
+        """Let it run out ``ttl`` seconds from now. Raises ``ReservationExpired`` where it has run out."""
+        drive(self._extending(ttl))
+
+    async def aextend(self, ttl: float) -> None:
+        """Let it run out ``ttl`` seconds from now; see ``extend``."""
+        await drive_async(self._extending(ttl))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        drive(self.ending(has_failed=kind is not None))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        await drive_async(self.ending(has_failed=kind is not None))
+
+    def __repr__(self) -> str:
+        what = "nothing" if self._receipt is None else f"{self.quantity} of {self.decision.entitlement!r}, {self.state}"
+        return f"<Reservation {self.key!r}: {what}>"
+
+    def committing(self, actual: object = None) -> Steps[None]:
+        """Commit, as a part of other steps."""
+        given = None if actual is None else micro_units(valid_quantity(actual))
+        if self._holding is None or self._receipt is None:
+            return
+        if self.state is State.RELEASED:
+            raise ReservationConflict("it was released: it cannot be committed")
+        if self.state is not State.COMMITTED:
+            self._receipt = yield from self._settling(self._holding.commit, given)
+        elif given not in (None, self._receipt.quantity):
+            raise ReservationConflict("it was committed with another quantity")
+
+    def releasing(self) -> Steps[None]:
+        """Release, as a part of other steps."""
+        if self._holding is None or self.state is State.RELEASED:
+            return
+        if self.state is State.COMMITTED:
+            raise ReservationConflict("it is committed: it cannot be released")
+        self._receipt = yield from self._settling(self._holding.release)
+
+    def ending(self, *, has_failed: bool) -> Steps[None]:
+        """Commit or release what is still held; what went wrong before is never hidden by a ledger out of reach."""
+        if has_failed:
+            yield from self.concluding(has_failed=True)
+        elif self.state is State.HELD:
+            yield from self.committing()
+
+    def concluding(self, *, has_failed: bool) -> Steps[None]:
+        """Commit or release what is still held; a ledger that does not do it is told of in the log."""
+        if self.state is not State.HELD:
+            return
+        try:
+            yield from self.releasing() if has_failed else self.committing()
+        except EntitlementGateError as error:
+            why = text_to_log(error, self.decision.customer_id, self.key)
+            if not has_failed:
+                name = self.decision.entitlement
+                _logger.error("usage was not counted: %s of %s: %s", self.quantity, name, why)  # noqa: TRY400 - see `why`
+            elif isinstance(error, ReservationError):
+                _logger.info("nothing of a reservation was left to release: %s", type(error).__name__)
+            else:
+                _logger.warning("a reservation was not released and returns when its time is up: %s", why)
+
+    def abandoning(self, error: BaseException) -> Steps[None]:
+        """Give back what nobody will have, because of an error; where nobody can wait any more, without waiting."""
+        if isinstance(error, GeneratorExit):
+            self.give_back_elsewhere()
+        else:
+            yield from self.concluding(has_failed=True)
+
+    def give_back_elsewhere(self) -> None:
+        """Give back on a thread of its own: this one may be collecting garbage in the middle of anything."""
+        with suppress(RuntimeError):  # the interpreter is about to exit: it returns when its time is up
+            Thread(target=drive, args=(self.concluding(has_failed=True),), name="entitlement_gate-return").start()
+
+    def _extending(self, ttl: float) -> Steps[None]:
+        if self._holding is None:
+            return
+        if self.state in (State.RELEASED, State.COMMITTED):
+            raise ReservationConflict(f"it is {self.state}: it cannot be extended")
+        self._receipt = yield from self._settling(self._holding.extend, ttl)
+
+    def _settling(self, verb: Callable[..., Receipt], *args: Any) -> Steps[Receipt]:
+        counting: Counting = self._holding.counting  # type: ignore[union-attr]  # asked where something is held
+        receipt: Receipt = yield from counting.settling(verb, self.decision.customer_id, self.key, *args)
+        return receipt

@@ -1,0 +1,529 @@
+"""What passes between a gate and its fetching: where snapshots come from, what is known of a customer, who hears.
+
+Never here: fetching itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from entitlement_gate.domain.decisions import Reason
+from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
+from entitlement_gate.domain.grants import Snapshot
+from entitlement_gate.engine.cache import Entry, SnapshotCache
+from entitlement_gate.engine.health import Health
+from entitlement_gate.engine.validation import vetted
+from entitlement_gate.resilience.circuit_breaker import Breaker
+from entitlement_gate.resilience.clock import elapsed
+from entitlement_gate.resilience.failure_log import FailureLog
+from entitlement_gate.resilience.fork_safety import PerProcess, chance
+from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.single_flight import Flights, Landing, Rules, Wait
+from entitlement_gate.resilience.token_bucket import FetchBudget
+from entitlement_gate.resilience.worker_pool import Asked, Workers
+from entitlement_gate.shared.lease import Found, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from entitlement_gate.domain.decisions import Source
+    from entitlement_gate.engine.cache import Answer
+    from entitlement_gate.engine.options import GateOptions
+    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.resilience.single_flight import Flight
+    from entitlement_gate.shared.cache import SharedSnapshots
+    from entitlement_gate.shared.lease import Stamp
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "LEASE",
+    "LEFT_ALONE",
+    "PATIENCE",
+    "Asking",
+    "Fetching",
+    "Listener",
+    "SnapshotSource",
+    "View",
+    "shared_snapshots",
+]
+
+
+class SnapshotSource(Protocol):
+    """Where snapshots come from: ``ZenskarClient``, or anything with this method."""
+
+    def fetch(self, customer_id: str) -> Snapshot:
+        """Return all grants of a customer, or raise a ``SourceError``. May block; called on a worker thread."""
+
+
+class Listener(Protocol):
+    """What hears of fetches: the gate."""
+
+    def fetching(self) -> None:
+        """Hear that a fetch begins: ``refreshed`` or ``failed`` will tell what came of it."""
+
+    def adopting(self, snapshot: Snapshot) -> None:
+        """Take note of what a fetch brought, on the thread that did it, before any check sees it; never raises."""
+
+    def refreshed(self, snapshot: Snapshot) -> None:
+        """Hear of a fetch, on the thread that did it, once its snapshot serves checks."""
+
+    def failed(self, customer_id: str, error: BaseException) -> None:
+        """Hear of a fetch that failed, on the thread that tried."""
+
+
+class View(NamedTuple):
+    """What can be said about a customer now.
+
+    Attributes:
+        customer_id: canonical.
+        entry: the data, or None when there is none fit to use.
+        source: where it came from.
+        failure: why there is none.
+        was_tried: a fetch was waited for on the way here.
+    """
+
+    customer_id: str
+    entry: Entry | None
+    source: Source
+    failure: Reason | None = None
+    was_tried: bool = False
+
+
+_logger = logging.getLogger("entitlement_gate")
+
+# Parts of the deadline. Whoever waits for another process takes its place after LEASE, and fetches whoever else does
+# after PATIENCE: what is left is enough for a fetch that billing answers as usual.
+LEASE = 0.5
+PATIENCE = 0.75
+_MARGIN = 60.0  # seconds that records are kept beyond their last use
+
+
+class _RedisBreaker(Breaker):
+    """Opens at once: every failure may have cost a check a whole time-out."""
+
+    FAILURES = 1
+
+
+class _SharedLog(FailureLog):
+    """One line a minute for Redis, and one for records that are not ours."""
+
+    def note(self, error: BaseException) -> None:
+        """Log the failure, unless one of its kind was logged within the minute."""
+        is_record = type(error).__name__ == "Unreadable"
+        if not self._is_due("record" if is_record else "shared"):
+            return
+        if is_record:
+            _logger.warning("%s; billing is asked instead", error)
+        else:
+            kind = type(error).__name__
+            _logger.warning("shared snapshots are out of reach, so this process asks billing itself: %s", kind)
+
+
+def shared_snapshots(source: SnapshotSource, options: GateOptions, clock: Clock) -> SharedSnapshots | None:
+    """Return what the gate shares with others by ``options.redis_url``; None where it shares nothing.
+
+    A source that cannot sign its snapshots shares none where the URL serves the ledger.
+
+    Raises:
+        ValueError: it cannot be shared: no redis-py, no URL, or a source that cannot say whose its snapshots are.
+    """
+    if options.redis_url is None:
+        return None
+    if not callable(getattr(source, "seal", None)):
+        if options.ledger == "redis":
+            return None  # the URL is the ledger's
+        raise ValueError(
+            f"redis_url: snapshots of {type(source).__name__} cannot be shared: it has no method seal(), which says "
+            "whose they are and signs them (see entitlement_gate.shared.signing)"
+        )
+    try:
+        from entitlement_gate.shared.cache import SharedSnapshots  # noqa: PLC0415 - needs redis-py: on use only
+        from entitlement_gate.shared.store import SharedStore  # noqa: PLC0415 - as above
+    except ImportError as error:
+        raise ValueError(f"redis_url: install entitlement_gate[redis]: {error}") from error
+    log = _SharedLog(clock)
+    kept = max(options.stale_if_error, options.ttl + options.stale_while_revalidate, options.deadline) + _MARGIN
+    store = SharedStore(options.redis_url, breaker=_RedisBreaker(clock), log=log, kept=kept)
+    return SharedSnapshots(source, store, log=log, clock=clock, lease=LEASE * options.deadline)  # type: ignore[arg-type]  # it has a seal, see above
+
+
+# After as many failed fetches as open the breaker, or one that made somebody wait, the customer is left alone for as
+# long where there is data to serve meanwhile: billing that fails for one customer never opens the breaker, and every
+# check would start, or wait for, one more fetch. Never for longer than the data was to be fresh.
+_HOLD_OFF = 5.0
+_SLOW = 0.5  # seconds: nobody is made to wait so long in vain at the next check too
+_ALL_OF_IT = 0.9  # of the deadline: a fetch begins a little later than the wait for it
+# A fetch keeps its own deadline, but name resolution has none and a source may be anybody's code: one that has been
+# up for 10 deadlines, and for 30 s at least, is taken for hung.
+_PATIENCE = 30.0
+_TELLERS = 2  # threads that tell other processes of invalidations; none before the first
+_SINCE_THE_CALL = -1.0  # seconds: no data of other processes is younger, so that only what is fetched from now on does
+
+
+class Fetching:
+    """The snapshots of one source."""
+
+    _lock: PerProcess[Lock] = PerProcess()
+    _flights: PerProcess[Flights] = PerProcess()
+
+    def __init__(self, source: SnapshotSource, options: GateOptions, clock: Clock, listener: Listener) -> None:
+        self._options = options
+        self._clock = clock
+        self._shared = shared_snapshots(source, options, clock)
+        self._asking = Asking(source, options, clock, listener, shared=self._shared)
+        self._breaker = self._asking.breaker
+        self._strangers = FetchBudget(clock, options.max_customers)
+        self._blanks = FetchBudget(clock, options.max_customers)
+        self._cache = SnapshotCache(options.max_customers)
+        self._patience = max(_PATIENCE, 10 * options.deadline)
+        self._workers = Workers(options.max_concurrency, clock, self._patience)
+        self._tellers = Workers(_TELLERS, clock, self._patience)
+        self.entries = self._cache.entries
+        self.answers = self._cache.answers
+        self.health = self._asking.health
+        self.remake()
+        if self._shared is not None:
+            self._shared.tell(self)
+
+    def remake(self) -> None:
+        """Make locks, threads and flights anew, as after a fork; the data stays."""
+        self._lock = Lock()
+        self._asking.remake()
+        self._cache.remake()
+        self._workers.remake()
+        self._tellers.remake()
+        if self._shared is not None:
+            self._shared.remake()
+        rules = Rules(self._admit, self._fetch, self._land, self._options.deadline, self._patience)
+        self._flights = Flights(self._lock, self._workers, self._clock, rules)
+
+    def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Steps[View]:
+        """Return what is known: at once where data is good enough, else after a fetch, waited for until ``due``."""
+        entry = None if refresh else self.entries.get(customer_id)
+        known = None if entry is None else self._at_once(customer_id, entry)
+        if known is not None:
+            return known
+        flight = self._flights.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
+        return (yield from self._fetched(customer_id, flight, due))
+
+    def fresh(self, customer: object) -> View | None:
+        """Return fresh data of a customer given as canonical text, without a step."""
+        entry = self.entries.get(customer) if isinstance(customer, str) else None
+        if entry is None or not entry.is_fresh(self._clock):
+            return None
+        return View(entry.snapshot.customer_id, entry, "cache")
+
+    def for_denial(self, view: View, due: float | None = None) -> Steps[View]:
+        """Return newer data before a denial, where the data is too old to deny and a fetch is worth it."""
+        entry = view.entry
+        if entry is None or view.was_tried or not self._is_too_old_to_deny(entry):
+            return view
+        view, flight, is_due = self._joined_for_denial(view, entry)
+        if not is_due:
+            return view
+        newer = yield from self._fetched(view.customer_id, flight, due)
+        if newer.source == "shared":  # a flight begun for less may have brought what is too old again
+            newer = yield from self.for_denial(newer, due)
+        return view._replace(source="stale") if newer.entry is None else newer
+
+    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, Flight | None, bool]:
+        """Return what is known by now, the flight to wait for, and whether to wait."""
+        with self._lock:  # held over all of it, or who comes in between sees no fetch due, none up and none landed
+            current = self.entries.get(view.customer_id)
+            if current is not None and current.snapshot is not entry.snapshot:
+                view, entry = View(view.customer_id, current, "cache"), current
+            if not self._is_too_old_to_deny(entry):
+                return view, None, False
+            now = self._clock.monotonic()
+            is_due = elapsed(entry.denial_tried_at, now) >= self._options.denial_max_age
+            if not is_due and not self._flights.is_flying(view.customer_id):
+                return view._replace(source="stale"), None, False
+            flight = self._flights.join(view.customer_id, max_age=self._options.denial_max_age)
+            if is_due:
+                entry.denial_tried_at = now  # once the fetch is up: one that was never begun was not tried
+            return view, flight, True
+
+    def invalidate(self, customer_id: str) -> None:
+        """Let what is known here, and what is on its way, no longer count."""
+        if self._shared is not None:
+            self._shared.mark(customer_id)  # before a flight can start that would find what was shared before
+        with self._lock:
+            self._cache.expire(customer_id)
+            self._flights.void(customer_id)
+
+    def invalidating(self, customer_id: str) -> Steps[None]:
+        """Let what is known in all processes that share no longer count."""
+        self.invalidate(customer_id)
+        if self._shared is not None:
+            tell = partial(self._shared.tell_of, customer_id)
+            yield Asked(self._tellers, tell, self._options.deadline, is_owed=True)
+
+    def overtaken(self, customer_id: str | None, generation: str | None) -> None:
+        """Hear that a customer was invalidated elsewhere, or (None) that any may have been."""
+        with self._lock:
+            for each in tuple(self.entries) if customer_id is None else (customer_id,):
+                entry = self.entries.get(each)
+                if entry is not None and (entry.stamp is None or entry.stamp.generation != generation):
+                    self._cache.expire(each)
+            if customer_id is not None:
+                self._flights.void(customer_id, unless=generation)
+
+    def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
+        """Let an answer serve at once, for as long as its entry does."""
+        with self._lock:
+            self._cache.remember(entry, asked, answer)
+
+    def forget(self, entry: Entry | None) -> None:
+        """Let no answer from an entry serve any more."""
+        if entry is not None:
+            with self._lock:
+                self._cache.forget(entry)
+
+    def close(self) -> None:
+        """Start no further fetch. Waits for nothing."""
+        self._asking.is_closed = True
+        self._workers.close()
+        self._tellers.close()
+        if self._shared is not None:
+            self._shared.close()
+
+    def report(self) -> dict[str, Any]:
+        """Return how the gate fares, in plain JSON types."""
+        told = {"breaker": self._breaker.state, "customers": len(self.entries), **self.health.report()}
+        return told if self._shared is None else {**told, "shared": self._shared.state}
+
+    def _at_once(self, customer_id: str, entry: Entry) -> View | None:
+        """Return what can be served without waiting, having started a renewal where one is due."""
+        if entry.is_fresh(self._clock):
+            return View(customer_id, entry, "cache")
+        age = entry.age(self._clock)
+        stale = View(customer_id, entry, "stale") if age <= self._options.stale_if_error else None
+        if stale is not None and self._is_left_alone(entry):
+            return stale
+        if age >= entry.fresh_for + self._options.stale_while_revalidate or entry.is_ahead(self._clock):
+            return None
+        is_renewing = self._flights.is_flying(customer_id) or self._flights.join(customer_id) is not None
+        return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
+
+    def _fetched(self, customer_id: str, flight: Flight | None, due: float | None = None) -> Steps[View]:
+        landing, now = LEFT_ALONE, self._clock.monotonic()
+        due = now + self._options.deadline if due is None else due
+        if flight is None and self._breaker.state != "open":
+            self._asking.log.note_refusal()
+        if flight is not None:
+            landing = (yield Wait(flight, min(max(0.0, due - now), self._options.deadline))) or self._outlasted(flight)
+        if landing.entry is not None:
+            return View(customer_id, landing.entry, landing.source, was_tried=landing.is_new)
+        entry = self.entries.get(customer_id)
+        if entry is not None and entry.age(self._clock) <= self._options.stale_if_error:
+            return View(customer_id, entry, "stale", was_tried=True)
+        return View(customer_id, None, "fallback", _reason(landing.error), was_tried=True)
+
+    def _outlasted(self, flight: Flight) -> Landing:
+        """Take a fetch that outlasts those who wait for a failed one, before it ends, if ever it does."""
+        began = flight.began_at
+        if began is not None and elapsed(began, self._clock.monotonic()) >= _ALL_OF_IT * self._options.deadline:
+            with self._lock:
+                if self._flights.counts(flight):  # else there is newer data, which it says nothing of
+                    self._land(flight.customer_id, _NO_ANSWER)
+            self._asking.failed(flight, _OUTLASTED)
+        return _NO_ANSWER
+
+    def _is_left_alone(self, entry: Entry) -> bool:
+        if entry.failures < Breaker.FAILURES:
+            return False
+        return elapsed(entry.failed_at, self._clock.monotonic()) < min(_HOLD_OFF, self._options.ttl)
+
+    def _is_too_old_to_deny(self, entry: Entry) -> bool:
+        return entry.is_ahead(self._clock) or entry.age(self._clock) >= self._options.denial_max_age
+
+    def _admit(self, customer_id: str) -> bool:
+        """Return whether a fetch may start; lock held."""
+        if self._breaker.state == "open" and (self._shared is None or not self._shared.is_at_hand):
+            return False
+        entry = self.entries.get(customer_id)
+        if entry is None:
+            return self._strangers.spend()
+        return bool(entry.snapshot.grants) or entry.is_invalidated or self._blanks.spend()
+
+    def _land(self, customer_id: str, landing: Landing) -> None:
+        """Keep what a flight brought; lock held."""
+        if landing.entry is not None:
+            self._cache.put(landing.entry)
+            return
+        if landing.instead is not None:
+            self._cache.put(landing.instead)
+        if landing is not LEFT_ALONE and customer_id in self.entries:
+            entry = self.entries[customer_id]
+            entry.failed_at = self._clock.monotonic()
+            entry.failures += Breaker.FAILURES if landing.seconds >= _SLOW else 1
+
+    def _fetch(self, flight: Flight) -> Landing:
+        return self._asking.fetch(flight, self.entries.get(flight.customer_id))
+
+
+_ANY = float("inf")
+_OUTLASTED = SourceUnavailable("no answer within the deadline")
+_NO_ANSWER = Landing(error=_OUTLASTED, seconds=_ANY)
+
+
+def _reason(error: BaseException | None) -> Reason:
+    if isinstance(error, SourceRejected):
+        return Reason.REJECTED
+    return Reason.MALFORMED_RESPONSE if isinstance(error, SourceMalformed) else Reason.UNAVAILABLE
+
+
+_JITTER = 0.1
+# Wrong parameters say nothing about billing's health; wrong credentials fail every customer alike.
+_HARMLESS_STATUSES = (400, 422)
+
+
+class Asking:
+    """Asks one source, and where a gate has one the shared store before it.
+
+    Attributes:
+        source: where snapshots come from.
+        breaker: leaves the source alone.
+        health: of the source, and how checks were answered.
+        log: tells of failures.
+        is_closed: the source is asked no more.
+    """
+
+    _lock: PerProcess[Lock] = PerProcess()
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        options: GateOptions,
+        clock: Clock,
+        listener: Listener,
+        *,
+        shared: SharedSnapshots | None,
+    ) -> None:
+        self.source = source
+        self.breaker = Breaker(clock)
+        self.health = Health(clock)
+        self.log = FailureLog(clock)
+        self.is_closed = False
+        self._options = options
+        self._clock = clock
+        self._listener = weakref.ref(listener)  # the gate, which owns this: no cycle keeps it alive
+        self._shared = shared
+
+    def remake(self) -> None:
+        """Make locks anew, as after a fork."""
+        self._lock = Lock()
+        self.breaker.remake()
+        self.log.remake()
+
+    def fetch(self, flight: Flight, held: Entry | None) -> Landing:
+        """Return what will do for the flight, given what is held of its customer; never raises."""
+        try:
+            return self._fetched(flight) if self._shared is None else self._found(flight, held, self._shared)
+        except BaseException as error:  # noqa: BLE001 - a source, a seal and a ledger are anybody's code
+            self.failed(flight, error)
+            return Landing(error=error)
+
+    def _found(self, flight: Flight, held: Entry | None, shared: SharedSnapshots) -> Landing:
+        """Return what others fetched, or what is fetched here, for all."""
+        customer_id = flight.customer_id
+        found = shared.look(customer_id, self._wanted(flight, held))
+        if isinstance(found, Found):
+            flight.generation = found.stamp.generation
+            return Landing(self._adopted(found), source="shared", is_new=found.is_new)
+        flight.generation = found.stamp.generation if found.stamp else None
+        landing = LEFT_ALONE
+        try:
+            landing = self._fetched(flight, found.stamp)
+        finally:
+            if landing.entry is None:
+                shared.give_up(customer_id, found)
+        if landing.entry is None:
+            older = found.older if held is None or self._is_newer(found.older, held) else None
+            # Not LEFT_ALONE even where it was: looking was a try, and it is not made again at the next check.
+            return landing._replace(instead=self._adopted(older) if older else None)
+        if not shared.keep(customer_id, found, landing.entry.snapshot, landing.entry.fetched_wall):
+            return landing._replace(entry=landing.entry.expired())  # for those who wait, and nobody after them
+        return landing
+
+    def failed(self, flight: Flight, error: BaseException) -> None:
+        """Note a failure, once for each flight."""
+        with self._lock:
+            if flight.is_counted:
+                return
+            flight.is_counted = True
+        if isinstance(error, SourceRejected) and error.status in _HARMLESS_STATUSES:
+            self.breaker.answered()
+        else:
+            self.breaker.failed()
+        self.health.failed(error)
+        self.log.note(error)
+
+    def _wanted(self, flight: Flight, held: Entry | None) -> Wanted:
+        """Return what of others' would do: what is fresh, newer than what is held, and as young as the flight asks."""
+        max_age, unlike = min(flight.max_age, self._options.ttl), None
+        if held is not None and not held.is_invalidated:  # what was said to be overtaken is no measure
+            max_age, unlike = min(max_age, held.age(self._clock)), held.stamp
+        return Wanted(max_age, unlike, PATIENCE * self._options.deadline)
+
+    def _is_newer(self, found: Found | None, held: Entry) -> bool:
+        return found is not None and found.stamp != held.stamp and found.age < held.age(self._clock)
+
+    def _fetched(self, flight: Flight, stamp: Stamp | None = None) -> Landing:
+        if self.is_closed or not self.breaker.admit():
+            return LEFT_ALONE
+        flight.afterwards = partial(self._tell, flight.customer_id)
+        landing = self._asked(flight.customer_id, stamp)
+        if landing.error is None:
+            self.breaker.succeeded()
+            self.health.succeeded()
+        else:
+            self.failed(flight, landing.error)
+        return landing
+
+    def _asked(self, customer_id: str, stamp: Stamp | None) -> Landing:
+        self._foretell()
+        began, wall = self._clock.monotonic(), self._clock.time()
+        try:
+            snapshot = vetted(self.source.fetch(customer_id), customer_id, wall)
+        except CustomerNotFound:
+            snapshot = Snapshot(customer_id, (), wall, is_found=False)
+        except BaseException as error:  # noqa: BLE001 - a source is anybody's code; those who wait share what it raised
+            return Landing(error=error, seconds=max(0.0, self._clock.monotonic() - began))
+        self._adopt(snapshot)
+        return Landing(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp))
+
+    def _foretell(self) -> None:
+        listener = self._listener()
+        if listener is not None:
+            listener.fetching()
+
+    def _adopted(self, found: Found) -> Entry:
+        """Return an entry of what somebody else fetched, as old as it is."""
+        self._adopt(found.snapshot)
+        tick, wall = self._clock.monotonic(), self._clock.time()
+        return Entry(found.snapshot, tick - found.age, wall - found.age, self._fresh_for(), stamp=found.stamp)
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        listener = self._listener()
+        if listener is not None:
+            listener.adopting(snapshot)
+
+    def _fresh_for(self) -> float:
+        jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
+        return self._options.ttl * jitter
+
+    def _tell(self, customer_id: str, landing: Landing) -> None:
+        """Tell of a fetch of this process; what others fetched they have told of."""
+        listener = self._listener()
+        if listener is not None and landing.entry is not None:
+            listener.refreshed(landing.entry.snapshot)
+        elif listener is not None and landing.error is not None:
+            listener.failed(customer_id, landing.error)
+
+
+LEFT_ALONE = Landing(error=SourceUnavailable("no fetch is begun now"))
+"""Known by identity: what was not tried has not failed."""

@@ -1,0 +1,162 @@
+"""What a source or a ledger returned, in the types that it promised: both are anybody's code, and decisions rest on it.
+
+Never here: what billing's JSON means (``zenskar.parsing``), or what is done where a source or a ledger fails.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+from entitlement_gate.domain.errors import SourceMalformed
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
+from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.ledger.balances import Tally
+from entitlement_gate.ledger.protocol import Receipt, Refusal, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from entitlement_gate.ledger.protocol import Charges, Demand
+
+__all__ = [
+    "vetted",
+    "vetted_charges",
+    "vetted_outcome",
+]
+
+
+_KINDS = {kind.value.casefold(): kind for kind in EntitlementType}
+_TEXT = (str, type(None))
+_KIND = (EntitlementType, type(None))
+_DATE = (datetime, type(None))
+Value = TypeVar("Value")
+
+
+def vetted(answer: object, customer_id: str, wall: float) -> Snapshot:
+    """Return the snapshot of a customer in exact types, dated ``wall`` where the source gave no date that is one.
+
+    Raises:
+        SourceMalformed: it is another customer's.
+        TypeError: it is no snapshot, or a field holds what it cannot; the text quotes no value.
+    """
+    if not isinstance(answer, Snapshot):
+        raise TypeError(f"a source returns a Snapshot, not {type(answer).__name__}")
+    whose: object = answer.customer_id
+    if (str(whose) if isinstance(whose, UUID) else _text(whose)).lower() != customer_id:
+        raise SourceMalformed("the source answered for another customer")
+    at = answer.fetched_at
+    is_dated = isinstance(at, (int, float)) and math.isfinite(at)
+    grants = tuple([grant if _is_plain(grant) else _plain(grant) for grant in answer.grants])
+    return Snapshot(customer_id, grants, float(at) if is_dated else wall, is_found=bool(answer.is_found))
+
+
+def _is_plain(grant: object) -> bool:
+    """Whether nothing is to be changed in a grant, as in every one of billing's: 1 us."""
+    if type(grant) is not Grant or type(grant.id) is not str or type(grant.name) is not str:
+        return False
+    has_texts = type(grant.entitlement_id) in _TEXT and type(grant.status) in _TEXT and type(grant.units) in _TEXT
+    has_flags = type(grant.is_disabled) is bool and type(grant.is_malformed) is bool
+    has_dates = type(grant.active_from) in _DATE and type(grant.expires_at) in _DATE
+    if not (has_texts and has_flags and has_dates and type(grant.type) in _KIND):
+        return False
+    return all(
+        number is None or (type(number) is Decimal and number.is_finite() and _is_exact(number))
+        for number in (grant.quantity, grant.used, grant.reported_remaining)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _is_exact(number: Decimal) -> bool:
+    return exact_number(number) is not None
+
+
+def _plain(grant: object) -> Grant:
+    if not isinstance(grant, Grant):
+        raise TypeError(f"a snapshot holds grants, not {type(grant).__name__}")
+    return Grant(
+        id=_text(grant.id),
+        name=_text(grant.name),
+        entitlement_id=_optional(_text, grant.entitlement_id),
+        type=_optional(_kind, grant.type),
+        status=_optional(_folded, grant.status),
+        units=_optional(_text, grant.units),
+        active_from=_optional(_date, grant.active_from),
+        expires_at=_optional(_date, grant.expires_at),
+        quantity=_optional(_number, grant.quantity),
+        used=_optional(_number, grant.used),
+        reported_remaining=_optional(_number, grant.reported_remaining),
+        is_disabled=bool(grant.is_disabled),
+        is_malformed=bool(grant.is_malformed),
+    )
+
+
+def _optional(read: Callable[[object], Value], value: object) -> Value | None:
+    return None if value is None else read(value)
+
+
+def _text(value: object) -> str:
+    """Return exact text: a subclass may compare and hash as it likes."""
+    if not isinstance(value, str):
+        raise TypeError(f"a field of a grant or snapshot is text, not {type(value).__name__}")
+    return str.__str__(value)
+
+
+def _folded(value: object) -> str:
+    return _text(value).casefold()
+
+
+def _kind(value: object) -> EntitlementType | str:
+    return value if isinstance(value, EntitlementType) else _KINDS.get(_folded(value), _folded(value))
+
+
+def _date(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError(f"a grant's dates are datetimes, not {type(value).__name__}")
+    return value
+
+
+def _number(value: object) -> Decimal | None:
+    """Return an exact number; what is none, or too wide to reckon with, is absent, as on the wire."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
+        raise TypeError(f"a grant's amounts are numbers, not {type(value).__name__}")
+    return exact_number(float.__repr__(value) if isinstance(value, float) else value)
+
+
+def vetted_charges(charges: object) -> Charges:
+    """Return what a ledger says is held and used up.
+
+    Raises:
+        TypeError: it is no mapping of entitlement ids to mappings of row ids to tallies.
+    """
+    if not (isinstance(charges, Mapping) and all(_are_tallies(tallies) for tallies in charges.values())):
+        raise TypeError("a ledger's charges are a mapping of mappings of tallies")
+    return charges
+
+
+def _are_tallies(tallies: object) -> bool:
+    return isinstance(tallies, Mapping) and all(isinstance(tally, Tally) for tally in tallies.values())
+
+
+def vetted_outcome(outcome: object, demands: Sequence[Demand]) -> Receipt | Refusal:
+    """Return what a ledger made of demands.
+
+    Raises:
+        TypeError: it is no receipt for them, and no refusal of one of them.
+    """
+    if isinstance(outcome, Refusal):
+        is_sound = any(outcome.entitlement_id == demand.entitlement_id for demand in demands)
+        amounts: Sequence[object] = (outcome.available,)
+    elif isinstance(outcome, Receipt):
+        is_sound = isinstance(outcome.state, State) and len(outcome.available) in (0, len(demands))
+        amounts = (*outcome.available, *(share.amount for share in outcome.shares))
+    else:
+        raise TypeError(f"a ledger gives a receipt or a refusal, not {type(outcome).__name__}")
+    if not is_sound or not all(type(amount) is int for amount in amounts):
+        raise TypeError(f"a ledger's {type(outcome).__name__} is not of what was demanded")
+    return outcome

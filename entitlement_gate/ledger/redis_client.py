@@ -1,0 +1,339 @@
+"""The way to Redis: connections, scripts, buckets, and noticing that what was kept is gone.
+
+Never here: what is kept (``redis``, ``redis_outbox``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as TimedOut
+
+from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
+from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
+from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.redis_connection import ask, connect, drop_idle, is_elsewhere, on_primary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "BUCKETS",
+    "SCRIPTS",
+    "RedisStore",
+    "script",
+]
+
+
+BUCKETS = 64
+_TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
+_FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
+_NOTHING_KNOWN = ("", 0)  # of an epoch: whichever there is will do
+_SWEEPS = 25  # round trips of a verb, where more holds of its customer ran out together than a script gives back
+_LOST = ("missing", "other", "behind")
+_encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_log = logging.getLogger("entitlement_gate.ledger")
+
+
+class RedisStore:
+    """Runs scripts on the bucket of a customer.
+
+    Every bucket has a *meta* hash: its ``epoch``, made when the ledger was founded, and ``seq``, which counts its
+    writes. A process remembers both. Meta that is missing, of another epoch or behind what was seen is loss: a
+    server that restarted empty or from an old dump, a failover that dropped writes, a flush.
+    """
+
+    _client: PerProcess[Any] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
+
+    def __init__(self, server: Any, *, prefix: str = "entitlements", must_exist: bool = False) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._must_exist = must_exist
+        self._is_checked = False  # that the server does not evict
+        self._is_warned = False
+        self._known: dict[int, tuple[str, int]] = {}
+        self._tags = [f"{{{prefix}:{bucket}}}" for bucket in range(BUCKETS)]
+        self._shift = 0.0  # seconds added to the server's clock: tests pass time with it
+        self.remake()
+        remake_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._prefix!r}>"
+
+    def remake(self) -> None:
+        """Forget the connections, as in a process just forked; a client that was given does so itself."""
+        self._client = connect(self._server, timeout=_TIMEOUT) if isinstance(self._server, str) else self._server
+        self._lock = Lock()
+
+    def close(self) -> None:
+        """Close the connections; a later verb makes new ones."""
+        self._client.close()
+
+    def accept_loss(self) -> None:
+        """Go on with what is left: the next admissions trust billing for whatever was lost here."""
+        commands: list[tuple[str, ...]] = []
+        for bucket in range(BUCKETS):
+            meta = self._key(bucket, "meta")
+            commands += ("HSETNX", meta, "seq", "0"), ("HSET", meta, "accepted", "1", "epoch", uuid.uuid4().hex)
+        self._pipelined(commands)
+        with self._lock:
+            self._known.clear()
+        _log.warning("the loss of the ledger %r was accepted: counting starts from what is left", self._prefix)
+
+    def server_facts(self) -> dict[str, Any]:
+        """Return the policy by which the server evicts, and whether it writes down what it acknowledges."""
+        with self._told_apart():
+            self._client.ping()
+            memory, disk = self._info("memory"), self._info("persistence")
+        policies = sorted({str(info.get("maxmemory_policy")) for info in memory or ()})
+        return {
+            "maxmemory_policy": ", ".join(policies) or None,
+            "appendonly": None if disk is None else all(info.get("aof_enabled") for info in disk),
+        }
+
+    def is_lost(self) -> bool:
+        """Return whether a verb on some bucket would raise ``LedgerLost``."""
+        known = dict(self._known)  # before the server is asked: what it says then is at least as new
+        metas = self.ask_each("HMGET", "meta", "epoch", "seq", "accepted")
+        is_founded = any(meta[0] for meta in metas)
+        if not is_founded:
+            return self._must_exist or bool(known)
+        return any(_is_loss(meta, *known.get(bucket, (None, 0))) for bucket, meta in enumerate(metas))
+
+    def ask_each(self, command: str, name: str, *arguments: str) -> list[Any]:
+        """Return what a command says of each bucket, in one round trip."""
+        return self._pipelined([(command, self._key(bucket, name), *arguments) for bucket in range(BUCKETS)])
+
+    def run_each(self, name: str, keys: Sequence[Sequence[str]], asked: Sequence[dict[str, Any]]) -> list[Any]:
+        """Run a script for each of several lists of keys, in one round trip; as safe to run twice as by ``run``."""
+        text, _ = script(name)  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
+        shift = round(self._shift * 1_000_000)
+        return self._pipelined(
+            [
+                ("EVAL", text, len(some), *some, _encoded({**each, "shift": shift}))
+                for some, each in zip(keys, asked, strict=True)
+            ]
+        )
+
+    def run_in_epoch(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> tuple[str, str]:
+        """Run a verb on the customer's book; return ``done`` or ``failed``, and what it says. Raises ``LedgerLost``.
+
+        Args:
+            verb: which script.
+            customer_id: whose book.
+            asked: what the script is to know besides.
+            extra: the bucket's keys that the verb needs besides those of the book.
+        """
+        bucket = self._bucket(customer_id)
+        tag = self._tags[bucket]
+        keys = [f"{tag}:meta", *(f"{tag}:{name}:{customer_id}" for name in ("rows", "holds", "due"))]
+        if "key" in asked:
+            keys.append(f"{tag}:kept:{len(customer_id)}:{customer_id}:{asked['key']}")
+        keys += [f"{tag}:{name}" for name in extra]
+        asked["epoch"], asked["seq"] = self._known.get(bucket, _NOTHING_KNOWN)
+        status, told = self._run_noting(verb, bucket, keys, asked)
+        if status == "missing" and bucket not in self._known:
+            self._found(bucket, keys)
+            status, told = self._run_noting(verb, bucket, keys, asked)
+        elif status == "accepted":  # what this thread knew is over; others may know either by now
+            asked["epoch"], asked["seq"] = _NOTHING_KNOWN
+            status, told = self._run_noting(verb, bucket, keys, asked)
+        if status in _LOST:
+            raise LedgerLost(f"the ledger in Redis lost what it held ({status}); see accept_loss()")
+        return status, told
+
+    def run(self, name: str, keys: list[str], asked: dict[str, Any]) -> Any:
+        """Run a script; safe to run twice, so it is where the connection broke. Raises ``LedgerUnavailable``.
+
+        A server that hangs is not asked again: callers wait.
+        """
+        asked["shift"] = round(self._shift * 1_000_000)
+        given = _encoded(asked)
+        with self._told_apart():
+            return ask(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
+
+    def _run_noting(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
+        """Run a verb, and remember what it is told of the epoch."""
+        for _ in range(_SWEEPS):
+            status, _, told = _text(self.run(verb, keys, asked)).partition(" ")
+            if status != "more":
+                break
+        else:
+            raise LedgerUnavailable("Redis: more holds ran out than are given back at once; the next verb goes on")
+        if status == "done":
+            epoch, seq, told = told.split(" ", 2)
+            with self._lock:
+                latest = self._known.get(bucket)
+                if latest is None or latest[0] != epoch or latest[1] < int(seq):
+                    self._known[bucket] = epoch, int(seq)
+        return status, told
+
+    def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return what each command says, in one round trip; all must be safe to give twice."""
+
+        def call() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                replies: list[Any] = pipe.execute(raise_on_error=False)  # which would quote the command
+            for reply in replies:
+                if isinstance(reply, RedisError):
+                    raise reply
+            return replies
+
+        with self._told_apart():
+            answers: list[Any] = ask(self._client, call, self._look_anew)
+        return answers
+
+    def _evaluate(self, name: str, keys: list[str], given: str) -> Any:
+        if not self._is_checked:
+            self._check()
+        text, sha = script(name)
+        try:
+            return self._client.evalsha(sha, len(keys), *keys, given)
+        except NoScriptError:
+            return self._client.eval(text, len(keys), *keys, given)
+
+    def _found(self, bucket: int, keys: list[str]) -> None:
+        """Found the ledger where there is none at all; a single missing bucket is loss."""
+        with self._told_apart():
+            is_founded = self._is_founded()
+            if self._known and not is_founded:
+                raise LedgerLost("the ledger in Redis is gone, which this process has known; see accept_loss()")
+            if self._must_exist or is_founded:
+                for _ in range(10):
+                    if self._client.exists(self._key(bucket, "meta")):
+                        return
+                    time.sleep(_FOUNDING / 10)
+                return
+            if self._has_remains(keys):
+                _log.warning("founding the ledger %r in Redis among the remains of one that is lost", self._prefix)
+            else:
+                _log.info("founding the ledger %r in Redis, which holds none", self._prefix)
+            metas = [self._key(each, "meta") for each in range(BUCKETS)]
+            new = [
+                (meta, field, value) for meta in metas for field, value in (("seq", "0"), ("epoch", uuid.uuid4().hex))
+            ]
+            self._pipelined([("HSETNX", *each) for each in new])
+
+    def _is_founded(self) -> bool:
+        return any(self.ask_each("EXISTS", "meta"))
+
+    def _has_remains(self, keys: list[str]) -> bool:
+        """Return whether something is left of another ledger: of the customer who is asked about, or an event."""
+        remains = self._client.exists(*keys[1:])
+        return bool(remains or any(self.ask_each("EXISTS", "events")) or any(self.ask_each("EXISTS", "dead")))
+
+    def _check(self) -> None:
+        """Refuse a server that evicts: it would forget what was used up."""
+        infos = self._info("memory")
+        policies = {info.get("maxmemory_policy") for info in infos or ()}
+        if policies - {"noeviction", None}:
+            raise LedgerUnavailable(f"a ledger's Redis must have maxmemory-policy noeviction, not {policies}")
+        if infos is None and not self._is_warned:
+            _log.warning("Redis refuses INFO: see for yourself that its maxmemory-policy is noeviction")
+            self._is_warned = True
+        self._is_checked = True
+
+    def _info(self, section: str) -> list[dict[str, Any]] | None:
+        """Return what the server, or each node of a cluster, says of itself; None where it does not say it to us."""
+        try:
+            info = self._client.info(section)
+        except ResponseError:  # `-@dangerous` takes it away, and some who run Redis for others rename it
+            return None
+        return list(info.values()) if all(isinstance(value, dict) for value in info.values()) else [info]
+
+    def _look_anew(self) -> None:
+        """Look at the next server before it is used: it may be another one."""
+        self._is_checked = False
+
+    @contextmanager
+    def _told_apart(self) -> Iterator[None]:
+        """Turn every error of redis-py into ``LedgerUnavailable``; leave a server that is not the one to ask."""
+        try:
+            yield
+        except RedisError as error:
+            if is_elsewhere(error):
+                drop_idle(self._client)
+                self._look_anew()
+            raise LedgerUnavailable(f"Redis: {_kind(error)}") from None  # Redis quotes what it does not run
+
+    def _bucket(self, customer_id: str) -> int:
+        return crc32(customer_id.encode()) % BUCKETS
+
+    def _key(self, bucket: int, name: str) -> str:
+        """Return a key; the braces put all keys of a bucket into one slot of a cluster."""
+        return f"{self._tags[bucket]}:{name}"
+
+
+def _is_loss(meta: list[bytes | None], epoch: str | None, seq: int) -> bool:
+    """Return whether a bucket's meta is not what a process that knows this epoch and this count may find."""
+    its, count, accepted = meta
+    if its is None:
+        return True
+    if epoch is None or _text(its) == epoch:
+        return int(count or 0) < seq
+    return accepted is None
+
+
+def _kind(error: RedisError) -> str:
+    """Return what may be told of an error: its class and, where no command can be quoted, its text."""
+    name = type(error).__name__
+    if isinstance(error, (Disconnected, TimedOut)):
+        return f"{name}: {error}"
+    code = str(error).partition(" ")[0]
+    return f"{name} {code}" if code.isupper() and code.isalpha() else name
+
+
+def _text(reply: bytes | str) -> str:
+    """Return a reply as text, whether the client was made to decode or not."""
+    return reply if isinstance(reply, str) else reply.decode()
+
+
+SCRIPTS: dict[str, tuple[str, ...]] = {
+    "reserve": ("opening", "rule", "reserve", "return done(reserve)"),
+    "consume": ("opening", "rule", "reserve", "settle", "consume", "return done(consume)"),
+    "commit": ("opening", "settle", "return done(commit)"),
+    "release": ("opening", "settle", "return done(release)"),
+    "extend": ("opening", "settle", "return done(extend)"),
+    "adopt": ("opening", "rule", "news", "return done(adopt_all)"),
+    "charges": ("opening", "rule", "news", "return done(charges, told)"),
+    "outbox": ("outbox", ""),
+}
+"""The parts of each script, files but for the last: a verb pays for what it needs, and no more."""
+
+_CONSTANTS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = ([^({\n]+?)(?: --.*)?$", re.MULTILINE)
+
+
+@cache
+def script(name: str) -> tuple[str, str]:
+    """Return a script, and the hash that Redis names it by."""
+    *parts, ending = SCRIPTS[name]
+    text = on_primary(_put_in("\n".join([*map(_read, parts), ending])), hash_key=1)
+    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _read(part: str) -> str:
+    return files("entitlement_gate.ledger").joinpath(f"{part}.lua").read_text("utf-8")
+
+
+def _put_in(text: str) -> str:
+    """Put constants in where they are used: each that a function has from outside costs time in every run."""
+    values: dict[str, str] = {}
+    for names, given in _CONSTANTS.findall(text):
+        values.update(zip(names.split(", "), given.split(", "), strict=True))
+    used = re.compile(r"\b(" + "|".join(values or ["$"]) + r")\b")
+    return used.sub(lambda name: values[name[0]], _CONSTANTS.sub("", text))

@@ -1,6 +1,0 @@
-"""What operators ask: the logic behind ``manage.py entitlements``, ``entitlement-gate`` and the admin page.
-
-What looks at a project (``calls``, ``frameworks``, ``gates``, ``origins``, ``places``, ``project``, ``routes``,
-``tags``) knows Django; the console script uses the others without any settings. Never here: arguments of one door
-alone, HTML, or what an entitlement allows.
-"""

@@ -1,0 +1,294 @@
+"""What a doctor finds, and how it is told. Never here: looking."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+from entitlement_gate.domain.errors import SourceError, SourceMalformed
+from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.operators.billing import every_grant, probe
+from entitlement_gate.operators.names import did_you_mean, nearest
+from entitlement_gate.operators.reports import DENIED, FINE, Cell, Line, Report, Table
+from entitlement_gate.zenskar.options import SANDBOX
+from entitlement_gate.zenskar.parsing import read_error, read_json, read_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from entitlement_gate.engine.gate import EntitlementGate
+    from entitlement_gate.operators.billing import Probe
+    from entitlement_gate.operators.reports import Tone
+    from entitlement_gate.zenskar.client import ZenskarClient
+    from entitlement_gate.zenskar.flow import Reply
+
+__all__ = [
+    "Finding",
+    "NameInCode",
+    "examine",
+    "tell_findings",
+]
+
+
+_TONES: dict[str, Tone] = {"ok": "good", "note": "faint", "warning": "warning", "error": "bad"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        level: ``ok``; ``note`` for what could not be looked at; ``warning`` and ``error`` want something done.
+        about: what was looked at.
+        text: what was found.
+        hint: what to do.
+        id: of a system check.
+    """
+
+    level: Literal["ok", "note", "warning", "error"]
+    about: str
+    text: str
+    hint: str = ""
+    id: str | None = None
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether something is to be done."""
+        return self.level in {"warning", "error"}
+
+
+def tell_findings(found: Iterable[Finding]) -> Report:
+    """Report the findings; problems make the exit code 1."""
+    findings = tuple(found)
+    problems = sum(finding.is_problem for finding in findings)
+    summary = f"{problems} problem{'s' if problems != 1 else ''}" if problems else "no problems"
+    rows = tuple(row for finding in findings for row in _rows(finding))
+    return Report(
+        exit_code=DENIED if problems else FINE,
+        data={"problems": problems, "findings": [asdict(finding) for finding in findings]},
+        parts=(Table(("", "ABOUT", "FOUND, AND WHAT TO DO"), rows), Line(summary, "bad" if problems else "good")),
+    )
+
+
+def _rows(finding: Finding) -> Iterator[tuple[Cell | str, ...]]:
+    text = f"{finding.text} ({finding.id})" if finding.id else finding.text
+    yield Cell(finding.level, _TONES[finding.level]), finding.about, text
+    if finding.hint:
+        yield "", "", f"-> {finding.hint}"
+
+
+_NOBODY = "00000000-0000-4000-8000-000000000000"
+_OK, _NOT_FOUND = 200, 404
+_CREDENTIALS, _PARAMETERS = (401, 403), (400, 422)
+_REDIRECTS = range(300, 400)
+_OURS_TO_FIX = frozenset(range(400, 500)) - {408, 425, 429}
+_CLOCK_SECONDS = 5.0  # `Date` has whole seconds, and a call takes some
+_MOST = 0.8  # of a limit
+_LIST_HINT = "Check that BASE_URL is billing itself and no cache in front of it; ask Zenskar's support with this line."
+_BASE_URL_HINT = "Set BASE_URL to the billing API, such as https://api.zenskar.com, with no path."
+
+
+@dataclass(frozen=True, slots=True)
+class NameInCode:
+    """An entitlement that code asks for, and where."""
+
+    name: str
+    where: str = ""
+
+
+def examine(
+    gate: EntitlementGate, customers: Sequence[str] = (), names: Iterable[NameInCode] = ()
+) -> Iterator[Finding]:
+    """Yield what is found; stops asking billing when the first call says that it would be in vain.
+
+    Args:
+        gate: whose source is looked at.
+        customers: canonical ids, whose listings are compared with limits and names.
+        names: what code asks for.
+    """
+    from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
+
+    client = gate.source
+    if not isinstance(client, ZenskarClient):
+        yield Finding("note", "source", f"{type(client).__name__} is no ZenskarClient: billing is not looked at")
+        return
+    if client.options.base_url.startswith(SANDBOX):
+        yield Finding("note", "reachability", "billing is the bundled sandbox, in this process")
+    yield from _statuses(client)
+    found = list(_called(client, *customers[:1]))
+    yield from found
+    if not any(finding.level == "error" for finding in found):
+        yield from _listings(client, customers)
+        yield from _names(gate, customers, tuple(names))
+    yield _health(gate)
+
+
+def _statuses(client: ZenskarClient) -> Iterator[Finding]:
+    """Warn of statuses that no row has: billing lists nothing for them, and everybody is refused."""
+    from entitlement_gate.zenskar.models import EntitlementStatus  # noqa: PLC0415 - pydantic costs 100 ms: on use only
+
+    known = tuple(map(str, EntitlementStatus))
+    for status in client.options.status_filter or ():
+        if status not in known:
+            hint = did_you_mean(nearest(status, known)) or f"There are {', '.join(known)}."
+            yield Finding("warning", "parameters", f"STATUS_FILTER asks for {status!r}, which no row has", hint)
+
+
+def _called(client: ZenskarClient, customer: str = "") -> Iterator[Finding]:
+    """Judge one bare call."""
+    try:
+        made = probe(client, customer or _NOBODY)
+    except SourceMalformed as error:
+        is_long = "longer" in str(error)
+        about, hint = ("limits", "Raise MAX_BODY_BYTES.") if is_long else ("reachability", _BASE_URL_HINT)
+        yield Finding("error", about, str(error), hint)
+        return
+    except SourceError as error:
+        yield _unreached(client, str(error))
+        return
+    yield _judged(made.reply, customer)
+    yield from _timed(client, made)
+    yield from _clocks(made, made.reply)
+    if len(made.reply.body) > client.options.max_body_bytes * _MOST:
+        text = f"a page of {len(made.reply.body)} bytes, of MAX_BODY_BYTES {client.options.max_body_bytes}"
+        yield Finding("warning", "limits", text, "Raise MAX_BODY_BYTES or lower PAGE_SIZE: a longer page fails.")
+
+
+def _unreached(client: ZenskarClient, why: str) -> Finding:
+    if "callable" in why:
+        return Finding("error", "credentials", why, "Correct the credentials.")
+    hint = "Check BASE_URL, name resolution, firewall and TLS: from this machine nothing answers there."
+    if "in time" in why or "within" in why or "longer" in why:
+        hint = "Check BASE_URL, firewall and proxy; if billing is merely slow, raise CONNECT_TIMEOUT and DEADLINE."
+    return Finding("error", "reachability", f"{client.options.base_url}: {why}", hint)
+
+
+def _judged(reply: Reply, customer: str) -> Finding:
+    if reply.status == _NOT_FOUND:
+        return _not_found(reply, customer)
+    if reply.status != _OK:
+        return _refused(reply)
+    try:
+        read_page(reply.body)
+    except SourceMalformed as error:
+        return Finding("error", "reachability", f"something answers that is not billing: {error}", _BASE_URL_HINT)
+    return Finding("ok", "credentials", "billing accepts them")
+
+
+def _refused(reply: Reply) -> Finding:
+    status, said = reply.status, f"HTTP {reply.status} {read_error(reply.body)}".rstrip()
+    if status in _CREDENTIALS:
+        hint = "Check API_KEY and ORGANISATION: both belong to the same account and environment."
+        return Finding("error", "credentials", f"billing refuses them: {said}", hint)
+    if status in _PARAMETERS:
+        hint = "Check API_VERSION, STATUS_FILTER and PAGE_SIZE."
+        return Finding("error", "parameters", f"billing refuses them: {said}", hint)
+    if status in _REDIRECTS:
+        where = reply.headers.get("location", "nowhere")
+        return Finding("error", "reachability", f"redirected (HTTP {status}) to {where}", _BASE_URL_HINT)
+    if status in _OURS_TO_FIX:
+        hint = "Check BASE_URL and API_VERSION; if they are right, ask Zenskar's support."
+        return Finding("error", "parameters", f"billing refuses the call: {said}", hint)
+    hint = "Wait and run this again; if it lasts, ask Zenskar's support."
+    return Finding("error", "reachability", f"billing answers {said}", hint)
+
+
+def _not_found(reply: Reply, customer: str) -> Finding:
+    try:
+        is_api = isinstance(read_json(reply.body), dict)
+    except SourceMalformed:
+        is_api = False
+    if not is_api:
+        return Finding(
+            "error", "reachability", "something answers that is not billing: HTTP 404, no JSON", _BASE_URL_HINT
+        )
+    if customer:
+        hint = "Check the id, and that ORGANISATION and BASE_URL are of the environment it was made in."
+        return Finding("error", "customer", f"billing does not know {customer}", hint)
+    return Finding("ok", "credentials", "billing accepts them (and does not know a customer made up for this)")
+
+
+def _timed(client: ZenskarClient, made: Probe) -> Iterator[Finding]:
+    deadline = client.options.deadline
+    text = f"one call took {made.seconds:.2f} s; a check waits {deadline:g} s at most"
+    if made.seconds > deadline / 2:
+        yield Finding("warning", "reachability", text, "Raise DEADLINE, or run nearer to billing.")
+    else:
+        yield Finding("ok", "reachability", text)
+
+
+def _clocks(made: Probe, reply: Reply) -> Iterator[Finding]:
+    try:
+        theirs = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        yield Finding("note", "clock", "billing's answer has no Date to compare with")
+        return
+    ahead = made.sent_at - theirs
+    if abs(ahead) <= _CLOCK_SECONDS:
+        yield Finding("ok", "clock", "agrees with billing's")
+        return
+    text = f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} billing's"
+    yield Finding("warning", "clock", text, "Synchronise it (NTP): grants would start and end at the wrong time.")
+
+
+def _listings(client: ZenskarClient, customers: Sequence[str]) -> Iterator[Finding]:
+    most = client.options.page_size * client.options.max_pages
+    for customer in customers:
+        try:
+            rows = len(client.fetch(customer).grants)
+        except SourceError as error:
+            hint = "Raise MAX_PAGES or PAGE_SIZE." if "pages" in str(error) else _LIST_HINT
+            yield Finding("error", "limits", f"{customer}: {type(error).__name__}: {error}", hint)
+            continue
+        text = f"{customer}: {rows} rows, of {most} that PAGE_SIZE times MAX_PAGES let in"
+        if rows >= most * _MOST:
+            yield Finding("warning", "limits", text, "Raise MAX_PAGES: beyond it every check of the customer fails.")
+        else:
+            yield Finding("ok", "limits", text)
+
+
+def _names(gate: EntitlementGate, customers: Sequence[str], names: tuple[NameInCode, ...]) -> Iterator[Finding]:
+    if not names:
+        yield Finding("note", "names", "no names in code to compare with what billing lists")
+        return
+    if not customers:
+        hint = "Give the ids of customers that together hold every entitlement."
+        yield Finding("note", "names", "not compared with what billing lists: no customer was given", hint)
+        return
+    listed: set[str] = set()
+    for customer in customers:
+        try:
+            grants = every_grant(gate.source, customer)
+        except SourceError:
+            hint = "Mend what is said of the customer's list above."
+            yield Finding("note", "names", f"not compared with what billing lists: {customer} cannot be read", hint)
+            return
+        listed |= {text for grant in grants for text in (grant.name, grant.entitlement_id or "")}
+    missing = list(_missing(gate, names, listed))
+    yield from missing or [Finding("ok", "names", f"billing lists all {len({each.name for each in names})} names")]
+
+
+def _missing(gate: EntitlementGate, names: tuple[NameInCode, ...], listed: set[str]) -> Iterator[Finding]:
+    aliases = gate.options.aliases
+    for name in dict.fromkeys(each.name for each in names):
+        billed = aliases.get(name, name)
+        if (canonical_uuid(billed) or billed) in listed:
+            continue
+        places = sorted({each.where for each in names if each.name == name and each.where})
+        near = nearest(billed, (other for other in listed if other and not canonical_uuid(other)))
+        alias = f" (an alias of {billed!r})" if billed != name else ""
+        hint = did_you_mean(near) or "Create it in billing, correct the name, or map it in ALIASES."
+        yield Finding(
+            "warning", "names", f"billing lists no {name!r}{alias}; asked at {', '.join(places) or '?'}", hint
+        )
+
+
+def _health(gate: EntitlementGate) -> Finding:
+    health = gate.health()
+    text = f"breaker {health['breaker']}, {health['customers']} customers held in this process"
+    if health["breaker"] == "closed":
+        return Finding("ok", "health", text)
+    return Finding(
+        "warning", "health", f"{text}; last failure: {health['last_failure']}", "Fetches keep failing: see above."
+    )

@@ -1,0 +1,250 @@
+"""Why a decision is what it is: the part of each row in it, and what would have to change. Pure.
+
+Every row is judged by ``domain.rule.decide`` itself, alone; the rule is not told a second time here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.grants import Grant, Snapshot
+from entitlement_gate.domain.numbers import difference
+from entitlement_gate.domain.requirements import as_requirement
+from entitlement_gate.domain.rule import decide, rows_named
+from entitlement_gate.operators.names import did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from decimal import Decimal
+
+    from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.domain.rule import Terms
+
+__all__ = [
+    "Explanation",
+    "Facts",
+    "RowStanding",
+    "day",
+    "explained",
+    "meaning",
+    "moment",
+    "number",
+]
+
+
+Part = Literal["counted", "closest", "none"]
+
+_MEANINGS = {
+    Reason.ALLOWED: "billing grants it",
+    Reason.OVERRIDE: "an override says so",
+    Reason.OVERAGE: "used up; ON_EXHAUSTED lets it through",
+    Reason.INSUFFICIENT_QUANTITY: "not enough is left",
+    Reason.INSUFFICIENT_CREDITS: "not enough credits are left",
+    Reason.QUANTITY_UNKNOWN: "billing gives no number",
+    Reason.FEATURE_DISABLED: "its option switches it off",
+    Reason.TYPE_MISMATCH: "a Feature has no quantity to ask for",
+    Reason.TYPE_UNKNOWN: "its type is unknown",
+    Reason.NOT_STARTED: "it has not started",
+    Reason.EXPIRED: "it has ended",
+    Reason.DRAFT: "it is a draft",
+    Reason.INACTIVE: "its status is unknown",
+    Reason.VOIDED: "it was voided",
+    Reason.MALFORMED: "its row could not be read",
+    Reason.NOT_ENTITLED: "billing gives the customer nothing of this name",
+    Reason.CUSTOMER_NOT_FOUND: "billing does not know the customer",
+    Reason.INVALID_CUSTOMER: "the customer id is no hyphenated UUID",
+    Reason.NO_CUSTOMER: "there is no customer",
+    Reason.UNAVAILABLE: "billing could not be reached",
+    Reason.REJECTED: "billing rejects our requests",
+    Reason.MALFORMED_RESPONSE: "billing's answer could not be read",
+}
+_CHANGES = {
+    Reason.QUANTITY_UNKNOWN: "Give the row a quantity in billing, or read none as no limit: NULL_QUANTITY.",
+    Reason.FEATURE_DISABLED: "Give the row another feature_option_value in billing.",
+    Reason.TYPE_MISMATCH: "Ask without a quantity: a Feature is there or not.",
+    Reason.TYPE_UNKNOWN: "Give the entitlement the type Feature, Quantity or Credits in billing.",
+    Reason.NOT_STARTED: "Let it start earlier in billing.",
+    Reason.DRAFT: "Confirm the draft in billing.",
+    Reason.INACTIVE: "Set the row's status to active in billing.",
+    Reason.VOIDED: "Grant it anew in billing: what is voided stays so.",
+    Reason.MALFORMED: "Correct the row in billing: a field that decides cannot be read.",
+    Reason.NOT_ENTITLED: "Grant it to the customer in billing, or correct the name.",
+    Reason.CUSTOMER_NOT_FOUND: "Correct the customer id, or create the customer in this organisation.",
+    Reason.INVALID_CUSTOMER: "Give the customer's Zenskar id, a hyphenated UUID.",
+    Reason.NO_CUSTOMER: "Let the resolver find a customer.",
+    Reason.UNAVAILABLE: "Ask again when billing answers; `doctor` says what keeps it from doing so.",
+    Reason.REJECTED: "Correct the credentials or parameters: run `doctor`.",
+    Reason.MALFORMED_RESPONSE: "Check that BASE_URL is the billing API: run `doctor`.",
+}
+_BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an explanation starts from.
+
+    Attributes:
+        decision: what the gate says.
+        grants: all grants that it said it from.
+        overlooked: rows that billing has and ``STATUS_FILTER`` does not ask for.
+    """
+
+    decision: Decision
+    grants: tuple[Grant, ...] = ()
+    overlooked: tuple[Grant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowStanding:
+    """One row's part in the decision.
+
+    Attributes:
+        grant: the row.
+        part: ``counted`` (live, and decided), ``closest`` (kept from counting, and told as the reason) or ``none``.
+        standing: the reason that the row alone gives.
+        why: the same for people.
+    """
+
+    grant: Grant
+    part: Part
+    standing: Reason
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision and why. ``change`` is what would have to change; ``near`` are the names perhaps meant."""
+
+    decision: Decision
+    rows: tuple[RowStanding, ...]
+    change: str
+    near: tuple[str, ...] = ()
+
+    @property
+    def hint(self) -> str:
+        """The question about the name, or nothing."""
+        return did_you_mean(self.near)
+
+
+def explained(facts: Facts, asked: Requirement, now: datetime, terms: Terms) -> Explanation:
+    """Explain a decision about one entitlement at the instant ``now``."""
+    decision = facts.decision
+    named = rows_named(_snapshot(facts.grants), asked.entitlement, terms)
+    hidden = rows_named(_snapshot(facts.overlooked), asked.entitlement, terms)
+    standings = [_standing(row, decision, _alone(row, asked, now, terms)) for row in named]
+    standings += [_hidden(row, _alone(row, asked, now, terms)) for row in hidden]
+    told = decision
+    if decision.outcome is Outcome.DENIED and hidden:
+        told = decide(_snapshot((*named, *hidden)), asked, now, terms)
+    near: tuple[str, ...] = ()
+    if not standings and decision.reason is Reason.NOT_ENTITLED:
+        billed = terms.aliases.get(asked.entitlement, asked.entitlement)
+        near = nearest(billed, {*terms.aliases, *(grant.name for grant in (*facts.grants, *facts.overlooked))})
+    return Explanation(decision, tuple(standings), _change(told), near)
+
+
+def meaning(reason: Reason) -> str:
+    """Return what a reason means, for operators."""
+    return _MEANINGS[reason]
+
+
+def moment(instant: datetime) -> str:
+    """Return an instant for people, to the minute."""
+    return f"{instant:%Y-%m-%d %H:%M} {instant.tzname()}"
+
+
+def day(instant: datetime | None) -> str:
+    """Return an instant for people, to the day; nothing for none."""
+    return "" if instant is None else f"{instant:%Y-%m-%d}"
+
+
+def number(value: Decimal | None, units: str | None = None) -> str:
+    """Return an exact number for people; nothing for none."""
+    if value is None:
+        return ""
+    return f"{value:f} {units}" if units else f"{value:f}"
+
+
+def _snapshot(grants: Iterable[Grant]) -> Snapshot:
+    return Snapshot("", tuple(grants), 0.0)
+
+
+def _alone(row: Grant, asked: Requirement, now: datetime, terms: Terms) -> Reason:
+    """Return what the rule says of this row if there were no other."""
+    by_name = as_requirement(row.name, asked.requested)
+    return decide(_snapshot((row,)), by_name, now, _under_its_name(terms, asked.entitlement, row)).reason
+
+
+def _under_its_name(terms: Terms, entitlement: str, row: Grant) -> Terms:
+    """Return the terms for the entitlement as asked (an alias, an id), under the name that the row has."""
+    words: dict[str, Any] = {
+        setting: terms.word_for(getattr(terms, setting), entitlement, (row,))
+        for setting in ("on_exhausted", "null_quantity")
+    }
+    return type(terms)(aliases={row.name: row.name}, **words)
+
+
+def _standing(row: Grant, decision: Decision, alone: Reason) -> RowStanding:
+    why = _why(row, alone)
+    is_live = alone in _BY_BALANCE
+    if row.id in decision.grants:
+        return RowStanding(row, "counted" if is_live else "closest", alone, why)
+    if is_live:
+        why += "; rows of another entitlement id came closer, and ids are never added"
+    return RowStanding(row, "none", alone, why)
+
+
+def _hidden(row: Grant, alone: Reason) -> RowStanding:
+    return RowStanding(row, "none", alone, f"{_why(row, alone)}; STATUS_FILTER does not ask for it")
+
+
+def _why(row: Grant, standing: Reason) -> str:
+    if standing in _BY_BALANCE:
+        left = number(row.remaining, row.units)
+        return f"live, {left} left" if row.is_metered and left else "live"
+    if standing is Reason.NOT_STARTED and row.active_from is not None:
+        return f"starts {moment(row.active_from)}"
+    if standing is Reason.EXPIRED and row.expires_at is not None:
+        return f"ended {moment(row.expires_at)}"
+    if standing is Reason.INACTIVE:
+        return f"has the unknown status {row.status!r}"
+    if standing is Reason.TYPE_UNKNOWN:
+        return f"of the unknown type {row.type!r}" if row.type else "has neither a type nor a number"
+    return _MEANINGS[standing]
+
+
+def _change(decision: Decision) -> str:
+    """Return what would have to change for another answer."""
+    reason = decision.reason
+    if decision.outcome is Outcome.ALLOWED:
+        return f"Nothing: it is allowed{_until(decision)}."
+    if reason in (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS):
+        return _more(decision)
+    if reason is Reason.NOT_STARTED and decision.active_from is not None:
+        return f"Wait until {moment(decision.active_from)}, or let it start earlier in billing."
+    if reason is Reason.EXPIRED:
+        return "Renew it in billing: grant it anew, or with a later expiry."
+    return _CHANGES[reason]
+
+
+def _until(decision: Decision) -> str:
+    ends = [f"until {moment(decision.expires_at)}"] if decision.expires_at else []
+    left = (
+        [f"while more than 0 is left (now {number(decision.remaining, decision.units)})"] if decision.remaining else []
+    )
+    return f" {' and '.join(ends + left)}" if ends or left else ""
+
+
+def _more(decision: Decision) -> str:
+    """Say how much is missing: to what was asked for, or to anything above nothing."""
+    remaining = decision.remaining
+    if remaining is None:
+        return "Grant more in billing."
+    if decision.requested is None:
+        short = "more than " + number(remaining.copy_abs(), decision.units)
+    else:
+        short = "at least " + number(difference(decision.requested, remaining), decision.units)
+    return f"Grant {short} more in billing, or let usage of it be taken back."

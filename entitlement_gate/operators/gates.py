@@ -1,0 +1,337 @@
+"""Routes for people, and a path that a route would take, to try rules about paths on."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import ResolverMatch, URLResolver, get_resolver
+from django.urls.resolvers import RoutePattern
+from django.views import View
+
+from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.marks import operations_of, requirements_of
+from entitlement_gate.operators.names_in_templates import template_uses
+from entitlement_gate.operators.places import place_of
+from entitlement_gate.url_rules import class_of, is_exempt, is_static, rules_about
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from django.urls import URLPattern
+
+    from entitlement_gate.url_rules import Rule
+
+__all__ = [
+    "Gate",
+    "Origins",
+    "all_gates",
+    "gated_views",
+    "operations_of",
+    "permissions_of",
+    "permitted",
+    "rules",
+    "sample_of",
+    "shown",
+    "shown_route",
+]
+
+
+_CONVERTER = re.compile(r"<(?:([^>\s:]+):)?[^>\s]+>")
+_SAMPLES = {"int": "1", "uuid": "00000000-0000-4000-8000-000000000000"}
+_GROUP = re.compile(r"\((?:\?P<[^>]+>|\?:)?[^()]*\)[*+?]?")
+_SET = re.compile(r"(?:\[[^\]]*\]|\\[dw])[*+?]?")
+
+
+def shown_route(patterns: Iterable[Any]) -> str:
+    """Return the route as it is written, includes joined."""
+    return "/" + "".join(_written(pattern) for pattern in patterns).removeprefix("/")
+
+
+def sample_of(patterns: Iterable[Any]) -> str:
+    """Return a path that the route would take, as near as can be told without solving regular expressions."""
+    return "/" + "".join(_sample(pattern) for pattern in patterns).removeprefix("/")
+
+
+def _written(pattern: Any) -> str:
+    text = str(pattern)
+    return text if isinstance(pattern, RoutePattern) else text.removeprefix("^")
+
+
+def _sample(pattern: Any) -> str:
+    text = str(pattern)
+    if isinstance(pattern, RoutePattern):
+        return _CONVERTER.sub(lambda found: _SAMPLES.get(found[1] or "", "x"), text)
+    text = _GROUP.sub("1", text.removeprefix("^").removesuffix("$").removesuffix("\\Z"))
+    return _SET.sub("1", text).replace("\\", "")
+
+
+def permissions_of(callback: Any) -> tuple[Any, ...]:
+    """Return the permission classes of a view of Django REST framework: as_view()'s or an action's own go first."""
+    given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
+    listed = given.get("permission_classes", getattr(class_of(callback), "permission_classes", None))
+    return tuple(listed or ())
+
+
+def permitted(permission: Any) -> Iterator[Requirement]:
+    """Yield what a permission lists as ``entitlement_requirements``, through ``&``, ``|`` and ``~`` of permissions."""
+    yield from getattr(permission, "entitlement_requirements", ())
+    for operand in ("op1_class", "op2_class"):
+        if hasattr(permission, operand):
+            yield from permitted(getattr(permission, operand))
+
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+# Views that show what the project gives them: whoever wrote the code, the content is the project's.
+_GENERIC = ("django.views.generic.", "django.views.static", "django.contrib.flatpages.", "rest_framework.generics")
+_SIGNING_IN = "django.contrib.auth.views"
+
+
+class Origins:
+    """Tells whose views are. A project that is installed itself is known by its URLs and its settings."""
+
+    def is_own(self, view: Any, app_names: list[str]) -> bool:
+        """Return whether a view is the project's: its code, a wrapper around it, or what it was given to show."""
+        if "admin" in app_names:
+            return False
+        modules = list(_modules(view))
+        if any(not self._is_packaged(module) or module.startswith(_GENERIC) for module in modules):
+            return True
+        is_given = bool(getattr(view, "view_initkwargs", None)) and not hasattr(view, "cls")
+        return is_given and _SIGNING_IN not in modules
+
+    def _is_packaged(self, module: str) -> bool:
+        package = module.partition(".")[0]
+        if package in ("django", "entitlement_gate"):  # also from a checkout; this library's views are few, and exempt
+            return package == "django"
+        file = getattr(sys.modules.get(module), "__file__", None)
+        return file is not None and not _INSTALLED.isdisjoint(Path(file).parts) and package not in self._own_packages
+
+    @cached_property
+    def _own_packages(self) -> frozenset[str]:
+        """The packages of the project, and what is installed together with them."""
+        roots = {name for name in (*urlconfs_in_settings(), settings.SETTINGS_MODULE) if isinstance(name, str)}
+        named = {root.partition(".")[0] for root in roots}
+        holders = packages_distributions()
+        own = {distribution for package in named for distribution in holders.get(package, ())}
+        return frozenset(named | {package for package, by in holders.items() if not own.isdisjoint(by)})
+
+
+def _modules(view: Any) -> Iterator[str]:
+    """Yield the modules that a view's code stands in, from its outermost wrapper on; of a class, that of the class."""
+    view_class = class_of(view)
+    if view_class is not None:
+        yield view_class.__module__
+    while view is not None:
+        while isinstance(view, partial):
+            view = view.func
+        code = getattr(view, "__func__", view)
+        module = getattr(code, "__globals__", {}).get("__name__") or type(code).__module__
+        if view_class is None or module != View.__module__:  # where `as_view()` makes functions for every class
+            yield module
+        view = getattr(view, "__wrapped__", None)
+
+
+_MIXIN = "EntitlementRequiredMixin"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One thing that is gated, or a view that is not.
+
+    Attributes:
+        kind: ``view``, ``rule`` or ``template``.
+        what: the route, what the rule is about, or the tag.
+        name: the view's name for ``reverse()``, if it has one.
+        requires: what is asked for, as text; empty where nothing is.
+        by: what asks: the view itself, a permission, a rule; ``exempt`` for what is left alone on purpose.
+        where: ``file:line``.
+        names: the entitlements in it, as far as they are literal.
+        is_own: a view is the project's own, and not the admin's or another package's.
+    """
+
+    kind: str
+    what: str
+    name: str = ""
+    requires: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    where: str = ""
+    names: tuple[str, ...] = field(default=(), compare=False)
+    is_own: bool = field(default=True, compare=False)
+
+    @property
+    def is_ungated(self) -> bool:
+        """Whether it is a view that nothing asks anything of, and that nobody exempted."""
+        return self.kind == "view" and not self.by
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One requirement of a view and what states it."""
+
+    by: str
+    requirement: Requirement | str | None
+
+
+def all_gates() -> Iterator[Gate]:
+    """Yield views in URL order, then rules, then template tags."""
+    yield from gated_views()
+    yield from rules()
+    for use in template_uses():
+        yield Gate("template", use.by, "", (use.asked,), (use.by,), use.where, (use.name,) if use.name else ())
+
+
+def gated_views() -> Iterator[Gate]:
+    """Yield every view that a URL leads to, gated or not; once where it has several names at one route."""
+    known: dict[tuple[str, str], Gate] = {}
+    origins = Origins()
+    for urlconf in urlconfs_in_settings():
+        for pattern, path in _views(get_resolver(urlconf), _Path()):
+            for gate in _view(pattern, path, origins):
+                known.setdefault((gate.what, gate.where), gate)
+    yield from known.values()
+
+
+def rules() -> Iterator[Gate]:
+    """Yield every rule of the settings."""
+    for position, rule in enumerate(rules_in_settings()):
+        methods = f" [{', '.join(sorted(rule.methods))}]" if rule.methods else ""
+        names = tuple(leaf.entitlement for leaf in rule.requirement.leaves())
+        where = f"ENTITLEMENT_GATE['RULES'][{position}]"
+        yield Gate(
+            "rule", f"{rule.about} {rule.name}{methods}", "", (shown(rule.requirement),), ("rule",), where, names
+        )
+
+
+def shown(requirement: Requirement | str) -> str:
+    """Return a requirement for people: ``seats 3 & ~trial``."""
+    if isinstance(requirement, str):
+        return requirement
+    if requirement.operator == "~":
+        return f"~{_inner(requirement.parts[0])}"
+    if requirement.operator:
+        return f" {requirement.operator} ".join(_inner(part) for part in requirement.parts)
+    requested = requirement.requested
+    return requirement.entitlement if requested is None else f"{requirement.entitlement} {requested:f}"
+
+
+def _inner(part: Requirement) -> str:
+    return f"({shown(part)})" if part.operator in ("&", "|") else shown(part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """The way through the includes to a pattern."""
+
+    patterns: tuple[Any, ...] = ()
+    app_names: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+
+    def into(self, resolver: URLResolver) -> _Path:
+        return _Path(
+            (*self.patterns, resolver.pattern),
+            (*self.app_names, *filter(None, [resolver.app_name])),
+            (*self.namespaces, *filter(None, [resolver.namespace])),
+        )
+
+
+def _views(resolver: URLResolver, path: _Path) -> Iterator[tuple[URLPattern, _Path]]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _views(pattern, path.into(pattern))
+        else:
+            yield pattern, path
+
+
+def _view(pattern: URLPattern, path: _Path, origins: Origins) -> Iterator[Gate]:
+    patterns = (*path.patterns, pattern.pattern)
+    route, callback = shown_route(patterns), pattern.callback
+    match = ResolverMatch(
+        callback, (), {}, pattern.name, list(path.app_names), list(path.namespaces), route.removeprefix("/")
+    )
+    sample = _request(sample_of(patterns))
+    for operation in operations_of(callback):
+        found = [*_of_operation(operation), *_ruled(match, sample, frozenset(operation.methods))]
+        what = f"{route} [{', '.join(operation.methods)}]"
+        gate = _gate(match, found, what, place_of(operation.view_func))
+        yield replace(gate, is_own=origins.is_own(operation.view_func, match.app_names))
+    if not operations_of(callback):
+        found = [*_own(callback), *_ruled(match, sample)]
+        if not found and _is_left_alone(match, sample):
+            found = [_Found("exempt", None)]
+        gate = _gate(match, found, route, place_of(callback))
+        yield replace(gate, is_own=origins.is_own(callback, match.app_names))
+
+
+def _request(path: str) -> HttpRequest:
+    request = HttpRequest()
+    request.path = request.path_info = path
+    return request
+
+
+def _is_left_alone(match: ResolverMatch, sample: HttpRequest) -> bool:
+    """Whether a view is exempt, or one of static files where those are kept; files elsewhere may be paid for."""
+    if is_exempt(match.func, match):
+        return True
+    return is_static(sample, None) and is_static(sample, match)
+
+
+def _gate(match: ResolverMatch, found: list[_Found], what: str, where: str) -> Gate:
+    asked = [each.requirement for each in found if isinstance(each.requirement, Requirement)]
+    names = tuple(leaf.entitlement for requirement in asked for leaf in requirement.leaves())
+    by = tuple(dict.fromkeys(each.by for each in found))
+    requires = tuple(dict.fromkeys(shown(each.requirement) for each in found if each.requirement is not None))
+    return Gate("view", what, match.view_name if match.url_name else "", requires, by, where, names)
+
+
+def _ruled(match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = frozenset()) -> Iterator[_Found]:
+    """Yield the rules that hold for a view; for a rule about paths, a path made up from the route is tried."""
+    for rule in rules_in_settings():
+        sample.method = min((rule.methods & methods) or methods or rule.methods, default="GET")
+        for _ in rules_about([rule], sample, match):
+            yield _Found(_rule_text(rule), rule.requirement)
+
+
+def _rule_text(rule: Rule) -> str:
+    return f"rule {rule.about} {rule.name}"
+
+
+def _own(callback: Any) -> Iterator[_Found]:
+    """Yield what the view itself asks for: decorators, mixins, permissions and operations of other frameworks."""
+    mixed = _mixed_in(callback, class_of(callback))
+    for requirement in requirements_of(callback):
+        yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement)
+    if None in mixed:
+        yield _Found(_MIXIN, "(by the request)")
+    for permission in permissions_of(callback):
+        yield from _permitted(permission)
+
+
+def _of_operation(operation: Any) -> Iterator[_Found]:
+    for requirement in requirements_of(operation.view_func):
+        yield _Found("@requires_entitlement", requirement)
+    for permission in operation.auth_callbacks:
+        yield from _permitted(permission)
+
+
+def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
+    """Return what ``EntitlementRequiredMixin`` asks for; None stands for what only a request can tell."""
+    if not hasattr(view_class, "get_entitlement_requirement"):
+        return ()
+    given = {name: getattr(view_class, name) for name in ("entitlement_required", "entitlement_quantity")}
+    given |= getattr(callback, "view_initkwargs", {})
+    required, quantity = given["entitlement_required"], given["entitlement_quantity"]
+    return (None if required is None else as_requirement(required, None if callable(quantity) else quantity),)
+
+
+def _permitted(permission: Any) -> Iterator[_Found]:
+    for requirement in permitted(permission):
+        yield _Found("permission", requirement)

@@ -1,0 +1,128 @@
+"""The gate of a Django project: asked about requests, and heard by whoever listens to the signals.
+
+Never here: how a gate answers (``runtime``), or which one the settings describe (``api``).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from entitlement_gate.engine.gate import EntitlementGate
+from entitlement_gate.resolvers import find_request, resolving
+from entitlement_gate.signals import (
+    SendingPool,
+    Sent,
+    entitlement_checked,
+    entitlement_denied,
+    entitlements_refreshed,
+    source_failed,
+)
+
+if TYPE_CHECKING:
+    from entitlement_gate.domain.decisions import Decision
+    from entitlement_gate.domain.grants import Snapshot
+    from entitlement_gate.domain.requirements import Requirement
+    from entitlement_gate.engine.entitlements import CustomerEntitlements
+    from entitlement_gate.engine.snapshots import SnapshotSource
+    from entitlement_gate.resilience.effects import Steps
+
+__all__ = [
+    "RequestGate",
+]
+
+
+_logger = logging.getLogger("entitlement_gate")
+
+
+class RequestGate(EntitlementGate):
+    """A gate that takes a request where others take a customer id, and sends the signals."""
+
+    def __init__(self, source: SnapshotSource, **options: Any) -> None:
+        self._sending = SendingPool(options.get("clock", time))
+        super().__init__(source, **options)
+        self.webhooks = dict.fromkeys(("received", "replayed", "named_nobody", "refused"), 0)
+        for signal in (entitlement_checked, entitlement_denied):
+            signal.watchers.add(self)
+        self.mind_listeners()
+
+    def remake(self) -> None:
+        """Make locks, threads and flights anew, as in a process just forked; data stays."""
+        super().remake()
+        self._sending.remake()
+
+    def close(self) -> None:
+        """Start no further fetch, take no further signal and close the source; at once, and as often as you like."""
+        super().close()
+        self._sending.close()
+
+    def _resolving(self, customer: object) -> Steps[object]:
+        request = find_request(customer)
+        if request is not None:
+            return (yield from resolving(request))
+        return (yield from super()._resolving(customer))
+
+    def checking(self, customer: object, requirement: Requirement) -> Steps[Decision]:
+        """Answer a check as a part of other steps."""
+        return self._checking(customer, requirement, None, refresh=False)
+
+    def announcing(self, decision: Decision) -> Steps[None]:
+        """Tell whoever listens of a check."""
+        if decision.shadow:
+            _logger.info("shadow: would refuse: %s: %s", decision.entitlement, decision.reason)
+        if entitlement_checked.receivers:
+            yield Sent(entitlement_checked, type(self), decision=decision)
+        if entitlement_denied.receivers and (decision.shadow or not decision.allowed):
+            yield Sent(entitlement_denied, type(self), decision=decision)
+
+    def _checking(
+        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
+    ) -> Steps[Decision]:
+        decision = yield from super()._checking(customer, entitlement, quantity, refresh=refresh)
+        yield from self.announcing(decision)
+        return decision
+
+    def mind_listeners(self) -> None:
+        """Take the long way, which tells of each check, only where somebody listens or shadows are noted."""
+        self.is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
+        self._answers = {} if self.is_heard else self._fetching.answers
+
+    def fetching(self) -> None:
+        """Expect one signal, so that a test can wait for it."""
+        self._sending.expect()
+
+    def refreshed(self, snapshot: Snapshot) -> None:
+        """Have whoever listens told of a fetch, apart from the thread that did it."""
+        self._sending.send(Sent(entitlements_refreshed, type(self), snapshot=snapshot))
+
+    def failed(self, customer_id: str, error: BaseException) -> None:
+        """Have whoever listens told of a fetch that failed, apart from the thread that tried."""
+        self._sending.send(Sent(source_failed, type(self), customer_id=customer_id, error=error))
+
+    def wait_for_signals(self, seconds: float) -> bool:
+        """Wait until every fetch that has begun is told of; return False where that takes longer. For tests."""
+        return self._sending.settle(seconds)
+
+    def health(self) -> dict[str, Any]:
+        """Return what every gate tells, and how many ``webhooks`` this process took: approximate counts, too.
+
+        ``received`` for the first time, of them ``named_nobody``; ``replayed``: came again; ``refused``.
+        """
+        return {**super().health(), "webhooks": dict(self.webhooks)}
+
+    def deciding(
+        self, requirement: Requirement, known: CustomerEntitlements, due: float
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        """Answer from what a request knows; return also what it knows then, newer where that was too old to deny."""
+        decision, newer = yield from self._renewing(requirement, known, due)
+        yield from self.announcing(decision)
+        return decision, newer
+
+    def uses_of(self, known: CustomerEntitlements) -> int:
+        """Return a number that changes whenever this process uses up something of the customer's."""
+        return self._counting.uses_of(known.customer_id)
+
+    def getting(self, customer: object, due: float) -> Steps[CustomerEntitlements]:
+        """Get what a customer has, who was resolved before, as a part of other steps."""
+        return (yield from self.knowing((yield from self._identifying(customer)), due))

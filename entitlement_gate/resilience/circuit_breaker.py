@@ -1,0 +1,71 @@
+"""Leaves an upstream alone that keeps failing. Never here: what a failure is, or any waiting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from entitlement_gate.resilience.clock import elapsed
+from entitlement_gate.resilience.fork_safety import PerProcess
+from entitlement_gate.resilience.lock import Lock
+
+if TYPE_CHECKING:
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "Breaker",
+]
+
+
+class Breaker:
+    """Closed until 5 failures in a row; then open for 5 s; then one probe decides.
+
+    The lock is held for arithmetic only, never while anybody fetches.
+    """
+
+    FAILURES = 5
+    SECONDS = 5.0
+    _lock: PerProcess[Lock] = PerProcess()
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._opened_at: float | None = None  # the last failure, or the last probe
+        self.remake()
+
+    def remake(self) -> None:
+        """Make the lock anew, as after a fork; what was learned stays."""
+        self._lock = Lock()
+
+    @property
+    def state(self) -> Literal["closed", "open", "half_open"]:
+        """What a fetch would meet now."""
+        opened_at = self._opened_at
+        if opened_at is None:
+            return "closed"
+        return "open" if elapsed(opened_at, self._clock.monotonic()) < self.SECONDS else "half_open"
+
+    def admit(self) -> bool:
+        """Return whether one fetch may go upstream now; of a half-open breaker only one may."""
+        with self._lock:
+            state = self.state
+            if state == "half_open":
+                self._opened_at = self._clock.monotonic()  # a probe that never reports back is followed by another
+            return state != "open"
+
+    def succeeded(self) -> None:
+        """Note that upstream answered as it should."""
+        with self._lock:
+            self._failures = 0
+            self._opened_at = None
+
+    def answered(self) -> None:
+        """Note an answer that says no more than "I am there": it ends an outage, and counts for nothing else."""
+        if self._opened_at is not None:
+            self.succeeded()
+
+    def failed(self) -> None:
+        """Note a failed fetch."""
+        with self._lock:
+            self._failures += 1
+            if self._failures >= self.FAILURES:
+                self._opened_at = self._clock.monotonic()

@@ -1,0 +1,28 @@
+"""How long ago something was, by a clock that may have gone back. Never here: clocks.
+
+A monotonic clock never goes back, but tests freeze and move it, and what was noted meanwhile lies ahead of it then.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "LONG_AGO",
+    "elapsed",
+]
+
+
+LONG_AGO = float("-inf")
+"""When something happened that never did."""
+
+
+def elapsed(since: float, now: float) -> float:
+    """Return the seconds between two readings of one clock; infinite where it has gone back: nobody knows then.
+
+    Whatever is held off for a while is due then, and whatever waits has waited long enough.
+
+    >>> elapsed(10.0, 12.5)
+    2.5
+    >>> elapsed(12.5, 10.0)
+    inf
+    """
+    return now - since if now >= since else float("inf")

@@ -1,0 +1,52 @@
+"""Project code on threads of ours may use Django's databases; what Django does around a request is done around it.
+
+Django looks after the connections of the threads that answer requests. One of ours that PostgreSQL cut off, or that is
+older than ``CONN_MAX_AGE``, would be used for ever. Never here: connections of ours (``usage.connection``).
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "closing_connections",
+    "tended_connections",
+]
+
+
+T = TypeVar("T")
+
+
+@contextmanager
+def tended_connections() -> Iterator[None]:
+    """Close this thread's connections that are dead or have had their time, before the block and after it."""
+    _ask_django("close_old_connections")
+    try:
+        yield
+    finally:
+        _ask_django("close_old_connections")
+
+
+def closing_connections(live: Callable[[], T]) -> T:
+    """Return what comes of a thread's whole life, and close its connections as it ends: nobody else can."""
+    try:
+        return live()
+    finally:
+        _ask_django("connections.close_all")
+
+
+def _ask_django(call: str) -> None:
+    # Who never imported it has no connection: this is no reason to import it, in a script without Django's settings.
+    database = sys.modules.get("django.db")
+    if database is None or not sys.modules["django.conf"].settings.configured:
+        return
+    try:
+        attrgetter(call)(database)()
+    except Exception:  # noqa: BLE001 - a driver could not close: the next use of the connection says what is wrong
+        return

@@ -1,0 +1,308 @@
+"""A bounded pool of daemon threads, made as they are needed.
+
+Not ``ThreadPoolExecutor``: it joins its threads at exit, so one hung fetch delays the exit of the process. Never
+here: what the work is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from entitlement_gate.resilience.clock import elapsed
+from entitlement_gate.resilience.database_connections import closing_connections, tended_connections
+from entitlement_gate.resilience.fork_safety import PerProcess
+from entitlement_gate.resilience.lock import Lock
+
+if TYPE_CHECKING:
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "Asked",
+    "Workers",
+]
+
+
+_Work = Callable[[], None]
+_IDLE_SECONDS = 30.0  # a thread without work for this long ends
+_logger = logging.getLogger("entitlement_gate")
+
+
+class _Task(NamedTuple):
+    """What a thread is at: its name, the work as long as it has not begun, and since when by the monotonic clock."""
+
+    name: Hashable
+    left: list[_Work]
+    since: float
+
+
+class Workers:
+    """Runs work on at most ``most`` threads; no thread before the first work.
+
+    A thread that has been at one piece of work for ``patience`` seconds while others wait is written off, and
+    another may take its place: a source that hangs for ever starves nobody for good. Each time that ``most`` more
+    hang, the patience doubles, so that a day of hanging costs some 200 threads and not thousands.
+
+    What is counted are threads that live and work that is there, never a number of its own: an exception that strikes
+    the caller, or a thread of the pool, in the middle of the bookkeeping leaves nothing that the next look does not
+    put right. Whatever work raises, the thread goes on to the next.
+    """
+
+    _lock: PerProcess[Lock] = PerProcess()
+
+    def __init__(self, most: int, clock: Clock, patience: float) -> None:
+        self._most = most
+        self._clock = clock
+        self._patience = patience
+        self._is_closed = False
+        self.remake()
+
+    def remake(self) -> None:
+        """Start again without threads, as after a fork: those of the parent are not here."""
+        self._lock = Lock()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes a thread; no more than a hint
+        self._waiting: dict[Hashable, _Work] = {}
+        self._threads: set[threading.Thread] = set()
+        self._busy: dict[threading.Thread, _Task] = {}
+        self._written_off: set[threading.Thread] = set()
+
+    def submit(self, work: _Work, *, name: Hashable = None) -> bool:
+        """Queue the work; return False, and do nothing, where no thread will ever do it.
+
+        Work of a ``name`` that waits already is not queued twice, but finds a thread where it had none.
+        """
+        name = object() if name is None else name
+        with self._lock:
+            if self._is_closed:
+                return False
+            self._waiting.setdefault(name, work)
+            self._muster()
+            if not self._threads:
+                del self._waiting[name]
+                return False
+            self._bell.put(None)
+        return True
+
+    def has(self, name: Hashable) -> bool:
+        """Return whether work of that name waits, or a thread is at it."""
+        with self._lock:
+            self._strike_off_the_dead()
+            return name in self._waiting or any(task.name is name for task in self._busy.values())
+
+    def close(self) -> None:
+        """Refuse further work and let the threads end when they are done; waits for none of them."""
+        with self._lock:
+            self._is_closed = True
+            for _ in self._threads:
+                self._bell.put(None)
+
+    def _muster(self) -> None:
+        """See to it that work waits behind other work only where there are as many threads as there may be."""
+        self._strike_off_the_dead()
+        if len(self._waiting) + len(self._busy) > self._most:
+            self._write_off()
+        while len(self._threads) - len(self._busy) < len(self._waiting) and len(self._threads) < self._most:
+            if not self._hire():
+                return
+
+    def _hire(self) -> bool:
+        name = f"entitlement_gate-{len(self._threads) + 1}"
+        thread = threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
+        self._threads.add(thread)  # before it runs: what strikes as it starts leaves a thread that is counted
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more threads, or the interpreter is about to exit
+            self._threads.discard(thread)
+            return False
+        return True
+
+    def _strike_off_the_dead(self) -> None:
+        for thread in [thread for thread in self._threads if not thread.is_alive()]:
+            self._put_back(thread)
+            self._threads.discard(thread)
+
+    def _put_back(self, thread: threading.Thread) -> None:
+        """Let a thread be at nothing, and others do what it took and did not begin."""
+        task = self._busy.pop(thread, None)
+        if task is not None and task.left:
+            self._waiting.setdefault(task.name, task.left[0])
+
+    def _write_off(self) -> None:
+        self._written_off = {thread for thread in self._written_off if thread.is_alive()}
+        patience = self._patience * 2 ** (len(self._written_off) // self._most)
+        now = self._clock.monotonic()
+        for thread, task in tuple(self._busy.items()):
+            if elapsed(task.since, now) > patience:
+                self._written_off.add(thread)
+                self._threads.discard(thread)
+                del self._busy[thread]
+
+    def _serve(self) -> None:
+        thread = threading.current_thread()
+        try:
+            while self._serves_on(thread):
+                pass
+        finally:
+            self._leave(thread)
+
+    def _serves_on(self, thread: threading.Thread) -> bool:
+        try:
+            return self._do_next(thread)
+        except BaseException as error:  # noqa: BLE001 - work is anybody's, and an exception may strike anywhere
+            _logger.error("a thread of the gate was interrupted at its work: %s", type(error).__name__)  # noqa: TRY400 - a traceback may quote keys
+            return True
+
+    def _do_next(self, thread: threading.Thread) -> bool:
+        """Do what waits, or wait for it; return False when the thread is to end."""
+        task = self._take(thread)
+        if task is not None:
+            with tended_connections():
+                task.left.pop()()
+            return True
+        if thread not in self._threads:
+            return False
+        try:
+            self._bell.get(timeout=_IDLE_SECONDS)
+        except queue.Empty:
+            return not self._retire(thread)
+        return True
+
+    def _take(self, thread: threading.Thread) -> _Task | None:
+        with self._lock:
+            self._put_back(thread)
+            if not self._has_a_place(thread):
+                return None
+            if self._waiting:
+                name, work = next(iter(self._waiting.items()))
+                task = self._busy[thread] = _Task(name, [work], self._clock.monotonic())
+                del self._waiting[name]  # after an instant of being in both, never in none
+                return task
+            if self._is_closed:
+                self._threads.discard(thread)
+            return None
+
+    def _has_a_place(self, thread: threading.Thread) -> bool:
+        """Return whether a thread still serves: another may have the place of one that was written off."""
+        if thread in self._written_off:
+            self._written_off.discard(thread)
+        elif len(self._threads) < self._most:
+            self._threads.add(thread)  # where whoever started it was struck, nobody had counted it
+        return thread in self._threads
+
+    def _retire(self, thread: threading.Thread) -> bool:
+        """Return whether a thread may end; not where work came just now."""
+        with self._lock:
+            if not self._waiting:
+                self._threads.discard(thread)
+            return not self._waiting
+
+    def _leave(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._put_back(thread)
+            self._threads.discard(thread)
+            if self._waiting:
+                self._muster()
+
+
+class Asked:
+    """A call on a pool. Waiting gives its future, which is done, or None where the time was up first.
+
+    Args:
+        workers: the pool.
+        call: what blocks.
+        seconds: how long anybody waits.
+        undo: is given what the call returned where nobody waits for it any more; on the worker, never raises.
+        is_owed: the call is made even where the time is up before it began; any other is not begun then.
+    """
+
+    __slots__ = ("_call", "_context", "_future", "_is_left", "_is_owed", "_outcome", "_seconds", "_undo", "_workers")
+
+    def __init__(
+        self,
+        workers: Workers,
+        call: Callable[[], Any],
+        seconds: float,
+        *,
+        undo: Callable[[Any], None] | None = None,
+        is_owed: bool = False,
+    ) -> None:
+        self._workers = workers
+        self._call = call
+        self._context = copy_context()  # a trace goes on over there
+        self._seconds = seconds
+        self._undo = undo
+        self._is_owed = is_owed
+        self._future: Future[Any] = Future()
+        self._is_left = False
+        self._outcome = threading.Lock()  # taken once, and never given back: by who ends the wait, or the call
+
+    def wait(self) -> Future[Any] | None:
+        """Block this thread."""
+        try:
+            is_begun = self._workers.submit(self._run)
+            wait_for((self._future,), timeout=self._seconds if is_begun else 0)
+        except BaseException:  # a time limit, an interrupt: whoever asked is gone
+            self._abandon()
+            raise
+        return None if self._leave() else self._future
+
+    async def wait_async(self) -> Future[Any] | None:
+        """Leave the loop free."""
+        loop = asyncio.get_running_loop()
+        landed = loop.create_future()
+        self._future.add_done_callback(lambda _: _wake(loop, landed))
+        try:
+            is_begun = self._workers.submit(self._run)
+            await asyncio.wait((landed,), timeout=self._seconds if is_begun else 0)
+        except BaseException:  # as above; a client that leaves cancels
+            self._abandon()
+            raise
+        return None if self._leave() else self._future
+
+    def _run(self) -> None:
+        if self._is_left and not self._is_owed:
+            return
+        result, error = None, None
+        try:
+            result = self._context.run(self._call)
+        except BaseException as raised:  # noqa: BLE001 - anybody's code; it is raised where it is waited for
+            error = raised
+        is_wanted = self._outcome.acquire(blocking=False)
+        if error is not None:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
+        if not is_wanted:
+            self._undo_landed()
+
+    def _leave(self) -> bool:
+        """Stop waiting; return False where the result is there."""
+        self._is_left = True
+        return self._outcome.acquire(blocking=False)
+
+    def _abandon(self) -> None:
+        """Stop waiting, and let what came meanwhile be undone."""
+        if not self._leave():
+            self._workers.submit(self._undo_landed)
+        elif self._is_owed:  # the workers are daemons: at its end the process waits for what must be counted
+            with suppress(RuntimeError):  # it is at its end
+                threading.Thread(target=wait_for, args=((self._future,), self._seconds)).start()
+
+    def _undo_landed(self) -> None:
+        if self._undo is not None and self._future.exception() is None:
+            self._undo(self._future.result())
+
+
+def _wake(loop: asyncio.AbstractEventLoop, landed: asyncio.Future[None]) -> None:
+    try:
+        loop.call_soon_threadsafe(landed.set_result, None)
+    except RuntimeError:
+        return  # closed while the call was made: nobody waits there

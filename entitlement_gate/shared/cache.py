@@ -1,0 +1,266 @@
+"""Snapshots between processes: found, or waited for, or one's own turn to fetch. Never here: fetching, Redis itself.
+
+Of all processes one has the turn: it took the lease. The others look again and again until its record is there; the
+lease of one that died runs out, and the next takes its place.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from entitlement_gate.resilience.clock import elapsed
+from entitlement_gate.resilience.fork_safety import PerProcess
+from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.shared.invalidation_stream import Listening
+from entitlement_gate.shared.lease import Found, Turn
+from entitlement_gate.shared.signing import Record, Unreadable, read, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from entitlement_gate.domain.grants import Snapshot
+    from entitlement_gate.shared.lease import Hearer, Noting, Wanted
+    from entitlement_gate.shared.signing import Seal, Sealing
+    from entitlement_gate.shared.store import Seen, SharedStore
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "SharedSnapshots",
+]
+
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05  # seconds between two looks for the record of whoever fetches
+_MOST_UNTOLD = 10_000
+
+
+class SharedSnapshots:
+    """What the processes of one fleet fetched, for any of them. Thread-safe; blocks; never raises.
+
+    Args:
+        source: knows the seal.
+        store: where records are kept.
+        log: is told of failures.
+        clock: has ``time()`` and ``monotonic()``.
+        lease: seconds after which somebody else may fetch in place of one who has not come back.
+    """
+
+    _lock: PerProcess[Lock] = PerProcess()
+    _telling: PerProcess[Lock] = PerProcess()
+    _closing: PerProcess[threading.Event] = PerProcess()
+
+    def __init__(self, source: Sealing, store: SharedStore, *, log: Noting, clock: Clock, lease: float) -> None:
+        self._source = source
+        self._store = store
+        self._log = log
+        self._clock = clock
+        self._lease = lease
+        self._scopes: set[str] = set()
+        self._untold: dict[str, str] = {}  # customer → the generation that begins
+        self._is_everybody_untold = False
+        self._counts_from = -math.inf  # by the monotonic clock: nothing counts that was fetched before
+        self._is_closed = False
+        self._listening = Listening(store, self._scopes, self._tell_all, self._overtake_all)
+        self.remake()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} in {self._store!r}>"
+
+    def remake(self) -> None:
+        """Make locks, connections and threads anew, as after a fork."""
+        self._lock = Lock()
+        self._telling = Lock()  # held while Redis is told, so that nobody tells the same twice
+        self._closing = threading.Event()
+        self._store.remake()
+        self._listening.remake(uuid.uuid4().hex)
+
+    def tell(self, hearer: Hearer) -> None:
+        """Tell this one of invalidations elsewhere."""
+        self._listening.tell(hearer)
+
+    @property
+    def state(self) -> str:
+        """``closed``, as a breaker has it, where all is well; ``open`` or ``half_open`` where Redis failed."""
+        return self._store.state
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it is worth a look."""
+        return not self._is_closed and self._store.state != "open"
+
+    def look(self, customer_id: str, wanted: Wanted) -> Found | Turn:
+        """Return a snapshot that will do, at once or from whoever fetches it now, or the turn to fetch."""
+        seal = self._ready(customer_id)
+        if seal is None:
+            return Turn()
+        look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._log, since=lambda: self._counts_from)
+        began, pause, token = self._clock.monotonic(), _FIRST_PAUSE, uuid.uuid4().hex
+        while True:
+            seen = self._store.look(seal.scope, customer_id, token, self._lease, always=look.has_begun)
+            if seen is None:
+                return Turn(older=look.found)
+            if look.will_do(seen) and look.found is not None:
+                self._let_go(look, seen, token)
+                return look.found
+            is_over = self._is_closed or elapsed(began, self._clock.monotonic()) >= wanted.patience
+            if seen.has_lease or is_over:
+                return Turn(seal, token if seen.has_lease else "", seen.stamp, look.found)
+            if look.count > 1:  # the first look only read: the second takes the lease at once
+                self._closing.wait(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def keep(self, customer_id: str, turn: Turn, snapshot: Snapshot, at: float) -> bool:
+        """Share what a turn fetched; return False where an invalidation overtook it."""
+        if turn.seal is None or turn.stamp is None or not self._told(customer_id):
+            return True
+        record = write(Record(snapshot, at, turn.stamp), turn.seal)
+        return self._store.keep(turn.seal.scope, customer_id, turn.token, turn.stamp, record=record)
+
+    def give_up(self, customer_id: str, turn: Turn) -> None:
+        """Let others have the turn: nothing was fetched."""
+        if turn.seal is not None and turn.stamp is not None and turn.token:
+            self._store.keep(turn.seal.scope, customer_id, turn.token, turn.stamp)
+
+    def mark(self, customer_id: str) -> None:
+        """From now on nothing shared of the customer counts here until all are told, by ``tell_of`` or a later look."""
+        with self._lock:
+            self._untold[customer_id] = uuid.uuid4().hex
+            if len(self._untold) > _MOST_UNTOLD:  # the oldest is forgotten, and stands from now on for everybody
+                del self._untold[next(iter(self._untold))]
+                self._is_everybody_untold = True
+                self._overtake_all()
+
+    def tell_of(self, customer_id: str) -> None:
+        """Tell all processes that the customer was invalidated; where that fails, again later."""
+        self._told(customer_id)
+
+    def close(self) -> None:
+        """Let go of threads and connections; waits for nothing."""
+        self._is_closed = True
+        self._closing.set()
+        self._listening.close()
+        self._store.close()
+
+    def _ready(self, customer_id: str) -> Seal | None:
+        """Return the seal where the store can be used for this customer now."""
+        if not self.is_at_hand or not self._listening.start() or not self._told(customer_id):
+            return None
+        seal = self._seal()
+        if seal is not None:
+            self._scopes.add(seal.scope)
+        return seal
+
+    def _seal(self) -> Seal | None:
+        try:
+            return self._source.seal()
+        except Exception as error:  # noqa: BLE001 - a source is anybody's code; without a seal nothing is shared
+            self._log.note(error)
+            return None
+
+    def _told(self, customer_id: str) -> bool:
+        """Return whether all were told of the customer's invalidations here, after telling them if they were not."""
+        if customer_id not in self._untold:
+            return True
+        seal = self._seal()
+        with self._telling:
+            generation = self._untold.get(customer_id)
+            return generation is None or (seal is not None and self._tell(seal, customer_id, generation))
+
+    def _tell(self, seal: Seal, customer_id: str, generation: str) -> bool:
+        is_told = self._store.invalidate(seal.scope, customer_id, generation, self._listening.sender)
+        with self._lock:
+            if is_told and self._untold.get(customer_id) == generation:  # else it was invalidated once more
+                del self._untold[customer_id]
+        return is_told
+
+    def _overtake_all(self) -> None:
+        """Let nothing count here that was fetched until now, whatever customer it is of."""
+        self._counts_from = self._clock.monotonic()
+
+    def _tell_all(self) -> None:
+        if self._is_everybody_untold and not self._tell_everybody():
+            return
+        for customer_id in tuple(self._untold):
+            if not self._told(customer_id):
+                return
+
+    def _tell_everybody(self) -> bool:
+        seal = self._seal()
+        self._is_everybody_untold = False  # before: another may be forgotten while all are told
+        is_told = seal is not None and self._store.tell_everybody({*self._scopes, seal.scope}, self._listening.sender)
+        self._is_everybody_untold = self._is_everybody_untold or not is_told
+        return is_told
+
+    def _let_go(self, look: _Look, seen: Seen, token: str) -> None:
+        if seen.has_lease:
+            self._store.keep(look.seal.scope, look.customer_id, token, seen.stamp)
+
+
+class _Look:
+    """One caller's looks at one customer.
+
+    Attributes:
+        found: the latest record that could be read and counts.
+        count: of looks.
+    """
+
+    def __init__(
+        self,
+        seal: Seal,
+        customer_id: str,
+        wanted: Wanted,
+        *,
+        clock: Clock,
+        log: Noting,
+        since: Callable[[], float],
+    ) -> None:
+        self.seal = seal
+        self.customer_id = customer_id
+        self.found: Found | None = None
+        self.count = 0
+        self._wanted = wanted
+        self._clock = clock
+        self._log = log
+        self._counts_from = since
+        self._since = 0
+        self._text = b""
+        self._record: Record | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this is not the first look."""
+        return self.count > 0
+
+    def will_do(self, seen: Seen) -> bool:
+        """Read what is there, and return whether it does in place of a fetch."""
+        self.count += 1
+        if self.count == 1:
+            self._since = seen.stamp.begun
+        if seen.record != self._text:  # a waiter sees the same record many times
+            self._text, self._record = seen.record, self._read(seen.record)
+        self.found = self._dated(seen)
+        if self.found is None:
+            return False
+        is_young = self.found.age < self._wanted.max_age and self.found.stamp != self._wanted.unlike
+        return is_young or self.found.is_new
+
+    def _read(self, text: bytes) -> Record | None:
+        try:
+            return read(text, self.seal, self.customer_id) if text else None
+        except Unreadable as error:
+            self._log.note(error)
+            return None
+
+    def _dated(self, seen: Seen) -> Found | None:
+        record = self._record
+        if record is None or record.stamp.generation != seen.stamp.generation:
+            return None
+        # Hosts' clocks differ: by whichever says more, and a fetch in the future of both was now.
+        by_redis = (seen.stamp.begun - record.stamp.begun) / 1_000_000
+        age = max(0.0, by_redis, self._clock.time() - record.at)
+        if elapsed(self._counts_from(), self._clock.monotonic()) <= age:
+            return None
+        is_new = self._since <= record.stamp.begun <= seen.stamp.begun
+        return Found(record.snapshot, age, record.stamp, is_new)

@@ -1,0 +1,167 @@
+"""Hears of invalidations in other processes, on a thread that reads the news as they come.
+
+Never here: what an invalidation does to data (whoever hears), or how one is made (``store``).
+
+A reader remembers its position in the stream. After a lost connection, or a fork, it reads on from there and misses
+nothing; where the stream no longer reaches back so far (Redis began anew), all that is held counts as overtaken.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from entitlement_gate.resilience.fork_safety import PerProcess
+from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.redis_connection import drop_idle
+from entitlement_gate.resilience.weak_sets import members
+from entitlement_gate.shared.store import EVERYBODY, is_cut, last_news, parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+
+    import redis
+
+    from entitlement_gate.shared.lease import Hearer
+    from entitlement_gate.shared.store import SharedStore
+
+__all__ = [
+    "Listening",
+]
+
+
+_BLOCK = 0.5  # seconds that one read waits for news: also how long the thread outlives ``close``
+_GRACE = 0.25  # seconds that the answer may take on top
+_PAUSE = 1.0  # seconds until a server that failed is asked again
+_AT_A_TIME = 1_000
+
+
+class Listening:
+    """Reads the news from its start on.
+
+    Args:
+        store: where they are.
+        scopes: those that matter here.
+        between: called between two reads, where the server answers: the time to make up for what failed.
+        everybody: called where any customer may have been invalidated, whatever is shared of them.
+
+    Attributes:
+        sender: this process among those who tell; what it told itself is no news.
+    """
+
+    sender: PerProcess[str] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
+    _closing: PerProcess[threading.Event] = PerProcess()
+    _thread: PerProcess[threading.Thread | None] = PerProcess()
+
+    def __init__(
+        self, store: SharedStore, scopes: Container[str], between: Callable[[], None], everybody: Callable[[], None]
+    ) -> None:
+        self.sender = ""
+        self._store = store
+        self._scopes = scopes
+        self._between = between
+        self._everybody = everybody
+        self._hearers: weakref.WeakSet[Hearer] = weakref.WeakSet()
+        self._position: str | None = None
+
+    def remake(self, sender: str) -> None:
+        """Start again without a thread, as after a fork; the position stays."""
+        self.sender = sender
+        self._lock = Lock()
+        self._closing = threading.Event()
+        self._thread = None
+
+    def tell(self, hearer: Hearer) -> None:
+        """Tell this one from now on, for as long as it lives."""
+        self._hearers.add(hearer)
+
+    def start(self) -> bool:
+        """Begin to listen, if that was not done; return whether nothing is missed from now on."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        with self._lock:
+            if self._position is None:
+                position = self._store.position()
+                if position is None:
+                    return False
+                self._say(None, None)  # it may hold data from before: nobody knows what became of that
+                self._position = position  # not before all were told
+            self._begin()
+            return True
+
+    def close(self) -> None:
+        """Let the thread end, within a second; waits for nothing."""
+        self._closing.set()
+
+    def _begin(self) -> None:
+        client = self._store.connected(_BLOCK + _GRACE)
+        given = (weakref.ref(self), client, self._closing)
+        thread = threading.Thread(target=_listen, args=given, name="entitlement_gate-listening", daemon=True)
+        self._thread = thread  # before it runs: what strikes as it starts leaves no second one
+        with suppress(RuntimeError):  # no more threads, or the interpreter is about to exit: data ages all the same
+            thread.start()
+
+    def catch_up(self, client: redis.Redis) -> None:
+        """See whether the stream is still the one that was read; a connection may have been made anew unnoticed."""
+        last = last_news(client, self._store.news_key)
+        here, there = parts_of(self._position or last), parts_of(last)
+        if there < here:
+            self._position = last
+            self._say(None, None)
+        elif there > here and is_cut(client, self._store.news_key, self._position or last):
+            self._position = last
+            self._say_everybody()
+
+    def where(self) -> dict[Any, Any]:
+        """Do what is to be done between two reads; return the stream and the position to read from."""
+        self._between()
+        return {self._store.news_key: self._position}
+
+    def take(self, news: Any) -> None:
+        """Tell what is new."""
+        for position, fields in _entries(news):
+            told = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
+            if told.get("scope") in self._scopes and told.get("sender") != self.sender:
+                self._hear(told.get("customer", ""), told.get("generation"))
+            self._position = position.decode()
+
+    def _hear(self, customer_id: str, generation: str | None) -> None:
+        if customer_id == EVERYBODY:
+            self._say_everybody()
+        else:
+            self._say(customer_id, generation)
+
+    def _say_everybody(self) -> None:
+        self._everybody()
+        self._say(None, None)
+
+    def _say(self, customer_id: str | None, generation: str | None) -> None:
+        for hearer in members(self._hearers):
+            hearer.overtaken(customer_id, generation)
+
+
+def _listen(whom: Callable[[], Listening | None], client: redis.Redis, closing: threading.Event) -> None:
+    """Read until told to end, or until nobody is there to be told."""
+    while not closing.is_set() and (listening := whom()) is not None:
+        try:
+            listening.catch_up(client)
+            where = listening.where()
+            listening = None  # while it waits, the thread keeps nothing alive
+            news: Any = client.xread(where, count=_AT_A_TIME, block=round(_BLOCK * 1_000))
+        except Exception:  # noqa: BLE001 - whatever it is, it is tried again; checks note the failure themselves
+            news = listening = None
+            drop_idle(client)  # it may be another server by now
+            closing.wait(_PAUSE)
+        if news and (listening := whom()) is not None:
+            listening.take(news)
+    client.close()
+
+
+def _entries(news: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Yield the entries of one stream: redis-py gives them one list deeper where it speaks RESP3."""
+    for entries in news.values() if isinstance(news, dict) else [entries for _, entries in news]:
+        for entry in entries:
+            yield from entry if isinstance(entry, list) else (entry,)

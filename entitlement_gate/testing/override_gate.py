@@ -1,0 +1,185 @@
+"""The gate that answers while an override is active: by what the test said, without any fetch.
+
+Never here: which overrides are active (``swapping``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement
+from entitlement_gate.engine.reservations import Reservation
+from entitlement_gate.project_gate import RequestGate
+from entitlement_gate.testing.override_layers import Layer, decided
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from entitlement_gate.engine.evaluation import Judge
+    from entitlement_gate.engine.reservations import Order
+    from entitlement_gate.resilience.effects import Steps
+
+__all__ = [
+    "OverridingGate",
+]
+
+
+Layers = tuple[Layer, ...]
+
+
+class OverridingGate(RequestGate):
+    """Resolves customers, aliases and policies as the settings say; what is true is what the overrides say.
+
+    Args:
+        layers: gives the active overrides, the innermost last.
+        **options: of the gate in the settings.
+    """
+
+    def __init__(self, layers: Callable[[], Layers], **options: Any) -> None:
+        super().__init__(_Nowhere(), **options)
+        self._layers = layers
+
+    def decide(self, requirement: Requirement, customer_id: str, layers: Layers = ()) -> Decision:
+        """Return the decision by the active overrides; where none is any more, by the ones given."""
+        layers = self._layers() or layers
+        judge_leaf = partial(self._leaf, customer_id=customer_id, layers=layers)
+        judged = requirement.judge(judge_leaf)
+        # A whole decision that already allows what is unknown says more than the failure policy.
+        settled = judged if judged.allowed else self._judge.settle(requirement, judged, judge_leaf)
+        decision = dataclasses.replace(settled, source="override")
+        for layer in layers:
+            if layer.told is not None:
+                layer.told.append(decision)
+        return decision
+
+    def listed(self, customer_id: str, layers: Layers) -> list[str]:
+        """Return the names of a customer's entitlements, as billing spells them where the settings tell."""
+        layers = self._layers() or layers
+        names = {self._shown(name) for layer in layers if layer.is_about(customer_id) for name in layer.values}
+        return sorted(name for name in names if self._is_held(name, customer_id, layers))
+
+    def is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
+        """Whether the customer has it in any state: one that does not count is still one that is there."""
+        return self._is_held(name, customer_id, self._layers() or layers)
+
+    def _checking(
+        self,
+        customer: object,
+        entitlement: str | Requirement,
+        quantity: object,
+        *,
+        refresh: bool,  # noqa: ARG002 - nothing is ever older than the question
+    ) -> Steps[Decision]:
+        requirement = as_requirement(entitlement, quantity)
+        customer_id = yield from self._identifying(customer)
+        if isinstance(customer_id, Reason):
+            decision = self._judge.refuse(requirement, customer_id, None)
+        else:
+            decision = self.decide(requirement, customer_id)
+        yield from self.announcing(decision)
+        return decision
+
+    def knowing(self, customer_id: str | Reason, due: float) -> Steps[CustomerEntitlements]:  # noqa: ARG002 - nothing is waited for
+        """Return what the overrides say of the customer."""
+        yield from ()
+        if isinstance(customer_id, Reason):
+            return CustomerEntitlements(None, self._judge, customer_id)
+        return _Overridden(customer_id, self._judge, self, self._layers())
+
+    def _held(self, customer_id: str, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
+        # A test says what is there; how much of it is gone is for `FakeBilling` to count.
+        yield from ()
+        decision = self.decide(asked.requirement, customer_id)
+        return decision, Reservation(decision, asked.key) if decision.allowed else None
+
+    def _renewing(
+        self,
+        requirement: Requirement,
+        known: CustomerEntitlements,
+        due: float,  # noqa: ARG002 - nothing is waited for
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        # A request may have asked before the override began: what it knows does not count, whose it is does.
+        yield from ()
+        if known.customer_id is None:
+            return known.check(requirement), known
+        return self.decide(requirement, known.customer_id), known
+
+    def _reconsidering(
+        self,
+        requirement: Requirement,  # noqa: ARG002 - what an override says is never too old
+        decision: Decision,
+        known: CustomerEntitlements,
+    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+        yield from ()
+        return decision, known
+
+    def _resolving(self, customer: object) -> Steps[object]:
+        resolved = yield from super()._resolving(customer)
+        if resolved is None:
+            return next((layer.stand_in for layer in self._layers() if layer.stand_in), None)
+        return resolved
+
+    def _leaf(self, leaf: Requirement, customer_id: str, layers: Layers) -> Decision:
+        for layer in reversed(layers):
+            said = layer.find(leaf.entitlement, self._billed) if layer.is_about(customer_id) else None
+            if said is not None:
+                return decided(said, leaf, customer_id)
+        return decided(False, leaf, customer_id)  # noqa: FBT003 - the value a user would write
+
+    def _is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
+        return self._leaf(Requirement(name), customer_id, layers).reason is not Reason.NOT_ENTITLED
+
+    def _billed(self, name: str) -> str:
+        billed = self.options.aliases.get(name, name)
+        return canonical_uuid(billed) or billed
+
+    def _shown(self, name: str) -> str:
+        billed = self._billed(name)
+        return name if canonical_uuid(billed) else billed
+
+
+class _Overridden(CustomerEntitlements):
+    """What the overrides say of one customer; after they have ended, what they said."""
+
+    def __init__(self, customer_id: str, judge: Judge, gate: OverridingGate, layers: Layers) -> None:
+        super().__init__(None, judge)
+        self._of = customer_id
+        self._gate = gate
+        self._layers = layers
+
+    @property
+    def customer_id(self) -> str:
+        return self._of
+
+    def _decided(self, requirement: Requirement) -> Decision:
+        return self._gate.decide(requirement, self._of, self._layers)
+
+    def __getitem__(self, name: str) -> Entitlement:
+        decision = self._decided(as_requirement(name))
+        if decision.outcome is Outcome.UNKNOWN:
+            raise EntitlementUnavailable(decision)
+        if not self._gate.is_held(name, self._of, self._layers):
+            raise KeyError(name)
+        return Entitlement(name, decision, ())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gate.listed(self._of, self._layers))
+
+    def __len__(self) -> int:
+        return len(self._gate.listed(self._of, self._layers))
+
+
+class _Nowhere:
+    """The source of a gate that never fetches."""
+
+    def fetch(self, customer_id: str) -> NoReturn:
+        raise AssertionError(f"an override is active and {customer_id} was fetched")
+
+    def __repr__(self) -> str:
+        return "override_entitlements"

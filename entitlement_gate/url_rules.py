@@ -1,0 +1,235 @@
+"""``RULES``: gates by path, view name or namespace, without touching a view. Never here: enforcing them.
+
+A rule names what it is about in exactly one way and what it requires; every rule that matches a request must hold.
+A rule about every path, such as ``^/``, leaves alone what a whole site needs: its static files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.zenskar.options import is_texts
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.urls import ResolverMatch
+
+__all__ = [
+    "Rule",
+    "class_of",
+    "entitlement_exempt",
+    "is_exempt",
+    "is_open",
+    "is_static",
+    "namespaces_of",
+    "read_rules",
+    "rules_about",
+]
+
+
+ViewT = TypeVar("ViewT", bound="Callable[..., Any] | type")
+_ABOUT = ("path", "view", "namespace")
+_KEYS = frozenset({*_ABOUT, "requires", "quantity", "methods"})
+_STATIC = ("django.views.static", "django.contrib.staticfiles.views")
+_ANYWHERE = ("/", "/-", "/-/-/")
+_IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
+_PARTS = re.compile(
+    r"""
+    \\.                              # an escape
+    | \[ \^? \]? (?: \\. | [^\]\\] )* \]   # a set of characters
+    | \$
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One entry of ``RULES``.
+
+    Attributes:
+        about: ``path``, ``view`` or ``namespace``.
+        name: the regular expression, view name (``app:name``) or namespace it is about.
+        requirement: what it requires.
+        methods: HTTP methods it is for, HEAD wherever GET is; empty for all.
+    """
+
+    about: str
+    name: str
+    requirement: Requirement
+    methods: frozenset[str] = frozenset()
+    pattern: re.Pattern[str] | None = field(default=None, repr=False)
+
+    @property
+    def is_about_every_path(self) -> bool:
+        """Whether it singles out no path, view or namespace."""
+        return self.pattern is not None and any(map(self.pattern.search, _ANYWHERE))
+
+    def matches(self, request: HttpRequest, match: ResolverMatch | None) -> bool:
+        """Return whether the rule is about this request; ``match`` is None where no URL leads to what answers it."""
+        if self.methods and request.method not in self.methods:
+            return False
+        if self.pattern is not None:
+            return any(
+                pattern.search(path) for pattern in _spellings(self.pattern, match) for path in _paths(request, match)
+            )
+        return match is not None and self.names(match)
+
+    def names(self, match: ResolverMatch) -> bool:
+        """Return whether it names this view or a namespace around it, by instance or by application."""
+        view = match.view_name.removeprefix(f"{match.namespace}:")
+        for namespace in namespaces_of(match.namespaces, match.app_names):
+            if self.about == "view" and self.name == (f"{namespace}:{view}" if namespace else view):
+                return True
+            if self.about == "namespace" and f"{namespace}:".startswith(f"{self.name}:"):
+                return True
+        return False
+
+
+def read_rules(raw: Any) -> tuple[Rule, ...]:
+    """Return the rules of a setting.
+
+    Raises:
+        ValueError: an entry cannot work; the message says which and why.
+    """
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Iterable):
+        raise ValueError(f"rules: a list of dicts, not {raw!r}")
+    return tuple(_read(number, entry) for number, entry in enumerate(raw))
+
+
+def rules_about(rules: Iterable[Rule], request: HttpRequest, match: ResolverMatch | None) -> Iterator[Rule]:
+    """Yield the rules that have to hold for a request; ``match`` is None where no URL leads to what answers it."""
+    if match is not None and is_exempt(match.func, match):
+        return
+    is_file = is_static(request, match)
+    for rule in rules:
+        if rule.matches(request, match) and not (is_file and rule.is_about_every_path):
+            yield rule
+
+
+def entitlement_exempt(view: ViewT) -> ViewT:
+    """Let no rule apply to this view: a function, a class, a bound method, or what ``as_view()`` returned."""
+    exempt: Any = view
+    if isinstance(view, MethodType):  # takes no attributes
+
+        @wraps(view)
+        def exempt(*args: Any, **kwargs: Any) -> Any:
+            return view(*args, **kwargs)
+
+        if iscoroutinefunction(view):
+            markcoroutinefunction(exempt)
+
+    exempt.entitlement_exempt = True
+    return exempt  # type: ignore[no-any-return]  # the view, or what calls it
+
+
+def is_exempt(view: Any, match: ResolverMatch) -> bool:
+    """Return whether rules leave this view alone: it is marked so, or it is the admin's way in."""
+    if any(getattr(part, "entitlement_exempt", False) for part in (view, class_of(view))):
+        return True
+    return match.app_names[-1:] == ["admin"] and match.url_name == "login"
+
+
+def is_static(request: HttpRequest, match: ResolverMatch | None) -> bool:
+    """Return whether a request is for a static file: by Django's view for files, or by a middleware such as WhiteNoise.
+
+    What a view is, is told by where its code stands: ``__module__`` is copied by ``@wraps`` into a project's own view
+    around it. Decorators of Django's own, such as ``never_cache``, change nothing.
+    """
+    if match is None:
+        return _resolved(request.path).startswith(settings.STATIC_URL or "//")
+    view = match.func
+    while _module_of(view).startswith("django.") and hasattr(view, "__wrapped__"):
+        view = view.__wrapped__
+    return _module_of(view) in _STATIC
+
+
+def is_open(view: Any) -> bool:
+    """Return whether a view's author lets in who is not signed in: Django's ``login_not_required``.
+
+    Django REST framework says so of each of its views, whose permissions then decide: it means nothing there.
+    """
+    return getattr(view, "login_required", True) is False and not hasattr(view, "cls")
+
+
+def class_of(view: Any) -> Any:
+    """Return the class behind what ``as_view()`` returned, Django's or Django REST framework's; None for a function."""
+    return getattr(view, "view_class", None) or getattr(view, "cls", None)
+
+
+def _read(number: int, entry: Any) -> Rule:
+    place = f"rules: entry {number}"
+    if not isinstance(entry, Mapping) or not entry.keys() <= _KEYS:
+        raise ValueError(f"{place} is a dict of {', '.join(sorted(_KEYS))}, not {entry!r}")
+    about = [key for key in _ABOUT if key in entry]
+    if len(about) != 1 or "requires" not in entry:
+        raise ValueError(f'{place} needs one of "path", "view", "namespace", and "requires"')
+    name = entry[about[0]]
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{place}: {about[0]!r} is text, not {name!r}")
+    methods = entry.get("methods", ())
+    if not is_texts(methods):
+        raise ValueError(f"{place}: methods is a list such as ['POST'], not {methods!r}")
+    try:
+        pattern = _compiled(name) if about[0] == "path" else None
+        requirement = as_requirement(entry["requires"], entry.get("quantity"))
+    except (re.error, TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from None
+    upper = {method.upper() for method in methods}
+    if "GET" in upper:
+        upper.add("HEAD")  # which runs the view as GET does
+    return Rule(about=about[0], name=name, requirement=requirement, methods=frozenset(upper), pattern=pattern)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern in which ``.`` matches every character and ``$`` the end alone.
+
+    A path may hold a line feed, which ``.`` does not match and before which ``$`` matches.
+    """
+    re.compile(pattern)  # what is wrong is said of what was written
+    return re.compile(_PARTS.sub(lambda part: r"\Z" if part[0] == "$" else part[0], pattern), re.DOTALL)
+
+
+def _spellings(pattern: re.Pattern[str], match: ResolverMatch | None) -> Iterator[re.Pattern[str]]:
+    """Yield the pattern, and one that ignores case where the URL does, which leads there by every spelling."""
+    yield pattern
+    if match is not None and _IGNORING_CASE.search(match.route or ""):
+        yield re.compile(pattern.pattern, pattern.flags | re.IGNORECASE)
+
+
+def namespaces_of(namespaces: Sequence[str], app_names: Sequence[str]) -> frozenset[str]:
+    """Return every name for a namespace, as ``reverse()`` takes it: at each level the instance or the application."""
+    if len(namespaces) != len(app_names):  # a hand-made include: one of the two has a level without a name
+        return frozenset({":".join(namespaces), ":".join(app_names or namespaces)})
+    return frozenset(map(":".join, itertools.product(*zip(namespaces, app_names, strict=True))))
+
+
+def _paths(request: HttpRequest, match: ResolverMatch | None) -> Iterator[str]:
+    """Yield the path as it came, and what a view may take it for: ``static.serve`` opens ``a/../b`` as ``b``."""
+    path = request.path_info
+    yield path
+    if "//" in path or "/." in path:
+        plain = _resolved(path)
+        yield f"{plain.rstrip('/')}/" if path.endswith(("/", "/.", "/..")) else plain
+    for part in () if match is None else (*match.args, *match.kwargs.values()):
+        if isinstance(part, str) and "/" in part:
+            yield path.replace(part, _resolved(part).removeprefix("/"), 1)
+
+
+def _resolved(path: str) -> str:
+    return posixpath.normpath(f"/{path.lstrip('/')}")
+
+
+def _module_of(view: Any) -> str:
+    return str(getattr(view, "__globals__", {}).get("__name__", ""))

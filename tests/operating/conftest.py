@@ -1,3 +1,0 @@
-from tests.operating.world import billing, scenario_file
-
-__all__ = ["billing", "scenario_file"]

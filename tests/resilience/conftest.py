@@ -1,0 +1,3 @@
+"""The clock of the engine's tests."""
+
+from tests.engine.conftest import clock  # noqa: F401 - a fixture

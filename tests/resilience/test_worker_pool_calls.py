@@ -1,0 +1,151 @@
+"""Calls with an end: who waits, who gives up, and what becomes of what came for nobody."""
+
+import asyncio
+import contextvars
+import threading
+import time
+
+import pytest
+
+from entitlement_gate.resilience.worker_pool import Asked, Workers
+from tests.engine.fakes import eventually
+
+LONG = 20  # seconds that are never waited for
+
+
+class Work:
+    """A call that answers when it may, and what was undone of it."""
+
+    def __init__(self, error=None, *, held=False):
+        self.error = error
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.threads, self.undone = [], []
+        if not held:
+            self.may_end.set()
+
+    def __call__(self):
+        self.threads.append(threading.current_thread())
+        self.begun.set()
+        assert self.may_end.wait(LONG)
+        if self.error is not None:
+            raise self.error
+        return "done"
+
+    def undo(self, result):
+        self.undone.append(result)
+
+
+@pytest.fixture
+def pool():
+    workers = Workers(1, time, LONG)
+    yield workers
+    workers.close()
+
+
+def _sync(asked):
+    return asked.wait()
+
+
+def _async(asked):
+    return asyncio.run(asked.wait_async())
+
+
+@pytest.fixture(params=[_sync, _async], ids=["sync", "async"])
+def wait(request):
+    return request.param
+
+
+def test_what_it_returns_is_there_when_it_is(pool, wait):
+    work = Work()
+    assert wait(Asked(pool, work, LONG, undo=work.undo)).result() == "done"
+    assert work.threads[0] is not threading.current_thread()
+    assert work.undone == []
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_what_it_raises_is_raised_where_it_is_waited_for_and_the_worker_lives(pool, wait, error):
+    done = wait(Asked(pool, Work(error()), LONG))
+    with pytest.raises(error):
+        done.result()
+    assert wait(Asked(pool, Work(), LONG)).result() == "done"
+
+
+def test_it_sees_the_context_of_who_asks(pool, wait):
+    trace = contextvars.ContextVar("trace", default=None)
+    trace.set("a trace")
+    assert wait(Asked(pool, trace.get, LONG)).result() == "a trace"
+
+
+def test_when_the_time_is_up_nobody_waits_and_what_comes_later_is_undone(pool, wait):
+    work = Work(held=True)
+    assert wait(Asked(pool, work, 0.05, undo=work.undo)) is None
+    assert work.begun.wait(LONG)
+    work.may_end.set()
+    eventually(lambda: work.undone == ["done"])
+
+
+def test_what_fails_later_leaves_nothing_to_undo(pool, wait):
+    work = Work(ZeroDivisionError(), held=True)
+    assert wait(Asked(pool, work, 0.05, undo=work.undo)) is None
+    work.may_end.set()
+    assert wait(Asked(pool, Work(), LONG)).result() == "done"
+    assert work.undone == []
+
+
+@pytest.mark.parametrize("is_owed", [False, True])
+def test_what_has_not_begun_when_the_time_is_up_is_done_only_where_it_is_owed(pool, wait, is_owed):
+    before, work = Work(held=True), Work()
+    assert pool.submit(before)
+    assert wait(Asked(pool, work, 0.05, undo=work.undo, is_owed=is_owed)) is None
+    before.may_end.set()
+    assert wait(Asked(pool, Work(), LONG)).result() == "done"
+    assert len(work.threads) == is_owed
+    assert work.undone == ["done"] * is_owed
+
+
+def test_a_pool_that_takes_no_work_keeps_nobody_waiting(pool, wait):
+    pool.close()
+    work = Work()
+    assert wait(Asked(pool, work, LONG)) is None
+    assert work.threads == []
+
+
+def test_a_task_that_is_cancelled_leaves_nothing_behind(pool):
+    work = Work(held=True)
+
+    async def leave():
+        task = asyncio.create_task(Asked(pool, work, LONG, undo=work.undo).wait_async())
+        await asyncio.to_thread(work.begun.wait, LONG)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    work.may_end.set()
+    eventually(lambda: work.undone == ["done"])
+
+
+class Limit(BaseException):
+    """What a time limit raises in the middle of anything."""
+
+
+def test_a_limit_that_strikes_when_the_answer_is_there_leaves_nothing_behind(pool, monkeypatch):
+    work = Work()
+
+    def struck(futures, timeout):
+        futures[0].result(LONG)
+        raise Limit
+
+    monkeypatch.setattr("entitlement_gate.resilience.worker_pool.wait_for", struck)
+    with pytest.raises(Limit):
+        Asked(pool, work, LONG, undo=work.undo).wait()
+    eventually(lambda: work.undone == ["done"])
+
+
+def test_a_loop_that_is_gone_when_the_answer_comes_is_no_error(pool):
+    work = Work(held=True)
+    asked = Asked(pool, work, 0.05, undo=work.undo)
+    assert asyncio.run(asked.wait_async()) is None
+    work.may_end.set()
+    eventually(lambda: work.undone == ["done"])
+    assert Asked(pool, Work(), LONG).wait().result() == "done"

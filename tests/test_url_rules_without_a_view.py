@@ -1,0 +1,256 @@
+"""Rules hold for whoever answers below the middleware: fallbacks, caches, files."""
+
+from __future__ import annotations
+
+import io
+from types import ModuleType
+
+import pytest
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.cache import cache
+from django.db import connection
+from django.http import FileResponse, HttpResponse, HttpResponseRedirect
+from django.template.response import SimpleTemplateResponse
+from django.test import AsyncClient, Client, modify_settings, override_settings
+from django.urls import include, path
+
+from entitlement_gate.signals import entitlement_checked
+from entitlement_gate.url_rules import entitlement_exempt
+from tests.customers import FREE, PRO, SETTINGS
+
+OURS = "entitlement_gate.middleware.EntitlementMiddleware"
+HERE = __name__
+acts: list[str] = []
+
+
+def page(request):
+    return HttpResponse("a view")
+
+
+@entitlement_exempt
+def free(request):
+    return HttpResponse("a view")
+
+
+urlconf = ModuleType("urlconf")
+urlconf.urlpatterns = [
+    path("premium/view/", page, name="view"),
+    path("premium/free/", free),
+    path("shop/", include(([path("", page, name="index")], "shop"))),
+]
+other = ModuleType("other")
+other.urlpatterns = [path("premium/free/", page), path("premium/elsewhere/", free), path("premium/late/", page)]
+
+
+class Answers:
+    """A middleware that answers some paths by itself, in either colour."""
+
+    sync_capable = async_capable = True
+    paths = ("/premium/page", "/open/page", "/premium/free/", "/premium/view/", "/shop/", "/static/a.css")
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request):
+        if request.path_info in self.paths:
+            answer = self.answer(request)
+            return self.later(answer) if iscoroutinefunction(self) else answer
+        return self.get_response(request)
+
+    def answer(self, request):
+        acts.append(request.method)
+        return HttpResponse("by a middleware")
+
+    async def later(self, answer):
+        return answer
+
+
+class Sends(Answers):
+    def answer(self, request):
+        return FileResponse(io.BytesIO(b"paid for"))
+
+
+class Redirects(Answers):
+    def answer(self, request):
+        return HttpResponseRedirect("https://files.example/signed")
+
+
+class Fails(Answers):
+    def answer(self, request):
+        return HttpResponse("no", status=409)
+
+
+class Elsewhere(Answers):
+    def __call__(self, request):
+        request.urlconf = other
+        return super().__call__(request)
+
+
+def template(request, decision):
+    return SimpleTemplateResponse("entitlement_gate/denied.html", {"decision": decision}, status=418)
+
+
+@pytest.fixture(autouse=True)
+def _project():
+    acts.clear()
+    with override_settings(ROOT_URLCONF=urlconf, STATIC_URL="/static/"):
+        yield
+
+
+@pytest.fixture(params=["WSGI", "ASGI"])
+async def ask(request):
+    """Ask with these rules and this middleware below ours; through either door."""
+
+    async def ask(rules, url, customer=FREE, *, below="Answers", method="get", **gate):
+        stack = [OURS, below if "." in below else f"{HERE}.{below}"]
+        with override_settings(ENTITLEMENT_GATE={**SETTINGS, **gate, "RULES": rules}, MIDDLEWARE=stack):
+            client = Client() if request.param == "WSGI" else AsyncClient()
+            send = getattr(client, method)
+            answer = await (send if iscoroutinefunction(send) else sync_to_async(send))(
+                url, headers={"X-Customer": customer}
+            )
+            await sync_to_async(answer.getvalue)()  # reads a file to its end, which closes it
+        return answer.status_code
+
+    return ask
+
+
+PREMIUM = [{"path": "^/premium/", "requires": "reports"}]
+
+
+@pytest.mark.parametrize("below", ["Answers", "Sends", "Redirects"])
+async def test_what_a_middleware_answers_is_gated_by_its_path(ask, below):
+    allowed = 302 if below == "Redirects" else 200
+    assert await ask(PREMIUM, "/premium/page", below=below) == 403
+    assert await ask(PREMIUM, "/premium/page", PRO, below=below) == allowed
+    assert await ask(PREMIUM, "/open/page", below=below) == allowed
+
+
+async def test_a_page_that_nobody_has_is_not_found_whoever_asks(ask):
+    for customer in (FREE, PRO):
+        for url in ("/premium/nowhere", "/nowhere"):
+            assert await ask([*PREMIUM, {"path": "^/", "requires": "reports"}], url, customer) == 404
+
+
+async def test_an_error_of_a_middleware_gives_nothing_away(ask):
+    assert await ask(PREMIUM, "/premium/page", below="Fails") == 409
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete"])
+async def test_what_may_change_something_is_refused_before_it_does(ask, method):
+    assert await ask(PREMIUM, "/premium/page", method=method) == 403
+    assert acts == []
+    assert await ask(PREMIUM, "/premium/page", PRO, method=method) == 200
+    assert await ask(PREMIUM, "/open/page", method=method) == 200
+    assert acts == [method.upper()] * 2
+
+
+async def test_a_preflight_that_a_middleware_answers_is_let_through(ask):
+    assert await ask(PREMIUM, "/premium/page", method="options") == 200
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+async def test_a_view_that_answers_itself_is_asked_about_once(ask, method):
+    told = []
+
+    def hear(decision, **_):
+        told.append(decision.allowed)
+
+    entitlement_checked.connect(hear)
+    try:
+        with override_settings(ROOT_URLCONF=other):
+            assert await ask(PREMIUM, "/premium/late/", PRO, method=method) == 200
+            assert await ask(PREMIUM, "/premium/late/", method=method) == 403
+            assert await ask(PREMIUM, "/premium/elsewhere/", method=method) == 200
+    finally:
+        entitlement_checked.disconnect(hear)
+    assert told == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("rule", "url"),
+    [({"view": "view"}, "/premium/view/"), ({"namespace": "shop"}, "/shop/"), ({"path": "^/"}, "/premium/view/")],
+)
+async def test_a_view_whose_answer_comes_from_a_middleware_is_gated_by_its_name(ask, rule, url):
+    rules = [{**rule, "requires": "reports"}]
+    assert await ask(rules, url) == 403
+    assert await ask(rules, url, PRO) == 200
+
+
+async def test_an_exempt_view_stays_exempt_whoever_answers_in_its_place(ask):
+    assert await ask(PREMIUM, "/premium/free/") == 200
+
+
+async def test_the_urls_are_those_of_the_request(ask):
+    assert await ask(PREMIUM, "/premium/free/", below="Elsewhere") == 403
+
+
+async def test_static_files_out_of_a_middleware_are_left_alone_by_a_rule_about_every_path(ask):
+    assert await ask([{"path": "^/", "requires": "reports"}], "/static/a.css") == 200
+    assert await ask([{"path": "^/static/", "requires": "reports"}], "/static/a.css") == 403
+    with override_settings(STATIC_URL=None):
+        assert await ask([{"path": "^/", "requires": "reports"}], "/static/a.css") == 403
+
+
+async def test_a_refusal_that_is_a_template_response_is_rendered(ask):
+    assert await ask(PREMIUM, "/premium/page", DENIED_HANDLER=template) == 418
+    assert await ask(PREMIUM, "/premium/page", DENIED_HANDLER=template, method="post") == 418
+
+
+CACHE = "django.middleware.cache"
+
+
+async def test_a_page_out_of_the_sites_cache_is_gated(ask):
+    cache.clear()
+    stack = [f"{CACHE}.UpdateCacheMiddleware", OURS, f"{CACHE}.FetchFromCacheMiddleware"]
+    rules = [{"view": "view", "requires": "reports"}]
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "RULES": rules}, MIDDLEWARE=stack):
+        answers = [
+            (await sync_to_async(Client().get)("/premium/view/", headers={"X-Customer": customer})).status_code
+            for customer in (PRO, FREE, PRO)
+        ]
+    cache.clear()
+    assert answers == [200, 403, 200]
+
+
+@pytest.fixture
+def flat_pages(transactional_db):
+    with modify_settings(INSTALLED_APPS={"append": ["django.contrib.sites", "django.contrib.flatpages"]}):
+        from django.contrib.flatpages.models import FlatPage
+        from django.contrib.sites.models import Site
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Site)
+            editor.create_model(FlatPage)
+        site = Site.objects.create(pk=1, domain="testserver", name="testserver")
+        for url in ("/premium/flat/", "/open/flat/"):
+            FlatPage.objects.create(url=url, title="flat", content="paid for").sites.add(site)
+        with override_settings(SITE_ID=1):
+            yield
+        with connection.schema_editor() as editor:
+            editor.delete_model(FlatPage)
+            editor.delete_model(Site)
+
+
+FLAT = "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "OPTIONS": {
+            "loaders": [
+                ("django.template.loaders.locmem.Loader", {"flatpages/default.html": "{{ flatpage.content }}"}),
+                "django.template.loaders.app_directories.Loader",
+            ]
+        },
+    }
+]
+
+
+@override_settings(TEMPLATES=TEMPLATES)
+async def test_a_flat_page_is_gated_by_its_path(ask, flat_pages):
+    assert await ask(PREMIUM, "/premium/flat/", below=FLAT) == 403
+    assert await ask(PREMIUM, "/premium/flat/", PRO, below=FLAT) == 200
+    assert await ask(PREMIUM, "/open/flat/", below=FLAT) == 200
+    assert await ask(PREMIUM, "/premium/nowhere/", below=FLAT) == 404
