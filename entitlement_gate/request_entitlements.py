@@ -6,6 +6,7 @@ Never here: what becomes of a refusal (``guarding``), or how a gate answers.
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,7 @@ from entitlement_gate.resilience.effects import Steps, drive, drive_async
 from entitlement_gate.resolvers import find_request, resolving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from entitlement_gate.project_gate import RequestGate
 
@@ -45,18 +46,24 @@ class RequestEntitlements:
 
     A check asks the ledger, wherever it is; what is read as a mapping, or shown on a page, asks it once, and again
     after this process used something of the customer's up.
+
+    A copy of the request, pickled or not, has its own, which ask for whom the copy is. Those that are copied or pickled
+    without their request are nobody's.
     """
 
     __slots__ = ("_all", "_counted", "_customer", "_gate", "_is_tallied", "_request")
 
     def __init__(self, request: HttpRequest) -> None:
         # The request holds this: held in turn, each request would be left to the garbage collector (2 µs of 5).
-        self._request = weakref.ref(request)
+        self._request: Callable[[], HttpRequest | None] = weakref.ref(request)
         self._all: CustomerEntitlements | None = None
         self._counted: _Counted | None = None
         self._customer: object = None  # as the resolver gave it
         self._gate: RequestGate | None = None
         self._is_tallied = False
+        kind = type(request)
+        if kind not in copyreg.dispatch_table:
+            copyreg.pickle(kind, _reduce_request)
 
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision."""
@@ -109,7 +116,7 @@ class RequestEntitlements:
         return len(self.all())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _of_nobody, ()  # a request is pickled without what was asked for it
+        return _of_nobody, ()
 
     def __repr__(self) -> str:
         return (
@@ -160,6 +167,8 @@ class RequestEntitlements:
 
     def _getting(self, gate: RequestGate) -> Steps[tuple[CustomerEntitlements, float]]:
         """Return the request's snapshot, and when what is asked of it is to have an answer."""
+        if self._request is _no_request:
+            return (yield from self._getting_of(None, gate))
         if self._request() is None and self._all is not None and self._gate is gate:
             return self._all, gate.due()
         return (yield from self._getting_of((yield from resolving(self._asked_by())), gate))
@@ -232,8 +241,35 @@ def _is_in_loop() -> bool:
     return True
 
 
+def _no_request() -> None:
+    """Stand where others refer to their request."""
+
+
 def _of_nobody() -> RequestEntitlements:
-    return RequestEntitlements(HttpRequest())
+    entitlements = RequestEntitlements(HttpRequest())
+    entitlements._request = _no_request  # noqa: SLF001 - of this module
+    return entitlements
+
+
+def _reduce_request(request: HttpRequest) -> str | tuple[Any, ...]:
+    """Return what ``copy`` and ``pickle`` make a request anew of: as without this, but with entitlements of its own.
+
+    What a copy has in its attributes is the original's, and cannot tell which of the two it is asked through: the
+    original's customer would answer for a copy that was made to ask for somebody else.
+    """
+    reduced = request.__reduce_ex__(4)
+    state: object = (*reduced, None)[2]  # none where a class of requests says itself what to make of one
+    if not (isinstance(state, dict) and isinstance(state.get("entitlements"), RequestEntitlements)):
+        return reduced
+    own = {name: value for name, value in state.items() if name != "entitlements"}
+    return _make_request, reduced[:2], own, *reduced[3:]
+
+
+def _make_request(make: Callable[..., HttpRequest], args: tuple[Any, ...]) -> HttpRequest:
+    """Return a request without its state, but with its entitlements."""
+    request = make(*args)
+    request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # what the middleware sets too
+    return request
 
 
 def entitlements_of(given: HttpRequest) -> RequestEntitlements:

@@ -2,7 +2,6 @@ import asyncio
 import dataclasses
 import gc
 import logging
-import pickle
 import threading
 import weakref
 
@@ -112,16 +111,6 @@ def test_a_denial_by_all_of_them_is_no_older_than_it_may_be(of, monkeypatch):
     assert every.has("sso")
     assert "sso" not in every
     assert "sso" in entitlements.all()
-
-
-def test_a_request_can_be_pickled_and_asks_anew_where_it_arrives():
-    request = RequestFactory().get("/", headers={"X-Customer": PRO})
-    request.entitlements = RequestEntitlements(request)
-    assert request.entitlements.has("reports")
-    del request.environ, request._stream, request.META["wsgi.input"], request.META["wsgi.errors"]
-    arrived = pickle.loads(pickle.dumps(request))
-    assert entitlements_of(arrived) is entitlements_of(arrived) is not entitlements_of(request)
-    assert entitlements_of(arrived).has("reports")
 
 
 def test_who_first_asks_when_the_request_is_gone_is_told_so():
