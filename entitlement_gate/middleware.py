@@ -52,8 +52,8 @@ class EntitlementMiddleware:
             self._answer = self._answer_async
             markcoroutinefunction(self)
             # Django runs a plain `process_view` of an async chain in a thread, at 100 us a request. A subclass's own,
-            # whatever its colour, is left to Django.
-            if type(self).process_view is EntitlementMiddleware.process_view:
+            # or a test's, whatever its colour, is left to Django.
+            if type(self).process_view is _PROCESS_VIEW:
                 self.process_view = self._process_view_async  # type: ignore[method-assign]  # the other colour of it
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
@@ -110,6 +110,9 @@ class EntitlementMiddleware:
         # Django renders what is answered to a view's exception, and not what is answered to a template's.
         is_left_unrendered = not getattr(response, "is_rendered", True) and _is_raised_in_rendering(exception)
         return response.render() if is_left_unrendered else response  # type: ignore[no-any-return]  # a response
+
+
+_PROCESS_VIEW = EntitlementMiddleware.process_view
 
 
 def _is_raised_in_rendering(exception: Exception) -> bool:

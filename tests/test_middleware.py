@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -124,6 +125,12 @@ def test_a_handler_may_answer_with_a_template_response_wherever_the_denial_is_ra
 class Subclass(EntitlementMiddleware):
     def process_view(self, request, view, *_):
         return HttpResponse("mine")
+
+
+async def test_a_test_may_put_something_else_in_the_place_of_process_view():
+    with mock.patch.object(EntitlementMiddleware, "process_view", return_value=HttpResponse(status=418)):
+        assert (await AsyncClient().get("/idle/")).status_code == 418
+        assert (await sync_to_async(Client().get)("/idle/")).status_code == 418
 
 
 @override_settings(MIDDLEWARE=[f"{__name__}.Subclass"])

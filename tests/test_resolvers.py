@@ -3,6 +3,7 @@ import copy
 import logging
 import pickle
 from types import SimpleNamespace
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -229,6 +230,30 @@ def test_a_copy_of_a_request_asks_for_itself(calls):
     del other.headers
     assert check_by_both_doors(other).customer_id == FREE
     assert check_by_both_doors(request).customer_id == PRO
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+@pytest.mark.parametrize("path", ["from_user", "afrom_user"])
+def test_a_test_may_put_something_else_in_a_resolvers_place(settings, path, door):
+    settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": f"entitlement_gate.resolvers.{path}"}
+
+    def check():
+        request = request_of(user(username=FREE))
+        check = {"sync": check_entitlement, "async": async_to_sync(acheck_entitlement)}[door]
+        return check(request, "reports").customer_id
+
+    def found(_):
+        return PRO
+
+    async def afound(_):
+        return PRO
+
+    for instead in (found, afound):
+        with mock.patch(f"entitlement_gate.resolvers.{path}", instead):
+            assert check() == PRO
+    with mock.patch(f"entitlement_gate.resolvers.{path}", return_value=PRO):
+        assert check() == PRO
+    assert check() == FREE
 
 
 def test_whose_a_request_is_does_not_travel_with_it_nor_does_a_key(calls, settings):
