@@ -326,6 +326,22 @@ def test_a_task_that_is_forgotten_while_a_receiver_runs_gives_back(billing, capl
     assert settled() == 0
 
 
+async def consume_by_key():
+    await default_gate().aconsume(PRO, "calls", 3, key="order 17")
+    return True
+
+
+def test_a_use_that_is_cancelled_is_asked_for_again_by_its_key_and_counts_once(billing, receiver):
+    """Whoever is cancelled does not learn whether it was counted: the key tells."""
+    number, suspensions = 0, None
+    while suspensions is None:
+        number += 1
+        _, suspensions = asyncio.run(cancelled(consume_by_key(), [number]))
+        assert settled() in {0, 3}
+    assert asyncio.run(consume_by_key())
+    assert settled() == 3
+
+
 SCRIPT = """
 import asyncio, time
 from entitlement_gate import EntitlementGate

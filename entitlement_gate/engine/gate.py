@@ -383,7 +383,11 @@ class EntitlementGate(Answering):
     def consume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
     ) -> Decision:
-        """Use a quantity up at once; ``remaining`` is what is left then. Raises as ``reserve`` does."""
+        """Use a quantity up at once; ``remaining`` is what is left then. Raises as ``reserve`` does.
+
+        It counts before receivers of signals are told. Whoever is cancelled, or struck by a time limit, does not learn
+        whether it counted: try again with the same ``key``, which never counts twice.
+        """
         return drive(self._granted(customer, order(entitlement, quantity, key, None))).decision
 
     async def aconsume(
