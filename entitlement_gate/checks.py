@@ -324,7 +324,10 @@ def cache_messages(settings: Settings) -> list[CheckMessage]:
     return [
         checks.Warning(
             f"{path} stands above gated views and gives what it kept to everybody: answers {kept}.",
-            hint="Leave PRIVATE_RESPONSES on and let no gated view say 'public' or 's-maxage'; then silence this.",
+            hint=(
+                "Leave PRIVATE_RESPONSES on and let no gated view say 'public' or 's-maxage', nor have a cache_page "
+                "below its gate without a key_prefix; then silence this."
+            ),
             id="entitlement_gate.W013",
         )
         for path in (django_settings.MIDDLEWARE if is_gated else ())

@@ -18,6 +18,7 @@ from entitlement_gate.caching import kept_private
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import Guard, acounted, awaited, counted
 from entitlement_gate.marks import marked, requirements_of
+from entitlement_gate.ninja_operations import followed
 from entitlement_gate.resolvers import find_request
 from entitlement_gate.url_rules import class_of
 from entitlement_gate.waiting import is_async_class
@@ -54,8 +55,8 @@ def requires_entitlement(
         quantity: how much is needed; a number, or ``(request) -> number``, sync or async.
         consume: use up the quantity, by default 1: held before the view, committed when the response is below 400 (a
             streaming one: when its body was sent), given back otherwise. What is no response counts where the view
-            gives it back without raising, a ``(status, body)`` of Django Ninja by its status. ``OPTIONS`` is checked
-            and uses nothing up.
+            gives it back without raising, in Django Ninja by the response made of it. ``OPTIONS`` is checked and uses
+            nothing up.
         key: ``(request) -> text``, sync or async: names what is used up, so that a retry of the same is counted once.
             From the application's data, never from a client's header.
         customer: ``(request) -> id`` in place of the resolver; sync or async.
@@ -110,7 +111,8 @@ def _guarded(guard: Guard, view: Any) -> Any:
     why = _why_no_view(view)
     if why:
         raise TypeError(f"@requires_entitlement gates views, not {getattr(view, '__qualname__', repr(view))}: {why}")
-    return _marked(guard, view, _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view))
+    gated = _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view)
+    return _marked(guard, view, followed(gated))
 
 
 def _why_no_view(view: Any) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import weakref
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 
@@ -23,7 +24,6 @@ from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.reservations import order
-from entitlement_gate.marks import operations_of
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Steps, drive, drive_async
 from entitlement_gate.resolvers import aresolved, resolved
@@ -43,8 +43,10 @@ __all__ = [
     "acounted",
     "awaited",
     "counted",
+    "expecting_answer",
     "is_answered",
     "refusal",
+    "settling_answered",
     "settling_replaced",
 ]
 
@@ -54,6 +56,7 @@ _logger = logging.getLogger("entitlement_gate")
 
 _TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
 _NOTED = "_entitlement_refusal"
+_EXPECTED = "_entitlement_answer_expected"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,7 @@ def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
     except BaseException:
         hold.conclude(has_failed=True)
         raise
-    has_failed = _has_failed(request, response)
+    has_failed = _has_failed(response)
     is_in_transactions = hold.heed_transactions() and not has_failed
     if _is_left_to_its_end(hold, request, response):
         return response
@@ -235,7 +238,7 @@ async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) 
         await hold.agive_back(error)
         raise
     if not _is_left_to_its_end(hold, request, response):
-        await hold.aconclude(has_failed=_has_failed(request, response))
+        await hold.aconclude(has_failed=_has_failed(response))
     return response
 
 
@@ -244,29 +247,60 @@ async def awaited(response: Any) -> Any:
     return await response if is_awaitable(response) else response
 
 
+@contextmanager
+def expecting_answer(request: HttpRequest) -> Iterator[None]:
+    """Leave what views give back to who makes a response of it, and settles by that: see ``settling_answered``."""
+    before = _is_answer_expected(request)
+    setattr(request, _EXPECTED, True)
+    try:
+        yield
+    finally:
+        setattr(request, _EXPECTED, before)
+
+
+def settling_answered(request: HttpRequest, response: HttpResponseBase | None) -> Steps[None]:
+    """Settle by the response that a framework made of what a view gave back; without one, it has failed.
+
+    A transaction that is still open has the last word on what did not fail.
+    """
+    has_failed = _is_failure(response)
+    for hold in _waiting_holds(request):
+        if not hold.is_of(response) and not (hold.is_left_to_transactions() and not has_failed):
+            yield from hold.concluding(has_failed=has_failed)
+
+
 def settling_replaced(request: HttpRequest, response: HttpResponseBase | None) -> Steps[None]:
     """Settle what waits for the end of a response that this one took the place of; without one, a client has left."""
     for hold in _waiting_holds(request):
-        if response is None or not hold.is_of(response):
-            yield from hold.concluding(has_failed=response is None or response.status_code >= _FAILED)
+        if not hold.is_of(response):
+            yield from hold.concluding(has_failed=_is_failure(response))
 
 
-def _has_failed(request: HttpRequest, answer: Any) -> bool:
+def _is_failure(response: HttpResponseBase | None) -> bool:
+    return response is None or response.status_code >= _FAILED
+
+
+def _is_answer_expected(request: HttpRequest) -> bool:
+    return getattr(request, _EXPECTED, False)
+
+
+def _has_failed(answer: Any) -> bool:
     """Whether this is no answer that a customer would pay for."""
     status = getattr(answer, "status_code", None)  # a response; Ninja's `Status` too
     if status is None and isinstance(answer, tuple) and len(answer) == len(("status", "body")):
         status = answer[0]
     if isinstance(status, int) and status in _STATUSES:
         return status >= _FAILED
-    # Django and Django REST framework fail on a view that forgets its response; Ninja answers for the operation.
-    is_forgotten = answer is None and not operations_of(getattr(request.resolver_match, "func", None))
-    return is_forgotten or is_awaitable(answer)  # which nobody awaits: the view looked sync
+    return is_awaitable(answer)  # which nobody awaits: the view looked sync
 
 
 def _is_left_to_its_end(hold: _Hold, request: HttpRequest, response: Any) -> bool:
     """Whether what is held is settled later: at the end of what is not written yet."""
-    if _has_failed(request, response):
+    if _has_failed(response):
         return False
+    if _is_to_be_made(request, response):
+        hold.wait_for(request, response)
+        return True
     if getattr(response, "streaming", False):
         if request.method == "HEAD" or response.status_code in _BODILESS:
             return False
@@ -279,6 +313,15 @@ def _is_left_to_its_end(hold: _Hold, request: HttpRequest, response: Any) -> boo
         response.render = _rendering(response, hold)
         return True
     return False
+
+
+def _is_to_be_made(request: HttpRequest, answer: Any) -> bool:
+    """Whether what becomes of the answer tells how the request ends.
+
+    Of ``None`` Django and Django REST framework make an error, and others a response: Ninja, also behind any decorator
+    of the project's.
+    """
+    return answer is None or (_is_answer_expected(request) and not isinstance(answer, HttpResponseBase))
 
 
 class _Hold:
@@ -335,9 +378,14 @@ class _Hold:
         if self._is_due_with_them:
             self.conclude(has_failed=False)
 
-    def is_of(self, response: HttpResponseBase) -> bool:
+    def is_left_to_transactions(self) -> bool:
+        """Leave the conclusion to the transactions around the view; return whether one is still open."""
+        self._is_due_with_them = self._transactions is not None and self._transactions.are_open
+        return self._is_due_with_them
+
+    def is_of(self, response: HttpResponseBase | None) -> bool:
         """Whether it waits for the end of this response."""
-        return self._response() is response
+        return response is not None and self._response() is response
 
     def _take(self) -> Reservation | None:
         try:

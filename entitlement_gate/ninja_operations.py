@@ -1,0 +1,72 @@
+"""Operations of Django Ninja with a gate in them: who sees the response that Ninja makes of what a function gives back.
+
+Never here: an import of Ninja before Ninja asks, or what a gate asks for (``guard``).
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction
+from django.utils.module_loading import import_string
+
+from entitlement_gate.caching import is_gated, kept_private
+from entitlement_gate.guard import expecting_answer, settling_answered
+from entitlement_gate.resilience.effects import drive, drive_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+__all__ = ["followed"]
+
+_CONTRIBUTIONS = "_ninja_contribute_to_operation"  # by which Ninja lets a function act on the operation made of it
+
+
+def followed(gated: Any) -> Any:
+    """Return a gated view whose operation, should Ninja make one of it, lets the gate see the response."""
+    others = [each for each in getattr(gated, _CONTRIBUTIONS, ()) if each is not _follow]
+    # The first is the innermost: below a `cache_page` of `decorate_view`, which would keep what is not private yet.
+    setattr(gated, _CONTRIBUTIONS, [_follow, *others])
+    return gated
+
+
+def _follow(operation: Any) -> None:
+    decorate_view = import_string("ninja.decorators.decorate_view")
+    # Ninja's own way: a router that is mounted twice clones its operations, and decorates the clones alike.
+    decorate_view(_answering)(SimpleNamespace(_ninja_operation=operation))
+
+
+def _answering(run: Callable[..., Any]) -> Callable[..., Any]:
+    return _answering_async(run) if iscoroutinefunction(run) else _answering_sync(run)
+
+
+def _answering_sync(run: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(run)
+    def answering(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        response = None
+        try:
+            with expecting_answer(request):
+                response = run(request, *args, **kwargs)
+        finally:
+            drive(settling_answered(request, response))
+        return kept_private(request, response) if is_gated(request) else response
+
+    return answering
+
+
+def _answering_async(run: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(run)
+    async def answering(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        response = None
+        try:
+            with expecting_answer(request):
+                response = await run(request, *args, **kwargs)
+        finally:
+            await drive_async(settling_answered(request, response))
+        return kept_private(request, response) if is_gated(request) else response
+
+    return answering
