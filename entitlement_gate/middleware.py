@@ -7,6 +7,7 @@ Never here: I/O before something is asked. One class for both modes, without ``M
 from __future__ import annotations
 
 import asyncio
+from functools import wraps
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from entitlement_gate.guard import Guard, refusal, settling_replaced
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Steps, drive, drive_async
 from entitlement_gate.resolvers import resolving
-from entitlement_gate.responses import is_way_in
+from entitlement_gate.responses import is_way_in, leads_within
 from entitlement_gate.url_rules import is_open, rules_about
 from entitlement_gate.waiting import Called
 
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["EntitlementMiddleware"]
 
 _AN_ERROR = 400
+_REDIRECTS = range(300, 400)
 _ASKING = ("GET", "HEAD")
+_REACHED = "_entitlement_view_reached"
+_RAISED = "_entitlement_view_raised"
 
 
 class EntitlementMiddleware:
@@ -55,6 +59,7 @@ class EntitlementMiddleware:
             # or a test's, whatever its colour, is left to Django.
             if type(self).process_view is _PROCESS_VIEW:
                 self.process_view = self._process_view_async  # type: ignore[method-assign]  # the other colour of it
+        self.process_view = _noting(self.process_view)  # type: ignore[method-assign]  # a subclass's own too
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Give the request its entitlements, and settle what a replaced response held; a coroutine in async mode."""
@@ -85,17 +90,19 @@ class EntitlementMiddleware:
         return await drive_async(_holding(request, request.resolver_match)) if get_settings().rules else None
 
     def _answering(self, request: HttpRequest) -> Steps[Any]:
-        """Enforce ``RULES`` also where no view answers but a middleware below: a flat page, a page out of a cache.
+        """Enforce ``RULES`` also where no view answers but a middleware: a flat page, a page out of a cache.
 
-        Whether one will is known when it has; what may have changed something by then is refused before.
+        Whether one will is known when it has; what may have changed something by then is refused before, where no view
+        is asked for.
         """
-        refused = (yield from _refusing(request, None)) if _is_act_of_no_view(request) else None
+        is_act = _is_act_of_no_view(request)
+        refused = (yield from _refusing(request, None)) if is_act else None
         if refused is not None:
             return refused
         response: Any = yield Called(self.get_response, request)
-        if request.method not in _ASKING or request.resolver_match is not None or response.status_code >= _AN_ERROR:
+        if is_act or request.method == "OPTIONS" or _is_views_own(request, response):
             return response
-        refused = yield from _refusing(request, _match(request))
+        refused = yield from _refusing(request, _match_of_answer(request))
         if refused is None:
             return response
         # Nobody else closes the files of what is not sent; its own close() would end the request.
@@ -105,6 +112,7 @@ class EntitlementMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer a denial that a view raised, or its template while it was rendered."""
         if not isinstance(exception, (EntitlementDenied, EntitlementUnavailable)):
+            setattr(request, _RAISED, True)  # what is answered now is another's
             return None
         response: Any = drive(refusal(request, exception.decision))
         # Django renders what is answered to a view's exception, and not what is answered to a template's.
@@ -118,6 +126,38 @@ _PROCESS_VIEW = EntitlementMiddleware.process_view
 def _is_raised_in_rendering(exception: Exception) -> bool:
     frames = walk_tb(exception.__traceback__)
     return any(frame.f_code is SimpleTemplateResponse.render.__code__ for frame, _ in frames)
+
+
+def _noting(process_view: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a request tell that it came as far as this: a ``process_view`` of a middleware above may answer before."""
+
+    @wraps(process_view)
+    def reached(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        setattr(request, _REACHED, True)
+        return process_view(request, *args, **kwargs)
+
+    return markcoroutinefunction(reached) if iscoroutinefunction(process_view) else reached
+
+
+def _is_views_own(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Return whether an answer is the view's that the rules were asked about, or gives nothing away.
+
+    A page of this project that a middleware above leads to, such as the login page, is asked about itself.
+    """
+    if response.status_code >= _AN_ERROR:
+        return True
+    if getattr(request, _REACHED, False):
+        return not getattr(request, _RAISED, False)
+    if request.resolver_match is None or response.status_code not in _REDIRECTS:
+        return False
+    return leads_within(request, response.headers.get("Location", ""))
+
+
+def _match_of_answer(request: HttpRequest) -> ResolverMatch | None:
+    """Return the view in whose place a middleware answered; None where the view had its turn and gave no answer."""
+    if getattr(request, _RAISED, False):
+        return None
+    return request.resolver_match or _match(request)
 
 
 def _is_act_of_no_view(request: HttpRequest) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "is_login_url",
     "is_page",
     "is_way_in",
+    "leads_within",
     "prefers_json",
     "redirection",
     "status_of",
@@ -129,6 +130,11 @@ def is_login_url(url: str) -> bool:
     """Whether this is the address of the project's login page; a page on another host is no page of the project's."""
     login, own = urlsplit(_login_url() or "//nowhere"), urlsplit(url)
     return (own.netloc, own.path) == (login.netloc, login.path)
+
+
+def leads_within(request: HttpRequest, url: str) -> bool:
+    """Whether a URL leads to a page of this project, or to its login page wherever that is."""
+    return _is_here(request, urlsplit(url)) or is_login_url(url)
 
 
 def is_page(request: HttpRequest, url: str) -> bool:

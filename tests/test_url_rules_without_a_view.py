@@ -7,13 +7,17 @@ from types import ModuleType
 
 import pytest
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.db import connection
-from django.http import FileResponse, HttpResponse, HttpResponseRedirect
+from django.http import FileResponse, Http404, HttpResponse, HttpResponseRedirect
 from django.template.response import SimpleTemplateResponse
 from django.test import AsyncClient, Client, modify_settings, override_settings
 from django.urls import include, path
+from django.views import View
 
+from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.signals import entitlement_checked
 from entitlement_gate.url_rules import entitlement_exempt
 from tests.customers import FREE, PRO, SETTINGS
@@ -32,8 +36,25 @@ def free(request):
     return HttpResponse("a view")
 
 
+@entitlement_exempt
+def nowhere(request, page):
+    raise Http404(page)
+
+
+@entitlement_exempt
+class Nowhere(View):
+    """A catch-all of which nothing is found."""
+
+    async def get(self, request, page):
+        raise Http404(page)
+
+    post = get
+
+
 urlconf = ModuleType("urlconf")
 urlconf.urlpatterns = [
+    path("premium/all/<path:page>", nowhere),
+    path("premium/all-async/<path:page>", Nowhere.as_view()),
     path("premium/view/", page, name="view"),
     path("premium/free/", free),
     path("shop/", include(([path("", page, name="index")], "shop"))),
@@ -82,6 +103,62 @@ class Fails(Answers):
         return HttpResponse("no", status=409)
 
 
+class Falls(Answers):
+    """Answers for what is not found, as the middleware for flat pages does."""
+
+    def __call__(self, request):
+        if iscoroutinefunction(self):
+            return self.fall_back_later(request)
+        response = self.get_response(request)
+        return self.answer(request) if response.status_code == 404 else response
+
+    async def fall_back_later(self, request):
+        response = await self.get_response(request)
+        return self.answer(request) if response.status_code == 404 else response
+
+
+class Looks(Answers):
+    """Answers for views once they are found."""
+
+    paths = ()
+
+    def process_view(self, request, *_):
+        return self.answer(request)
+
+
+class SignedIn(LoginRequiredMiddleware):
+    def process_view(self, request, view_func, view_args, view_kwargs):
+        request.user = AnonymousUser()
+        return super().process_view(request, view_func, view_args, view_kwargs)
+
+
+class LooksAway(Looks):
+    def answer(self, request):
+        return HttpResponseRedirect("https://files.example/signed")
+
+
+class LooksOn(Looks):
+    def answer(self, request):
+        return HttpResponseRedirect("/terms/")
+
+
+class LooksAtLogin(Looks):
+    def answer(self, request):
+        return HttpResponseRedirect("https://login.example/?next=/premium/view/")
+
+
+class LooksDown(Looks):
+    def answer(self, request):
+        return HttpResponse("maintenance", status=503)
+
+
+class Ours(EntitlementMiddleware):
+    """A project's own kind of it, which leaves some views alone."""
+
+    def process_view(self, request, *args):
+        return None if "alone" in request.GET else super().process_view(request, *args)
+
+
 class Elsewhere(Answers):
     def __call__(self, request):
         request.urlconf = other
@@ -103,8 +180,9 @@ def _project():
 async def ask(request):
     """Ask with these rules and this middleware below ours; through either door."""
 
-    async def ask(rules, url, customer=FREE, *, below="Answers", method="get", **gate):
-        stack = [OURS, below if "." in below else f"{HERE}.{below}"]
+    async def ask(rules, url, customer=FREE, *, below="Answers", above=None, ours=OURS, method="get", **gate):
+        stack = [ours, below if "." in below else f"{HERE}.{below}"]
+        stack = stack if above is None else [above if "." in above else f"{HERE}.{above}", *stack]
         with override_settings(ENTITLEMENT_GATE={**SETTINGS, **gate, "RULES": rules}, MIDDLEWARE=stack):
             client = Client() if request.param == "WSGI" else AsyncClient()
             send = getattr(client, method)
@@ -181,6 +259,66 @@ async def test_a_view_whose_answer_comes_from_a_middleware_is_gated_by_its_name(
 
 async def test_an_exempt_view_stays_exempt_whoever_answers_in_its_place(ask):
     assert await ask(PREMIUM, "/premium/free/") == 200
+
+
+@pytest.mark.parametrize("url", ["/premium/all/flat/", "/premium/all-async/flat/"])
+@pytest.mark.parametrize("method", ["get", "head", "post"])
+async def test_what_an_exempt_view_does_not_find_is_gated_where_another_finds_it(ask, url, method):
+    assert await ask(PREMIUM, url, below="Falls", method=method) == 403
+    assert await ask(PREMIUM, url, PRO, below="Falls", method=method) == 200
+
+
+async def test_what_an_exempt_view_does_not_find_stays_not_found(ask):
+    assert await ask(PREMIUM, "/premium/all/flat/") == 404
+    assert await ask(PREMIUM, "/premium/free/", below="Falls") == 200
+
+
+@pytest.mark.parametrize("ours", [OURS, f"{HERE}.Ours"])
+@pytest.mark.parametrize("rule", [{"path": "^/premium/"}, {"view": "view"}])
+@pytest.mark.parametrize("method", ["get", "head", "post", "put"])
+async def test_what_a_process_view_above_answers_is_gated_as_the_view_is(ask, ours, rule, method):
+    rules = [{**rule, "requires": "reports"}]
+    for above in ("Looks", "LooksAway"):
+        allowed = 200 if above == "Looks" else 302
+        asked = {"above": above, "ours": ours, "below": "Looks", "method": method}
+        assert await ask(rules, "/premium/view/", **asked) == 403
+        assert await ask(rules, "/premium/view/", PRO, **asked) == allowed
+        assert await ask(rules, "/shop/", **asked) == allowed
+
+
+async def test_a_process_view_above_that_gives_nothing_away_has_the_first_word(ask):
+    assert await ask(PREMIUM, "/premium/view/", above="LooksOn", below="Looks") == 302
+    assert await ask(PREMIUM, "/premium/view/", above="LooksDown", below="Looks") == 503
+    assert await ask(PREMIUM, "/premium/view/", above="LooksAtLogin", below="Looks") == 403
+    with override_settings(LOGIN_URL="https://login.example/"):
+        assert await ask(PREMIUM, "/premium/view/", above="LooksAtLogin", below="Looks") == 302
+    assert await ask(PREMIUM, "/premium/free/", above="Looks", below="Looks") == 200
+    assert await ask(PREMIUM, "/premium/view/", above="Looks", below="Looks", method="options") == 200
+
+
+async def test_djangos_own_middleware_sends_to_the_login_page_first(ask):
+    above = f"{HERE}.SignedIn"
+    with override_settings(LOGIN_URL="/login/"):
+        assert await ask(PREMIUM, "/premium/view/", above=above, below="Looks") == 302
+
+
+async def test_a_process_view_below_comes_after_the_rules(ask):
+    assert await ask(PREMIUM, "/premium/view/", below="Looks", method="post") == 403
+    assert acts == []
+    assert await ask(PREMIUM, "/premium/view/", PRO, below="Looks") == 200
+
+
+async def test_a_subclass_may_leave_a_view_alone(ask):
+    ours = f"{HERE}.Ours"
+    for customer, status in ((FREE, 403), (PRO, 200)):
+        assert await ask(PREMIUM, "/premium/view/", customer, below="Looks", ours=ours) == status
+    assert await ask(PREMIUM, "/premium/view/?alone", below="Looks", ours=ours) == 200
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete"])
+async def test_an_act_in_place_of_a_view_is_told_to_nobody_else(ask, method):
+    assert await ask(PREMIUM, "/premium/view/", method=method) == 403
+    assert await ask(PREMIUM, "/premium/view/", PRO, method=method) == 200
 
 
 async def test_the_urls_are_those_of_the_request(ask):
