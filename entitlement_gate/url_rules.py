@@ -1,7 +1,7 @@
 """``RULES``: gates by path, view name or namespace, without touching a view. Never here: enforcing them.
 
 A rule names what it is about in exactly one way and what it requires; every rule that matches a request must hold.
-A rule about every path, such as ``^/``, leaves alone what a whole site needs: its static files.
+A rule about every path, such as ``^/``, leaves alone what a whole site needs: its static files, and the way out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.urls.converters import StringConverter, get_converters
 
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.zenskar.options import is_texts
@@ -30,6 +31,7 @@ __all__ = [
     "class_of",
     "entitlement_exempt",
     "is_exempt",
+    "is_logout",
     "is_open",
     "is_static",
     "namespaces_of",
@@ -42,8 +44,10 @@ ViewT = TypeVar("ViewT", bound="Callable[..., Any] | type")
 _ABOUT = ("path", "view", "namespace")
 _KEYS = frozenset({*_ABOUT, "requires", "quantity", "methods"})
 _STATIC = ("django.views.static", "django.contrib.staticfiles.views")
-_ANYWHERE = ("/", "/-", "/-/-/")
+_LOGOUT = "django.contrib.auth.views.LogoutView"
+_EVERY_PATH = re.compile(r"(?:\^|\\A)?/?(?:\.(?:[*+]\$?)?)?")  # a pattern that leaves nothing out
 _IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
+_CONVERTED = re.compile(r"<([^>:\s]+):")  # as above: by which converter
 _PARTS = re.compile(
     r"""
     \\.                              # an escape
@@ -73,8 +77,11 @@ class Rule:
 
     @property
     def is_about_every_path(self) -> bool:
-        """Whether it singles out no path, view or namespace."""
-        return self.pattern is not None and any(map(self.pattern.search, _ANYWHERE))
+        """Whether it singles out no path, view or namespace, and leaves none out.
+
+        It is told by how it is written: ``^/(premium/.*)?$`` matches the first page too, and is about others.
+        """
+        return self.about == "path" and _EVERY_PATH.fullmatch(self.name) is not None
 
     def matches(self, request: HttpRequest, match: ResolverMatch | None) -> bool:
         """Return whether the rule is about this request; ``match`` is None where no URL leads to what answers it."""
@@ -112,9 +119,9 @@ def rules_about(rules: Iterable[Rule], request: HttpRequest, match: ResolverMatc
     """Yield the rules that have to hold for a request; ``match`` is None where no URL leads to what answers it."""
     if match is not None and is_exempt(match.func, match):
         return
-    is_file = is_static(request, match)
+    is_needed_everywhere = is_static(request, match) or (match is not None and is_logout(match))
     for rule in rules:
-        if rule.matches(request, match) and not (is_file and rule.is_about_every_path):
+        if rule.matches(request, match) and not (is_needed_everywhere and rule.is_about_every_path):
             yield rule
 
 
@@ -142,17 +149,30 @@ def is_exempt(view: Any, match: ResolverMatch) -> bool:
 
 
 def is_static(request: HttpRequest, match: ResolverMatch | None) -> bool:
-    """Return whether a request is for a static file: by Django's view for files, or by a middleware such as WhiteNoise.
+    """Return whether a request is for a static file under ``STATIC_URL``: what Django's view or a middleware gives out.
 
-    What a view is, is told by where its code stands: ``__module__`` is copied by ``@wraps`` into a project's own view
-    around it. Decorators of Django's own, such as ``never_cache``, change nothing.
+    Files elsewhere may be paid for, and so may whatever a site has whose ``STATIC_URL`` is all of it. What a view is,
+    is told by where its code stands: ``__module__`` is copied by ``@wraps`` into a project's own view around it.
+    Decorators of Django's own, such as ``never_cache``, change nothing.
     """
+    place = settings.STATIC_URL or "/"
+    if place == "/" or not _resolved(request.path).startswith(place):
+        return False
     if match is None:
-        return _resolved(request.path).startswith(settings.STATIC_URL or "//")
+        return True
     view = match.func
     while _module_of(view).startswith("django.") and hasattr(view, "__wrapped__"):
         view = view.__wrapped__
     return _module_of(view) in _STATIC
+
+
+def is_logout(match: ResolverMatch) -> bool:
+    """Return whether a view is the way out, which whoever is signed in needs: Django's ``LogoutView``, the admin's."""
+    if match.app_names[-1:] == ["admin"] and match.url_name == "logout":
+        return True
+    # By name: to import it takes the app, which a project may do without.
+    bases = getattr(class_of(match.func), "__mro__", ())
+    return any(f"{base.__module__}.{base.__qualname__}" == _LOGOUT for base in bases)
 
 
 def is_open(view: Any) -> bool:
@@ -204,8 +224,20 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _spellings(pattern: re.Pattern[str], match: ResolverMatch | None) -> Iterator[re.Pattern[str]]:
     """Yield the pattern, and one that ignores case where the URL does, which leads there by every spelling."""
     yield pattern
-    if match is not None and _IGNORING_CASE.search(match.route or ""):
+    if match is not None and _may_ignore_case(match.route or ""):
         yield re.compile(pattern.pattern, pattern.flags | re.IGNORECASE)
+
+
+def _may_ignore_case(route: str) -> bool:
+    """Return whether a URL ignores case in any part, by a flag or by a converter.
+
+    A project's own converter is taken to: its ``to_python`` may make one of two spellings, of which nobody is told.
+    """
+    if _IGNORING_CASE.search(route):
+        return True
+    converters = get_converters()
+    named = (converters.get(name) for name in _CONVERTED.findall(route))
+    return any(type(converter).__module__ != StringConverter.__module__ for converter in named if converter is not None)
 
 
 def namespaces_of(namespaces: Sequence[str], app_names: Sequence[str]) -> frozenset[str]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import LogoutView
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import ResolverMatch, include, path, re_path, register_converter
@@ -20,7 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from entitlement_gate.domain.requirements import Requirement
-from entitlement_gate.url_rules import entitlement_exempt, is_exempt, is_open, read_rules
+from entitlement_gate.url_rules import entitlement_exempt, is_exempt, is_logout, is_open, read_rules
 from tests.customers import FREE, PRO, SETTINGS
 
 
@@ -137,6 +138,16 @@ def test_the_way_into_the_admin_is_exempt_wherever_the_admin_is_included(around)
     assert not is_exempt(page, ResolverMatch(page, (), {}, "login", [*names, "shop"], [*names, "shop"]))
 
 
+@pytest.mark.parametrize("around", [[], ["site"]])
+def test_the_way_out_is_djangos_view_or_the_admins(around):
+    names = [*around, "admin"]
+    assert is_logout(ResolverMatch(page, (), {}, "logout", names, names))
+    assert is_logout(ResolverMatch(LogoutView.as_view(), (), {}, "out", around, around))
+    assert not is_logout(ResolverMatch(page, (), {}, "index", names, names))
+    assert not is_logout(ResolverMatch(page, (), {}, "logout", [*names, "shop"], [*names, "shop"]))
+    assert not is_logout(ResolverMatch(OpenView.as_view(), (), {}, "logout", around, around))
+
+
 def test_a_mark_of_login_not_required_is_a_views_own_where_no_framework_sets_it_on_all():
     def of_a_framework(request):
         return HttpResponse("in")
@@ -197,10 +208,46 @@ def paid(tmp_path):
         yield files
 
 
-@pytest.mark.parametrize("everything", ["^/", "/", ".", "^/.+", "^/(?!own/login/)", "^/.*/", "^/[^/]*/"])
-@pytest.mark.parametrize("url", ["/files/a.pdf", "/uncached/a.pdf", "/shop/a.pdf"])
+EVERYTHING = ["^/", "^", "/", ".", ".*", "^/.", "^/.+", "^/.*$", r"\A/.*", "^.+$"]
+NEARLY = [
+    "^/($|files/|uncached/|shop/)",
+    "^/((files|uncached|shop)/.*)?$",
+    "^/(?!own/login/)",
+    "^/.*/",
+    "^/[^/]*/",
+    "^/|/premium/",
+    "(?i)^/",
+    "^/[fus]",
+]
+FILES = ["/files/a.pdf", "/uncached/a.pdf", "/shop/a.pdf"]
+
+
+@pytest.mark.parametrize("everything", EVERYTHING)
+@pytest.mark.parametrize("url", FILES)
 def test_a_rule_about_every_path_leaves_static_files_alone(ask, paid, everything, url):
-    assert ask([{"path": everything, "requires": "reports"}], url, urls=paid) == 200
+    rules = [{"path": everything, "requires": "reports"}]
+    with override_settings(STATIC_URL=f"/{url.split('/')[1]}/"):
+        assert ask(rules, url, urls=paid) == 200
+        assert ask([*rules, {"path": f"^{url}$", "requires": "reports"}], url, urls=paid) == 403
+
+
+@pytest.mark.parametrize("everything", EVERYTHING)
+@pytest.mark.parametrize("static", ["/static/", "/files/deep/", "https://cdn.example/files/", "/", None])
+def test_files_elsewhere_may_be_paid_for(ask, paid, everything, static):
+    rules = [{"path": everything, "requires": "reports"}]
+    with override_settings(STATIC_URL=static):
+        for url in (*FILES, "/files/deep/../a.pdf"):
+            assert ask(rules, url, urls=paid) == 403
+            assert ask(rules, url, PRO, urls=paid) == 200
+
+
+@pytest.mark.parametrize("nearly", NEARLY)
+@pytest.mark.parametrize("url", FILES)
+def test_a_rule_that_leaves_a_path_out_is_about_all_others_files_too(ask, paid, nearly, url):
+    rules = [{"path": nearly, "requires": "reports"}]
+    with override_settings(STATIC_URL=f"/{url.split('/')[1]}/"):
+        assert ask(rules, url, urls=paid) == 403
+        assert ask(rules, url, PRO, urls=paid) == 200
 
 
 @pytest.mark.parametrize(
@@ -212,8 +259,10 @@ def test_a_rule_about_every_path_leaves_static_files_alone(ask, paid, everything
         ({"view": "file"}, "/files/a.pdf"),
         ({"namespace": "shop"}, "/shop/a.pdf"),
         ({"path": "^/"}, "/own/a.pdf"),
+        ({"path": "^/"}, "/shop/a.pdf"),
     ],
 )
+@override_settings(STATIC_URL="/own/")
 def test_files_that_a_rule_singles_out_are_paid_for(ask, paid, rule, url):
     rules = [{**rule, "requires": "reports"}]
     assert ask(rules, url, urls=paid) == 403
@@ -303,8 +352,36 @@ def test_whatever_a_url_leads_to_a_gated_view_by_is_refused(named):
             assert answer.status_code == 403
 
 
+class ByFlag:
+    regex = "(?i:premium|reports)"
+
+    def to_python(self, value):
+        return value
+
+    def to_url(self, value):
+        return value
+
+
+class Lowering(ByFlag):
+    """A word in whatever spelling, which leads to the same."""
+
+    regex = "[A-Za-z]+"
+
+    def to_python(self, value):
+        return value.lower()
+
+
+for name, converter in (("by_flag", ByFlag), ("lowering", Lowering)):
+    if name not in get_converters():
+        register_converter(converter, name)
+
 loose = ModuleType("loose")
 loose.urlpatterns = [
+    path("flag/<by_flag:section>/", page),
+    path("deep/<lowering:section>/", include([path("in/", page)])),
+    path("plain-converters/<str:a>/<slug:b>/<int:c>/", page),
+    re_path(r"^mixed/(?P<a>(?s-i:a))/(?P<b>(?ai:b))/$", page),
+    re_path(r"^off/(?-i:[a-zA-Z]+)/(?:<none:here>)?$", page),
     re_path(r"^(?i:reports)/", page),
     re_path(r"(?i)^plain/", include([path("in/", page)])),
     path("Strict/", page),
@@ -321,6 +398,14 @@ loose.urlpatterns = [
         ("^/strict/", "/Strict/", 200),
         ("^/Strict/", "/Strict/", 403),
         ("^/reports/$", "/REPORTS/more", 200),
+        ("^/flag/premium/", "/flag/PREMIUM/", 403),
+        ("^/flag/PREMIUM/", "/flag/premium/", 403),
+        ("^/flag/premium/", "/flag/Reports/", 200),
+        ("^/deep/premium/", "/deep/PreMium/in/", 403),
+        ("^/plain-converters/a/", "/plain-converters/A/b/1/", 200),
+        ("^/plain-converters/A/", "/plain-converters/A/b/1/", 403),
+        ("^/mixed/a/b/", "/mixed/a/B/", 403),
+        ("^/off/reports/", "/off/REPORTS/", 200),
     ],
 )
 def test_case_counts_where_it_does_in_the_url(ask, pattern, url, status):

@@ -59,7 +59,12 @@ class SignIn(auth_views.LoginView):
         return HttpResponse(f'<form method="post">{context["form"].as_p()}{token}<button>Sign in</button></form>')
 
 
+class SignOut(auth_views.LogoutView):
+    """A project's own kind of it."""
+
+
 pages = [
+    path("accounts/logout/", SignOut.as_view(next_page="/sign-up/"), name="logout"),
     path("reports/", page, name="reports"),
     path("accounts/login/", SignIn.as_view(), name="login"),
     path("accounts/password_reset/", sign_up, name="password_reset"),
@@ -197,6 +202,25 @@ def test_who_is_known_is_held_to_the_rule_on_pages_that_are_open_to_all(gate):
     with gate(plain):
         assert journey("/sign-up/", client) == ("/sign-up/", 403)
         assert journey("/accounts/login/", client) == ("/accounts/login/", 200)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("anonymous", ["login", "deny"])
+def test_whoever_is_signed_in_comes_out_whatever_they_have(gate, anonymous):
+    client = Client()
+    client.force_login(User.objects.create_user("free", first_name="10000000-0000-4000-8000-000000000001"))
+    with gate(plain, gate={"ANONYMOUS": anonymous}):
+        assert client.post("/accounts/logout/").headers["Location"] == "/sign-up/"
+    assert "_auth_user_id" not in client.session
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("rule", [{"path": "^/accounts/"}, {"path": "^/(?!sign-up/)"}, {"view": "logout"}])
+def test_a_way_out_that_a_rule_singles_out_is_gated(gate, rule):
+    client = Client()
+    client.force_login(User.objects.create_user("free", first_name="10000000-0000-4000-8000-000000000001"))
+    with gate(plain, rules=[{**rule, "requires": "reports"}]):
+        assert client.post("/accounts/logout/").status_code == 403
 
 
 @pytest.mark.parametrize("rule", [{"path": "^/sign-up/"}, {"view": "sign-up"}])

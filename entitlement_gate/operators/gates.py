@@ -21,7 +21,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.marks import operations_of, requirements_of
 from entitlement_gate.operators.names_in_templates import template_uses
 from entitlement_gate.operators.places import place_of
-from entitlement_gate.url_rules import class_of, is_exempt, is_static, rules_about
+from entitlement_gate.url_rules import class_of, is_exempt, is_logout, is_static, rules_about
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -278,10 +278,8 @@ def _request(path: str) -> HttpRequest:
 
 
 def _is_left_alone(match: ResolverMatch, sample: HttpRequest) -> bool:
-    """Whether a view is exempt, or one of static files where those are kept; files elsewhere may be paid for."""
-    if is_exempt(match.func, match):
-        return True
-    return is_static(sample, None) and is_static(sample, match)
+    """Whether a view is exempt, the way out, or one of static files; files elsewhere may be paid for."""
+    return is_exempt(match.func, match) or is_logout(match) or is_static(sample, match)
 
 
 def _gate(match: ResolverMatch, found: list[_Found], what: str, where: str) -> Gate:
