@@ -35,7 +35,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys, urlconfs_in_settings
-from entitlement_gate.marks import operations_of, raises_refusals, requirements_of, targets_of
+from entitlement_gate.marks import raises_refusals, requirements_of, targets_of
 from entitlement_gate.resolvers import from_user
 from entitlement_gate.responses import upgrade_address
 from entitlement_gate.url_rules import class_of, namespaces_of
@@ -315,10 +315,7 @@ def raising_messages() -> list[CheckMessage]:
 def cache_messages(settings: Settings) -> list[CheckMessage]:
     """Return warnings of middleware that keeps pages for everybody and answers with them before any gate is asked."""
     is_gated = MIDDLEWARE in map(kind_of, django_settings.MIDDLEWARE) or any(
-        requirements_of(part)
-        for _, patterns in _urls()
-        for view in _views(patterns)
-        for part in (view, *(operation.view_func for operation in operations_of(view)))
+        requirements_of(view) for _, patterns in _urls() for view in _views(patterns)
     )
     kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"
     return [

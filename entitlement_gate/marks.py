@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from django.views import View
@@ -10,11 +11,19 @@ from django.views import View
 from entitlement_gate.url_rules import class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["function_of", "marked", "operations_of", "raises_refusals", "requirements_of", "targets_of"]
+__all__ = [
+    "function_of",
+    "marked",
+    "operations_of",
+    "raises_refusals",
+    "requirements_of",
+    "requirements_of_operation",
+    "targets_of",
+]
 
 # One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
 # `entitlement_requirements` of one overwrites that of the other.
@@ -34,13 +43,24 @@ def marked(gated: Any, view: Any, requirement: Requirement, *, on_denied: object
     return gated
 
 
-def requirements_of(view: Any) -> tuple[Requirement, ...]:
-    """Return what all gates on a view require: those of its class, of its methods and of ``method_decorator`` too.
+def requirements_of(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[Requirement, ...]:
+    """Return what all gates on a view require, in answer to these methods: those of its class and its methods too.
 
     ``view.entitlement_requirements`` knows what the outermost decorated thing knew of itself; where several
     ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this tells all.
     """
-    marked = {key: value for part in _parts(view) for key, value in _marks(part, _MARK)}
+    return _required(view, _parts(view, methods))
+
+
+def requirements_of_operation(view: Any, operation: Any) -> tuple[Requirement, ...]:
+    """Return what one of the operations behind a view requires: by its own gates, and by those around the view."""
+    while isinstance(view, partial):
+        view = view.func
+    return _required(view, (view, *_gated_in(operation)))
+
+
+def _required(view: Any, parts: Iterable[Any]) -> tuple[Requirement, ...]:
+    marked = {key: value for part in parts for key, value in _marks(part, _MARK)}
     listed = getattr(view, "entitlement_requirements", ())
     return tuple(dict.fromkeys((*listed, *marked.values())))
 
@@ -48,13 +68,35 @@ def requirements_of(view: Any) -> tuple[Requirement, ...]:
 def operations_of(callback: Any) -> tuple[Any, ...]:
     """Return the operations of Django Ninja behind a view: one URL may have one for each method.
 
-    Each has ``methods``, ``view_func`` and ``auth_callbacks``. Ninja's view is a function that closes over them.
+    Each has ``methods``, ``view_func`` and ``auth_callbacks``. Ninja's view is a function that closes over them; other
+    decorators may stand around it, with ``functools.wraps`` or without.
     """
-    for cell in getattr(callback, "__closure__", None) or ():
-        operations = getattr(cell.cell_contents, "operations", None)
-        if isinstance(operations, list) and all(hasattr(operation, "view_func") for operation in operations):
-            return tuple(operations)
+    for function in _enclosed(callback):
+        for value in _values(function):
+            operations = getattr(value, "operations", None)
+            if isinstance(operations, list) and all(hasattr(each, "view_func") for each in operations):
+                return tuple(operations)
     return ()
+
+
+def _enclosed(view: Any) -> Iterator[Any]:
+    """Yield the functions that a view is made of, from its outermost wrapper on."""
+    known: set[int] = set()
+    waiting = [view]
+    while waiting:
+        function = waiting.pop(0)
+        while isinstance(function, partial):
+            function = function.func
+        if isinstance(function, FunctionType) and id(function) not in known:
+            known.add(id(function))
+            yield function
+            waiting += _values(function)
+
+
+def _values(function: FunctionType) -> list[Any]:
+    """Return what a function closes over; a cell that is still empty holds nothing."""
+    cells = function.__closure__ or ()
+    return [cell.cell_contents for cell in cells if cell != CellType()]
 
 
 def raises_refusals(view: Any) -> bool:
@@ -89,13 +131,18 @@ def _parts(view: Any, methods: Sequence[str] = View.http_method_names) -> Iterat
         yield function_of(view_class)
     for operation in operations_of(view):
         if not {method.lower() for method in operation.methods}.isdisjoint(methods):
-            yield operation.view_func
+            yield from _gated_in(operation)
     # Django REST framework's view sets answer by methods of other names, and say which.
     actions = getattr(view, "actions", None)
     actions = actions if isinstance(actions, dict) else {}
     names = ("dispatch", *methods, *(actions[method] for method in methods if method in actions))
     for base in getattr(view_class, "__mro__", ()):
         yield from (vars(base)[name] for name in names if name in vars(base))
+
+
+def _gated_in(operation: Any) -> tuple[Any, Any]:
+    """Return the function of an operation, and what ``decorate_view`` puts around that."""
+    return operation.view_func, operation.run
 
 
 def _marks(part: Any, kind: str) -> Iterator[tuple[str, Any]]:

@@ -18,13 +18,13 @@ from django.views import View
 
 from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.marks import operations_of, requirements_of
+from entitlement_gate.marks import operations_of, requirements_of, requirements_of_operation
 from entitlement_gate.operators.names_in_templates import template_uses
 from entitlement_gate.operators.places import place_of
 from entitlement_gate.url_rules import class_of, is_exempt, is_logout, is_static, rules_about
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from django.urls import URLPattern
 
@@ -203,12 +203,21 @@ def gated_views() -> Iterator[Gate]:
 def rules() -> Iterator[Gate]:
     """Yield every rule of the settings."""
     for position, rule in enumerate(rules_in_settings()):
-        methods = f" [{', '.join(sorted(rule.methods))}]" if rule.methods else ""
         names = tuple(leaf.entitlement for leaf in rule.requirement.leaves())
         where = f"ENTITLEMENT_GATE['RULES'][{position}]"
         yield Gate(
-            "rule", f"{rule.about} {rule.name}{methods}", "", (shown(rule.requirement),), ("rule",), where, names
+            "rule",
+            f"{rule.about} {rule.name}{_methods_text(rule)}",
+            "",
+            (shown(rule.requirement),),
+            ("rule",),
+            where,
+            names,
         )
+
+
+def _methods_text(rule: Rule) -> str:
+    return f" [{', '.join(sorted(rule.methods))}]" if rule.methods else ""
 
 
 def shown(requirement: Requirement | str) -> str:
@@ -259,16 +268,38 @@ def _view(pattern: URLPattern, path: _Path, origins: Origins) -> Iterator[Gate]:
     )
     sample = _request(sample_of(patterns))
     for operation in operations_of(callback):
-        found = [*_of_operation(operation), *_ruled(match, sample, frozenset(operation.methods))]
-        what = f"{route} [{', '.join(operation.methods)}]"
-        gate = _gate(match, found, what, place_of(operation.view_func))
+        found = [*_of_operation(callback, operation), *_ruled(match, sample, frozenset(operation.methods))]
+        gate = _gate(match, found, f"{route} [{', '.join(operation.methods)}]", place_of(operation.view_func))
         yield replace(gate, is_own=origins.is_own(operation.view_func, match.app_names))
     if not operations_of(callback):
-        found = [*_own(callback), *_ruled(match, sample)]
-        if not found and _is_left_alone(match, sample):
-            found = [_Found("exempt", None)]
-        gate = _gate(match, found, route, place_of(callback))
-        yield replace(gate, is_own=origins.is_own(callback, match.app_names))
+        for methods, found in _by_methods(match, sample):
+            is_exempt_view = not found and _is_left_alone(match, sample)
+            what = f"{route} [{', '.join(methods)}]" if methods else route
+            gate = _gate(match, [_Found("exempt", None)] if is_exempt_view else found, what, place_of(callback))
+            yield replace(gate, is_own=origins.is_own(callback, match.app_names))
+
+
+def _by_methods(match: ResolverMatch, sample: HttpRequest) -> list[tuple[tuple[str, ...], list[_Found]]]:
+    """Return what is asked for in answer to which methods, where some are gated and some are not; else of a view."""
+    callback: Any = match.func
+    by_found: dict[tuple[_Found, ...], list[str]] = {}
+    for method in _methods_of(callback):
+        found = (*_own(callback, (method,)), *_ruled(match, sample, frozenset((method.upper(),))))
+        by_found.setdefault(found, []).append(method.upper())
+    if len(by_found) > 1 and () in by_found:
+        return [(tuple(methods), list(found)) for found, methods in by_found.items()]
+    return [((), [*_own(callback), *_ruled(match, sample)])]
+
+
+def _methods_of(callback: Any) -> tuple[str, ...]:
+    """Return the methods that a view class answers with code of its own; none where that cannot be told."""
+    actions = getattr(callback, "actions", None)
+    if isinstance(actions, dict):
+        return tuple(method for method in actions if method != "head" or "get" not in actions)
+    view_class = class_of(callback)
+    names = getattr(view_class, "http_method_names", ())
+    answered = [name for name in names if name != "options" and hasattr(view_class, name)]
+    return tuple(name for name in answered if name != "head" or "get" not in answered)
 
 
 def _request(path: str) -> HttpRequest:
@@ -299,13 +330,13 @@ def _ruled(match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = 
 
 
 def _rule_text(rule: Rule) -> str:
-    return f"rule {rule.about} {rule.name}"
+    return f"rule {rule.about} {rule.name}{_methods_text(rule)}"
 
 
-def _own(callback: Any) -> Iterator[_Found]:
+def _own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[_Found]:
     """Yield what the view itself asks for: decorators, mixins, permissions and operations of other frameworks."""
     mixed = _mixed_in(callback, class_of(callback))
-    for requirement in requirements_of(callback):
+    for requirement in requirements_of(callback, methods):
         yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement)
     if None in mixed:
         yield _Found(_MIXIN, "(by the request)")
@@ -313,8 +344,8 @@ def _own(callback: Any) -> Iterator[_Found]:
         yield from _permitted(permission)
 
 
-def _of_operation(operation: Any) -> Iterator[_Found]:
-    for requirement in requirements_of(operation.view_func):
+def _of_operation(callback: Any, operation: Any) -> Iterator[_Found]:
+    for requirement in requirements_of_operation(callback, operation):
         yield _Found("@requires_entitlement", requirement)
     for permission in operation.auth_callbacks:
         yield from _permitted(permission)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from adrf.decorators import api_view as async_api_view
+from django.core.checks import run_checks
+from django.http import HttpResponse
 from django.test import override_settings
-from django.urls import include, path
+from django.urls import URLPattern, include, path
 from django.utils.decorators import method_decorator
+from django.views import View
 from ninja import NinjaAPI
+from ninja.decorators import decorate_view
 from rest_framework.decorators import action, api_view, permission_classes
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.response import Response
@@ -21,7 +25,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from entitlement_gate import Requirement, has_entitlement, requires_entitlement
-from entitlement_gate.marks import raises_refusals, targets_of
+from entitlement_gate.marks import operations_of, raises_refusals, targets_of
 from entitlement_gate.operators.gates import gated_views
 from tests.customers import FREE, PRO
 from tests.operators.world import run
@@ -216,3 +220,136 @@ def test_what_is_listed_is_enforced(client, django_user_model, url):
     for customer, may in ((PRO, True), (FREE, False)):
         client.force_login(django_user_model.objects.create_user(customer))
         assert (client.get(url).status_code == 200) is may
+
+
+class OneOfTwo(View):
+    @method_decorator(requires_entitlement("reports"))
+    def post(self, request):
+        return HttpResponse()
+
+    def get(self, request):
+        return HttpResponse()
+
+
+class BothOfTwo(View):
+    @method_decorator(requires_entitlement("reports"))
+    def post(self, request):
+        return HttpResponse()
+
+    @method_decorator(requires_entitlement("seats"))
+    def get(self, request):
+        return HttpResponse()
+
+
+class Mapped(ViewSet):
+    @method_decorator(requires_entitlement("reports"))
+    def list(self, request):
+        return Response()
+
+    def create(self, request):
+        return Response()
+
+
+def hiding(view):
+    def inner(request, *args, **kwargs):
+        return view(request, *args, **kwargs)
+
+    return inner
+
+
+def wrapping(view):
+    return wraps(view)(hiding(view))
+
+
+def listed(*patterns, rules=()):
+    project = ModuleType("listed")
+    project.urlpatterns = list(patterns)
+    gate_settings = {"BASE_URL": "sandbox:", "RULES": list(rules)}
+    with override_settings(ROOT_URLCONF=project, ENTITLEMENT_GATE=gate_settings):
+        return {gate.what: gate.requires for gate in gated_views()}
+
+
+def test_a_view_that_is_gated_in_answer_to_some_methods_is_told_by_its_methods():
+    assert listed(
+        path("one/", OneOfTwo.as_view()),
+        path("around/", wrapping(OneOfTwo.as_view())),
+        path("both/", BothOfTwo.as_view()),
+        path("set/", Mapped.as_view({"get": "list", "post": "create"})),
+    ) == {
+        "/one/ [GET]": (),
+        "/one/ [POST]": ("reports",),
+        "/around/ [GET]": (),
+        "/around/ [POST]": ("reports",),
+        "/both/": ("seats", "reports"),
+        "/set/ [GET]": ("reports",),
+        "/set/ [POST]": (),
+    }
+
+
+def test_so_is_one_that_a_rule_gates_in_answer_to_some_methods():
+    rule = {"path": "^/both/", "requires": "sso", "methods": ["POST"]}
+
+    class Open(View):
+        def get(self, request):
+            return HttpResponse()
+
+        def head(self, request):
+            return HttpResponse()
+
+        post = get
+
+    assert listed(path("both/", Open.as_view()), rules=[rule]) == {"/both/ [GET]": (), "/both/ [POST]": ("sso",)}
+
+
+def test_a_rule_about_some_methods_says_so_where_nobody_knows_what_a_view_answers():
+    with override_settings(
+        ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "RULES": [{"path": "^/x/", "requires": "sso", "methods": ["POST"]}]},
+        ROOT_URLCONF=(project := ModuleType("project")),
+    ):
+        project.urlpatterns = [path("x/", lambda request: HttpResponse())]
+        (gate,) = gated_views()
+    assert (gate.what, gate.by) == ("/x/", ("rule path ^/x/ [POST]",))
+
+
+def an_api(namespace):
+    own = NinjaAPI(docs_url=None, openapi_url=None, urls_namespace=namespace)
+    own.get("/x")(requires_entitlement("reports")(lambda request: {}))
+    own.post("/x")(lambda request: {})
+    around = requires_entitlement("seats", on_denied="nowhere")
+    own.get("/y")(decorate_view(around)(lambda request: {}))
+    return own
+
+
+def routed(own, decorator):
+    patterns, app_name, namespace = own.urls
+    return [URLPattern(p.pattern, decorator(p.callback)) for p in patterns if str(p.pattern)], app_name, namespace
+
+
+@pytest.mark.parametrize("decorator", [wrapping, hiding, partial, lambda view: hiding(wrapping(partial(view)))])
+def test_operations_are_told_apart_whatever_stands_around_them(decorator):
+    own = an_api(f"told-{decorator.__name__}-{decorator.__module__}")
+    expected = {"/a/x [GET]": ("reports",), "/a/x [POST]": (), "/a/y [GET]": ("seats",)}
+    assert listed(path("a/", routed(own, decorator))) == expected
+
+
+def test_a_gate_around_operations_is_told_for_each_of_them():
+    gated = requires_entitlement("sso")
+    for place, decorator in {"in": gated, "under": lambda view: partial(gated(view))}.items():
+        told = listed(path("a/", routed(an_api(f"around-{place}"), decorator)))
+        assert told == {"/a/x [GET]": ("sso", "reports"), "/a/x [POST]": ("sso",), "/a/y [GET]": ("sso", "seats")}
+
+
+def test_a_view_whose_closure_is_not_filled_yet_has_no_operations():
+    def view(request):
+        return later
+
+    assert operations_of(view) == ()
+    later = None
+
+
+def test_a_check_finds_where_a_gate_around_an_operation_leads_nobody():
+    project = ModuleType("leading")
+    project.urlpatterns = [path("a/", an_api("leading").urls)]
+    with override_settings(ROOT_URLCONF=project):
+        (warning,) = (found for found in run_checks(tags=["entitlement_gate"]) if found.id == "entitlement_gate.W011")
+    assert "'nowhere'" in warning.msg
