@@ -6,6 +6,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPMethod
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,10 +36,11 @@ from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys, urlconfs_in_settings
-from entitlement_gate.marks import raises_refusals, requirements_of, targets_of
+from entitlement_gate.marks import raises_refusals, requirements_of, targets_of, uses_up
 from entitlement_gate.resolvers import from_user
 from entitlement_gate.responses import upgrade_address
 from entitlement_gate.url_rules import class_of, namespaces_of
+from entitlement_gate.waiting import takes
 from entitlement_gate.zenskar.options import SANDBOX
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ __all__ = [
     "MIDDLEWARE",
     "cache_messages",
     "check_settings",
+    "consuming_messages",
     "kind_of",
     "raising_messages",
     "rule_messages",
@@ -81,6 +84,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             or [
                 *rule_messages(settings),
                 *raising_messages(),
+                *consuming_messages(settings),
                 *target_messages(settings),
                 *cache_messages(settings),
             ]
@@ -101,7 +105,7 @@ def _paths(settings: Settings) -> list[CheckMessage]:
     if scenario and not Path(scenario).is_file():
         text = f"{SETTING}['BASE_URL']: there is no scenario {scenario!r}."
         messages.append(Error(text, hint="Name a file, or write 'sandbox:' alone.", id="entitlement_gate.E001"))
-    for name in ("customer_resolver", "denied_handler", "webhook_verifier"):
+    for name in _BY_PATH:
         if getattr(settings, name) is None:
             continue
         try:
@@ -109,6 +113,32 @@ def _paths(settings: Settings) -> list[CheckMessage]:
         except ImproperlyConfigured as error:
             hint = "Write the dotted path of a callable that can be imported."
             messages.append(Error(str(error), hint=hint, id="entitlement_gate.E003"))
+    return messages + _calls(settings)
+
+
+_CALLED_WITH = {
+    "api_key": (),
+    "organisation": (),
+    "customer_resolver": ("request",),
+    "denied_handler": ("request", "decision"),
+    "upgrade_url": ("request", "decision"),
+    "webhook_verifier": ("request",),
+}
+_BY_PATH = ("customer_resolver", "denied_handler", "webhook_verifier")
+
+
+def _calls(settings: Settings) -> list[CheckMessage]:
+    """Return errors of callables that do not take what they are called with: each request would fail."""
+    messages: list[CheckMessage] = []
+    for name, args in _CALLED_WITH.items():
+        call = getattr(settings, name)
+        if name in _BY_PATH and isinstance(call, str):
+            with suppress(ImproperlyConfigured):  # which is told above
+                call = settings.load(name)
+        if callable(call) and not takes(call, len(args)):
+            text = f"{SETTING}[{name.upper()!r}] cannot be called with ({', '.join(args)})."
+            hint = f"Let it take ({', '.join(args)})."
+            messages.append(Error(text, hint=hint, id="entitlement_gate.E003"))
     return messages
 
 
@@ -309,6 +339,21 @@ def raising_messages() -> list[CheckMessage]:
             id="entitlement_gate.W007",
         )
         for name in raising
+    ]
+
+
+def consuming_messages(settings: Settings) -> list[CheckMessage]:
+    """Return errors of gates that use something up where no ledger counts it: each request would fail."""
+    if settings.gate.ledger is not None:
+        return []
+    using = sorted({_called(view) for _, patterns in _urls() for view in _views(patterns) if uses_up(view)})
+    return [
+        Error(
+            f"{name} uses something up (consume=True), and {SETTING}['LEDGER'] is None: each request would fail.",
+            hint="Set LEDGER to 'redis', 'database' or 'memory', or take consume=True away.",
+            id="entitlement_gate.E006",
+        )
+        for name in using
     ]
 
 

@@ -21,7 +21,7 @@ from entitlement_gate.marks import marked, requirements_of
 from entitlement_gate.ninja_operations import followed
 from entitlement_gate.resolvers import find_request
 from entitlement_gate.url_rules import class_of
-from entitlement_gate.waiting import is_async_class
+from entitlement_gate.waiting import is_async_class, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +71,10 @@ def requires_entitlement(
     requirement = as_requirement(entitlement, None if callable(quantity) else quantity)
     if callable(quantity):
         as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
+        _check_takes_request("quantity", quantity, "number")
     for name, value, gives in (("customer", customer, "id"), ("key", key, "text")):
-        if value is not None and not callable(value):
-            raise TypeError(f"{name}: a callable (request) -> {gives}, not {value!r}")
+        if value is not None:
+            _check_takes_request(name, value, gives)
     if key is not None and not consume:
         raise ValueError("key: names what is used up; say consume=True too")
     if on_unavailable not in (None, "deny", "allow"):
@@ -96,8 +97,13 @@ def requires_entitlement(
     return gate
 
 
+def _check_takes_request(name: str, value: Any, gives: str) -> None:
+    if not callable(value) or not takes(value, 1):
+        raise TypeError(f"{name}: a callable (request) -> {gives}, not {value!r}")
+
+
 def _check_on_denied(on_denied: object) -> None:
-    if on_denied is None or callable(on_denied):
+    if on_denied is None or (callable(on_denied) and takes(on_denied, len(("request", "decision")))):
         return
     if not isinstance(on_denied, str):
         raise TypeError(f'on_denied: a callable (request, decision) -> response, "raise", or a URL, not {on_denied!r}')
@@ -243,4 +249,4 @@ def _request(view: Callable[..., Any], args: tuple[Any, ...]) -> HttpRequest:
 
 
 def _marked(guard: Guard, view: Any, gated: Any) -> Any:
-    return marked(gated, view, guard.requirement, on_denied=guard.on_denied)
+    return marked(gated, view, guard.requirement, on_denied=guard.on_denied, consume=guard.consume)

@@ -23,19 +23,23 @@ __all__ = [
     "requirements_of",
     "requirements_of_operation",
     "targets_of",
+    "uses_up",
 ]
 
 # One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
 # `entitlement_requirements` of one overwrites that of the other.
 _MARK = "_requires "
 _RAISES = "_entitlement_raises"
+_USES_UP = "_entitlement_uses_up"
 _LEADS_TO = "_refused leads to "
 
 
-def marked(gated: Any, view: Any, requirement: Requirement, *, on_denied: object) -> Any:
+def marked(gated: Any, view: Any, requirement: Requirement, *, on_denied: object, consume: bool = False) -> Any:
     """Write on a gated view what it requires beside what the view in it does, in the order that is enforced."""
     gated.entitlement_requirements = (requirement, *getattr(view, "entitlement_requirements", ()))
     setattr(gated, f"{_MARK}{requirement!r}", requirement)
+    if consume:
+        setattr(gated, _USES_UP, True)
     if on_denied == "raise":
         setattr(gated, _RAISES, True)
     elif isinstance(on_denied, str):
@@ -102,6 +106,11 @@ def _values(function: FunctionType) -> list[Any]:
 def raises_refusals(view: Any) -> bool:
     """Return whether a gate on a view leaves refused requests to whoever catches what it raises."""
     return any(getattr(part, _RAISES, False) for part in _parts(view))
+
+
+def uses_up(view: Any) -> bool:
+    """Return whether a gate on a view uses something up."""
+    return any(getattr(part, _USES_UP, False) for part in _parts(view))
 
 
 def targets_of(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:

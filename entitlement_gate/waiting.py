@@ -10,6 +10,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from django.views import View
 
-__all__ = ["Called", "acalled", "beside_loop", "called", "is_async_class", "is_awaitable"]
+__all__ = ["Called", "acalled", "beside_loop", "called", "is_async_class", "is_awaitable", "takes"]
 
 _colours: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
@@ -44,6 +45,20 @@ class Called:
     async def wait_async(self) -> Any:
         """Await what is async, and run what is not beside the loop."""
         return await acalled(self._twin or self._call, *self._args)
+
+
+def takes(call: Callable[..., Any], count: int) -> bool:
+    """Return whether a call can be made with so many arguments, as far as that can be known before.
+
+    A decorator's ``@wraps`` shows the signature of what it wraps, and may pass on other arguments than it takes.
+    """
+    try:
+        signature(call, follow_wrapped=False).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # what is not written in Python may tell nothing
+        return True
+    return True
 
 
 def called(call: Callable[..., Any], *args: Any) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial, wraps
 from pathlib import Path
 from types import ModuleType
 
@@ -237,6 +238,100 @@ def test_gates_that_raise_where_nobody_answers_are_warned_about():
         ("W007", f"{__name__}.raising"),
     ]
     assert found(GOOD, ROOT_URLCONF=urls, MIDDLEWARE=[AUTH, OURS]) == []
+
+
+class Quota(View):
+    @method_decorator(requires_entitlement("calls", consume=True))
+    async def post(self, request):
+        """Uses one up."""
+
+
+using = ModuleType("using")
+using.urlpatterns = [
+    path("twice/", requires_entitlement("sso")(requires_entitlement("calls", 2, consume=True)(answering))),
+    path("quota/", include([path("", Quota.as_view())])),
+    path("answering/", answering),
+]
+
+
+def test_gates_that_use_something_up_need_a_ledger():
+    problems = found(GOOD, ROOT_URLCONF=using)
+    assert [(code, text.split()[0]) for code, text in problems] == [
+        ("E006", f"{__name__}.Quota"),
+        ("E006", f"{__name__}.answering"),
+    ]
+    assert found({**GOOD, "LEDGER": "memory"}, ROOT_URLCONF=using, DEBUG=True) == []
+    assert found(GOOD, ROOT_URLCONF=urls, MIDDLEWARE=[OURS]) == []
+
+
+def no_argument():
+    """Takes nothing."""
+
+
+def one_argument(request):
+    """Takes a request."""
+
+
+def two_arguments(request, decision):
+    """Takes a request and a decision."""
+
+
+def three_arguments(request, decision, more):
+    """Takes more than anybody gives."""
+
+
+async def two_async(request, decision):
+    """Takes the same in an event loop."""
+
+
+class Handler:
+    def __init__(self, request): ...
+
+    def method(self, request, decision): ...
+
+
+def any_arguments(*args, **kwargs):
+    """Takes whatever comes."""
+
+
+SHAPES = {
+    no_argument: {0},
+    one_argument: {1},
+    two_arguments: {2},
+    two_async: {2},
+    three_arguments: {3},
+    Handler(None).method: {2},
+    Handler: {1},
+    wraps(no_argument)(any_arguments): {0, 1, 2, 3},
+    partial(three_arguments, None): {2},
+    lambda request, decision=None: None: {1, 2},
+    lambda request, *, decision: None: set(),
+    getattr: {0, 1, 2, 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "count"),
+    [
+        ("API_KEY", 0),
+        ("ORGANISATION", 0),
+        ("CUSTOMER_RESOLVER", 1),
+        ("DENIED_HANDLER", 2),
+        ("UPGRADE_URL", 2),
+        ("WEBHOOK_VERIFIER", 1),
+    ],
+)
+@pytest.mark.parametrize(("call", "counts"), SHAPES.items(), ids=range(len(SHAPES)))
+def test_a_callable_takes_what_it_is_called_with(key, count, call, counts):
+    problems = found({**GOOD, key: call})
+    assert [code for code, _ in problems] == ([] if count in counts else ["E003"])
+    assert all(key in text and "cannot be called with (" in text for _, text in problems)
+
+
+@pytest.mark.parametrize("key", ["CUSTOMER_RESOLVER", "DENIED_HANDLER", "WEBHOOK_VERIFIER"])
+def test_so_does_what_a_dotted_path_leads_to(key):
+    assert [code for code, _ in found({**GOOD, key: f"{__name__}.three_arguments"})] == ["E003"]
+    assert found({**GOOD, key: f"{__name__}.any_arguments"}) == []
 
 
 def test_a_scenario_that_is_not_there_is_an_error(tmp_path):

@@ -396,6 +396,11 @@ def test_a_view_without_gates_requires_nothing(view, view_class):
         ({"on_unavailable": "maybe"}, ValueError, "on_unavailable"),
         ({"on_unavailable": True}, ValueError, "on_unavailable"),
         ({"on_denied": 403}, TypeError, "on_denied: a callable"),
+        ({"on_denied": lambda request: None}, TypeError, "on_denied: a callable"),
+        ({"customer": lambda: PRO}, TypeError, "customer: a callable"),
+        ({"customer": lambda request, pk: PRO}, TypeError, "customer: a callable"),
+        ({"consume": True, "key": lambda: "a"}, TypeError, "key: a callable"),
+        ({"quantity": lambda: 1}, TypeError, "quantity: a callable"),
         ({"on_denied": "  "}, ValueError, "on_denied: the URL"),
     ],
 )

@@ -215,6 +215,10 @@ def test_a_project_whose_refusals_lead_on_is_passed_in_silence():
         path("elsewhere/", gated("https://shop.example/elsewhere/")),
         path("nowhere/", gated("/not-of-this-project/")),
         path("first/", gated("/fine/")),
+        path("same-path/", gated("https://shop.example/same-path/")),
+        path("same-host/", gated("//shop.example/same-host/")),
+        path("there-and-back/", gated("https://shop.example/back/")),
+        path("back/", gated("/there-and-back/")),
     )
     assert found(ROOT_URLCONF=fine, UPGRADE_URL="plans") == []
     assert found(ROOT_URLCONF=fine, UPGRADE_URL=reverse_lazy("plans")) == []
