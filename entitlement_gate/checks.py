@@ -36,7 +36,13 @@ from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys, urlconfs_in_settings
-from entitlement_gate.marks import raises_refusals, requirements_of, targets_of, uses_up
+from entitlement_gate.marks import (
+    methods_without_self,
+    raises_refusals,
+    requirements_of,
+    targets_of,
+    uses_up,
+)
 from entitlement_gate.resolvers import from_user
 from entitlement_gate.responses import upgrade_address
 from entitlement_gate.url_rules import class_of, namespaces_of
@@ -55,6 +61,7 @@ __all__ = [
     "check_settings",
     "consuming_messages",
     "kind_of",
+    "method_messages",
     "raising_messages",
     "rule_messages",
     "target_messages",
@@ -83,6 +90,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             lost
             or [
                 *rule_messages(settings),
+                *method_messages(),
                 *raising_messages(),
                 *consuming_messages(settings),
                 *target_messages(settings),
@@ -354,6 +362,20 @@ def consuming_messages(settings: Settings) -> list[CheckMessage]:
             id="entitlement_gate.E006",
         )
         for name in using
+    ]
+
+
+def method_messages() -> list[CheckMessage]:
+    """Return errors of gates on methods that take ``self`` for the request: each request would be a 500."""
+    views = (view for _, patterns in _urls() for view in _views(patterns))
+    wrong = sorted({f"{_called(view)}.{name}" for view in views for name in methods_without_self(view)})
+    return [
+        Error(
+            f"{name} is a method, and @requires_entitlement on it takes its instance for the request.",
+            hint="Write @method_decorator(requires_entitlement(…)), or gate the class.",
+            id="entitlement_gate.E007",
+        )
+        for name in wrong
     ]
 
 

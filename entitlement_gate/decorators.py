@@ -7,7 +7,7 @@ requirement on ``view.entitlement_requirements``.
 from __future__ import annotations
 
 from functools import partial, wraps
-from inspect import isasyncgenfunction, isgeneratorfunction
+from inspect import CO_VARARGS, isasyncgenfunction, isgeneratorfunction
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ from django.views import View
 from entitlement_gate.caching import kept_private
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import Guard, acounted, awaited, counted
-from entitlement_gate.marks import marked, requirements_of
+from entitlement_gate.marks import marked, marked_function, requirements_of
 from entitlement_gate.ninja_operations import followed
 from entitlement_gate.resolvers import find_request
 from entitlement_gate.url_rules import class_of
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["requirements_of", "requires_entitlement"]
 
+# Of Django's views, and of Django REST framework's view sets.
+_HANDLERS = frozenset(("dispatch", *View.http_method_names))
+_HANDLERS |= {"list", "create", "retrieve", "update", "partial_update", "destroy"}
 _OF_TASKS = ("apply_async", "delay", "enqueue")  # how queues name the way to hand a task over
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any]")
@@ -118,7 +121,7 @@ def _guarded(guard: Guard, view: Any) -> Any:
     if why:
         raise TypeError(f"@requires_entitlement gates views, not {getattr(view, '__qualname__', repr(view))}: {why}")
     gated = _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view)
-    return _marked(guard, view, followed(gated))
+    return _marked(guard, view, followed(marked_function(gated)))
 
 
 def _why_no_view(view: Any) -> str:
@@ -146,8 +149,16 @@ def _is_method(view: Any) -> bool:
         view = view.__wrapped__
     if not isinstance(view, FunctionType):
         return False
-    first, *others = (*view.__code__.co_varnames[: view.__code__.co_argcount], "")
-    return first == "self" or others[:1] == ["request"]
+    code = view.__code__
+    first, second, *_ = (*code.co_varnames[: code.co_argcount], "", "")
+    takes_two = bool(second or code.co_flags & CO_VARARGS)  # itself, and the request
+    return first == "self" or second == "request" or (takes_two and first != "request" and _is_handler(view))
+
+
+def _is_handler(function: FunctionType) -> bool:
+    """Whether this stands in the body of a class, under a name by which views answer requests."""
+    *_, place, name = ("", *function.__qualname__.split("."))
+    return place not in ("", "<locals>") and name in _HANDLERS
 
 
 def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "function_of",
     "marked",
+    "marked_function",
+    "methods_without_self",
     "operations_of",
     "raises_refusals",
     "requirements_of",
@@ -32,6 +34,7 @@ _MARK = "_requires "
 _RAISES = "_entitlement_raises"
 _USES_UP = "_entitlement_uses_up"
 _LEADS_TO = "_refused leads to "
+_ITSELF = "_entitlement_gated_function"  # wrappers copy it, and it is not they that it names
 
 
 def marked(gated: Any, view: Any, requirement: Requirement, *, on_denied: object, consume: bool = False) -> Any:
@@ -45,6 +48,29 @@ def marked(gated: Any, view: Any, requirement: Requirement, *, on_denied: object
     elif isinstance(on_denied, str):
         setattr(gated, f"{_LEADS_TO}{on_denied}", on_denied)
     return gated
+
+
+def marked_function(gated: Any) -> Any:
+    """Write on a gated function that it takes a request first: it is no method."""
+    setattr(gated, _ITSELF, gated)
+    return gated
+
+
+def methods_without_self(view: Any) -> tuple[str, ...]:
+    """Return the methods of a view's class that a gate takes for functions: it would look for a request in ``self``."""
+    view_class = class_of(view)
+    if not isinstance(view_class, type) or function_of(view_class) is not None:
+        return ()
+    defined = {name: method for base in reversed(view_class.__mro__) for name, method in vars(base).items()}
+    return tuple(name for name in dict.fromkeys(_names(view)) if _is_gated_function(defined.get(name)))
+
+
+def _is_gated_function(method: Any) -> bool:
+    while isinstance(method, FunctionType):
+        if getattr(method, _ITSELF, None) is method:
+            return True
+        method = getattr(method, "__wrapped__", None)
+    return False
 
 
 def requirements_of(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[Requirement, ...]:
@@ -141,12 +167,17 @@ def _parts(view: Any, methods: Sequence[str] = View.http_method_names) -> Iterat
     for operation in operations_of(view):
         if not {method.lower() for method in operation.methods}.isdisjoint(methods):
             yield from _gated_in(operation)
+    names = _names(view, methods)
+    for base in getattr(view_class, "__mro__", ()):
+        yield from (vars(base)[name] for name in names if name in vars(base))
+
+
+def _names(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:
+    """Return the names of what in the class of a view answers requests with these methods."""
     # Django REST framework's view sets answer by methods of other names, and say which.
     actions = getattr(view, "actions", None)
     actions = actions if isinstance(actions, dict) else {}
-    names = ("dispatch", *methods, *(actions[method] for method in methods if method in actions))
-    for base in getattr(view_class, "__mro__", ()):
-        yield from (vars(base)[name] for name in names if name in vars(base))
+    return ("dispatch", *methods, *(actions[method] for method in methods if method in actions))
 
 
 def _gated_in(operation: Any) -> tuple[Any, Any]:

@@ -247,16 +247,58 @@ class Methods(View):
     def head(self, *args):
         return HttpResponse("in")
 
+    def put(this, req):  # noqa: N805 - under another name
+        return HttpResponse("in")
+
+    async def patch(view, r, pk):  # noqa: N805 - under another name
+        return HttpResponse("in")
+
+    def delete(*args):
+        return HttpResponse("in")
+
+    def retrieve(me, r, pk):  # noqa: N805 - under another name
+        return HttpResponse("in")
+
+    def dispatch(me, *args):  # noqa: N805 - under another name
+        return HttpResponse("in")
+
     listed = login_required(get)
     decorated = method_decorator(cache_control(private=True))(get)
     static = staticmethod(_page)
 
 
-@pytest.mark.parametrize("name", ["get", "post", "boost", "head", "listed", "decorated"])
+@pytest.mark.parametrize(
+    "name",
+    ["get", "post", "boost", "head", "put", "patch", "delete", "retrieve", "dispatch", "listed", "decorated"],
+)
 @pytest.mark.parametrize("consume", [True, False])
 def test_a_method_is_told_to_use_method_decorator_where_it_is_decorated(name, consume):
     with pytest.raises(TypeError, match=r"Methods\.\w+: it is a method; use @method_decorator\(requires_entitlement"):
         requires_entitlement("reports", consume=consume)(vars(Methods)[name])
+
+
+class Pages:
+    """A class that only holds views together."""
+
+    @staticmethod
+    @requires_entitlement("reports")
+    def get(request, pk=1):
+        return HttpResponse("in")
+
+    @staticmethod
+    @requires_entitlement("reports")
+    def head(r):
+        return HttpResponse("in")
+
+    @staticmethod
+    @requires_entitlement("reports")
+    def shown(r, pk=1):
+        return HttpResponse("in")
+
+
+@pytest.mark.parametrize("view", [Pages.get, Pages.head, Pages.shown])
+def test_a_view_that_a_class_only_holds_is_gated(view):
+    assert (ask(view, FREE).status_code, ask(view, PRO).status_code) == (403, 200)
 
 
 def test_what_only_looks_like_a_method_is_gated():
