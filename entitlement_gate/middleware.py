@@ -23,7 +23,7 @@ from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Steps, drive, drive_async
 from entitlement_gate.resolvers import resolving
 from entitlement_gate.responses import is_way_in, leads_within
-from entitlement_gate.url_rules import is_open, rules_about
+from entitlement_gate.url_rules import has_failed, is_open, note_failure, rules_about
 from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ _AN_ERROR = 400
 _REDIRECTS = range(300, 400)
 _ASKING = ("GET", "HEAD")
 _REACHED = "_entitlement_view_reached"
-_RAISED = "_entitlement_view_raised"
 
 
 class EntitlementMiddleware:
@@ -112,7 +111,7 @@ class EntitlementMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """Answer a denial that a view raised, or its template while it was rendered."""
         if not isinstance(exception, (EntitlementDenied, EntitlementUnavailable)):
-            setattr(request, _RAISED, True)  # what is answered now is another's
+            note_failure(request)
             return None
         response: Any = drive(refusal(request, exception.decision))
         # Django renders what is answered to a view's exception, and not what is answered to a template's.
@@ -147,7 +146,7 @@ def _is_views_own(request: HttpRequest, response: HttpResponseBase) -> bool:
     if response.status_code >= _AN_ERROR:
         return True
     if getattr(request, _REACHED, False):
-        return not getattr(request, _RAISED, False)
+        return not has_failed(request)
     if request.resolver_match is None or response.status_code not in _REDIRECTS:
         return False
     return leads_within(request, response.headers.get("Location", ""))
@@ -155,9 +154,7 @@ def _is_views_own(request: HttpRequest, response: HttpResponseBase) -> bool:
 
 def _match_of_answer(request: HttpRequest) -> ResolverMatch | None:
     """Return the view in whose place a middleware answered; None where the view had its turn and gave no answer."""
-    if getattr(request, _RAISED, False):
-        return None
-    return request.resolver_match or _match(request)
+    return None if has_failed(request) else request.resolver_match or _match(request)
 
 
 def _is_act_of_no_view(request: HttpRequest) -> bool:

@@ -10,31 +10,34 @@ import itertools
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.http import HttpRequest
 from django.urls.converters import StringConverter, get_converters
 
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.waiting import is_awaitable
 from entitlement_gate.zenskar.options import is_texts
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest
     from django.urls import ResolverMatch
 
 __all__ = [
     "Rule",
     "class_of",
     "entitlement_exempt",
+    "has_failed",
     "is_exempt",
     "is_logout",
     "is_open",
     "is_static",
     "namespaces_of",
+    "note_failure",
     "read_rules",
     "rules_about",
 ]
@@ -44,6 +47,8 @@ ViewT = TypeVar("ViewT", bound="Callable[..., Any] | type")
 _ABOUT = ("path", "view", "namespace")
 _KEYS = frozenset({*_ABOUT, "requires", "quantity", "methods"})
 _STATIC = ("django.views.static", "django.contrib.staticfiles.views")
+_FAILED = "_entitlement_view_failed"
+_AN_ERROR = 400
 _LOGOUT = "django.contrib.auth.views.LogoutView"
 _EVERY_PATH = re.compile(r"(?:\^|\\A)?/?(?:\.(?:[*+]\$?)?)?")  # a pattern that leaves nothing out
 _IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
@@ -126,19 +131,71 @@ def rules_about(rules: Iterable[Rule], request: HttpRequest, match: ResolverMatc
 
 
 def entitlement_exempt(view: ViewT) -> ViewT:
-    """Let no rule apply to this view: a function, a class, a bound method, or what ``as_view()`` returned."""
+    """Let no rule apply to this view: a function, a class, a bound method, or what ``as_view()`` returned.
+
+    That is about what the view answers. Where it fails, as with a 404, and a middleware then answers, rules apply.
+    """
     exempt: Any = view
-    if isinstance(view, MethodType):  # takes no attributes
-
-        @wraps(view)
-        def exempt(*args: Any, **kwargs: Any) -> Any:
-            return view(*args, **kwargs)
-
-        if iscoroutinefunction(view):
-            markcoroutinefunction(exempt)
-
+    if not isinstance(view, type):
+        exempt = _telling(view)
+    elif hasattr(view, "dispatch"):
+        exempt.dispatch = _telling(vars(view).get("dispatch") or _inherited_dispatch(view))
     exempt.entitlement_exempt = True
     return exempt  # type: ignore[no-any-return]  # the view, or what calls it
+
+
+def note_failure(request: HttpRequest) -> None:
+    """Note that the view gave no answer that anybody would keep: what is sent below 400 is another's."""
+    setattr(request, _FAILED, True)
+
+
+def has_failed(request: HttpRequest) -> bool:
+    """Return whether that was noted."""
+    return getattr(request, _FAILED, False)
+
+
+def _telling(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same view, or ``dispatch``, which notes on the request where it fails; of the same colour."""
+
+    @wraps(view)
+    def telling(*args: Any, **kwargs: Any) -> Any:
+        request = next((arg for arg in args if isinstance(arg, HttpRequest)), None)
+        if request is None:
+            return view(*args, **kwargs)
+        with _noting_failure(request) as told:
+            answer = view(*args, **kwargs)
+            return _told_later(request, answer) if is_awaitable(answer) else told(answer)
+
+    return markcoroutinefunction(telling) if iscoroutinefunction(view) else telling
+
+
+async def _told_later(request: HttpRequest, answer: Any) -> Any:
+    with _noting_failure(request) as told:
+        return told(await answer)
+
+
+@contextmanager
+def _noting_failure(request: HttpRequest) -> Iterator[Callable[[Any], Any]]:
+    def told(answer: Any) -> Any:
+        has_failed = getattr(answer, "status_code", 0) >= _AN_ERROR
+        setattr(request, _FAILED, has_failed)  # also of a view that made up for one that it called
+        return answer
+
+    try:
+        yield told
+    except Exception:
+        note_failure(request)
+        raise
+
+
+def _inherited_dispatch(view: Any) -> Callable[..., Any]:
+    """Return a ``dispatch`` that goes on to the next class: a captured one would skip what siblings do."""
+
+    @wraps(view.dispatch)
+    def dispatch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return super(view, self).dispatch(*args, **kwargs)
+
+    return markcoroutinefunction(dispatch) if iscoroutinefunction(view.dispatch) else dispatch
 
 
 def is_exempt(view: Any, match: ResolverMatch) -> bool:

@@ -15,7 +15,10 @@ from django.http import FileResponse, Http404, HttpResponse, HttpResponseRedirec
 from django.template.response import SimpleTemplateResponse
 from django.test import AsyncClient, Client, modify_settings, override_settings
 from django.urls import include, path
+from django.utils.decorators import method_decorator
 from django.views import View
+from rest_framework.decorators import api_view
+from rest_framework.response import Response
 
 from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.signals import entitlement_checked
@@ -41,20 +44,79 @@ def nowhere(request, page):
     raise Http404(page)
 
 
-@entitlement_exempt
-class Nowhere(View):
-    """A catch-all of which nothing is found."""
-
-    async def get(self, request, page):
+def finding(request, page):
+    if "is_found" not in request.GET:
         raise Http404(page)
+    return HttpResponse("found")
+
+
+async def finding_later(request, page):
+    return finding(request, page)
+
+
+def giving(request, page):
+    return HttpResponse(status=200 if "is_found" in request.GET else 404)
+
+
+class Finds(View):
+    def get(self, request, page):
+        return finding(request, page)
 
     post = get
 
 
+class FindsLater(View):
+    async def get(self, request, page):
+        return finding(request, page)
+
+    post = get
+
+
+class Dispatches(Finds):
+    async def dispatch(self, request, page):
+        return giving(request, page)
+
+
+class Site:
+    def index(self, request, page):
+        return finding(request, page)
+
+
+@api_view(["GET", "HEAD", "POST"])
+def framework(request, page):
+    return Response(finding(request._request, page).content)
+
+
+LOST = {
+    "raising": entitlement_exempt(finding),
+    "raising-async": entitlement_exempt(finding_later),
+    "giving": entitlement_exempt(giving),
+    "class": entitlement_exempt(type("OfClass", (Finds,), {})).as_view(),
+    "async-class": entitlement_exempt(type("OfAsyncClass", (FindsLater,), {})).as_view(),
+    "own-dispatch": entitlement_exempt(Dispatches).as_view(),
+    "inherited-dispatch": entitlement_exempt(type("OfDispatches", (Dispatches,), {})).as_view(),
+    "subclass": type("Below", (entitlement_exempt(type("Above", (Finds,), {})),), {}).as_view(),
+    "as-view": entitlement_exempt(FindsLater.as_view()),
+    "dispatch": method_decorator(entitlement_exempt, "dispatch")(type("ByMethod", (Finds,), {})).as_view(),
+    "bound": entitlement_exempt(Site().index),
+    "framework": entitlement_exempt(framework),
+}
+
+
+@entitlement_exempt
+def makes_up(request):
+    LOST["giving"](request, "nowhere")
+    return HttpResponse("instead")
+
+
+lost = ModuleType("lost")
+lost.urlpatterns = [
+    path("premium/lost/made-up-for/", makes_up),
+    *(path(f"premium/lost/{kind}/<path:page>", view) for kind, view in LOST.items()),
+]
 urlconf = ModuleType("urlconf")
 urlconf.urlpatterns = [
     path("premium/all/<path:page>", nowhere),
-    path("premium/all-async/<path:page>", Nowhere.as_view()),
     path("premium/view/", page, name="view"),
     path("premium/free/", free),
     path("shop/", include(([path("", page, name="index")], "shop"))),
@@ -115,6 +177,15 @@ class Falls(Answers):
     async def fall_back_later(self, request):
         response = await self.get_response(request)
         return self.answer(request) if response.status_code == 404 else response
+
+
+class Mends(Answers):
+    """Answers for what a view raised."""
+
+    paths = ()
+
+    def process_exception(self, request, exception):
+        return self.answer(request)
 
 
 class Looks(Answers):
@@ -261,11 +332,32 @@ async def test_an_exempt_view_stays_exempt_whoever_answers_in_its_place(ask):
     assert await ask(PREMIUM, "/premium/free/") == 200
 
 
-@pytest.mark.parametrize("url", ["/premium/all/flat/", "/premium/all-async/flat/"])
+@pytest.mark.parametrize("kind", LOST)
 @pytest.mark.parametrize("method", ["get", "head", "post"])
-async def test_what_an_exempt_view_does_not_find_is_gated_where_another_finds_it(ask, url, method):
-    assert await ask(PREMIUM, url, below="Falls", method=method) == 403
-    assert await ask(PREMIUM, url, PRO, below="Falls", method=method) == 200
+async def test_what_an_exempt_view_does_not_find_is_gated_where_another_finds_it(ask, kind, method):
+    url = f"/premium/lost/{kind}/flat/"
+    with override_settings(ROOT_URLCONF=lost):
+        assert await ask(PREMIUM, url, below="Falls", method=method) == 403
+        assert await ask(PREMIUM, url, PRO, below="Falls", method=method) == 200
+        assert await ask(PREMIUM, f"{url}?is_found", below="Falls", method=method) == 200
+
+
+@pytest.mark.parametrize("kind", ["raising", "raising-async", "class", "async-class"])
+async def test_what_an_exempt_view_raises_is_gated_where_another_mends_it(ask, kind):
+    url = f"/premium/lost/{kind}/flat/"
+    with override_settings(ROOT_URLCONF=lost):
+        assert await ask(PREMIUM, url, below="Mends") == 403
+        assert await ask(PREMIUM, url, PRO, below="Mends") == 200
+        assert await ask(PREMIUM, f"{url}?is_found", below="Mends") == 200
+
+
+async def test_an_exempt_view_may_make_up_for_another(ask):
+    with override_settings(ROOT_URLCONF=lost):
+        assert await ask(PREMIUM, "/premium/lost/made-up-for/", below="Falls") == 200
+
+
+def test_an_exempt_view_may_be_called_with_what_is_no_request():
+    assert entitlement_exempt(lambda text: text)("text") == "text"
 
 
 async def test_what_an_exempt_view_does_not_find_stays_not_found(ask):
