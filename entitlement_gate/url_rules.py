@@ -52,6 +52,7 @@ _AN_ERROR = 400
 _LOGOUT = "django.contrib.auth.views.LogoutView"
 _EVERY_PATH = re.compile(r"(?:\^|\\A)?/?(?:\.(?:[*+]\$?)?)?")  # a pattern that leaves nothing out
 _IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
+_SET = re.compile(r"\[\^?\]?[^\]]*\]")  # as above: of characters
 _CONVERTED = re.compile(r"<([^>:\s]+):")  # as above: by which converter
 _PARTS = re.compile(
     r"""
@@ -286,15 +287,19 @@ def _spellings(pattern: re.Pattern[str], match: ResolverMatch | None) -> Iterato
 
 
 def _may_ignore_case(route: str) -> bool:
-    """Return whether a URL ignores case in any part, by a flag or by a converter.
+    """Return whether a URL ignores case in any part: by a flag, a set such as ``[Pp]``, or a converter.
 
     A project's own converter is taken to: its ``to_python`` may make one of two spellings, of which nobody is told.
     """
-    if _IGNORING_CASE.search(route):
+    if _IGNORING_CASE.search(route) or any(map(_has_both_cases, _SET.findall(route))):
         return True
     converters = get_converters()
     named = (converters.get(name) for name in _CONVERTED.findall(route))
     return any(type(converter).__module__ != StringConverter.__module__ for converter in named if converter is not None)
+
+
+def _has_both_cases(characters: str) -> bool:
+    return any(character.isalpha() for character in {*characters} & {*characters.swapcase()})
 
 
 def namespaces_of(namespaces: Sequence[str], app_names: Sequence[str]) -> frozenset[str]:

@@ -381,7 +381,9 @@ loose.urlpatterns = [
     path("deep/<lowering:section>/", include([path("in/", page)])),
     path("plain-converters/<str:a>/<slug:b>/<int:c>/", page),
     re_path(r"^mixed/(?P<a>(?s-i:a))/(?P<b>(?ai:b))/$", page),
-    re_path(r"^off/(?-i:[a-zA-Z]+)/(?:<none:here>)?$", page),
+    re_path(r"^set/[Pp]remium/$", page),
+    re_path(r"^range/(?P<word>[a-zA-Z-]+)/$", page),
+    re_path(r"^off/(?-i:[A-Z]+)/(?:<none:here>)?$", page),
     re_path(r"^(?i:reports)/", page),
     re_path(r"(?i)^plain/", include([path("in/", page)])),
     path("Strict/", page),
@@ -406,6 +408,9 @@ loose.urlpatterns = [
         ("^/plain-converters/A/", "/plain-converters/A/b/1/", 403),
         ("^/mixed/a/b/", "/mixed/a/B/", 403),
         ("^/off/reports/", "/off/REPORTS/", 200),
+        ("^/set/premium/", "/set/Premium/", 403),
+        ("^/set/Premium/", "/set/premium/", 403),
+        ("^/range/premium/", "/range/PREMIUM/", 403),
     ],
 )
 def test_case_counts_where_it_does_in_the_url(ask, pattern, url, status):
