@@ -28,7 +28,7 @@ _Turn = tuple[FrameType, dict[None, Any]]
 
 
 class Lock:
-    """Lets one thread at a time into a ``with`` block, and into blocks further down in what that calls.
+    """Lets one thread at a time into a ``with`` block, and into blocks within that or further down in what it calls.
 
     For blocks of a few statements in plain functions: the frame of a generator that waits looks as if it had ended.
     To take the lock is one ``dict.setdefault``, to give it back one ``dict.clear``: there is no instant at which it is
@@ -56,7 +56,7 @@ class Lock:
     def _wait(self, turn: _Turn) -> None:
         pause = 0.0  # gives way to the holder first, who needs no more than that as a rule
         while (holder := self._taken(turn)) is not turn:
-            if _is_below(holder[0], turn[0]):
+            if _is_within(holder[0], turn[0]):
                 self._inner.append(turn[0])
                 return
             time.sleep(pause)
@@ -80,9 +80,12 @@ def _has_ended(frame: FrameType) -> bool:
     return True
 
 
-def _is_below(holder: FrameType, frame: FrameType) -> bool:
-    """Whether the holder called, by way of others, the function that wants the lock: a signal handler may, too."""
-    caller = frame.f_back
+def _is_within(holder: FrameType, frame: FrameType) -> bool:
+    """Whether the holder wants the lock again: by way of what it called, a signal handler say, or itself.
+
+    Itself where it was struck on the way into a block, or out of it, and goes on all the same.
+    """
+    caller: FrameType | None = frame
     while caller is not None and caller is not holder:
         caller = caller.f_back
     return caller is holder

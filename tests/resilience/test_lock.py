@@ -109,6 +109,34 @@ def test_neither_does_one_who_came_by_it_that_way(lock):
     assert is_free(lock)
 
 
+def test_a_block_within_a_block_of_the_same_function_gives_back_its_own(lock):
+    with lock:
+        with lock:
+            pass
+        waiting = threading.Thread(target=leave_held, args=(lock,))
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert is_free(lock)
+
+
+def test_who_was_struck_on_the_way_in_and_goes_on_gets_it_again(lock):
+    def goes_on():
+        for _ in range(3):
+            lock.__enter__()  # and never comes to its block
+            with lock:
+                pass
+        done.append(True)
+
+    done = []
+    going = threading.Thread(target=goes_on, daemon=True)
+    going.start()
+    going.join(10)
+    assert done
+    assert is_free(lock)
+
+
 def test_an_inner_block_that_was_struck_leaves_the_outer_one_its_lock(lock):
     with lock:
         leave_held(lock)
