@@ -215,7 +215,7 @@ def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
     except BaseException:
         hold.conclude(has_failed=True)
         raise
-    has_failed = _has_failed(response)
+    has_failed = _has_failed(request, response)
     is_in_transactions = hold.heed_transactions() and not has_failed
     if _is_left_to_its_end(hold, request, response):
         return response
@@ -238,7 +238,7 @@ async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) 
         await hold.agive_back(error)
         raise
     if not _is_left_to_its_end(hold, request, response):
-        await hold.aconclude(has_failed=_has_failed(response))
+        await hold.aconclude(has_failed=_has_failed(request, response))
     return response
 
 
@@ -284,19 +284,20 @@ def _is_answer_expected(request: HttpRequest) -> bool:
     return getattr(request, _EXPECTED, False)
 
 
-def _has_failed(answer: Any) -> bool:
+def _has_failed(request: HttpRequest, answer: Any) -> bool:
     """Whether this is no answer that a customer would pay for."""
     status = getattr(answer, "status_code", None)  # a response; Ninja's `Status` too
     if status is None and isinstance(answer, tuple) and len(answer) == len(("status", "body")):
         status = answer[0]
     if isinstance(status, int) and status in _STATUSES:
         return status >= _FAILED
-    return is_awaitable(answer)  # which nobody awaits: the view looked sync
+    is_forgotten = answer is None and not _is_to_be_made(request, answer)
+    return is_forgotten or is_awaitable(answer)  # which nobody awaits: the view looked sync
 
 
 def _is_left_to_its_end(hold: _Hold, request: HttpRequest, response: Any) -> bool:
     """Whether what is held is settled later: at the end of what is not written yet."""
-    if _has_failed(response):
+    if _has_failed(request, response):
         return False
     if _is_to_be_made(request, response):
         hold.wait_for(request, response)
@@ -316,12 +317,14 @@ def _is_left_to_its_end(hold: _Hold, request: HttpRequest, response: Any) -> boo
 
 
 def _is_to_be_made(request: HttpRequest, answer: Any) -> bool:
-    """Whether what becomes of the answer tells how the request ends.
+    """Whether somebody is still to make a response of the answer, which tells how the request ends.
 
-    Of ``None`` Django and Django REST framework make an error, and others a response: Ninja, also behind any decorator
-    of the project's.
+    Of ``None`` Django and Django REST framework make an error, and others a response: Ninja, or any decorator of the
+    project's. Where no URL led to the view, nobody does.
     """
-    return answer is None or (_is_answer_expected(request) and not isinstance(answer, HttpResponseBase))
+    if answer is None and request.resolver_match is not None:
+        return True
+    return _is_answer_expected(request) and not isinstance(answer, HttpResponseBase)
 
 
 class _Hold:
