@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from cachetools import LRUCache
 
@@ -26,10 +27,27 @@ __all__ = [
     "Answer",
     "Entry",
     "SnapshotCache",
+    "key_of",
 ]
 
 
 _MOST_ANSWERS = 64
+
+
+def key_of(customer: object, entitlement: Hashable, quantity: object) -> Hashable:
+    """Return what an answer is found by, as it is asked; None where it is worked out anew each time.
+
+    Canonical text and a name are found as they are. A UUID hashes and compares in Python, its number does not. Only
+    what is exactly of these types is what it looks like: True equals 1, a subclass of ``str`` says what its text is.
+    """
+    kind = type(customer)
+    if kind is UUID:
+        customer = customer.int  # type: ignore[attr-defined]  # of a UUID
+    elif kind is not str:
+        return None
+    if quantity is None:
+        return customer, entitlement
+    return (customer, entitlement, quantity) if type(quantity) is int else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,7 @@ class Entry:
         fetched_wall: wall clock, POSIX seconds, at the same time.
         fresh_for: seconds from then; none where it was invalidated.
         answers: what was asked → what was worked out.
+        aliases: other keys of the cache's under which some of it serves, see ``key_of``.
         denial_tried_at: monotonic clock when a fetch was last begun for the sake of a denial.
         failed_at: monotonic clock when a fetch last failed since.
         failures: how many have failed since; one that made somebody wait counts as several.
@@ -73,6 +92,7 @@ class Entry:
     """
 
     __slots__ = (
+        "aliases",
         "answers",
         "denial_tried_at",
         "failed_at",
@@ -102,6 +122,7 @@ class Entry:
         self.failed_at = LONG_AGO
         self.failures = 0
         self.answers: dict[Hashable, Answer] = {}
+        self.aliases: tuple[Hashable, ...] = ()
 
     @property
     def has_failed(self) -> bool:
@@ -142,16 +163,16 @@ class SnapshotCache:
 
     Attributes:
         entries: by customer.
-        answers: of all entries, by customer and what was asked: a warm check takes one look-up. By way of the entry, or
-            of a dictionary for each customer, it would take a third more on 10,000 customers, all of it misses of the
-            processor's cache.
+        answers: of all entries, by customer and what was asked, and by what ``key_of`` returns: a warm check takes one
+            look-up. By way of the entry, or of a dictionary for each customer, it would take a third more on 10,000
+            customers, all of it misses of the processor's cache.
         blanks: customers without a grant, the one refreshed longest ago first.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.entries: dict[str, Entry] = {}
-        self.answers: dict[tuple[str, Hashable], Answer] = {}
+        self.answers: dict[Hashable, Answer] = {}
         self.blanks: dict[str, None] = {}
         self.remake()
 
@@ -161,6 +182,7 @@ class SnapshotCache:
         self.blanks.clear()
         self.answers.clear()
         for customer_id, entry in self.entries.items():
+            entry.aliases = ()
             self.answers.update({(customer_id, asked): answer for asked, answer in entry.answers.items()})
         for entry in sorted(self.entries.values(), key=lambda entry: entry.fetched_at):
             self._put(entry)
@@ -202,15 +224,30 @@ class SnapshotCache:
         customer_id = entry.snapshot.customer_id
         if self.entries.get(customer_id) is not entry:
             return
-        if len(entry.answers) >= _MOST_ANSWERS:
+        if len(entry.answers) + len(entry.aliases) >= _MOST_ANSWERS:
             self.forget(entry)
         entry.answers[asked] = self.answers[customer_id, asked] = answer
+
+    def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
+        """Let what is remembered serve under another key too: found as it was asked, and forgotten with the rest."""
+        answer = entry.answers.get(asked)
+        if answer is None or self.entries.get(entry.snapshot.customer_id) is not entry:
+            return
+        if key not in entry.aliases:
+            if len(entry.answers) + len(entry.aliases) >= _MOST_ANSWERS:
+                self.forget(entry)
+                self.remember(entry, asked, answer)
+            entry.aliases += (key,)  # first: what serves is forgotten, whatever strikes between the two
+        self.answers[key] = answer
 
     def forget(self, entry: Entry) -> None:
         """Forget all that was worked out from an entry."""
         for asked in entry.answers:
             self.answers.pop((entry.snapshot.customer_id, asked), None)
+        for key in entry.aliases:
+            self.answers.pop(key, None)
         entry.answers.clear()
+        entry.aliases = ()
 
     def _replace(self, customer_id: str, entry: Entry) -> None:
         """Hold an entry in place of another, whose answers go first: nobody would forget them afterwards."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Judge",
+    "remembered_as",
 ]
 
 
@@ -117,7 +118,7 @@ class Judge:
 
     def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:
         now = self._clock.time()
-        asked = requirement if requirement.operator or requirement.quantity else requirement.entitlement
+        asked = remembered_as(requirement)
         known = entry.answers.get(asked)
         if known is not None and known.since <= now < known.steady_until:
             return serve(known.verdict, "live", None)
@@ -159,6 +160,11 @@ class Judge:
             fetched_wall=entry.fetched_wall,
         )
         return answer, burden.was_asked
+
+
+def remembered_as(requirement: Requirement) -> Requirement | str:
+    """Return what an entry remembers the answer to a requirement by: the name, where that is all there is to it."""
+    return requirement if requirement.operator or requirement.quantity else requirement.entitlement
 
 
 def _untold(requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:

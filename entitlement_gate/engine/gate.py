@@ -12,8 +12,9 @@ from uuid import UUID
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason, serve
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.engine.cache import key_of
 from entitlement_gate.engine.entitlements import CustomerEntitlements, required
-from entitlement_gate.engine.evaluation import Judge
+from entitlement_gate.engine.evaluation import Judge, remembered_as
 from entitlement_gate.engine.ledger_client import NOT_READ, Counting
 from entitlement_gate.engine.options import GateKeywords, GateOptions
 from entitlement_gate.engine.reservations import Reservation, Reserving, order
@@ -81,6 +82,9 @@ class Answering:
         view = yield from self._fetching.view(customer_id, due, refresh=refresh)
         decision, view = yield from self._deciding(requirement, view, due)
         self._health.count(view.source)
+        key = key_of(customer, entitlement, quantity)
+        if key is not None and view.entry is not None:
+            self._fetching.alias(view.entry, remembered_as(requirement), key)
         return decision
 
     def due(self) -> float:
@@ -263,9 +267,12 @@ class EntitlementGate(Answering):
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
     ) -> bool:
         """Return whether the customer may."""
-        if quantity is None and not refresh:  # `_warm`, written out: its call would cost a fifth of this one
+        if not refresh:  # `_warm`, written out: its call would cost a fifth of this one
             try:
-                answer = self._answers[customer, entitlement]
+                if quantity is None and type(customer) is str:  # `key_of`, written out
+                    answer = self._answers[customer, entitlement]
+                else:
+                    answer = self._answers[key_of(customer, entitlement, quantity)]
             except (KeyError, TypeError):
                 pass
             else:
@@ -286,26 +293,16 @@ class EntitlementGate(Answering):
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
     ) -> Decision:
         """Return the decision."""
-        if quantity is None and not refresh:  # `_warm`, written out, as in `has`
-            try:
-                answer = self._answers[customer, entitlement]
-            except (KeyError, TypeError):
-                pass
-            else:
-                clock = self._clock
-                tick, now = clock.monotonic(), clock.time()
-                if answer.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
-                    self._health.hits += 1
-                    age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
-                    age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
-                    return serve(answer.verdict, "cache", age)
+        warm = None if refresh else self._warm(customer, entitlement, quantity)
+        if warm is not None:
+            return warm
         return drive(self._checking(customer, entitlement, quantity, refresh=refresh))
 
     async def acheck(
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
     ) -> Decision:
         """Return the decision."""
-        warm = None if refresh or quantity is not None else self._warm(customer, entitlement)
+        warm = None if refresh else self._warm(customer, entitlement, quantity)
         if warm is not None:
             return warm
         return await drive_async(self._checking(customer, entitlement, quantity, refresh=refresh))
@@ -438,16 +435,20 @@ class EntitlementGate(Answering):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self.source!r}>"
 
-    def _warm(self, customer: object, entitlement: str | Requirement) -> Decision | None:
-        """Return what is at hand: worked out before, still fresh, and the customer given as canonical text."""
+    def _warm(self, customer: object, entitlement: str | Requirement, quantity: object) -> Decision | None:
+        """Return what is at hand: worked out before, asked for in the same way, and still fresh."""
         try:
-            answer = self._answers[customer, entitlement]
+            if quantity is None and type(customer) is str:
+                answer = self._answers[customer, entitlement]
+            else:
+                answer = self._answers[key_of(customer, entitlement, quantity)]
         except (KeyError, TypeError):
             return None
         clock = self._clock
         tick, now = clock.monotonic(), clock.time()
         if answer.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
             self._health.hits += 1
-            age = max(tick - answer.fetched_at, now - answer.fetched_wall)
+            age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
+            age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
             return serve(answer.verdict, "cache", age)
         return None

@@ -9,10 +9,12 @@ import logging
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from uuid import UUID
 
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
+from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import Entry, SnapshotCache
 from entitlement_gate.engine.health import Health
 from entitlement_gate.engine.validation import vetted
@@ -210,8 +212,10 @@ class Fetching:
         return (yield from self._fetched(customer_id, flight, due))
 
     def fresh(self, customer: object) -> View | None:
-        """Return fresh data of a customer given as canonical text, without a step."""
-        entry = self.entries.get(customer) if isinstance(customer, str) else None
+        """Return fresh data of a customer given as a UUID or its text, without a step."""
+        entry = self.entries.get(customer) if type(customer) is str else None
+        if entry is None and isinstance(customer, (UUID, str)):
+            entry = self.entries.get(canonical_uuid(str(customer)) or "")
         if entry is None or not entry.is_fresh(self._clock):
             return None
         return View(entry.snapshot.customer_id, entry, "cache")
@@ -275,6 +279,12 @@ class Fetching:
         """Let an answer serve at once, for as long as its entry does."""
         with self._lock:
             self._cache.remember(entry, asked, answer)
+
+    def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
+        """Let an answer serve under another key too."""
+        if self.answers.get(key) is not entry.answers.get(asked):
+            with self._lock:
+                self._cache.alias(entry, asked, key)
 
     def forget(self, entry: Entry | None) -> None:
         """Let no answer from an entry serve any more."""
