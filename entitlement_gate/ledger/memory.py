@@ -332,6 +332,9 @@ class MemoryLedger:
             book = self._books.get(customer_id)
             if book is not None:
                 self._let_pass(book, key, now)
+                if book.due and book.due[0][0] <= now:  # what was noted of a hold, which is settled by now or was here
+                    self._let_pass(book, book.due[0][1], now)
+                    heappop(book.due)
                 self._drop_if_blank(book)
             heappop(self._visits)  # last, as above
 

@@ -41,6 +41,18 @@ class TestInMemory:
             ledger.consume(ANNA, ONE, key=f"made for this {number}", is_lone=True)
         assert (self.records(ledger), len(ledger._visits), left(ledger)) == (0, 1, 10**6 - 100)
 
+    def test_of_holds_that_were_settled_nothing_is_left_where_their_customer_does_not_come_back(self, ledger, clock):
+        for number in range(100):
+            for verb in (ledger.commit, ledger.release):
+                key = f"{number} {verb.__name__}"
+                ledger.reserve(BERT, ONE, key=key, ttl=60)
+                verb(BERT, key)
+        book = ledger._books[BERT]
+        clock.now += RETENTION + 1
+        for _ in range(20):
+            ledger.consume(ANNA, ONE, key="made for this", is_lone=True)
+        assert (book.records, book.due, len(ledger._visits)) == ({}, [], 1)
+
     def test_a_hold_that_is_consumed_by_its_key_stays_known_though_the_consumer_says_it_is_alone(self, ledger):
         ledger.reserve(ANNA, ONE, key="k", ttl=60)
         ledger.consume(ANNA, ONE, key="k", is_lone=True)
