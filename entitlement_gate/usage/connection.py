@@ -11,10 +11,10 @@ import math
 import os
 import random
 import socket
-import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from django.core import mail
 from django.db import Error, InterfaceError, OperationalError, connections
@@ -24,6 +24,7 @@ from django.db.migrations.executor import MigrationExecutor
 from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.resilience.fork_safety import PerProcess, abandon, remake_after_fork
+from entitlement_gate.resilience.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,7 +75,7 @@ class OwnConnections:
     """
 
     MOST = 16
-    _places: PerProcess[threading.BoundedSemaphore] = PerProcess()
+    _places: PerProcess[_Places] = PerProcess()
     _idle: PerProcess[list[BaseDatabaseWrapper]] = PerProcess()
     _talks: PerProcess[_Talks] = PerProcess()
 
@@ -93,7 +94,7 @@ class OwnConnections:
     def remake(self) -> None:
         """Forget the connections, as in a process just forked: they are the parent's."""
         abandon(vars(self).get("_idle"))
-        self._places = threading.BoundedSemaphore(self.MOST)
+        self._places = _Places(self.MOST)
         self._idle = []
         self._talks = _Talks()
 
@@ -143,10 +144,10 @@ class OwnConnections:
         Raises:
             LedgerUnavailable: all are lent, until ``due`` or for as long as a verb may take.
         """
-        places, idle = self._places, self._idle
-        if not places.acquire(timeout=self._deadline if due is None else max(0.0, due - time.monotonic())):
-            raise LedgerUnavailable(f"{self.vendor}: all {self.MOST} connections of the ledger are in use")
+        places, idle, place = self._places, self._idle, _Place()
         try:
+            if not places.take(place, time.monotonic() + self._deadline if due is None else due):
+                raise LedgerUnavailable(f"{self.vendor}: all {self.MOST} connections of the ledger are in use")
             try:
                 connection = idle.pop()
             except IndexError:
@@ -161,7 +162,7 @@ class OwnConnections:
             finally:
                 self._take_back(connection, idle)
         finally:
-            places.release()
+            places.give_back(place)
 
     def close(self) -> None:
         """Close the connections; one that is lent now is closed when it comes back. A later verb makes new ones."""
@@ -237,6 +238,41 @@ class OwnConnections:
                 options |= {"server_side_binding": False, "pool": False}
             connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
         return connection
+
+
+class _Place:
+    """Who has one of the connections."""
+
+
+class _Places:
+    """So many places for those who have a connection; who is gone has none.
+
+    A time limit or an interrupt may strike between any two lines, also on the way out: a semaphore that was not told
+    would be short of a place for the life of the process.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: WeakSet[_Place] = WeakSet()
+        self._lock = Lock()
+
+    def take(self, place: _Place, due: float) -> bool:
+        """Return whether there is room now or, by the monotonic clock, until ``due``."""
+        while not self._admit(place):
+            if time.monotonic() >= due:
+                return False
+            time.sleep(_FIRST_PAUSE)
+        return True
+
+    def give_back(self, place: _Place) -> None:
+        """Make room for another; again, or for who has no place, is harmless."""
+        self._taken.discard(place)
+
+    def _admit(self, place: _Place) -> bool:
+        with self._lock:
+            if len(self._taken) < self._most:
+                self._taken.add(place)
+        return place in self._taken
 
 
 class _Talks:

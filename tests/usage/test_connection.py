@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 from django.db import connections
@@ -10,6 +11,7 @@ from django.db import connections
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.testing.ledger_cases import ANNA, demand
 from entitlement_gate.usage.connection import OwnConnections
+from tests.lab.striking import strike_everywhere
 from tests.usage.test_ledger import emptied
 
 ELSEWHERE = """
@@ -81,6 +83,42 @@ def test_nobody_waits_for_ever_for_a_connection(ledger, monkeypatch):
     with ledger._own.borrowed(), pytest.raises(LedgerUnavailable, match="all 1 connections of the ledger are in use"):
         ledger._own.ask(("SELECT 1", ()), seconds=0.05)
     assert ledger.charges(ANNA) == {}
+
+
+class OneConnection(OwnConnections):
+    """Remembers those it made: what was struck leaves one open, as a warning says that is an error here."""
+
+    MOST = 1
+
+    def __init__(self, alias):
+        super().__init__(alias)
+        self.made = []
+
+    def _made(self):
+        self.made.append(super()._made())
+        return self.made[-1]
+
+    def close(self):
+        for connection in self.made:
+            connection.close()
+
+
+def test_an_exception_that_strikes_while_a_connection_is_lent_or_comes_back_costs_none(alias):
+    own = OneConnection(alias)
+
+    @contextmanager
+    def idle():
+        yield own
+
+    def ask(own):
+        assert own.ask(("SELECT 1", ()), seconds=30) == [[(1,)]]
+
+    def borrow_at_once(own):
+        with own.borrowed(due=0.0):
+            pass
+
+    assert strike_everywhere(idle, ask, borrow_at_once) > 20
+    own.close()
 
 
 def test_a_connection_that_is_lent_while_the_ledger_closes_is_closed_when_it_comes_back(ledger):
