@@ -41,7 +41,7 @@ BUCKETS = 64
 _TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
 _FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
 _NOTHING_KNOWN = ("", 0)  # of an epoch: whichever there is will do
-_SWEEPS = 25  # round trips of a verb, where more holds of its customer ran out together than a script gives back
+_SWEEPS = 100  # round trips of a verb, where more holds of its customer ran out together than a script gives back
 _LOST = ("missing", "other", "behind")
 _encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _log = logging.getLogger("entitlement_gate.ledger")
