@@ -1,4 +1,4 @@
-"""System checks: what is wrong with the settings, said at start-up. Never here: I/O."""
+"""System checks: what is wrong with settings, rules and gates, said at start-up. Never here: I/O."""
 
 from __future__ import annotations
 

@@ -1,6 +1,22 @@
-"""The guard that decorator, mixin and middleware share: what a gate asks for, and what it does with a refusal.
+"""The guard of a view, which decorator, mixin and middleware share.
 
-Never here: how a refusal looks (``responses``), or how a gate answers.
+What it asks for, what it does with a refusal, and how what is used up is counted.
+
+What a view gives back without raising counts, unless it says that it failed: a response with a status of 400 or more,
+or a pair ``(status, body)`` of Django Ninja. An answer that is not written yet is settled where it ends:
+
+=============================  =======================================  ================================
+the answer                     counts when                              is given back when
+=============================  =======================================  ================================
+a template response            it is rendered                           rendering it fails
+a streaming response           its body was read to the end             its body fails, or is closed before
+either, replaced by another    the request ends                         the request ends in an exception
+=============================  =======================================  ================================
+
+Within a transaction, ``ATOMIC_REQUESTS`` or ``atomic`` around the view, it counts when that is committed, and is given
+back when it is rolled back.
+
+Never here: how a refusal looks (``responses``), or how a ledger counts.
 """
 
 from __future__ import annotations

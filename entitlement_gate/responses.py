@@ -1,4 +1,9 @@
-"""What people read when a request is refused, by reason. Never here: names of customers, plans or systems."""
+"""What a refused request is told: words, status, form and headers. Never here: whether it is refused.
+
+Status by reason: 402 where more can be bought, 503 where the truth could not be learned, 403 for the rest;
+``STATUS_CODES`` overrides. Form by ``Accept``: problem details (RFC 9457) or a page. Never names of customers, plans or
+systems.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""What a gate does for each question, as one generator of waits: ``gate`` runs them from both doors.
+"""The gate: the questions that may be asked, and what is done for each.
 
-Never here: the doors, the rule, how data is fetched or counted.
+Each question is one generator of waits, run by the sync and the async door alike (``resilience.effects``). A warm check
+takes neither lock nor generator: one look-up and a comparison of clocks.
+
+Never here: Django, HTTP, the rule itself, how data is fetched or counted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,17 @@
-"""From a wish to what is demanded of a ledger: which entitlements pay, with which rows.
+"""From a wish to use something up to a reservation.
 
-Never here: asking the ledger, or what is told of its answer (``reserving``).
+Its theory of operation. *Bid*: by billing's rows and what the ledger last said, which entitlements pay, with which
+rows, for how much (``Bidding``, pure). *Try*: the ledger is asked for all of it in one atomic step (``Reserving``). It
+admits, which is a receipt; refuses one part, which is told by the number that is really left, and a new bid is made by
+what it says, at most ``_ATTEMPTS`` times; finds the key in use for something else, which is looked for among all that
+the key may have stood for before it is a conflict; or cannot be asked, which is unknown. *Hold*: who made the hold owns
+it (``Reservation``). Who replays a key owns nothing, and never gives back. A commit that finds nothing held counts
+late.
+
+No lock is held here: between a bid and a try others may use up what was there, and billing may move. The ledger decides
+alone, and what never may happen is that more is admitted than it has, or that one key counts twice.
+
+Never here: whether a grant is live (``domain.rule``), or how a ledger counts (``ledger``).
 """
 
 from __future__ import annotations

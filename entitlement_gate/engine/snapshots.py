@@ -1,6 +1,21 @@
-"""What passes between a gate and its fetching: where snapshots come from, what is known of a customer, who hears.
+"""The snapshot store: what is known of each customer, kept fresh.
 
-Never here: fetching itself.
+Its theory of operation. A customer is in one of four states, by the age of the entry that is held: *fresh* (younger
+than ``fresh_for``: served), *stale while it is renewed* (``stale_while_revalidate`` more: served, and one fetch renews
+it), *stale on error* (up to ``stale_if_error``: served only where a fetch failed), and *gone* (a check waits for a
+fetch). An invalidated entry is never fresh, and is kept for the last two. Before a denial by data of ``denial_max_age``
+or more one fetch is waited for, at most once in that time.
+
+``_lock`` guards the cache and the flights together: whether a fetch may start, which one is up, and what it brings are
+decided under it, and it is never held while anybody fetches or waits. Readers take no lock: an entry is immutable but
+for what was worked out from it and what was tried since, and is replaced as a whole.
+
+What may happen between the start of a flight and its end: an invalidation makes it void (those who wait get what it
+brings, the cache does not); it outlasts those who wait (they are told, and it still lands); the process forks (flights
+and threads are made anew, entries stay). What never may: an entry that is older than the one it replaces, two flights
+that count for one customer, a fetch that nobody started and everybody waits for.
+
+Never here: what one fetch does (``Asking``), the rule, or how a caller waits (``resilience.effects``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The usage events that commits left in Redis. Never here: how they get there (``settle.lua``), where they go."""
+"""The ledger in Redis, and its outbox: every verb is one Lua script, in one hash slot for each bucket of customers.
+
+Never here: the way to Redis (``redis_client``), or the rule, which the scripts hold a second time (``balances``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arguments that both doors share: ``manage.py entitlements`` and ``entitlement-gate``. Never here: doing it."""
+"""Arguments that ``manage.py entitlements`` and ``entitlement-gate`` share, and the run of an action."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks a gate about one customer, and gathers what a person wants to know. Never here: how it looks."""
+"""Asks a gate about one customer, and tells a person or a program of it. Never here: widths, colours, streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a doctor finds, and how it is told. Never here: looking."""
+"""Looks at what stands between a gate and true answers: credentials, network, clock, limits, names, health.
+
+Reaches billing: one bare call, and a listing for each customer named. Never here: a project's settings (``project``).
+"""
 
 from __future__ import annotations
 

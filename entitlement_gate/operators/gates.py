@@ -1,4 +1,8 @@
-"""Routes for people, and a path that a route would take, to try rules about paths on."""
+"""Every gate of a project: views through nested includes, rules, template tags and permissions; and what has none.
+
+Imports the URLs, as Django does to answer its first request, and nothing else. What views of other frameworks carry is
+known by their attributes: none is imported. Never here: enforcing.
+"""
 
 from __future__ import annotations
 

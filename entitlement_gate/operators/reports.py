@@ -1,4 +1,8 @@
-"""What a command has to say, before anybody decides how it looks. Never here: widths, colours, streams."""
+"""What a command has to say, and the text it becomes: paragraphs, tables and bars as wide as the terminal.
+
+Whatever came from billing is made printable first: a name must not move the cursor or recolour the terminal. Never
+here: streams (``terminal``), or what is told.
+"""
 
 from __future__ import annotations
 

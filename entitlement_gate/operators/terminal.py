@@ -1,4 +1,4 @@
-"""Puts a report on a stream, for people or for programs. Never here: what it says."""
+"""Reports on a stream, progress on a terminal, and signals as a wish to end. Never here: what a report says."""
 
 from __future__ import annotations
 

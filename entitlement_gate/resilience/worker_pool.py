@@ -1,7 +1,8 @@
-"""A bounded pool of daemon threads, made as they are needed.
+"""A bounded pool of daemon threads, made as they are needed, and calls on it that are waited for no longer than wanted.
 
-Not ``ThreadPoolExecutor``: it joins its threads at exit, so one hung fetch delays the exit of the process. Never
-here: what the work is.
+Not ``ThreadPoolExecutor``: it joins its threads at exit, so one hung fetch delays the exit of the process. Whoever
+stops waiting for a call takes no result, and who is at it may get one all the same: exactly one of the two decides, so
+that what was got for nobody can be given back. Never here: what the work is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Whose snapshots are shared, and proof that one of us wrote them. Never here: what is written (``records``)."""
+"""What is shared of a snapshot, and proof that one of us wrote it.
+
+Text whose signature is wrong is not parsed at all. What is signed names whom and what it is about (version, scope,
+customer, generation, when it was fetched), so that no record can stand in for another.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The error that stands for a call to real billing that a test did not make. Never here: when there is one."""
+"""Assertions that a view is gated, or not, and the error for a call to real billing that a test did not make.
+
+Each asks twice: with everything granted but the entitlement, and with everything granted. Never here: how a view is
+gated; decorators, mixins, rules and checks inside the view are all found alike.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What reserving, committing and releasing must do, for every ledger. Never here: what is special about one store."""
+"""The suite that every ledger must pass.
+
+Holding, committing and releasing, reconciling with billing, refusing bad input, owning holds, and the outbox. Never
+here: what is special about one store.
+"""
 
 from __future__ import annotations
 

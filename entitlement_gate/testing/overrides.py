@@ -1,6 +1,8 @@
-"""Which gate the process's functions ask while tests run: the settings', the test's own, or one that overrides it.
+"""``override_entitlements``: a context and a decorator, and which gate the process's functions ask meanwhile.
 
-Global to the process on purpose: live servers answer on other threads. Never here: what these gates answer.
+Global to the process on purpose: live servers answer on other threads. A class carries its contexts in an attribute of
+its own, so that those of its bases are entered first, once, and whichever way the class is set up. Never here: what
+these gates answer (``override_gate``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The client of the billing API: what it can be asked.
+"""The client of the billing API: what it can be asked, and the listing of all customers.
 
-Never here: what an answer means (``flow``, ``wire``), HTTP and the credentials on it (``sending``), caches, Django.
+Never here: what an answer means (``flow``, ``parsing``), HTTP and the credentials on it (``http``), caches, Django.
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""The bytes of an answer: inflated, bounded in length and in time. Never here: what they mean."""
+"""HTTP to billing: one request with its credentials, over connections with a deadline, and the bytes that come back.
+
+httpx bounds each read and not their sum: a server that drips a byte a second holds a thread for hours, already in the
+headers. So each read and write has what is left of the deadline, and a body is bounded in length and in time while it
+is inflated. Credentials reach the wire through httpx's auth hook: no frame, message or attribute of ours holds their
+text, and no error of httpx, whose frames do, is chained to the errors raised from here.
+
+Never here: what an answer means.
+"""
 
 from __future__ import annotations
 
