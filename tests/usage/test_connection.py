@@ -103,8 +103,8 @@ class OneConnection(OwnConnections):
             connection.close()
 
 
-def test_an_exception_that_strikes_while_a_connection_is_lent_or_comes_back_costs_none(alias):
-    own = OneConnection(alias)
+def test_an_exception_that_strikes_while_a_connection_is_lent_or_comes_back_costs_none(sqlite_alias):
+    own = OneConnection(sqlite_alias)
 
     @contextmanager
     def idle():
