@@ -94,9 +94,11 @@ class Book:
         wants = tuple([(demand.entitlement_id, demand.quantity, demand.target) for demand in demands])
         record = self.records.get(key)
         if record is not None:
-            if [want[:2] for want in record.wants] != [want[:2] for want in wants]:
+            is_taken = record.state in (State.HELD, State.COMMITTED)
+            asked = slice(0 if is_taken else 1, 2)  # where nothing is held any more, another entitlement may pay now
+            if [want[asked] for want in record.wants] != [want[asked] for want in wants]:
                 raise ReservationConflict("the key was used for another quantity or entitlement")
-            if record.state in (State.HELD, State.COMMITTED):
+            if is_taken:
                 return record.receipt(key, is_replay=True)
         before = tuple([self._learned(demand) for demand in demands])
         is_overage = False

@@ -195,7 +195,8 @@ class Ledger(Protocol):
     ) -> Receipt | Refusal:
         """Hold every demand or none, for ``ttl`` seconds.
 
-        A key that is held or committed replays; one that ran out or was released is reserved anew. What is newly held
+        A key that is held or committed replays; one that ran out or was released is reserved anew, in the same
+        quantities, though other entitlements may pay now. What is newly held
         belongs to ``owner``, a word of the caller's own: who replays does not own it. A key that ``is_lone`` was made
         for this reservation, so that nobody else can retry it, and is soon forgotten.
 

@@ -55,12 +55,13 @@ local function allocate(demand, entitlement, shares)
   end
 end
 
--- Whether the key was used for the same; where that is reported may have changed since.
-local function is_same(others)
+-- Whether the key was used for the same; where that is reported may have changed since, and where nothing is held any
+-- more another entitlement may pay now.
+local function is_same(others, is_taken)
   local wants = asked.wants
   if #wants ~= #others then return false end
   for index = 1, #wants, 4 do
-    if wants[index] ~= others[index] or wants[index + 1] ~= others[index + 1] then return false end
+    if is_taken and wants[index] ~= others[index] or wants[index + 1] ~= others[index + 1] then return false end
   end
   return true
 end
@@ -70,8 +71,9 @@ local function held()
   open_rows()
   local record = record_of(asked.key)
   if record then
-    if not is_same(record[WANTS]) then fail('conflict') end
-    if record[STATE] == 'held' or record[STATE] == 'committed' then return record, {}, true end
+    local is_taken = record[STATE] == 'held' or record[STATE] == 'committed'
+    if not is_same(record[WANTS], is_taken) then fail('conflict') end
+    if is_taken then return record, {}, true end
   end
   local before, is_overage, refusal = weighed()
   if refusal then return nil, refusal end

@@ -157,6 +157,22 @@ class HoldingCases(LedgerCases):
         self.pass_time(ledger, 61)
         assert self.left(ledger) == 6
 
+    @pytest.mark.parametrize("has_run_out", [True, False])
+    def test_where_nothing_is_held_any_more_another_entitlement_may_pay(self, ledger: Any, has_run_out: bool) -> None:  # noqa: FBT001 - a parameter of the case
+        ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
+        if has_run_out:
+            self.pass_time(ledger, 61)
+        else:
+            ledger.release(ANNA, "k")
+        with pytest.raises(ReservationConflict):
+            ledger.reserve(ANNA, [demand(5, entitlement_id=SEATS)], key="k", ttl=60)
+        anew = ledger.reserve(ANNA, [demand(4, entitlement_id=SEATS)], key="k", ttl=60)
+        assert (anew.state, anew.is_replay, anew.shares[0].entitlement_id) == (State.HELD, False, SEATS)
+        assert self.left(ledger) == 10
+        with pytest.raises(ReservationConflict):
+            ledger.consume(ANNA, [demand(4)], key="k")
+        assert ledger.commit(ANNA, "k").shares == anew.shares
+
     def test_an_extended_hold_lasts(self, ledger: Any) -> None:
         first = ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
         self.pass_time(ledger, 50)

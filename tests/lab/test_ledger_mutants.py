@@ -29,7 +29,7 @@ LUA = [
     ("reserve", "tally[HELD], changed[field] = tally[HELD] + amount, true", "changed[field] = true"),
     ("reserve", "if left < demand[QUANTITY] then", "if left <= demand[QUANTITY] then"),
     ("reserve", "if left < demand[QUANTITY] then", "if left + 1 < demand[QUANTITY] then"),
-    ("reserve", "if not is_same(record[WANTS]) then fail('conflict') end", ""),
+    ("reserve", "if not is_same(record[WANTS], is_taken) then fail('conflict') end", ""),
     ("reserve", "record[STATE] == 'held' or record[STATE] == 'committed'", "record[STATE] == 'held'"),
     ("reserve", "math.max(0, row[REMAINING] - burden(rows, index, index))", "row[REMAINING]"),
     ("reserve", "is_overage = true", ""),
