@@ -11,11 +11,12 @@ import asyncio
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.resilience.clock import elapsed
@@ -224,7 +225,19 @@ class Asked:
         is_owed: the call is made even where the time is up before it began; any other is not begun then.
     """
 
-    __slots__ = ("_call", "_context", "_future", "_is_left", "_is_owed", "_outcome", "_seconds", "_undo", "_workers")
+    __slots__ = (
+        "_bells",
+        "_call",
+        "_context",
+        "_is_left",
+        "_is_over",
+        "_is_owed",
+        "_landed",
+        "_outcome",
+        "_seconds",
+        "_undo",
+        "_workers",
+    )
 
     def __init__(
         self,
@@ -241,48 +254,64 @@ class Asked:
         self._seconds = seconds
         self._undo = undo
         self._is_owed = is_owed
-        self._future: Future[Any] = Future()
+        # Made when the call has ended: what strikes whoever waits for a `Future` may leave it locked for who sets it.
+        self._landed: Future[Any] | None = None
+        self._bells: deque[Callable[[], object]] = deque()
         self._is_left = False
+        self._is_over = False
         self._outcome = threading.Lock()  # taken once, and never given back: by who ends the wait, or the call
 
     def wait(self) -> Future[Any] | None:
         """Block this thread."""
         try:
-            is_begun = self._workers.submit(self._run)
-            wait_for((self._future,), timeout=self._seconds if is_begun else 0)
+            if self._workers.submit(self._run):
+                self._block()
+            return None if self._leave() else self._landed
         except BaseException:  # a time limit, an interrupt: whoever asked is gone
             self._abandon()
             raise
-        return None if self._leave() else self._future
 
     async def wait_async(self) -> Future[Any] | None:
         """Leave the loop free."""
         loop = asyncio.get_running_loop()
         landed = loop.create_future()
-        self._future.add_done_callback(lambda _: _wake(loop, landed))
         try:
-            is_begun = self._workers.submit(self._run)
-            await asyncio.wait((landed,), timeout=self._seconds if is_begun else 0)
+            if self._workers.submit(self._run):
+                self._ring(partial(_wake, loop, landed))
+                await asyncio.wait((landed,), timeout=self._seconds)
+            return None if self._leave() else self._landed
         except BaseException:  # as above; a client that leaves cancels
             self._abandon()
             raise
-        return None if self._leave() else self._future
 
     def _run(self) -> None:
         if self._is_left and not self._is_owed:
             return
-        result, error = None, None
+        landed: Future[Any] = Future()
         try:
-            result = self._context.run(self._call)
+            landed.set_result(self._context.run(self._call))
         except BaseException as raised:  # noqa: BLE001 - anybody's code; it is raised where it is waited for
-            error = raised
+            landed.set_exception(raised)
+        self._landed = landed
         is_wanted = self._outcome.acquire(blocking=False)
-        if error is not None:
-            self._future.set_exception(error)
-        else:
-            self._future.set_result(result)
+        self._is_over = True  # not before: who wakes up takes what nobody has taken yet for late
+        while self._bells:
+            self._bells.popleft()()
         if not is_wanted:
             self._undo_landed()
+
+    def _ring(self, bell: Callable[[], object]) -> None:
+        """Ring a bell when the call has ended, at once where it has; twice where that happens in between."""
+        self._bells.append(bell)
+        if self._is_over:
+            bell()
+
+    def _block(self) -> None:
+        """Block this thread until the call has ended, or the time is up."""
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ring(partial(bell.put, None))
+        with suppress(queue.Empty):
+            bell.get(timeout=min(self._seconds, threading.TIMEOUT_MAX))
 
     def _leave(self) -> bool:
         """Stop waiting; return False where the result is there."""
@@ -295,15 +324,18 @@ class Asked:
             self._workers.submit(self._undo_landed)
         elif self._is_owed:  # the workers are daemons: at its end the process waits for what must be counted
             with suppress(RuntimeError):  # it is at its end
-                threading.Thread(target=wait_for, args=((self._future,), self._seconds)).start()
+                threading.Thread(target=self._block).start()
 
     def _undo_landed(self) -> None:
-        if self._undo is not None and self._future.exception() is None:
-            self._undo(self._future.result())
+        if self._undo is not None and self._landed is not None and self._landed.exception() is None:
+            self._undo(self._landed.result())
 
 
 def _wake(loop: asyncio.AbstractEventLoop, landed: asyncio.Future[None]) -> None:
-    try:
-        loop.call_soon_threadsafe(landed.set_result, None)
-    except RuntimeError:
-        return  # closed while the call was made: nobody waits there
+    with suppress(RuntimeError):  # closed while the call was made: nobody waits there
+        loop.call_soon_threadsafe(_end, landed)
+
+
+def _end(landed: asyncio.Future[None]) -> None:
+    if not landed.done():
+        landed.set_result(None)

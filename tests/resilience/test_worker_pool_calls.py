@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import sys
 import threading
 import time
 
@@ -129,17 +130,48 @@ class Limit(BaseException):
     """What a time limit raises in the middle of anything."""
 
 
-def test_a_limit_that_strikes_when_the_answer_is_there_leaves_nothing_behind(pool, monkeypatch):
-    work = Work()
+class Striker:
+    """A trace function that strikes, once, at the given line of a wait, counted from 1: ours, or of a ``Future``."""
 
-    def struck(futures, timeout):
-        futures[0].result(LONG)
-        raise Limit
+    FILES = "worker_pool.py", "futures/_base.py"
+    PASSED = "_hire", "_muster", "_end", "__repr__"  # what ``threading`` holds; what a loop swallows, or does later
 
-    monkeypatch.setattr("entitlement_gate.resilience.worker_pool.wait_for", struck)
-    with pytest.raises(Limit):
-        Asked(pool, work, LONG, undo=work.undo).wait()
-    eventually(lambda: work.undone == ["done"])
+    def __init__(self, at):
+        self.left = at
+
+    def __call__(self, frame, event, _):
+        if not frame.f_code.co_filename.endswith(self.FILES) or frame.f_code.co_name in self.PASSED:
+            return None
+        self.left -= event == "line"
+        if self.left == 0 and event == "line":
+            raise Limit
+        return self
+
+
+def is_struck(striker, wait, asked):
+    before = sys.gettrace()
+    sys.settrace(striker)
+    try:
+        wait(asked)
+    except Limit:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_wherever_a_limit_strikes_nothing_is_left_behind_and_the_worker_lives(pool, wait):
+    at, is_over = 0, False
+    while not is_over:
+        at += 1
+        work = Work(held=at % 2)  # it ends while somebody waits, or after that
+        asked = Asked(pool, work, 0.02 if at % 2 else LONG, undo=work.undo)
+        is_over = not is_struck(Striker(at), wait, asked) and at % 2 == 0
+        work.may_end.set()
+        assert Asked(pool, Work(), LONG).wait().result() == "done", at
+        if not is_over and work.threads:
+            eventually(lambda work=work: "done" in work.undone)
+    assert at > 20
 
 
 def test_a_loop_that_is_gone_when_the_answer_comes_is_no_error(pool):
