@@ -127,7 +127,9 @@ def test_a_wrong_statement_is_found_out(sqlite_alias, monkeypatch, mutant):  # n
 
 PYTHON = [
     (book, "if left < demand.quantity:", "if left <= demand.quantity:"),
-    (book, "if record.state in (State.HELD, State.COMMITTED):", "if record.state is State.HELD:"),
+    (book, "is_taken = record.state in (State.HELD, State.COMMITTED)", "is_taken = record.state is State.HELD"),
+    (book, "0 if is_taken else 1", "1"),
+    (book, "0 if is_taken else 1", "0"),
     (book, "        self._hold(shares, 1)\n", ""),
     (book, "record.is_late = True", "pass"),
     (book, "is_owner = record.owner == owner", "is_owner = True"),
