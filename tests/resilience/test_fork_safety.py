@@ -229,7 +229,8 @@ MAKERS = {"BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"
 OTHERWISE = {
     ("api.py", "_lock"),  # of a class, and read through `locked()`
     ("worker_pool.py", "_outcome"),  # of one call
-    ("flow.py", "_lock"),  # its owner makes it anew as a whole
+    ("connection.py", "_lock"),  # its owner makes it anew as a whole
+    ("flow.py", "_lock"),  # as above
     ("fork_safety.py", "_lock"),  # `Locked` itself
     ("server.py", "_guard"),  # a server's threads do not outlive a fork
     ("server.py", "stopping"),
