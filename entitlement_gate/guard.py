@@ -41,7 +41,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.reservations import order
 from entitlement_gate.request_entitlements import entitlements_of
-from entitlement_gate.resilience.effects import Steps, drive, drive_async
+from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import aresolved, resolved
 from entitlement_gate.responses import address_of, is_page, redirection
 from entitlement_gate.transactions import Transactions
@@ -100,29 +100,29 @@ class Guard:
     def enter(self, request: HttpRequest) -> HttpResponseBase | None:
         """Return what ``passing`` does, on this thread; without a step where what is at hand lets the request in.
 
-        Steps for an answer that needs no waiting cost 2 µs of 7 around a warm view.
+        Effects for an answer that needs no waiting cost 2 µs of 7 around a warm view.
         """
         if not self._is_plain:
-            return drive(self.passing(request))
+            return run_sync(self.passing(request))
         known, customer = entitlements_of(request), resolved(request)
         if known.allows_at_once(self.requirement, customer):
             return None
-        return drive(self._passing_of(request, known.checking_of(customer, self.requirement)))
+        return run_sync(self._passing_of(request, known.checking_of(customer, self.requirement)))
 
     async def aenter(self, request: HttpRequest) -> HttpResponseBase | None:
         """Return what ``passing`` does, in this event loop; see ``enter``."""
         if not self._is_plain:
-            return await drive_async(self.passing(request))
+            return await run_async(self.passing(request))
         known, customer = entitlements_of(request), await aresolved(request)
         if known.allows_at_once(self.requirement, customer):
             return None
-        return await drive_async(self._passing_of(request, known.checking_of(customer, self.requirement)))
+        return await run_async(self._passing_of(request, known.checking_of(customer, self.requirement)))
 
-    def passing(self, request: HttpRequest) -> Steps[HttpResponseBase | None]:
+    def passing(self, request: HttpRequest) -> Effects[HttpResponseBase | None]:
         """Return None to let the request pass, or what it is answered instead."""
         return (yield from self._passing_of(request, self._checking(request)))
 
-    def holding(self, request: HttpRequest) -> Steps[tuple[HttpResponseBase | None, Reservation | None]]:
+    def holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the same, having reserved what is to be used up, and what is held of it."""
         requirement = yield from self._required(request)
         key = None if self.key is None else (yield Called(self.key, request))
@@ -132,10 +132,10 @@ class Guard:
         refused = yield from self._answering(request, decision)
         return refused, held if refused is None else None
 
-    def _passing_of(self, request: HttpRequest, checking: Steps[Decision]) -> Steps[HttpResponseBase | None]:
+    def _passing_of(self, request: HttpRequest, checking: Effects[Decision]) -> Effects[HttpResponseBase | None]:
         return (yield from self._answering(request, (yield from checking)))
 
-    def _answering(self, request: HttpRequest, decision: Decision) -> Steps[HttpResponseBase | None]:
+    def _answering(self, request: HttpRequest, decision: Decision) -> Effects[HttpResponseBase | None]:
         decision = self._settled(decision)
         if decision.allowed:
             return None
@@ -166,12 +166,12 @@ class Guard:
         # What the settings' policy lets pass in an outage, a gate of its own policy may refuse: only the outcome tells.
         return self.quantity is None and self.customer is None and self.on_unavailable != "deny"
 
-    def _required(self, request: HttpRequest) -> Steps[Requirement]:
+    def _required(self, request: HttpRequest) -> Effects[Requirement]:
         if self.quantity is None:
             return self.requirement
         return as_requirement(self.requirement, (yield Called(self.quantity, request)))
 
-    def _checking(self, request: HttpRequest) -> Steps[Decision]:
+    def _checking(self, request: HttpRequest) -> Effects[Decision]:
         requirement = yield from self._required(request)
         if self.customer is None:
             return (yield from entitlements_of(request).checking(requirement))
@@ -187,7 +187,7 @@ class Guard:
 
 def refusal(
     request: HttpRequest, decision: Decision, handler: Callable[..., Any] | None = None
-) -> Steps[HttpResponseBase]:
+) -> Effects[HttpResponseBase]:
     """Return what a refused request is answered: by the handler given, or the one of the settings.
 
     Raises:
@@ -222,7 +222,7 @@ _BODILESS = (204, 304)  # no server sends the body of such a response, nor that 
 
 def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
     """Return what the view answers, or what a refused request is answered."""
-    refused, reservation = drive(guard.holding(request))
+    refused, reservation = run_sync(guard.holding(request))
     if reservation is None:
         return view() if refused is None else refused
     hold = _Hold(reservation)
@@ -244,7 +244,7 @@ def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
 
 async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
     """Return the same in an event loop; a client that leaves cancels the view, which releases."""
-    refused, reservation = await drive_async(guard.holding(request))
+    refused, reservation = await run_async(guard.holding(request))
     if reservation is None:
         return refused if refused is not None else await awaited(view())
     hold = _Hold(reservation)
@@ -274,7 +274,7 @@ def expecting_answer(request: HttpRequest) -> Iterator[None]:
         setattr(request, _EXPECTED, before)
 
 
-def settling_answered(request: HttpRequest, response: HttpResponseBase | None) -> Steps[None]:
+def settling_answered(request: HttpRequest, response: HttpResponseBase | None) -> Effects[None]:
     """Settle by the response that a framework made of what a view gave back; without one, it has failed.
 
     A transaction that is still open has the last word on what did not fail.
@@ -285,7 +285,7 @@ def settling_answered(request: HttpRequest, response: HttpResponseBase | None) -
             yield from hold.concluding(has_failed=has_failed)
 
 
-def settling_replaced(request: HttpRequest, response: HttpResponseBase | None) -> Steps[None]:
+def settling_replaced(request: HttpRequest, response: HttpResponseBase | None) -> Effects[None]:
     """Settle what waits for the end of a response that this one took the place of; without one, a client has left."""
     for hold in _waiting_holds(request):
         if not hold.is_of(response):
@@ -352,7 +352,7 @@ class _Hold:
         self._transactions: Transactions | None = None
         self._is_due_with_them = False
 
-    def concluding(self, *, has_failed: bool) -> Steps[None]:
+    def concluding(self, *, has_failed: bool) -> Effects[None]:
         """Commit or release, once, whoever cancels meanwhile; what was rolled back failed, whatever was answered."""
         reservation = self._take()
         if reservation is not None:
@@ -361,17 +361,17 @@ class _Hold:
 
     def conclude(self, *, has_failed: bool) -> None:
         """Do so on this thread."""
-        drive(self.concluding(has_failed=has_failed))
+        run_sync(self.concluding(has_failed=has_failed))
 
     async def aconclude(self, *, has_failed: bool) -> None:
         """Do so in this event loop."""
-        await drive_async(self.concluding(has_failed=has_failed))
+        await run_async(self.concluding(has_failed=has_failed))
 
     async def agive_back(self, error: BaseException) -> None:
         """Release, once, because of an error; of a coroutine that is destroyed, without waiting."""
         reservation = self._take()
         if reservation is not None:
-            await drive_async(reservation.abandoning(error))
+            await run_async(reservation.abandoning(error))
 
     def wait_for(self, request: HttpRequest, response: Any) -> None:
         """Leave the conclusion to the end of the response or, where another takes its place, of the request."""

@@ -20,7 +20,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.guard import Guard, refusal, settling_replaced
 from entitlement_gate.request_entitlements import RequestEntitlements
-from entitlement_gate.resilience.effects import Steps, drive, drive_async
+from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import resolving
 from entitlement_gate.responses import is_way_in, leads_within
 from entitlement_gate.url_rules import has_failed, is_open, note_failure, rules_about
@@ -67,28 +67,28 @@ class EntitlementMiddleware:
         return answer
 
     def _answer_sync(self, request: HttpRequest) -> Any:
-        response: Any = drive(self._answering(request)) if get_settings().rules else self.get_response(request)
-        drive(settling_replaced(request, response))
+        response: Any = run_sync(self._answering(request)) if get_settings().rules else self.get_response(request)
+        run_sync(settling_replaced(request, response))
         return kept_private(request, response) if is_gated(request) else response
 
     async def _answer_async(self, request: HttpRequest) -> Any:
         try:
-            answer: Any = drive_async(self._answering(request)) if get_settings().rules else self.get_response(request)
+            answer: Any = run_async(self._answering(request)) if get_settings().rules else self.get_response(request)
             response = await answer
         except asyncio.CancelledError:  # the client left, and nobody gets what the view answered
-            await drive_async(settling_replaced(request, None))
+            await run_async(settling_replaced(request, None))
             raise
-        await drive_async(settling_replaced(request, response))
+        await run_async(settling_replaced(request, response))
         return kept_private(request, response) if is_gated(request) else response
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:
         """Enforce ``RULES``: every rule that is about this request must hold."""
-        return drive(_holding(request, request.resolver_match)) if get_settings().rules else None
+        return run_sync(_holding(request, request.resolver_match)) if get_settings().rules else None
 
     async def _process_view_async(self, request: HttpRequest, *_: Any) -> Any:
-        return await drive_async(_holding(request, request.resolver_match)) if get_settings().rules else None
+        return await run_async(_holding(request, request.resolver_match)) if get_settings().rules else None
 
-    def _answering(self, request: HttpRequest) -> Steps[Any]:
+    def _answering(self, request: HttpRequest) -> Effects[Any]:
         """Enforce ``RULES`` also where no view answers but a middleware: a flat page, a page out of a cache.
 
         Whether one will is known when it has; what may have changed something by then is refused before, where no view
@@ -113,7 +113,7 @@ class EntitlementMiddleware:
         if not isinstance(exception, (EntitlementDenied, EntitlementUnavailable)):
             note_failure(request)
             return None
-        response: Any = drive(refusal(request, exception.decision))
+        response: Any = run_sync(refusal(request, exception.decision))
         # Django renders what is answered to a view's exception, and not what is answered to a template's.
         is_left_unrendered = not getattr(response, "is_rendered", True) and _is_raised_in_rendering(exception)
         return response.render() if is_left_unrendered else response  # type: ignore[no-any-return]  # a response
@@ -171,13 +171,13 @@ def _match(request: HttpRequest) -> ResolverMatch | None:
         return None
 
 
-def _refusing(request: HttpRequest, match: ResolverMatch | None) -> Steps[Any]:
+def _refusing(request: HttpRequest, match: ResolverMatch | None) -> Effects[Any]:
     """Return a refusal, ready to be sent: nobody renders what a middleware answers with."""
     refused: Any = yield from _holding(request, match)
     return refused if getattr(refused, "is_rendered", True) else (yield Called(refused.render))
 
 
-def _holding(request: HttpRequest, match: ResolverMatch | None) -> Steps[HttpResponseBase | None]:
+def _holding(request: HttpRequest, match: ResolverMatch | None) -> Effects[HttpResponseBase | None]:
     if is_way_in(request):
         return None
     for rule in rules_about(get_settings().rules, request, match):
@@ -190,7 +190,7 @@ def _holding(request: HttpRequest, match: ResolverMatch | None) -> Steps[HttpRes
     return None
 
 
-def _is_for_nobody(rule: Rule, request: HttpRequest, match: ResolverMatch | None) -> Steps[bool]:
+def _is_for_nobody(rule: Rule, request: HttpRequest, match: ResolverMatch | None) -> Effects[bool]:
     """Return whether a rule about every path meets somebody unknown on the way to signing in, or to signing up."""
     is_on_the_way = get_settings().anonymous == "login" and match is not None and is_open(match.func)
     if not (is_on_the_way and rule.is_about_every_path):

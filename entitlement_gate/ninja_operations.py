@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from entitlement_gate.caching import is_gated, kept_private
 from entitlement_gate.guard import expecting_answer, settling_answered
-from entitlement_gate.resilience.effects import drive, drive_async
+from entitlement_gate.resilience.effects import run_async, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def _answering_sync(run: Callable[..., Any]) -> Callable[..., Any]:
             with expecting_answer(request):
                 response = run(request, *args, **kwargs)
         finally:
-            drive(settling_answered(request, response))
+            run_sync(settling_answered(request, response))
         return kept_private(request, response) if is_gated(request) else response
 
     return answering
@@ -66,7 +66,7 @@ def _answering_async(run: Callable[..., Any]) -> Callable[..., Any]:
             with expecting_answer(request):
                 response = await run(request, *args, **kwargs)
         finally:
-            await drive_async(settling_answered(request, response))
+            await run_async(settling_answered(request, response))
         return kept_private(request, response) if is_gated(request) else response
 
     return answering

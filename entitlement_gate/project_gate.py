@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.entitlements import CustomerEntitlements
     from entitlement_gate.engine.snapshots import SnapshotSource
-    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.resilience.effects import Effects
 
 __all__ = [
     "RequestGate",
@@ -57,17 +57,17 @@ class RequestGate(EntitlementGate):
         super().close()
         self._sending.close()
 
-    def _resolving(self, customer: object) -> Steps[object]:
+    def _resolving(self, customer: object) -> Effects[object]:
         request = find_request(customer)
         if request is not None:
             return (yield from resolving(request))
         return (yield from super()._resolving(customer))
 
-    def checking(self, customer: object, requirement: Requirement) -> Steps[Decision]:
+    def checking(self, customer: object, requirement: Requirement) -> Effects[Decision]:
         """Answer a check as a part of other steps."""
         return self._checking(customer, requirement, None, refresh=False)
 
-    def announcing(self, decision: Decision) -> Steps[None]:
+    def announcing(self, decision: Decision) -> Effects[None]:
         """Tell whoever listens of a check."""
         if decision.shadow:
             _logger.info("shadow: would refuse: %s: %s", decision.entitlement, decision.reason)
@@ -78,7 +78,7 @@ class RequestGate(EntitlementGate):
 
     def _checking(
         self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
-    ) -> Steps[Decision]:
+    ) -> Effects[Decision]:
         decision = yield from super()._checking(customer, entitlement, quantity, refresh=refresh)
         yield from self.announcing(decision)
         return decision
@@ -86,7 +86,7 @@ class RequestGate(EntitlementGate):
     def mind_listeners(self) -> None:
         """Take the long way, which tells of each check, only where somebody listens or shadows are noted."""
         self.is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
-        self._answers = {} if self.is_heard else self._fetching.answers
+        self._answers = {} if self.is_heard else self._snapshots.answers
 
     def fetching(self) -> None:
         """Expect one signal, so that a test can wait for it."""
@@ -113,7 +113,7 @@ class RequestGate(EntitlementGate):
 
     def deciding(
         self, requirement: Requirement, known: CustomerEntitlements, due: float
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Answer from what a request knows; return also what it knows then, newer where that was too old to deny."""
         decision, newer = yield from self._renewing(requirement, known, due)
         yield from self.announcing(decision)
@@ -121,8 +121,8 @@ class RequestGate(EntitlementGate):
 
     def uses_of(self, known: CustomerEntitlements) -> int:
         """Return a number that changes whenever this process uses up something of the customer's."""
-        return self._counting.uses_of(known.customer_id)
+        return self._ledger_client.uses_of(known.customer_id)
 
-    def getting(self, customer: object, due: float) -> Steps[CustomerEntitlements]:
+    def getting(self, customer: object, due: float) -> Effects[CustomerEntitlements]:
         """Get what a customer has, who was resolved before, as a part of other steps."""
         return (yield from self.knowing((yield from self._identifying(customer)), due))

@@ -16,7 +16,7 @@ from entitlement_gate.api import default_gate
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement, required
-from entitlement_gate.resilience.effects import Steps, drive, drive_async
+from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import find_request, resolving
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ class RequestEntitlements:
 
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision."""
-        return drive(self.checking(as_requirement(entitlement, quantity)))
+        return run_sync(self.checking(as_requirement(entitlement, quantity)))
 
     async def acheck(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision."""
-        return await drive_async(self.checking(as_requirement(entitlement, quantity)))
+        return await run_async(self.checking(as_requirement(entitlement, quantity)))
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
@@ -91,17 +91,17 @@ class RequestEntitlements:
 
     def all(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose checks look once more before they deny by old data."""
-        known = drive(self._getting_counted(is_reading=True))
-        return known.concluded_by(lambda asked, decision: drive(self._concluding(asked, decision, known)))
+        known = run_sync(self._getting_counted(is_reading=True))
+        return known.concluded_by(lambda asked, decision: run_sync(self._concluding(asked, decision, known)))
 
     async def aall(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose reading costs no I/O."""
-        known = await drive_async(self._getting_counted())
-        return known.concluded_by(lambda _, decision: drive(default_gate().telling(decision)))
+        known = await run_async(self._getting_counted())
+        return known.concluded_by(lambda _, decision: run_sync(default_gate().telling(decision)))
 
     def show(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision for a page that shows several: as ``check``, by what the ledger said once."""
-        return drive(self._showing(as_requirement(entitlement, quantity)))
+        return run_sync(self._showing(as_requirement(entitlement, quantity)))
 
     def __getitem__(self, name: str) -> Entitlement:
         return self.all()[name]
@@ -123,12 +123,12 @@ class RequestEntitlements:
             "<RequestEntitlements: nothing asked yet>" if self._all is None else f"<RequestEntitlements: {self._all}>"
         )
 
-    def checking(self, requirement: Requirement) -> Steps[Decision]:
+    def checking(self, requirement: Requirement) -> Effects[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
         gate = default_gate()
         return (yield from self._deciding(gate, requirement, (yield from self._getting(gate))))
 
-    def checking_of(self, customer: object, requirement: Requirement) -> Steps[Decision]:
+    def checking_of(self, customer: object, requirement: Requirement) -> Effects[Decision]:
         """Answer the same, given whom the resolver has just found."""
         gate = default_gate()
         return (yield from self._deciding(gate, requirement, (yield from self._getting_of(customer, gate))))
@@ -154,7 +154,7 @@ class RequestEntitlements:
 
     def _deciding(
         self, gate: RequestGate, requirement: Requirement, got: tuple[CustomerEntitlements, float]
-    ) -> Steps[Decision]:
+    ) -> Effects[Decision]:
         known, due = got
         if _is_silent(gate, known, requirement):
             decision = known.check(requirement)
@@ -165,7 +165,7 @@ class RequestEntitlements:
         self._tally(gate, is_done=self._all is not known)
         return decision
 
-    def _getting(self, gate: RequestGate) -> Steps[tuple[CustomerEntitlements, float]]:
+    def _getting(self, gate: RequestGate) -> Effects[tuple[CustomerEntitlements, float]]:
         """Return the request's snapshot, and when what is asked of it is to have an answer."""
         if self._request is _no_request:
             return (yield from self._getting_of(None, gate))
@@ -173,7 +173,7 @@ class RequestEntitlements:
             return self._all, gate.due()
         return (yield from self._getting_of((yield from resolving(self._asked_by())), gate))
 
-    def _getting_of(self, customer: object, gate: RequestGate) -> Steps[tuple[CustomerEntitlements, float]]:
+    def _getting_of(self, customer: object, gate: RequestGate) -> Effects[tuple[CustomerEntitlements, float]]:
         due = gate.due()
         known = self._at_hand(gate, customer)
         if known is None:
@@ -181,14 +181,16 @@ class RequestEntitlements:
             self._keep(known, gate, customer)
         return known, due
 
-    def _concluding(self, requirement: Requirement, decision: Decision, known: CustomerEntitlements) -> Steps[Decision]:
+    def _concluding(
+        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+    ) -> Effects[Decision]:
         """Have the last word in a check of what was known; what is newer serves the request if still its customer's."""
         decision, newer = yield from default_gate().concluding(requirement, decision, known)
         if newer is not known and self._all is not None and self._all.customer_id == known.customer_id:
             self._all = newer
         return decision
 
-    def _getting_counted(self, *, is_reading: bool = False) -> Steps[CustomerEntitlements]:
+    def _getting_counted(self, *, is_reading: bool = False) -> Effects[CustomerEntitlements]:
         """Return the request's snapshot with what is used up; reading it in a loop waits for no newer numbers."""
         gate = default_gate()
         known, due = yield from self._getting(gate)
@@ -201,7 +203,7 @@ class RequestEntitlements:
         self._counted = _Counted(known, counted, uses)
         return counted
 
-    def _showing(self, requirement: Requirement) -> Steps[Decision]:
+    def _showing(self, requirement: Requirement) -> Effects[Decision]:
         known = yield from self._getting_counted(is_reading=True)
         decision = known.check(requirement)
         if decision.outcome is Outcome.DENIED:  # which is no older than it may be on a page either

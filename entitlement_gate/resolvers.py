@@ -17,11 +17,11 @@ from django.http import HttpRequest
 from django.utils.functional import LazyObject, empty
 
 from entitlement_gate.conf import get_settings
-from entitlement_gate.resilience.effects import drive, drive_async
+from entitlement_gate.resilience.effects import run_async, run_sync
 from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
-    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.resilience.effects import Effects
 
 __all__ = ["afrom_user", "aresolved", "find_request", "from_user", "resolved", "resolving"]
 
@@ -76,12 +76,12 @@ def find_request(given: object) -> HttpRequest | None:
 
 def from_user(request: HttpRequest) -> Any:
     """Return the customer of the signed-in user: what ``CUSTOMER_ATTRIBUTE`` leads to; None for anybody else."""
-    return drive(_finding(request))
+    return run_sync(_finding(request))
 
 
 async def afrom_user(request: HttpRequest) -> Any:
     """Return the same in an event loop."""
-    return await drive_async(_finding(request))
+    return await run_async(_finding(request))
 
 
 _FROM_USER = from_user  # itself, whatever a test has put in its place
@@ -90,16 +90,16 @@ _FROM_USER = from_user  # itself, whatever a test has put in its place
 def resolved(request: HttpRequest) -> Any:
     """Return the customer of a request."""
     known = _remembered(request)
-    return drive(_resolving(request)) if known is None else known
+    return run_sync(_resolving(request)) if known is None else known
 
 
 async def aresolved(request: HttpRequest) -> Any:
     """Return the customer of a request."""
     known = _remembered(request)
-    return await drive_async(_resolving(request)) if known is None else known
+    return await run_async(_resolving(request)) if known is None else known
 
 
-def resolving(request: HttpRequest) -> Steps[Any]:
+def resolving(request: HttpRequest) -> Effects[Any]:
     """Return the customer of a request as a part of other steps."""
     known = _remembered(request)
     return (yield from _resolving(request)) if known is None else known
@@ -115,7 +115,7 @@ def _remembered(request: HttpRequest) -> Any:
     return customer if is_same and settings is get_settings() else None
 
 
-def _resolving(request: HttpRequest) -> Steps[Any]:
+def _resolving(request: HttpRequest) -> Effects[Any]:
     notes = _notes_of(request)
     if notes.wrapper is not None:
         yield Called(_authenticate, notes.wrapper)
@@ -127,7 +127,7 @@ def _resolving(request: HttpRequest) -> Steps[Any]:
     return customer
 
 
-def _finding(request: HttpRequest) -> Steps[Any]:
+def _finding(request: HttpRequest) -> Effects[Any]:
     """Return the customer of who was put on the request, or else of who the session says: from both doors the same.
 
     In an event loop ``auser()`` reads the session without a thread; it does not know who was put on the request since.

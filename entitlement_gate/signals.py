@@ -31,7 +31,7 @@ from django.dispatch import Signal
 from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.weak_sets import members
-from entitlement_gate.resilience.worker_pool import Workers
+from entitlement_gate.resilience.worker_pool import WorkerPool
 from entitlement_gate.waiting import beside_loop
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class SendingPool:
     _PATIENCE = 30.0  # seconds after which a receiver is taken for hung, and another thread may take its place
 
     def __init__(self, clock: Clock) -> None:
-        self._workers = Workers(self._THREADS, clock, self._PATIENCE)
+        self._workers = WorkerPool(self._THREADS, clock, self._PATIENCE)
         self._log = FailureLog(clock)
         self.remake()
 

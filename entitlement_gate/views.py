@@ -24,7 +24,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementUnavailable
 from entitlement_gate.guard import refusal
 from entitlement_gate.request_entitlements import entitlements_of
-from entitlement_gate.resilience.effects import drive
+from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import remake_after_fork
 from entitlement_gate.url_rules import entitlement_exempt
@@ -53,11 +53,11 @@ def me(request: HttpRequest) -> HttpResponseBase:
     """Return the caller's own entitlements as JSON, private, with an ETag."""
     known = entitlements_of(request).all()
     if known.customer_id is None:
-        return drive(refusal(request, known.check("me")))
+        return run_sync(refusal(request, known.check("me")))
     try:
         listed = [_shown(known[name]) for name in known]
     except EntitlementUnavailable as error:
-        return drive(refusal(request, error.decision))
+        return run_sync(refusal(request, error.decision))
     body = JsonResponse({"customer_id": known.customer_id, "entitlements": listed})
     etag = f'"{hashlib.sha256(body.content).hexdigest()[:32]}"'
     response = get_conditional_response(request, etag, response=body) or body

@@ -22,7 +22,7 @@ from entitlement_gate.api import default_gate
 from entitlement_gate.guard import Guard, refusal
 from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.request_entitlements import RequestEntitlements, entitlements_of
-from entitlement_gate.resilience.effects import drive, drive_async
+from entitlement_gate.resilience.effects import run_async, run_sync
 from entitlement_gate.signals import entitlement_checked
 from entitlement_gate.testing import FakeBilling, override_entitlements
 from tests.customers import FREE, LAPSED, PRO, SETTINGS
@@ -194,7 +194,7 @@ def test_without_the_middleware_a_request_gets_entitlements(other):
 def test_gates_of_one_request_share_one_snapshot():
     request = RequestFactory().get("/", headers={"X-Customer": PRO})
     for name in ("reports", "sso", "seats"):
-        assert drive(Guard(requirement=Requirement(name)).passing(request)) is None
+        assert run_sync(Guard(requirement=Requirement(name)).passing(request)) is None
     assert len(asked()) == 1
 
 
@@ -202,7 +202,7 @@ def test_gates_of_one_request_share_one_snapshot():
 def test_a_refused_request_is_one_line_in_the_log_without_its_customer(caplog, on_denied):
     request = RequestFactory().get("/", headers={"X-Customer": FREE})
     with caplog.at_level(logging.INFO, logger="entitlement_gate"):
-        drive(Guard(requirement=Requirement("reports"), on_denied=on_denied).passing(request))
+        run_sync(Guard(requirement=Requirement("reports"), on_denied=on_denied).passing(request))
     assert [record.getMessage() for record in caplog.records] == ["refused: reports: not_entitled"]
     assert caplog.records[0].decision.entitlement == "reports"
 
@@ -212,7 +212,7 @@ def test_a_refusal_that_is_raised_is_one_line_in_the_log(caplog, settings):
     request = RequestFactory().get("/", headers={"X-Customer": FREE})
     with caplog.at_level(logging.INFO, logger="entitlement_gate"):
         with pytest.raises(EntitlementDenied) as caught:
-            drive(Guard(requirement=Requirement("reports"), on_denied="raise").passing(request))
+            run_sync(Guard(requirement=Requirement("reports"), on_denied="raise").passing(request))
         assert [record.getMessage() for record in caplog.records] == ["refused: reports: not_entitled"]
         EntitlementMiddleware(lambda _: None).process_exception(request, caught.value)
     assert len(caplog.records) == 1
@@ -246,7 +246,7 @@ def test_who_is_refused_by_a_handler_that_gives_no_response_is_not_let_in(settin
 async def test_a_refusal_is_answered_by_the_settings_handler():
     request = AsyncRequestFactory().get("/", headers={"X-Customer": FREE})
     decision = await entitlements_of(request).acheck("reports")
-    assert (await drive_async(refusal(request, decision))).status_code == 403
+    assert (await run_async(refusal(request, decision))).status_code == 403
 
 
 @pytest.fixture

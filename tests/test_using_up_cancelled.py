@@ -102,7 +102,7 @@ def tally():
 def settled():
     """Return what is used up, when nothing is held any more and the ledger was asked all that it is to be asked."""
     end = time.monotonic() + PATIENCE
-    workers = default_gate()._counting._workers
+    workers = default_gate()._ledger_client._workers
     while (tally()[0] or workers._waiting or workers._busy) and time.monotonic() < end:
         gc.collect()  # of a response that was lost before anybody could close it
         time.sleep(0.001)

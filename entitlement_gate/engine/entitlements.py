@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from entitlement_gate.engine.evaluation import Judge
+    from entitlement_gate.engine.evaluation import Evaluator
     from entitlement_gate.engine.snapshots import View
     from entitlement_gate.ledger.protocol import Charges
 
@@ -104,10 +104,10 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     """
 
     def __init__(
-        self, view: View | None, judge: Judge, refusal: Reason | None = None, *, charges: Charges | None = NOT_READ
+        self, view: View | None, judge: Evaluator, refusal: Reason | None = None, *, charges: Charges | None = NOT_READ
     ) -> None:
         self.view = view
-        self._judge = judge
+        self._evaluator = judge
         self._refusal = refusal
         self._charges = charges
         self._conclude: Conclude | None = None
@@ -131,14 +131,16 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     def needs_ledger(self, requirement: Requirement) -> bool:
         """Whether ``check`` would have to ask a ledger elsewhere what is used up."""
-        return self._charges is NOT_READ and self.view is not None and self._judge.needs_ledger(requirement, self.view)
+        return (
+            self._charges is NOT_READ and self.view is not None and self._evaluator.needs_ledger(requirement, self.view)
+        )
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
         requirement = as_requirement(entitlement, quantity)
         if self.view is None or self._conclude is not None:
             return self.check(requirement).allowed
-        return self._judge.allows(requirement, self.view, self._charges)
+        return self._evaluator.allows(requirement, self.view, self._charges)
 
     def require(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
@@ -151,7 +153,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)
         entry = self.view.entry if self.view else None
-        named = self._judge.named(name, entry.snapshot) if entry else ()
+        named = self._evaluator.named(name, entry.snapshot) if entry else ()
         if not named:
             raise KeyError(name)
         return Entitlement(name, decision, tuple(named))
@@ -177,8 +179,8 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     def _decided(self, requirement: Requirement) -> Decision:
         """Return the decision by the one snapshot."""
         if self.view is None:
-            return self._judge.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
-        return self._judge.decide(requirement, self.view, self._charges)
+            return self._evaluator.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
+        return self._evaluator.decide(requirement, self.view, self._charges)
 
 
 def required(decision: Decision) -> Decision:

@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Grant, Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.cache import Entry, SnapshotCache
-    from entitlement_gate.engine.ledger_client import Counting
+    from entitlement_gate.engine.ledger_client import LedgerClient
     from entitlement_gate.engine.options import GateOptions
-    from entitlement_gate.engine.snapshots import Fetching, View
+    from entitlement_gate.engine.snapshots import SnapshotStore, View
     from entitlement_gate.ledger.protocol import Charges
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
-    "Judge",
+    "Evaluator",
     "remembered_as",
 ]
 
 
-class Judge:
+class Evaluator:
     """Decides by the options of one gate; what it worked out is for ``memory`` to keep."""
 
     def __init__(
-        self, options: GateOptions, clock: Clock, counting: Counting, memory: Fetching | SnapshotCache
+        self, options: GateOptions, clock: Clock, counting: LedgerClient, memory: SnapshotStore | SnapshotCache
     ) -> None:
         self._options = options
-        self._counting = counting
+        self._ledger_client = counting
         self._memory = memory
         self._terms = options.terms
         self._clock = clock
@@ -70,7 +70,7 @@ class Judge:
 
     def needs_ledger(self, requirement: Requirement, view: View) -> bool:
         """Whether the decision may rest on numbers that only I/O brings."""
-        if view.entry is None or self._counting.is_local:
+        if view.entry is None or self._ledger_client.is_local:
             return False
         snapshot = view.entry.snapshot
         return any(row.is_metered for leaf in requirement.leaves() for row in self.named(leaf.entitlement, snapshot))
@@ -124,10 +124,10 @@ class Judge:
             return serve(known.verdict, "live", None)
         customer_id = entry.snapshot.customer_id
         answer, is_counted = self._worked_out(requirement, entry, now, charges)
-        if not is_counted or self._counting.is_untouched(customer_id):
+        if not is_counted or self._ledger_client.is_untouched(customer_id):
             self._memory.remember(entry, asked, answer)
             # The first use of a customer clears the answers; one that began since the look above must not outlive it.
-            if is_counted and not self._counting.is_untouched(customer_id):
+            if is_counted and not self._ledger_client.is_untouched(customer_id):
                 self._memory.forget(entry)
         return serve(answer.verdict, "live", None)
 
@@ -136,7 +136,7 @@ class Judge:
     ) -> tuple[Answer, bool]:
         """Return the answer, and whether the ledger had a say in it."""
         at = datetime.fromtimestamp(now, UTC)
-        burden = _Noted(self._counting, entry.snapshot.customer_id, charges)
+        burden = _Noted(self._ledger_client, entry.snapshot.customer_id, charges)
 
         def judge_leaf(leaf: Requirement) -> Decision:
             return decide(entry.snapshot, leaf, at, self._terms, burden=burden)
@@ -175,8 +175,8 @@ def _untold(requirement: Requirement, reason: Reason, customer_id: str | None) -
 class _Noted:
     """A burden that knows whether it was asked for, and looks into a ledger in memory no sooner."""
 
-    def __init__(self, counting: Counting, customer_id: str, charges: Charges | None) -> None:
-        self._counting = counting
+    def __init__(self, counting: LedgerClient, customer_id: str, charges: Charges | None) -> None:
+        self._ledger_client = counting
         self._customer_id = customer_id
         self._charges = charges
         self.was_asked = False
@@ -184,5 +184,5 @@ class _Noted:
     def __call__(self, entitlement_id: str, rows: Sequence[Grant]) -> Decimal | None:
         self.was_asked = True
         if self._charges is NOT_READ:
-            self._charges = self._counting.at_hand(self._customer_id)
+            self._charges = self._ledger_client.at_hand(self._customer_id)
         return burdened(self._charges)(entitlement_id, rows)

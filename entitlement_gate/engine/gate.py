@@ -17,14 +17,14 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import key_of
 from entitlement_gate.engine.entitlements import CustomerEntitlements, required
-from entitlement_gate.engine.evaluation import Judge, remembered_as
-from entitlement_gate.engine.ledger_client import NOT_READ, Counting
+from entitlement_gate.engine.evaluation import Evaluator, remembered_as
+from entitlement_gate.engine.ledger_client import NOT_READ, LedgerClient
 from entitlement_gate.engine.options import GateKeywords, GateOptions
-from entitlement_gate.engine.reservations import Reservation, Reserving, order
-from entitlement_gate.engine.snapshots import Fetching
+from entitlement_gate.engine.reservations import Reservation, Reserver, order
+from entitlement_gate.engine.snapshots import SnapshotStore
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import checked_ttl
-from entitlement_gate.resilience.effects import drive, drive_async
+from entitlement_gate.resilience.effects import run_async, run_sync
 from entitlement_gate.resilience.fork_safety import remake_after_fork
 
 if TYPE_CHECKING:
@@ -34,122 +34,122 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.cache import Answer
-    from entitlement_gate.engine.reservations import Order
+    from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.engine.snapshots import SnapshotSource, View
     from entitlement_gate.ledger.protocol import Charges, Ledger
-    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.resilience.effects import Effects
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
-    "Answering",
     "EntitlementGate",
+    "GateQuestions",
 ]
 
 
-class Answering:
+class GateQuestions:
     """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided."""
 
     def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
         self.source = source
         self.options = GateOptions(**options)
         self._clock = clock
-        self._counting = Counting(self.options, clock)
-        self._fetching = Fetching(source, self.options, clock, self)
-        self._judge = Judge(self.options, clock, self._counting, self._fetching)
-        self._reserving = Reserving(self.options, self._judge, self._fetching, self._counting)
+        self._ledger_client = LedgerClient(self.options, clock)
+        self._snapshots = SnapshotStore(source, self.options, clock, self)
+        self._evaluator = Evaluator(self.options, clock, self._ledger_client, self._snapshots)
+        self._reserver = Reserver(self.options, self._evaluator, self._snapshots, self._ledger_client)
         # What a warm check reads; empty for a gate that has to take the long way each time.
-        self._answers: Mapping[Any, Answer] = self._fetching.answers
-        self._health = self._fetching.health
+        self._answers: Mapping[Any, Answer] = self._snapshots.answers
+        self._health = self._snapshots.health
         if isinstance(self.ledger, MemoryLedger):
             self.ledger.watchers.add(self)
         remake_after_fork(self)
 
     def remake(self) -> None:
         """Make locks, threads and flights anew, as in a process just forked; data stays."""
-        self._fetching.remake()
-        self._counting.remake()
+        self._snapshots.remake()
+        self._ledger_client.remake()
 
     @property
     def ledger(self) -> Ledger | None:
         """What counts here; None where nothing is counted."""
-        return self._counting.ledger
+        return self._ledger_client.ledger
 
     def _checking(
         self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
-    ) -> Steps[Decision]:
+    ) -> Effects[Decision]:
         requirement = as_requirement(entitlement, quantity)
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
-            return self._judge.refuse(requirement, customer_id, None)
+            return self._evaluator.refuse(requirement, customer_id, None)
         due = self.due()  # all that follows shares one deadline
-        view = yield from self._fetching.view(customer_id, due, refresh=refresh)
+        view = yield from self._snapshots.view(customer_id, due, refresh=refresh)
         decision, view = yield from self._deciding(requirement, view, due)
         self._health.count(view.source)
         key = key_of(customer, entitlement, quantity)
         if key is not None and view.entry is not None:
-            self._fetching.alias(view.entry, remembered_as(requirement), key)
+            self._snapshots.alias(view.entry, remembered_as(requirement), key)
         return decision
 
     def due(self) -> float:
         """Return when a question that begins now is to have an answer, by the monotonic clock."""
-        return self._counting.due()
+        return self._ledger_client.due()
 
-    def _deciding(self, requirement: Requirement, view: View, due: float) -> Steps[tuple[Decision, View]]:
+    def _deciding(self, requirement: Requirement, view: View, due: float) -> Effects[tuple[Decision, View]]:
         """Return the decision, and the view it rests on: a newer one where the first was too old to deny."""
         decision = yield from self._judged(requirement, view, due)
         if decision.outcome is not Outcome.DENIED:
             return decision, view
-        newer = yield from self._fetching.for_denial(view, due)
+        newer = yield from self._snapshots.for_denial(view, due)
         if newer.entry is view.entry:  # nothing newer: what was decided stands, perhaps as stale
-            return self._judge.served(decision, newer), newer
+            return self._evaluator.served(decision, newer), newer
         # Another view may need the ledger where the first did not, or have told it of a credit note.
         return (yield from self._judged(requirement, newer, due)), newer
 
-    def _judged(self, requirement: Requirement, view: View, due: float) -> Steps[Decision]:
+    def _judged(self, requirement: Requirement, view: View, due: float) -> Effects[Decision]:
         """Return the decision by one view, once the ledger was read where that costs I/O and has a say in it."""
         charges: Charges | None = NOT_READ
-        if self._judge.needs_ledger(requirement, view):
-            charges = yield from self._counting.learning(view.customer_id, due)
-        return self._judge.decide(requirement, view, charges)
+        if self._evaluator.needs_ledger(requirement, view):
+            charges = yield from self._ledger_client.learning(view.customer_id, due)
+        return self._evaluator.decide(requirement, view, charges)
 
-    def _getting(self, customer: object) -> Steps[CustomerEntitlements]:
+    def _getting(self, customer: object) -> Effects[CustomerEntitlements]:
         customer_id = yield from self._identifying(customer)
         due = self.due()
         known = yield from self.knowing(customer_id, due)
         self.tally(known)
         return (yield from self.counted(known, due))
 
-    def knowing(self, customer_id: str | Reason, due: float) -> Steps[CustomerEntitlements]:
+    def knowing(self, customer_id: str | Reason, due: float) -> Effects[CustomerEntitlements]:
         """Return a customer's entitlements, or nobody's, as a part of other steps; see ``counted``."""
         if isinstance(customer_id, Reason):
-            return CustomerEntitlements(None, self._judge, customer_id)
-        view = yield from self._fetching.view(customer_id, due)
-        return CustomerEntitlements(view, self._judge)
+            return CustomerEntitlements(None, self._evaluator, customer_id)
+        view = yield from self._snapshots.view(customer_id, due)
+        return CustomerEntitlements(view, self._evaluator)
 
     def tally(self, known: CustomerEntitlements) -> None:
         """Count where what answered a question came from."""
         if known.view is not None:
             self._health.count(known.view.source)
 
-    def counted(self, known: CustomerEntitlements, due: float) -> Steps[CustomerEntitlements]:
+    def counted(self, known: CustomerEntitlements, due: float) -> Effects[CustomerEntitlements]:
         """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
         entry = known.view.entry if known.view else None
-        if entry is None or self._counting.is_local or not any(row.is_metered for row in entry.snapshot.grants):
+        if entry is None or self._ledger_client.is_local or not any(row.is_metered for row in entry.snapshot.grants):
             return known
-        charges = yield from self._counting.learning(entry.snapshot.customer_id, due)
-        return CustomerEntitlements(known.view, self._judge, charges=charges)
+        charges = yield from self._ledger_client.learning(entry.snapshot.customer_id, due)
+        return CustomerEntitlements(known.view, self._evaluator, charges=charges)
 
-    def _granted(self, customer: object, asked: Order) -> Steps[Reservation]:
+    def _granted(self, customer: object, asked: ReservationRequest) -> Effects[Reservation]:
         decision, held = yield from self.holding(customer, asked)
         if held is None:
             required(decision)
         return held  # type: ignore[return-value]  # a refusal was raised in the line above
 
-    def holding(self, customer: object, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
+    def holding(self, customer: object, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
         """Reserve as a part of other steps: return the decision, and what is held where it allows."""
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
-            decision = self._judge.refuse(asked.requirement, customer_id, None)
+            decision = self._evaluator.refuse(asked.requirement, customer_id, None)
             held = Reservation(decision, asked.key) if decision.allowed else None
         else:
             decision, held = yield from self._held(customer_id, asked)
@@ -161,23 +161,23 @@ class Answering:
             raise
         return decision, held
 
-    def _held(self, customer_id: str, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
-        decision, held = yield from self._reserving.holding(asked, customer_id)
+    def _held(self, customer_id: str, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
+        decision, held = yield from self._reserver.holding(asked, customer_id)
         self._health.count(decision.source)
         return decision, held
 
-    def announcing(self, decision: Decision) -> Steps[None]:  # noqa: ARG002 - for gates that tell others
+    def announcing(self, decision: Decision) -> Effects[None]:  # noqa: ARG002 - for gates that tell others
         """Tell of a decision. For gates that tell others."""
         yield from ()
 
-    def telling(self, decision: Decision) -> Steps[Decision]:
+    def telling(self, decision: Decision) -> Effects[Decision]:
         """Return the decision, having told of it."""
         yield from self.announcing(decision)
         return decision
 
     def concluding(
         self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Have the last word in a check of what ``get`` gave, and tell of it; return also what is known then."""
         decision, known = yield from self._reconsidering(requirement, decision, known)
         yield from self.announcing(decision)
@@ -185,7 +185,7 @@ class Answering:
 
     def _reconsidering(
         self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Return a denial by what was known only where that is not too old to deny."""
         if decision.outcome is not Outcome.DENIED:
             return decision, known
@@ -193,7 +193,7 @@ class Answering:
 
     def _renewing(
         self, requirement: Requirement, known: CustomerEntitlements, due: float
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Decide by what is known, as ``_deciding`` does by a view."""
         if known.view is None:
             return known.check(requirement), known
@@ -203,16 +203,16 @@ class Answering:
         decision, view = yield from self._deciding(requirement, pinned, due)
         if view is pinned:
             return decision, known
-        newer = CustomerEntitlements(view, self._judge)
+        newer = CustomerEntitlements(view, self._evaluator)
         self.tally(newer)
         return decision, newer
 
-    def _invalidating(self, customer: object) -> Steps[None]:
+    def _invalidating(self, customer: object) -> Effects[None]:
         customer_id = yield from self._identifying(customer)
         if not isinstance(customer_id, Reason):
-            yield from self._fetching.invalidating(customer_id)
+            yield from self._snapshots.invalidating(customer_id)
 
-    def _identifying(self, customer: object) -> Steps[str | Reason]:
+    def _identifying(self, customer: object) -> Effects[str | Reason]:
         """Return the canonical customer id, or the reason why there is none."""
         resolved = yield from self._resolving(customer)
         if resolved is None:
@@ -227,11 +227,11 @@ class Answering:
 
     def adopting(self, snapshot: Snapshot) -> None:
         """Tell the ledger what a fetch brought, on the thread that did it, before any check sees it."""
-        self._counting.adopt(snapshot)
+        self._ledger_client.adopt(snapshot)
 
     def first_charged(self, customer_id: str) -> None:
         """Hear that a customer begins to use up: no answer worked out without that stands any more."""
-        self._fetching.forget(self._fetching.entries.get(customer_id))
+        self._snapshots.forget(self._snapshots.entries.get(customer_id))
 
     def refreshed(self, snapshot: Snapshot) -> None:
         """Hear of a fetch, on the thread that did it. For gates that tell others."""
@@ -239,13 +239,13 @@ class Answering:
     def failed(self, customer_id: str, error: BaseException) -> None:
         """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
 
-    def _resolving(self, customer: object) -> Steps[object]:
+    def _resolving(self, customer: object) -> Effects[object]:
         """Return whom a check is about. A gate that knows requests resolves them here."""
         yield from ()
         return customer
 
 
-class EntitlementGate(Answering):
+class EntitlementGate(GateQuestions):
     """Answers whether a customer may do something now. Thread-safe, usable from any event loop.
 
     >>> gate = EntitlementGate(ZenskarClient("key", "organisation"))  # doctest: +SKIP - needs billing
@@ -284,7 +284,7 @@ class EntitlementGate(Answering):
                 if is_fresh and answer.since <= clock.time() < answer.until:
                     self._health.hits += 1
                     return answer.allowed
-        return drive(self._checking(customer, entitlement, quantity, refresh=refresh)).allowed
+        return run_sync(self._checking(customer, entitlement, quantity, refresh=refresh)).allowed
 
     async def ahas(
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
@@ -299,7 +299,7 @@ class EntitlementGate(Answering):
         warm = None if refresh else self._warm(customer, entitlement, quantity)
         if warm is not None:
             return warm
-        return drive(self._checking(customer, entitlement, quantity, refresh=refresh))
+        return run_sync(self._checking(customer, entitlement, quantity, refresh=refresh))
 
     async def acheck(
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
@@ -308,7 +308,7 @@ class EntitlementGate(Answering):
         warm = None if refresh else self._warm(customer, entitlement, quantity)
         if warm is not None:
             return warm
-        return await drive_async(self._checking(customer, entitlement, quantity, refresh=refresh))
+        return await run_async(self._checking(customer, entitlement, quantity, refresh=refresh))
 
     def require(
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
@@ -324,21 +324,21 @@ class EntitlementGate(Answering):
 
     def get(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot; its checks fetch before an old denial."""
-        known = drive(self._getting(customer))
-        return known.concluded_by(lambda asked, decision: drive(self.concluding(asked, decision, known))[0])
+        known = run_sync(self._getting(customer))
+        return known.concluded_by(lambda asked, decision: run_sync(self.concluding(asked, decision, known))[0])
 
     async def aget(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot.
 
         Reading it costs no I/O, so its denials are as old as that: ``acheck`` looks once more before it denies.
         """
-        known = await drive_async(self._getting(customer))
-        return known.concluded_by(lambda _, decision: drive(self.telling(decision)))
+        known = await run_async(self._getting(customer))
+        return known.concluded_by(lambda _, decision: run_sync(self.telling(decision)))
 
     def inspect(self, customer: object) -> CustomerEntitlements:
         """Return what ``get`` does, for who looks and is not the customer: its checks are told to nobody."""
-        known = drive(self._getting(customer))
-        return known.concluded_by(lambda asked, decision: drive(self._reconsidering(asked, decision, known))[0])
+        known = run_sync(self._getting(customer))
+        return known.concluded_by(lambda asked, decision: run_sync(self._reconsidering(asked, decision, known))[0])
 
     def reserve(
         self,
@@ -366,7 +366,7 @@ class EntitlementGate(Answering):
             ReservationError: ``ledger`` is None.
             ValueError: what is no quantity, key or time; more digits than millionths.
         """
-        return drive(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+        return run_sync(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
 
     async def areserve(
         self,
@@ -378,7 +378,7 @@ class EntitlementGate(Answering):
         ttl: float = 60,
     ) -> Reservation:
         """Hold a quantity for ``ttl`` seconds; see ``reserve``."""
-        return await drive_async(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+        return await run_async(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
 
     def consume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
@@ -388,26 +388,26 @@ class EntitlementGate(Answering):
         It counts before receivers of signals are told. Whoever is cancelled, or struck by a time limit, does not learn
         whether it counted: try again with the same ``key``, which never counts twice.
         """
-        return drive(self._granted(customer, order(entitlement, quantity, key, None))).decision
+        return run_sync(self._granted(customer, order(entitlement, quantity, key, None))).decision
 
     async def aconsume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
     ) -> Decision:
         """Use a quantity up at once; see ``consume``."""
-        return (await drive_async(self._granted(customer, order(entitlement, quantity, key, None)))).decision
+        return (await run_async(self._granted(customer, order(entitlement, quantity, key, None)))).decision
 
     def at_hand(self, customer: object) -> CustomerEntitlements | None:
         """Return what ``get`` would, where that needs no fetch and no look at who ``customer`` is; else None."""
-        view = self._fetching.fresh(customer)
-        return None if view is None else CustomerEntitlements(view, self._judge)
+        view = self._snapshots.fresh(customer)
+        return None if view is None else CustomerEntitlements(view, self._evaluator)
 
     def invalidate(self, customer: object) -> None:
         """Let what is known of the customer no longer count: the next check fetches."""
-        drive(self._invalidating(customer))
+        run_sync(self._invalidating(customer))
 
     async def ainvalidate(self, customer: object) -> None:
         """Let what is known of the customer no longer count: the next check fetches."""
-        await drive_async(self._invalidating(customer))
+        await run_async(self._invalidating(customer))
 
     def health(self) -> dict[str, Any]:
         """Return how the gate fares, in plain JSON types and without any I/O.
@@ -419,12 +419,12 @@ class EntitlementGate(Answering):
         whatever it answers, and each renewal before a denial once more. With a ``redis_url`` also ``shared``, the
         breaker of the way to Redis. The counts are approximate: see ``Health``.
         """
-        return self._fetching.report()
+        return self._snapshots.report()
 
     def close(self) -> None:
         """Start no further fetch and close the source; at once, and as often as you like."""
-        self._fetching.close()
-        self._counting.close()
+        self._snapshots.close()
+        self._ledger_client.close()
         close = getattr(self.source, "close", None)
         if close is not None:
             close()

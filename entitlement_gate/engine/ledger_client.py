@@ -17,25 +17,25 @@ from entitlement_gate.engine.validation import vetted_charges, vetted_outcome
 from entitlement_gate.ledger.balances import burden, quantity_of, rows_of
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt, State
-from entitlement_gate.resilience.circuit_breaker import Breaker
-from entitlement_gate.resilience.effects import drive
+from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
+from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resilience.failure_log import FailureLog
-from entitlement_gate.resilience.worker_pool import Asked, Workers
+from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from entitlement_gate.domain.grants import Grant, Snapshot
     from entitlement_gate.engine.options import GateOptions
-    from entitlement_gate.engine.reservations import Order
+    from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.ledger.protocol import Demand, Ledger, Refusal
-    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.resilience.effects import Effects
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "NOTHING",
     "NOT_READ",
-    "Counting",
+    "LedgerClient",
     "burdened",
 ]
 
@@ -56,7 +56,7 @@ _STRIPES = 1024  # customers of one stripe are counted together: no number for e
 _NEWS = 0.5  # of the deadline, for telling the ledger what was fetched: a check that waited for it waits for more
 
 
-class Counting:
+class LedgerClient:
     """A gate's ledger: in memory asked inline, elsewhere on threads of its own, by a deadline, from either door.
 
     Attributes:
@@ -71,10 +71,10 @@ class Counting:
         self._clock = clock
         self._deadline = options.deadline
         self._uses = [0] * _STRIPES
-        self._breaker = Breaker(clock)
+        self._breaker = CircuitBreaker(clock)
         self._log = FailureLog(clock)
         # Apart from those that fetch: what stands still on one side starves nothing on the other.
-        self._workers = Workers(_AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
+        self._workers = WorkerPool(_AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
 
     def remake(self) -> None:
         """Make locks and threads anew, as after a fork."""
@@ -114,7 +114,7 @@ class Counting:
             self._log.note_ledger(error)
             return None
 
-    def learning(self, customer_id: str, due: float) -> Steps[Charges | None]:
+    def learning(self, customer_id: str, due: float) -> Effects[Charges | None]:
         """Return what is held and used up, as a step where that costs I/O; None where it could not be learned."""
         if self.ledger is None or self.is_local:
             return self.at_hand(customer_id)
@@ -133,7 +133,7 @@ class Counting:
         due: float,
         undo: Callable[[Any], None] | None = None,
         **keywords: Any,
-    ) -> Steps[Any]:
+    ) -> Effects[Any]:
         """Return what a verb of the ledger does, as a step where that costs I/O; None where it is out of reach.
 
         Nobody waits for one that keeps failing. ``undo`` is given what the verb returned to nobody, after ``due``.
@@ -141,7 +141,7 @@ class Counting:
         if not self._has_time(due) or not self._breaker.admit():
             return None
         try:
-            result = yield from self._asking(partial(verb, *args, **keywords), due, undo=undo)
+            result = yield from self._fetcher(partial(verb, *args, **keywords), due, undo=undo)
         except LedgerUnavailable as error:
             self._note(error, *_texts(args, keywords))
             return None
@@ -152,8 +152,8 @@ class Counting:
         return result
 
     def demanding(
-        self, order: Order, customer_id: str, demands: Sequence[Demand], *, due: float
-    ) -> Steps[Receipt | Refusal | None]:
+        self, order: ReservationRequest, customer_id: str, demands: Sequence[Demand], *, due: float
+    ) -> Effects[Receipt | Refusal | None]:
         """Hold what is demanded for the order, or use it up where that has no time; None where it is not known.
 
         What was held for nobody, after ``due``, is given back. What was used up by then is told to a retry by its key.
@@ -174,14 +174,14 @@ class Counting:
             self._note_use(customer_id)
         return outcome
 
-    def settling(self, verb: Callable[..., Any], customer_id: str | None, *args: Any) -> Steps[Any]:
+    def settling(self, verb: Callable[..., Any], customer_id: str | None, *args: Any) -> Effects[Any]:
         """Return what a verb does to what is held, or raise what it raises; tried whatever failed before.
 
         Raises:
             LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
         """
         try:
-            receipt = yield from self._asking(partial(verb, customer_id, *args), self.due(), is_owed=True)
+            receipt = yield from self._fetcher(partial(verb, customer_id, *args), self.due(), is_owed=True)
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
@@ -201,7 +201,7 @@ class Counting:
             if rows and not self.is_untouched(snapshot.customer_id):
                 due = self._clock.monotonic() + _NEWS * self._deadline
                 told = self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at
-                drive(self.trying_to(*told, due=due))
+                run_sync(self.trying_to(*told, due=due))
         except BaseException as error:  # noqa: BLE001 - a ledger is anybody's code, and a fetch must land
             self._log.note_ledger(error)
 
@@ -210,14 +210,14 @@ class Counting:
         if self.ledger is not None:
             self.ledger.close()
 
-    def _asking(
+    def _fetcher(
         self, call: Callable[[], Any], due: float, *, undo: Callable[[Any], None] | None = None, is_owed: bool = False
-    ) -> Steps[Any]:
+    ) -> Effects[Any]:
         """Return what a call to the ledger returns, or raise what it raises; ``LedgerUnavailable`` from ``due`` on."""
         if self.is_local:
             return call() if self._is_ours else _called(call)
         seconds = min(max(0.0, due - self._clock.monotonic()), self._deadline)
-        done = yield Asked(self._workers, call, seconds, undo=undo, is_owed=is_owed)
+        done = yield PoolCall(self._workers, call, seconds, undo=undo, is_owed=is_owed)
         if done is None:
             raise LedgerUnavailable("the ledger did not answer within the deadline")
         raised = done.exception()
@@ -225,7 +225,7 @@ class Counting:
             raise _broken(raised) from None
         return done.result()
 
-    def _give_back(self, order: Order, customer_id: str, outcome: Receipt | Refusal) -> None:
+    def _give_back(self, order: ReservationRequest, customer_id: str, outcome: Receipt | Refusal) -> None:
         """Give back what was held for somebody who is gone; on a thread of the ledger's."""
         if not isinstance(outcome, Receipt) or outcome.state is not State.HELD:
             return  # nothing is held

@@ -1,12 +1,12 @@
 """From a wish to use something up to a reservation.
 
-Its theory of operation. *Bid*: by billing's rows and what the ledger last said, which entitlements pay, with which
-rows, for how much (``Bidding``, pure). *Try*: the ledger is asked for all of it in one atomic step (``Reserving``). It
-admits, which is a receipt; refuses one part, which is told by the number that is really left, and a new bid is made by
-what it says, at most ``_ATTEMPTS`` times; finds the key in use for something else, which is looked for among all that
-the key may have stood for before it is a conflict; or cannot be asked, which is unknown. *Hold*: who made the hold owns
-it (``Reservation``). Who replays a key owns nothing, and never gives back. A commit that finds nothing held counts
-late.
+Its theory of operation. *Plan*: by billing's rows and what the ledger last said, which entitlements pay, with which
+rows, for how much (``ReservationPlanner``, pure). *Try*: the ledger is asked for all of it in one atomic step
+(``Reserver``). It admits, which is a receipt; refuses one part, which is told by the number that is really left, and a
+new bid is made by what it says, at most ``_ATTEMPTS`` times; finds the key in use for something else, which is looked
+for among all that the key may have stood for before it is a conflict; or cannot be asked, which is unknown. *Hold*: who
+made the hold owns it (``Reservation``). Who replays a key owns nothing, and never gives back. A commit that finds
+nothing held counts late.
 
 No lock is held here: between a bid and a try others may use up what was there, and billing may move. The ledger decides
 alone, and what never may happen is that more is admitted than it has, or that one key counts twice.
@@ -38,30 +38,30 @@ from entitlement_gate.domain.grants import EntitlementType
 from entitlement_gate.domain.numbers import valid_quantity
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import counted_under
-from entitlement_gate.engine.ledger_client import NOTHING, Counting
+from entitlement_gate.engine.ledger_client import NOTHING, LedgerClient
 from entitlement_gate.ledger.balances import available, micro_units, quantity_of, rows_of
 from entitlement_gate.ledger.protocol import Demand, Ledger, Receipt, Refusal, State, checked_key
-from entitlement_gate.resilience.effects import Steps, drive, drive_async
+from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resilience.failure_log import text_to_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from entitlement_gate.domain.grants import Grant, Snapshot
-    from entitlement_gate.engine.evaluation import Judge
+    from entitlement_gate.engine.evaluation import Evaluator
     from entitlement_gate.engine.options import GateOptions
-    from entitlement_gate.engine.snapshots import Fetching, View
+    from entitlement_gate.engine.snapshots import SnapshotStore, View
     from entitlement_gate.ledger.protocol import Charges
-    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.resilience.effects import Effects
 
 __all__ = [
-    "Bid",
-    "Bidding",
     "Holding",
-    "Order",
     "Part",
     "Reservation",
-    "Reserving",
+    "ReservationPlan",
+    "ReservationPlanner",
+    "ReservationRequest",
+    "Reserver",
     "order",
     "reasoned",
 ]
@@ -72,7 +72,7 @@ _ONE = Decimal(1)
 _OTHERS = 32  # that a key is looked up under: each is a question to the ledger
 
 
-class Order(NamedTuple):
+class ReservationRequest(NamedTuple):
     """What is to be held, for how many seconds, under which key; without a time it is used up at once.
 
     ``owner`` tells this order from any other under the same key: what it holds nobody else releases. A key that
@@ -86,7 +86,7 @@ class Order(NamedTuple):
     is_lone: bool = False
 
 
-def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> Order:
+def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> ReservationRequest:
     """Return what is asked for.
 
     A combined requirement, or one with a quantity of its own, ignores a quantity of 1; its leaves without one ask for
@@ -101,8 +101,8 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
     for leaf in requirement.leaves():
         micro_units(leaf.requested or _ONE)
     if key is None:
-        return Order(requirement, uuid.uuid4().hex, ttl, is_lone=True)
-    return Order(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex)
+        return ReservationRequest(requirement, uuid.uuid4().hex, ttl, is_lone=True)
+    return ReservationRequest(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex)
 
 
 class Part(NamedTuple):
@@ -117,7 +117,7 @@ class Part(NamedTuple):
     may_overdraw: bool
 
 
-class Bid(NamedTuple):
+class ReservationPlan(NamedTuple):
     """What is true by billing and the ledger before anything is held, and the parts that balances would pay for.
 
     Attributes:
@@ -135,22 +135,22 @@ class Bid(NamedTuple):
     is_enough: bool = False
 
 
-class Bidding:
+class ReservationPlanner:
     """Bids by the options of one gate."""
 
-    def __init__(self, options: GateOptions, judge: Judge) -> None:
+    def __init__(self, options: GateOptions, judge: Evaluator) -> None:
         self._options = options
-        self._judge = judge
+        self._evaluator = judge
 
-    def bid(self, requirement: Requirement, view: View, charges: Charges | None) -> Bid:
+    def bid(self, requirement: Requirement, view: View, charges: Charges | None) -> ReservationPlan:
         """Return what is true by billing and these charges, and what the ledger would be asked for."""
         entry = view.entry
         if entry is None:
-            return Bid(self._judge.unknown(requirement, view))
+            return ReservationPlan(self._evaluator.unknown(requirement, view))
         told: dict[Requirement, Decision] = {}
 
         def judge_leaf(leaf: Requirement) -> Decision:
-            decision = told[leaf] = self._judge.judge_leaf(leaf, entry, charges)
+            decision = told[leaf] = self._evaluator.judge_leaf(leaf, entry, charges)
             return decision
 
         judged = requirement.judge(judge_leaf)
@@ -158,12 +158,12 @@ class Bidding:
         # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
         paid = told | {leaf: reasoned(told[leaf], Reason.ALLOWED, None) for leaf in leaves}
         if not self._lets_in(requirement, paid):
-            return Bid(judged, told=told)
+            return ReservationPlan(judged, told=told)
         parts: dict[str, Part] = {}
         for leaf in leaves:
             for part in self._parts(leaf, told[leaf], entry.snapshot):
                 parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
-        return Bid(judged, tuple(parts.values()), told, paid, self._lets_in(requirement, told))
+        return ReservationPlan(judged, tuple(parts.values()), told, paid, self._lets_in(requirement, told))
 
     def _lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
         enforced = self._options.enforced(requirement)
@@ -185,12 +185,12 @@ class Bidding:
         rows = [row for row in rows_behind(judged) if row.is_metered]
         if rows:
             name = leaf.entitlement
-            may_overdraw = self._judge.may_overdraw(name, rows)
+            may_overdraw = self._evaluator.may_overdraw(name, rows)
             demand = self._demand(leaf, rows, snapshot)
             overdraw = judged.unlimited or may_overdraw or self._options.is_shadowed(name)
             yield Part(leaf, judged, dataclasses.replace(demand, overdraw=overdraw), may_overdraw)
 
-    def others(self, requirement: Requirement, bid: Bid, view: View) -> Iterator[Bid]:
+    def others(self, requirement: Requirement, bid: ReservationPlan, view: View) -> Iterator[ReservationPlan]:
         """Yield what else the key of a bid may stand for: what paid before billing moved.
 
         Others that the requirement's names stand for, live or not: for looking a key up, never for admitting anything.
@@ -215,7 +215,7 @@ class Bidding:
     def _payers(self, leaf: Requirement, snapshot: Snapshot) -> Iterator[Part | None]:
         """Yield a part for each entitlement that a leaf's name stands for; None where nothing may have paid."""
         alike: dict[str, list[Grant]] = {}
-        named = self._judge.named(leaf.entitlement, snapshot)
+        named = self._evaluator.named(leaf.entitlement, snapshot)
         for row in named:
             if row.is_metered:
                 alike.setdefault(counted_under(row), []).append(row)
@@ -285,38 +285,38 @@ class Trial(NamedTuple):
         return self.told.get(leaf, self.judged)
 
 
-class Reserving:
+class Reserver:
     """Reserves by the options of one gate."""
 
-    def __init__(self, options: GateOptions, judge: Judge, fetching: Fetching, counting: Counting) -> None:
-        self._bidding = Bidding(options, judge)
-        self._judge = judge
-        self._fetching = fetching
-        self._counting = counting
+    def __init__(self, options: GateOptions, judge: Evaluator, fetching: SnapshotStore, counting: LedgerClient) -> None:
+        self._planner = ReservationPlanner(options, judge)
+        self._evaluator = judge
+        self._snapshots = fetching
+        self._ledger_client = counting
 
-    def holding(self, order: Order, customer_id: str) -> Steps[tuple[Decision, Reservation | None]]:
+    def holding(self, order: ReservationRequest, customer_id: str) -> Effects[tuple[Decision, Reservation | None]]:
         """Return the decision, and what was reserved where it allows."""
-        if self._counting.ledger is None:
+        if self._ledger_client.ledger is None:
             raise ReservationError('nothing is counted here: set LEDGER to "memory", "redis" or "database"')
-        due = self._counting.due()  # all that follows shares one deadline
-        view = yield from self._fetching.view(customer_id, due)
+        due = self._ledger_client.due()  # all that follows shares one deadline
+        view = yield from self._snapshots.view(customer_id, due)
         trial = yield from self._trying(order, view, due)
         if trial.receipt is None and trial.judged.outcome is Outcome.DENIED:
-            before, view = view, (yield from self._fetching.for_denial(view, due))
+            before, view = view, (yield from self._snapshots.for_denial(view, due))
             if view.entry is not before.entry:
                 trial = yield from self._trying(order, view, due)
-        settled = self._judge.settle(order.requirement, trial.judged, trial.true_of)
-        decision = self._judge.served(settled, view)
+        settled = self._evaluator.settle(order.requirement, trial.judged, trial.true_of)
+        decision = self._evaluator.served(settled, view)
         if not decision.allowed:
             return decision, None
-        holding = Holding(self._counting, trial.demands, order.owner)
+        holding = Holding(self._ledger_client, trial.demands, order.owner)
         return decision, Reservation(decision, order.key, holding if trial.receipt else None, trial.receipt)
 
-    def _trying(self, order: Order, view: View, due: float) -> Steps[Trial]:
-        bid = self._bidding.bid(order.requirement, view, NOTHING)
+    def _trying(self, order: ReservationRequest, view: View, due: float) -> Effects[Trial]:
+        bid = self._planner.bid(order.requirement, view, NOTHING)
         trial = Trial(bid.judged, bid.told)
         for _ in range(_ATTEMPTS if bid.parts else 0):
-            bid, outcome = yield from self._asking(order, view, bid, due=due)
+            bid, outcome = yield from self._fetcher(order, view, bid, due=due)
             if isinstance(outcome, Receipt):
                 return (yield from self._admitted(order, bid, outcome, view, due=due))
             if outcome is None:
@@ -325,18 +325,20 @@ class Reserving:
             part, refused = _refused(bid, outcome)
             trial = Trial(refused, {**bid.told, part.leaf: refused})
             # By what is used up here another entitlement of that name may do, or another side of an `|`.
-            charges = yield from self._counting.learning(view.customer_id, due)
-            bid = self._bidding.bid(order.requirement, view, charges)
+            charges = yield from self._ledger_client.learning(view.customer_id, due)
+            bid = self._planner.bid(order.requirement, view, charges)
             if not (bid.parts and bid.is_enough):
                 return Trial(bid.judged, bid.told)
         return trial
 
-    def _asking(self, order: Order, view: View, bid: Bid, *, due: float) -> Steps[tuple[Bid, Receipt | Refusal | None]]:
+    def _fetcher(
+        self, order: ReservationRequest, view: View, bid: ReservationPlan, *, due: float
+    ) -> Effects[tuple[ReservationPlan, Receipt | Refusal | None]]:
         """Return what the ledger says, and of what: where its key stands for what paid before, of that."""
         outcome = yield from self._demanding(order, view, tuple(part.demand for part in bid.parts), due=due)
         if not isinstance(outcome, ReservationConflict):
             return bid, outcome
-        for other in self._bidding.others(order.requirement, bid, view):
+        for other in self._planner.others(order.requirement, bid, view):
             nothing = tuple(_of_nothing(part.demand) for part in other.parts)
             told = yield from self._demanding(order, view, nothing, due=due)
             if told is None or isinstance(told, Receipt):
@@ -344,20 +346,22 @@ class Reserving:
         raise outcome
 
     def _demanding(
-        self, order: Order, view: View, demands: tuple[Demand, ...], *, due: float
-    ) -> Steps[Receipt | Refusal | ReservationConflict | None]:
+        self, order: ReservationRequest, view: View, demands: tuple[Demand, ...], *, due: float
+    ) -> Effects[Receipt | Refusal | ReservationConflict | None]:
         outcome: Receipt | Refusal | ReservationConflict | None
         try:
-            outcome = yield from self._counting.demanding(order, view.customer_id, demands, due=due)
+            outcome = yield from self._ledger_client.demanding(order, view.customer_id, demands, due=due)
         except ReservationConflict as conflict:
             return conflict
         return outcome
 
-    def _admitted(self, order: Order, bid: Bid, receipt: Receipt, view: View, *, due: float) -> Steps[Trial]:
+    def _admitted(
+        self, order: ReservationRequest, bid: ReservationPlan, receipt: Receipt, view: View, *, due: float
+    ) -> Effects[Trial]:
         """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
         left: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
-            charges = yield from self._counting.learning(view.customer_id, due)
+            charges = yield from self._ledger_client.learning(view.customer_id, due)
             left = [_left(part, charges) for part in bid.parts]
         else:
             left = [before - part.demand.quantity for before, part in zip(receipt.available, bid.parts, strict=True)]
@@ -388,12 +392,12 @@ def _left(part: Part, charges: Charges | None) -> int | None:
     return available(part.demand.rows, charges.get(part.demand.entitlement_id, {}))
 
 
-def _refused(bid: Bid, refusal: Refusal) -> tuple[Part, Decision]:
+def _refused(bid: ReservationPlan, refusal: Refusal) -> tuple[Part, Decision]:
     part = next(part for part in bid.parts if part.demand.entitlement_id == refusal.entitlement_id)
     return part, reasoned(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
 
 
-def _out_of_reach(bid: Bid) -> Decision:
+def _out_of_reach(bid: ReservationPlan) -> Decision:
     judged = bid.parts[0].judged
     of = {"customer_id": judged.customer_id, "requested": judged.requested}
     return Decision.of(Reason.UNAVAILABLE, judged.entitlement, **of)
@@ -417,7 +421,7 @@ class Holding:
         owner: tells this reservation from any other under the same key.
     """
 
-    counting: Counting
+    counting: LedgerClient
     demands: tuple[Demand, ...]
     owner: str = ""
 
@@ -493,48 +497,48 @@ class Reservation:
             LedgerUnavailable: the ledger did not answer by the deadline; it may count it still. Try again: the key
                 never counts twice.
         """
-        drive(self.committing(actual))
+        run_sync(self.committing(actual))
 
     async def acommit(self, actual: object = None) -> None:
         """Count what was held; see ``commit``."""
-        await drive_async(self.committing(actual))
+        await run_async(self.committing(actual))
 
     def release(self) -> None:
         """Give back what is held here. Again is harmless. Raises as ``commit`` does.
 
         What another reservation under the same key holds is its own to give back.
         """
-        drive(self.releasing())
+        run_sync(self.releasing())
 
     async def arelease(self) -> None:
         """Give back what is held; see ``release``."""
-        await drive_async(self.releasing())
+        await run_async(self.releasing())
 
     def extend(self, ttl: float) -> None:
         """Let it run out ``ttl`` seconds from now. Raises ``ReservationExpired`` where it has run out."""
-        drive(self._extending(ttl))
+        run_sync(self._extending(ttl))
 
     async def aextend(self, ttl: float) -> None:
         """Let it run out ``ttl`` seconds from now; see ``extend``."""
-        await drive_async(self._extending(ttl))
+        await run_async(self._extending(ttl))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        drive(self.ending(has_failed=kind is not None))
+        run_sync(self.ending(has_failed=kind is not None))
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:
-        await drive_async(self.ending(has_failed=kind is not None))
+        await run_async(self.ending(has_failed=kind is not None))
 
     def __repr__(self) -> str:
         what = "nothing" if self._receipt is None else f"{self.quantity} of {self.decision.entitlement!r}, {self.state}"
         return f"<Reservation {self.key!r}: {what}>"
 
-    def committing(self, actual: object = None) -> Steps[None]:
+    def committing(self, actual: object = None) -> Effects[None]:
         """Commit, as a part of other steps."""
         given = None if actual is None else micro_units(valid_quantity(actual))
         if self._holding is None or self._receipt is None:
@@ -546,7 +550,7 @@ class Reservation:
         elif given not in (None, self._receipt.quantity):
             raise ReservationConflict("it was committed with another quantity")
 
-    def releasing(self) -> Steps[None]:
+    def releasing(self) -> Effects[None]:
         """Release, as a part of other steps."""
         if self._holding is None or self.state is State.RELEASED:
             return
@@ -554,14 +558,14 @@ class Reservation:
             raise ReservationConflict("it is committed: it cannot be released")
         self._receipt = yield from self._settling(self._holding.release)
 
-    def ending(self, *, has_failed: bool) -> Steps[None]:
+    def ending(self, *, has_failed: bool) -> Effects[None]:
         """Commit or release what is still held; what went wrong before is never hidden by a ledger out of reach."""
         if has_failed:
             yield from self.concluding(has_failed=True)
         elif self.state is State.HELD:
             yield from self.committing()
 
-    def concluding(self, *, has_failed: bool) -> Steps[None]:
+    def concluding(self, *, has_failed: bool) -> Effects[None]:
         """Commit or release what is still held; a ledger that does not do it is told of in the log."""
         if self.state is not State.HELD:
             return
@@ -577,7 +581,7 @@ class Reservation:
             else:
                 _logger.warning("a reservation was not released and returns when its time is up: %s", why)
 
-    def abandoning(self, error: BaseException) -> Steps[None]:
+    def abandoning(self, error: BaseException) -> Effects[None]:
         """Give back what nobody will have, because of an error; where nobody can wait any more, without waiting."""
         if isinstance(error, GeneratorExit):
             self.give_back_elsewhere()
@@ -587,16 +591,16 @@ class Reservation:
     def give_back_elsewhere(self) -> None:
         """Give back on a thread of its own: this one may be collecting garbage in the middle of anything."""
         with suppress(RuntimeError):  # the interpreter is about to exit: it returns when its time is up
-            Thread(target=drive, args=(self.concluding(has_failed=True),), name="entitlement_gate-return").start()
+            Thread(target=run_sync, args=(self.concluding(has_failed=True),), name="entitlement_gate-return").start()
 
-    def _extending(self, ttl: float) -> Steps[None]:
+    def _extending(self, ttl: float) -> Effects[None]:
         if self._holding is None:
             return
         if self.state in (State.RELEASED, State.COMMITTED):
             raise ReservationConflict(f"it is {self.state}: it cannot be extended")
         self._receipt = yield from self._settling(self._holding.extend, ttl)
 
-    def _settling(self, verb: Callable[..., Receipt], *args: Any) -> Steps[Receipt]:
-        counting: Counting = self._holding.counting  # type: ignore[union-attr]  # asked where something is held
+    def _settling(self, verb: Callable[..., Receipt], *args: Any) -> Effects[Receipt]:
+        counting: LedgerClient = self._holding.counting  # type: ignore[union-attr]  # asked where something is held
         receipt: Receipt = yield from counting.settling(verb, self.decision.customer_id, self.key, *args)
         return receipt

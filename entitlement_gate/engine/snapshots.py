@@ -15,7 +15,7 @@ brings, the cache does not); it outlasts those who wait (they are told, and it s
 and threads are made anew, entries stay). What never may: an entry that is older than the one it replaces, two flights
 that count for one customer, a fetch that nobody started and everybody waits for.
 
-Never here: what one fetch does (``Asking``), the rule, or how a caller waits (``resilience.effects``).
+Never here: what one fetch does (``Fetcher``), the rule, or how a caller waits (``resilience.effects``).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import Entry, SnapshotCache
 from entitlement_gate.engine.health import Health
 from entitlement_gate.engine.validation import vetted
-from entitlement_gate.resilience.circuit_breaker import Breaker
+from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import PerProcess, chance
 from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.single_flight import Flights, Landing, Rules, Wait
-from entitlement_gate.resilience.token_bucket import FetchBudget
-from entitlement_gate.resilience.worker_pool import Asked, Workers
+from entitlement_gate.resilience.single_flight import Landing, Rules, SingleFlight, Wait
+from entitlement_gate.resilience.token_bucket import TokenBucket
+from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 from entitlement_gate.shared.lease import Found, Wanted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Source
     from entitlement_gate.engine.cache import Answer
     from entitlement_gate.engine.options import GateOptions
-    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.resilience.effects import Effects
     from entitlement_gate.resilience.single_flight import Flight
     from entitlement_gate.shared.cache import SharedSnapshots
     from entitlement_gate.shared.lease import Stamp
@@ -59,10 +59,10 @@ __all__ = [
     "LEASE",
     "LEFT_ALONE",
     "PATIENCE",
-    "Asking",
-    "Fetching",
+    "Fetcher",
     "Listener",
     "SnapshotSource",
+    "SnapshotStore",
     "View",
     "shared_snapshots",
 ]
@@ -118,7 +118,7 @@ PATIENCE = 0.75
 _MARGIN = 60.0  # seconds that records are kept beyond their last use
 
 
-class _RedisBreaker(Breaker):
+class _RedisBreaker(CircuitBreaker):
     """Opens at once: every failure may have cost a check a whole time-out."""
 
     FAILURES = 1
@@ -180,27 +180,27 @@ _TELLERS = 2  # threads that tell other processes of invalidations; none before 
 _SINCE_THE_CALL = -1.0  # seconds: no data of other processes is younger, so that only what is fetched from now on does
 
 
-class Fetching:
+class SnapshotStore:
     """The snapshots of one source."""
 
     _lock: PerProcess[Lock] = PerProcess()
-    _flights: PerProcess[Flights] = PerProcess()
+    _flights: PerProcess[SingleFlight] = PerProcess()
 
     def __init__(self, source: SnapshotSource, options: GateOptions, clock: Clock, listener: Listener) -> None:
         self._options = options
         self._clock = clock
         self._shared = shared_snapshots(source, options, clock)
-        self._asking = Asking(source, options, clock, listener, shared=self._shared)
-        self._breaker = self._asking.breaker
-        self._strangers = FetchBudget(clock, options.max_customers)
-        self._blanks = FetchBudget(clock, options.max_customers)
+        self._fetcher = Fetcher(source, options, clock, listener, shared=self._shared)
+        self._breaker = self._fetcher.breaker
+        self._strangers = TokenBucket(clock, options.max_customers)
+        self._blanks = TokenBucket(clock, options.max_customers)
         self._cache = SnapshotCache(options.max_customers)
         self._patience = max(_PATIENCE, 10 * options.deadline)
-        self._workers = Workers(options.max_concurrency, clock, self._patience)
-        self._tellers = Workers(_TELLERS, clock, self._patience)
+        self._workers = WorkerPool(options.max_concurrency, clock, self._patience)
+        self._tellers = WorkerPool(_TELLERS, clock, self._patience)
         self.entries = self._cache.entries
         self.answers = self._cache.answers
-        self.health = self._asking.health
+        self.health = self._fetcher.health
         self.remake()
         if self._shared is not None:
             self._shared.tell(self)
@@ -208,16 +208,16 @@ class Fetching:
     def remake(self) -> None:
         """Make locks, threads and flights anew, as after a fork; the data stays."""
         self._lock = Lock()
-        self._asking.remake()
+        self._fetcher.remake()
         self._cache.remake()
         self._workers.remake()
         self._tellers.remake()
         if self._shared is not None:
             self._shared.remake()
         rules = Rules(self._admit, self._fetch, self._land, self._options.deadline, self._patience)
-        self._flights = Flights(self._lock, self._workers, self._clock, rules)
+        self._flights = SingleFlight(self._lock, self._workers, self._clock, rules)
 
-    def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Steps[View]:
+    def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Effects[View]:
         """Return what is known: at once where data is good enough, else after a fetch, waited for until ``due``."""
         entry = None if refresh else self.entries.get(customer_id)
         known = None if entry is None else self._at_once(customer_id, entry)
@@ -235,7 +235,7 @@ class Fetching:
             return None
         return View(entry.snapshot.customer_id, entry, "cache")
 
-    def for_denial(self, view: View, due: float | None = None) -> Steps[View]:
+    def for_denial(self, view: View, due: float | None = None) -> Effects[View]:
         """Return newer data before a denial, where the data is too old to deny and a fetch is worth it."""
         entry = view.entry
         if entry is None or view.was_tried or not self._is_too_old_to_deny(entry):
@@ -273,12 +273,12 @@ class Fetching:
             self._cache.expire(customer_id)
             self._flights.void(customer_id)
 
-    def invalidating(self, customer_id: str) -> Steps[None]:
+    def invalidating(self, customer_id: str) -> Effects[None]:
         """Let what is known in all processes that share no longer count."""
         self.invalidate(customer_id)
         if self._shared is not None:
             tell = partial(self._shared.tell_of, customer_id)
-            yield Asked(self._tellers, tell, self._options.deadline, is_owed=True)
+            yield PoolCall(self._tellers, tell, self._options.deadline, is_owed=True)
 
     def overtaken(self, customer_id: str | None, generation: str | None) -> None:
         """Hear that a customer was invalidated elsewhere, or (None) that any may have been."""
@@ -309,7 +309,7 @@ class Fetching:
 
     def close(self) -> None:
         """Start no further fetch. Waits for nothing."""
-        self._asking.is_closed = True
+        self._fetcher.is_closed = True
         self._workers.close()
         self._tellers.close()
         if self._shared is not None:
@@ -333,11 +333,11 @@ class Fetching:
         is_renewing = self._flights.is_flying(customer_id) or self._flights.join(customer_id) is not None
         return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
 
-    def _fetched(self, customer_id: str, flight: Flight | None, due: float | None = None) -> Steps[View]:
+    def _fetched(self, customer_id: str, flight: Flight | None, due: float | None = None) -> Effects[View]:
         landing, now = LEFT_ALONE, self._clock.monotonic()
         due = now + self._options.deadline if due is None else due
         if flight is None and self._breaker.state != "open":
-            self._asking.log.note_refusal()
+            self._fetcher.log.note_refusal()
         if flight is not None:
             landing = (yield Wait(flight, min(max(0.0, due - now), self._options.deadline))) or self._outlasted(flight)
         if landing.entry is not None:
@@ -354,11 +354,11 @@ class Fetching:
             with self._lock:
                 if self._flights.counts(flight):  # else there is newer data, which it says nothing of
                     self._land(flight.customer_id, _NO_ANSWER)
-            self._asking.failed(flight, _OUTLASTED)
+            self._fetcher.failed(flight, _OUTLASTED)
         return _NO_ANSWER
 
     def _is_left_alone(self, entry: Entry) -> bool:
-        if entry.failures < Breaker.FAILURES:
+        if entry.failures < CircuitBreaker.FAILURES:
             return False
         return elapsed(entry.failed_at, self._clock.monotonic()) < min(_HOLD_OFF, self._options.ttl)
 
@@ -384,10 +384,10 @@ class Fetching:
         if landing is not LEFT_ALONE and customer_id in self.entries:
             entry = self.entries[customer_id]
             entry.failed_at = self._clock.monotonic()
-            entry.failures += Breaker.FAILURES if landing.seconds >= _SLOW else 1
+            entry.failures += CircuitBreaker.FAILURES if landing.seconds >= _SLOW else 1
 
     def _fetch(self, flight: Flight) -> Landing:
-        return self._asking.fetch(flight, self.entries.get(flight.customer_id))
+        return self._fetcher.fetch(flight, self.entries.get(flight.customer_id))
 
 
 _ANY = float("inf")
@@ -406,7 +406,7 @@ _JITTER = 0.1
 _HARMLESS_STATUSES = (400, 422)
 
 
-class Asking:
+class Fetcher:
     """Asks one source, and where a gate has one the shared store before it.
 
     Attributes:
@@ -429,7 +429,7 @@ class Asking:
         shared: SharedSnapshots | None,
     ) -> None:
         self.source = source
-        self.breaker = Breaker(clock)
+        self.breaker = CircuitBreaker(clock)
         self.health = Health(clock)
         self.log = FailureLog(clock)
         self.is_closed = False

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
-    "Breaker",
+    "CircuitBreaker",
 ]
 
 
-class Breaker:
+class CircuitBreaker:
     """Closed until 5 failures in a row; then open for 5 s; then one probe decides.
 
     The lock is held for arithmetic only, never while anybody fetches.

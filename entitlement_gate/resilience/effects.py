@@ -11,10 +11,10 @@ from collections.abc import Generator
 from typing import Any, Protocol, TypeVar
 
 __all__ = [
-    "Steps",
+    "Effects",
     "Waitable",
-    "drive",
-    "drive_async",
+    "run_async",
+    "run_sync",
 ]
 
 
@@ -31,10 +31,10 @@ class Waitable(Protocol):
         """Leave the loop free until it is there."""
 
 
-Steps = Generator[Waitable, Any, T]
+Effects = Generator[Waitable, Any, T]
 
 
-def drive(steps: Steps[T]) -> T:
+def run_sync(steps: Effects[T]) -> T:
     """Run the steps on this thread."""
     try:
         waitable = next(steps)
@@ -50,7 +50,7 @@ def drive(steps: Steps[T]) -> T:
         return result
 
 
-async def drive_async(steps: Steps[T]) -> T:
+async def run_async(steps: Effects[T]) -> T:
     """Run the steps in this event loop."""
     try:
         waitable = next(steps)

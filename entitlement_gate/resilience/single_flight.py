@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.decisions import Source
     from entitlement_gate.engine.cache import Entry
-    from entitlement_gate.resilience.worker_pool import Workers
+    from entitlement_gate.resilience.worker_pool import WorkerPool
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "Flight",
-    "Flights",
     "Landing",
     "Rules",
+    "SingleFlight",
     "Wait",
 ]
 
@@ -177,10 +177,10 @@ class Rules(NamedTuple):
     patience: float
 
 
-class Flights:
+class SingleFlight:
     """The flights of all customers. ``lock`` is the gate's: held for bookkeeping only, never during a fetch."""
 
-    def __init__(self, lock: AbstractContextManager[object], workers: Workers, clock: Clock, rules: Rules) -> None:
+    def __init__(self, lock: AbstractContextManager[object], workers: WorkerPool, clock: Clock, rules: Rules) -> None:
         self._lock = lock
         self._workers = workers
         self._clock = clock

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
-    "FetchBudget",
+    "TokenBucket",
 ]
 
 
-class FetchBudget:
+class TokenBucket:
     """A bucket of tokens, full at the start; for use under the gate's lock."""
 
     BURST = 1_000

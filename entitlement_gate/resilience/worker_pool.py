@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
-    "Asked",
-    "Workers",
+    "PoolCall",
+    "WorkerPool",
 ]
 
 
@@ -46,7 +46,7 @@ class _Task(NamedTuple):
     since: float
 
 
-class Workers:
+class WorkerPool:
     """Runs work on at most ``most`` threads; no thread before the first work.
 
     A thread that has been at one piece of work for ``patience`` seconds while others wait is written off, and
@@ -214,7 +214,7 @@ class Workers:
                 self._muster()
 
 
-class Asked:
+class PoolCall:
     """A call on a pool. Waiting gives its future, which is done, or None where the time was up first.
 
     Args:
@@ -241,7 +241,7 @@ class Asked:
 
     def __init__(
         self,
-        workers: Workers,
+        workers: WorkerPool,
         call: Callable[[], Any],
         seconds: float,
         *,

@@ -147,5 +147,5 @@ class _FakeBillingGate(RequestGate):
     """The gate, and one thing that only tests ask of it."""
 
     def invalidate_all(self) -> None:
-        for customer_id in tuple(self._fetching.entries):
-            self._fetching.invalidate(customer_id)
+        for customer_id in tuple(self._snapshots.entries):
+            self._snapshots.invalidate(customer_id)

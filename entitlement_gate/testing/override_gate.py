@@ -21,9 +21,9 @@ from entitlement_gate.testing.override_layers import Layer, decided
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from entitlement_gate.engine.evaluation import Judge
-    from entitlement_gate.engine.reservations import Order
-    from entitlement_gate.resilience.effects import Steps
+    from entitlement_gate.engine.evaluation import Evaluator
+    from entitlement_gate.engine.reservations import ReservationRequest
+    from entitlement_gate.resilience.effects import Effects
 
 __all__ = [
     "OverridingGate",
@@ -51,7 +51,7 @@ class OverridingGate(RequestGate):
         judge_leaf = partial(self._leaf, customer_id=customer_id, layers=layers)
         judged = requirement.judge(judge_leaf)
         # A whole decision that already allows what is unknown says more than the failure policy.
-        settled = judged if judged.allowed else self._judge.settle(requirement, judged, judge_leaf)
+        settled = judged if judged.allowed else self._evaluator.settle(requirement, judged, judge_leaf)
         decision = dataclasses.replace(settled, source="override")
         for layer in layers:
             if layer.told is not None:
@@ -75,24 +75,24 @@ class OverridingGate(RequestGate):
         quantity: object,
         *,
         refresh: bool,  # noqa: ARG002 - nothing is ever older than the question
-    ) -> Steps[Decision]:
+    ) -> Effects[Decision]:
         requirement = as_requirement(entitlement, quantity)
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
-            decision = self._judge.refuse(requirement, customer_id, None)
+            decision = self._evaluator.refuse(requirement, customer_id, None)
         else:
             decision = self.decide(requirement, customer_id)
         yield from self.announcing(decision)
         return decision
 
-    def knowing(self, customer_id: str | Reason, due: float) -> Steps[CustomerEntitlements]:  # noqa: ARG002 - nothing is waited for
+    def knowing(self, customer_id: str | Reason, due: float) -> Effects[CustomerEntitlements]:  # noqa: ARG002 - nothing is waited for
         """Return what the overrides say of the customer."""
         yield from ()
         if isinstance(customer_id, Reason):
-            return CustomerEntitlements(None, self._judge, customer_id)
-        return _Overridden(customer_id, self._judge, self, self._layers())
+            return CustomerEntitlements(None, self._evaluator, customer_id)
+        return _Overridden(customer_id, self._evaluator, self, self._layers())
 
-    def _held(self, customer_id: str, asked: Order) -> Steps[tuple[Decision, Reservation | None]]:
+    def _held(self, customer_id: str, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
         # A test says what is there; how much of it is gone is for `FakeBilling` to count.
         yield from ()
         decision = self.decide(asked.requirement, customer_id)
@@ -103,7 +103,7 @@ class OverridingGate(RequestGate):
         requirement: Requirement,
         known: CustomerEntitlements,
         due: float,  # noqa: ARG002 - nothing is waited for
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         # A request may have asked before the override began: what it knows does not count, whose it is does.
         yield from ()
         if known.customer_id is None:
@@ -115,11 +115,11 @@ class OverridingGate(RequestGate):
         requirement: Requirement,  # noqa: ARG002 - what an override says is never too old
         decision: Decision,
         known: CustomerEntitlements,
-    ) -> Steps[tuple[Decision, CustomerEntitlements]]:
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         yield from ()
         return decision, known
 
-    def _resolving(self, customer: object) -> Steps[object]:
+    def _resolving(self, customer: object) -> Effects[object]:
         resolved = yield from super()._resolving(customer)
         if resolved is None:
             return next((layer.stand_in for layer in self._layers() if layer.stand_in), None)
@@ -147,7 +147,7 @@ class OverridingGate(RequestGate):
 class _Overridden(CustomerEntitlements):
     """What the overrides say of one customer; after they have ended, what they said."""
 
-    def __init__(self, customer_id: str, judge: Judge, gate: OverridingGate, layers: Layers) -> None:
+    def __init__(self, customer_id: str, judge: Evaluator, gate: OverridingGate, layers: Layers) -> None:
         super().__init__(None, judge)
         self._of = customer_id
         self._gate = gate

@@ -17,7 +17,7 @@ from entitlement_gate.domain.grants import EntitlementType, Snapshot, dedupe
 from entitlement_gate.domain.numbers import difference, total
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import Terms, decide
-from entitlement_gate.engine.evaluation import Judge
+from entitlement_gate.engine.evaluation import Evaluator
 from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.zenskar.flow import Call, Deadline, Reply, RetryBudget, all_rows
 from entitlement_gate.zenskar.parsing import grants_of
@@ -201,7 +201,7 @@ def test_requirements_are_kleene_logic(requirement):
 @given(requirements, st.sampled_from([Reason.UNAVAILABLE, Reason.REJECTED, Reason.MALFORMED_RESPONSE]), st.data())
 def test_unknown_never_allows_unless_the_policy_says_so(requirement, reason, data):
     policy = data.draw(st.sampled_from(["deny", "allow"]) | st.dictionaries(st.sampled_from(NAMES), st.just("allow")))
-    judge = Judge(GateOptions(on_unavailable=policy), clock=None, counting=None, memory=None)
+    judge = Evaluator(GateOptions(on_unavailable=policy), clock=None, counting=None, memory=None)
     decision = judge.refuse(requirement, reason, CUSTOMER)
     words = [policy if isinstance(policy, str) else policy.get(leaf.entitlement) for leaf in requirement.leaves()]
 

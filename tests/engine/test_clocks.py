@@ -90,20 +90,20 @@ def test_a_customer_left_alone_in_the_future_is_renewed(gate, billing, clock, *,
 def test_a_fetch_that_is_up_as_the_clock_goes_back_keeps_nobody_waiting(make_gate, billing, clock, *, ask, go_back):
     gate = make_gate(deadline=10)
     billing.hold()
-    waiting = gate._fetching.view(ANNA)
+    waiting = gate._snapshots.view(ANNA)
     assert next(waiting).seconds == 10
     billing.wait_for_calls(1)
     go_back(clock)
     billing.release()
     assert ask(gate, "has", ANNA, "reports")
-    eventually(lambda: not gate._fetching._flights.is_flying(ANNA))
+    eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
 
 
 def test_who_waits_once_more_waits_no_longer_than_the_deadline(gate, billing, clock):
     billing.hold()
     due = gate.due()
     clock.advance(-YEARS)
-    assert next(gate._fetching.view(ANNA, due)).seconds == 10
+    assert next(gate._snapshots.view(ANNA, due)).seconds == 10
     billing.release()
 
 

@@ -4,8 +4,8 @@ from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.cache import Entry, SnapshotCache
-from entitlement_gate.engine.evaluation import Judge
-from entitlement_gate.engine.ledger_client import Counting
+from entitlement_gate.engine.evaluation import Evaluator
+from entitlement_gate.engine.ledger_client import LedgerClient
 from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.engine.snapshots import View
 from tests.engine.fakes import ANNA, feature, instant
@@ -15,12 +15,12 @@ MILLISECOND = 0.001
 
 def judge_by(clock, memory=None, **options):
     options = GateOptions(**options)
-    return Judge(options, clock, Counting(options, clock), memory or SnapshotCache(1))
+    return Evaluator(options, clock, LedgerClient(options, clock), memory or SnapshotCache(1))
 
 
 @pytest.fixture
 def judged(clock):
-    """Judge one view again and again; ``judged.entry`` is what it holds."""
+    """Evaluator one view again and again; ``judged.entry`` is what it holds."""
 
     def judged(entitlement, *grants, source="cache", **options):
         if not hasattr(judged, "judge"):

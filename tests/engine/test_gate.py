@@ -8,7 +8,7 @@ from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.resilience.effects import drive
+from entitlement_gate.resilience.effects import run_sync
 from tests.engine.fakes import ANNA, BERT, DOWN, Billing, feature, held_elsewhere, instant
 
 UPPER = "ABCDEF00-0000-4000-8000-000000000001"
@@ -152,17 +152,17 @@ def test_health_is_plain_and_counts_what_was_answered_from_where(gate, billing, 
 def test_a_snapshot_kept_for_a_request_is_renewed_once_before_it_denies(gate, billing, clock):
     known = gate.get(ANNA)
     clock.advance(5)
-    allowed, same = drive(gate._renewing(Requirement("reports"), known, gate.due()))
+    allowed, same = run_sync(gate._renewing(Requirement("reports"), known, gate.due()))
     assert (allowed.source, same is known) == ("live", True)
     billing.grants[ANNA] = (feature("sso"),)
-    decision, newer = drive(gate._renewing(Requirement("sso"), known, gate.due()))
+    decision, newer = run_sync(gate._renewing(Requirement("sso"), known, gate.due()))
     assert (decision.allowed, decision.age, newer.has("sso")) == (True, 0, True)
     assert len(billing.calls) == 2
 
 
 def test_nobodys_snapshot_is_never_renewed(gate):
     nobody = gate.get(None)
-    decision, same = drive(gate._renewing(Requirement("reports"), nobody, gate.due()))
+    decision, same = run_sync(gate._renewing(Requirement("reports"), nobody, gate.due()))
     assert (decision.reason, same is nobody) == (Reason.NO_CUSTOMER, True)
 
 
@@ -211,7 +211,7 @@ def test_a_source_without_close_is_fine(clock):
 
 def test_data_survives_a_fork_and_a_lock_that_was_held_does_not(gate, billing, ask):
     ask(gate, "has", ANNA, "reports")
-    with held_elsewhere(gate._fetching._lock):
+    with held_elsewhere(gate._snapshots._lock):
         gate.remake()
         assert ask(gate, "check", ANNA, "reports").source == "cache"
         ask(gate, "invalidate", ANNA)
@@ -224,7 +224,7 @@ def test_jitter_parts_customers_that_were_fetched_together(billing, clock):
     for number in range(20):
         customer = str(uuid.UUID(int=number, version=4))
         gate.has(customer, "reports")
-        lives.add(gate._fetching.entries[customer].fresh_for)
+        lives.add(gate._snapshots.entries[customer].fresh_for)
     assert len(lives) > 10
     assert all(54 <= life <= 66 for life in lives)
     gate.close()

@@ -16,7 +16,7 @@ from entitlement_gate.engine.reservations import order
 from entitlement_gate.engine.snapshots import View
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.resilience.effects import drive, drive_async
+from entitlement_gate.resilience.effects import run_async, run_sync
 from entitlement_gate.testing.ledger_cases import demand
 from tests.engine.fakes import ANNA, BERT, Billing, eventually, feature
 from tests.engine.test_evaluation import judge_by
@@ -103,7 +103,7 @@ class TestWhatADecisionRestsOn:
         clock.advance(6)
 
         async def renew():
-            return await drive_async(gate._renewing(as_requirement(asked), known, gate.due()))
+            return await run_async(gate._renewing(as_requirement(asked), known, gate.due()))
 
         assert asyncio.run(renew())[0].allowed
         assert threading.current_thread() not in [thread for _, thread in remote.asked]
@@ -169,18 +169,18 @@ class TestALedgerThatStandsStill:
             remote.hanging = {"charges"}
             began = time.monotonic()
             waits = []
-            decision = drive(_noted(gate._checking(ANNA, "api_calls", None, refresh=False), waits))
+            decision = run_sync(_noted(gate._checking(ANNA, "api_calls", None, refresh=False), waits))
         assert decision.reason == "unavailable"
         assert len(waits) == 2
         at, ledger = waits[-1]
         assert ledger._seconds <= 2 * DEADLINE - (at - began - 0.05)
 
     def test_where_no_time_is_left_it_is_not_asked_and_has_not_failed(self, gate, remote):
-        steps = gate._counting.learning(ANNA, gate._clock.monotonic())
+        steps = gate._ledger_client.learning(ANNA, gate._clock.monotonic())
         with pytest.raises(StopIteration) as end:
             next(steps)
         assert (end.value.value, remote.asked) == (None, [])
-        assert gate._counting._breaker._failures == 0
+        assert gate._ledger_client._breaker._failures == 0
 
     def test_after_five_failures_it_is_left_alone_and_checks_answer_at_once(self, gate, remote, clock, ask):
         remote.hanging = {"charges"}
@@ -224,7 +224,7 @@ class TestALedgerThatStandsStill:
         ask(gate, "has", ANNA, "reports")
         remote.release = refuse
         asked = order("api_calls", 1, "k", 5)
-        gate._counting._give_back(asked, ANNA, remote.reserve(ANNA, [demand(1)], key="k", ttl=5))
+        gate._ledger_client._give_back(asked, ANNA, remote.reserve(ANNA, [demand(1)], key="k", ttl=5))
         assert "the ledger is out of reach" in caplog.text
 
     def test_a_use_that_was_counted_after_all_is_told_to_a_retry_by_its_key(self, gate, remote, ask):
@@ -275,11 +275,11 @@ class TestALedgerThatStandsStill:
         gate.has(ANNA, "reports")
         remote.hanging = {"charges"}
         for _ in range(4):
-            gate._counting._workers._most = 2
+            gate._ledger_client._workers._most = 2
             for _ in range(5):
                 gate.has(ANNA, "api_calls")
             clock.advance(5)
-        assert len(gate._counting._workers._threads) <= 2
+        assert len(gate._ledger_client._workers._threads) <= 2
         assert len(remote.asked) <= 8
 
 

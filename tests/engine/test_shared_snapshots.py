@@ -13,7 +13,7 @@ class Sealed(Billing):
 
 
 def test_without_a_url_nothing_is_shared(gate):
-    assert gate._fetching._shared is None
+    assert gate._snapshots._shared is None
     assert "shared" not in gate.health()
 
 
@@ -24,7 +24,7 @@ def test_a_source_that_cannot_say_whose_its_snapshots_are_is_refused():
 
 def test_such_a_source_shares_nothing_where_the_url_serves_the_ledger():
     gate = EntitlementGate(Billing(), redis_url="redis://127.0.0.1:1/0", ledger="redis")
-    assert gate._fetching._shared is None
+    assert gate._snapshots._shared is None
     assert "shared" not in gate.health()
     gate.close()
 

@@ -6,7 +6,7 @@ import pytest
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
-from entitlement_gate.engine.snapshots import Asking
+from entitlement_gate.engine.snapshots import Fetcher
 from entitlement_gate.resilience.single_flight import Flight
 from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature
 
@@ -62,7 +62,7 @@ def test_a_customer_who_cannot_be_renewed_is_not_fetched_at_every_check(gate, bi
     for failures in range(1, 6):
         ask(gate, "check", ANNA, "reports")
         billing.wait_for_calls(1 + failures)
-        eventually(lambda: not gate._fetching._flights.is_flying(ANNA))
+        eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
     for _ in range(20):
         assert seen(ask(gate, "check", ANNA, "reports")) == ("allowed", "allowed", "stale", window)
     assert len(billing.calls) == 6
@@ -103,7 +103,7 @@ def test_stale_data_is_served_while_renewing_only_as_far_as_errors_may_be_bridge
     clock.advance(60)
     assert seen(ask(gate, "check", ANNA, "reports"))[2:] == ("cache", 60)
     eventually(lambda: gate.health()["last_failure"])
-    eventually(lambda: not gate._fetching._flights.is_flying(ANNA))
+    eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
     assert seen(ask(gate, "check", ANNA, "reports")) == ("unknown", "unavailable", "fallback", None)
 
 
@@ -137,7 +137,7 @@ def test_another_customers_answer_is_none(gate, billing, ask):
     class Confused:
         fetch = staticmethod(lambda _: Snapshot(BERT, (feature(),), 0))
 
-    gate._fetching._asking.source = Confused()
+    gate._snapshots._fetcher.source = Confused()
     assert ask(gate, "check", ANNA, "reports").reason is Reason.MALFORMED_RESPONSE
     assert gate.health()["customers"] == 0
 
@@ -191,7 +191,7 @@ def test_a_fetch_that_outlives_the_gate_tells_nobody(gate, billing, clock):
     class Gone:
         pass
 
-    asking = Asking(billing, gate.options, clock, Gone(), shared=None)
+    asking = Fetcher(billing, gate.options, clock, Gone(), shared=None)
     asking.remake()
     assert asking.fetch(Flight(ANNA), None).entry.snapshot.customer_id == ANNA
 
@@ -255,12 +255,12 @@ class TestDenials:
     def test_what_another_check_has_fetched_meanwhile_is_used(self, gate, billing, clock):
         gate.check(ANNA, "sso")
         clock.advance(5)
-        steps = gate._fetching.view(ANNA)
+        steps = gate._snapshots.view(ANNA)
         with pytest.raises(StopIteration) as end:
             next(steps)
         gate.check(ANNA, "sso")
         with pytest.raises(StopIteration) as newer:
-            next(gate._fetching.for_denial(end.value.value))
+            next(gate._snapshots.for_denial(end.value.value))
         assert (newer.value.value.source, newer.value.value.entry.age(clock)) == ("cache", 0)
         assert len(billing.calls) == 2
 
@@ -268,14 +268,14 @@ class TestDenials:
         gate.check(ANNA, "sso")
         clock.advance(5)
         with pytest.raises(StopIteration) as end:
-            next(gate._fetching.view(ANNA))
+            next(gate._snapshots.view(ANNA))
         billing.error = DOWN
         gate.check(ANNA, "other")  # the fetch that the older data was worth
         billing.error = None
         billing.grants[ANNA] = (feature("sso"),)
         gate.check(ANNA, "sso", refresh=True)
         clock.advance(5)
-        wait = next(gate._fetching.for_denial(end.value.value))
+        wait = next(gate._snapshots.for_denial(end.value.value))
         assert wait.wait().entry.age(clock) == 0
         assert len(billing.calls) == 4
 
@@ -304,7 +304,7 @@ class TestBreaker:
 
     def test_data_that_cannot_be_renewed_is_stale(self, broken, billing, ask):
         billing.clock.advance(60)
-        broken._fetching._breaker._opened_at = billing.clock.monotonic()
+        broken._snapshots._breaker._opened_at = billing.clock.monotonic()
         assert seen(ask(broken, "check", ANNA, "reports")) == ("allowed", "allowed", "stale", 60)
 
     def test_one_probe_of_many_goes_through(self, broken, billing, clock):
@@ -369,20 +369,20 @@ class TestDeadline:
         billing.clock.advance(120)
         threading.Timer(0.05, billing.clock.advance, [1.0]).start()
         assert ask(gate, "check", ANNA, "reports").source == "stale"
-        assert gate._fetching._breaker._failures == 1
+        assert gate._snapshots._breaker._failures == 1
         calls = len(billing.calls)
         assert ask(gate, "check", ANNA, "reports").source == "stale"  # at once: it is known to fail
         assert len(billing.calls) == calls
         billing.release()
-        eventually(lambda: not gate._fetching._flights.is_flying(ANNA))
-        assert gate._fetching._breaker._failures == 1
+        eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
+        assert gate._snapshots._breaker._failures == 1
 
     def test_one_that_no_longer_counts_says_nothing_of_newer_data(self, make_gate, billing, clock):
         gate = make_gate(deadline=1.0)
         gate.check(ANNA, "reports")
         billing.hold()
         clock.advance(120)
-        waiting = gate._fetching.view(ANNA)
+        waiting = gate._snapshots.view(ANNA)
         flight = next(waiting).flight  # where the wait for it begins
         billing.wait_for_calls(2)
         gate.invalidate(ANNA)
@@ -392,7 +392,7 @@ class TestDeadline:
         with pytest.raises(StopIteration):
             waiting.send(None)  # nothing came in time
         assert flight.is_counted
-        assert not gate._fetching.entries[ANNA].has_failed
+        assert not gate._snapshots.entries[ANNA].has_failed
         clock.advance(60)
         assert gate.check(ANNA, "reports").source == "cache"  # renewed as ever, and not left alone
         billing.wait_for_calls(4)
@@ -402,7 +402,7 @@ class TestDeadline:
         billing.hold()
         ask(gate, "check", ANNA, "reports")
         ask(gate, "check", BERT, "reports")
-        assert gate._fetching._breaker._failures == 0
+        assert gate._snapshots._breaker._failures == 0
 
     def test_a_source_that_hangs_for_ever_starves_nobody_for_good(self, make_gate, clock, ask):
         hung, never = customers(2), threading.Event()
@@ -427,7 +427,7 @@ class TestColdFetches:
     @pytest.fixture
     def spent(self, gate, clock):
         def spent(name):
-            budget = getattr(gate._fetching, name)
+            budget = getattr(gate._snapshots, name)
             budget._tokens, budget._filled_at = 0.0, clock.monotonic()
 
         return spent
@@ -445,7 +445,7 @@ class TestColdFetches:
         assert gate.health()["breaker"] == "closed"
 
     def test_many_who_ask_about_one_stranger_spend_one_fetch(self, gate, billing, clock):
-        gate._fetching._strangers._tokens = 1.0
+        gate._snapshots._strangers._tokens = 1.0
         billing.hold()
         told = []
         threads = [threading.Thread(target=lambda: told.append(gate.has(ANNA, "reports"))) for _ in range(50)]
@@ -482,8 +482,8 @@ class TestColdFetches:
 class TestInvalidation:
     def test_where_nothing_is_shared_there_is_nobody_to_tell(self, gate, billing):
         gate.check(ANNA, "sso")
-        assert list(gate._fetching.invalidating(ANNA)) == []
-        assert gate._fetching.entries[ANNA].is_invalidated
+        assert list(gate._snapshots.invalidating(ANNA)) == []
+        assert gate._snapshots.entries[ANNA].is_invalidated
 
     def test_the_next_check_fetches(self, gate, billing, ask):
         ask(gate, "check", ANNA, "sso")
@@ -530,7 +530,7 @@ class TestClosing:
         threads[0].start()
         billing.wait_for_calls(1)
         threads[1].start()
-        eventually(lambda: gate._fetching._flights.is_flying(BERT))
+        eventually(lambda: gate._snapshots._flights.is_flying(BERT))
         gate.close()
         billing.release()
         for thread in threads:
@@ -540,7 +540,7 @@ class TestClosing:
 
 
 def test_a_failure_is_noted_once_whoever_is_first(gate):
-    asking = gate._fetching._asking
+    asking = gate._snapshots._fetcher
     flight = Flight(ANNA)
     asking.failed(flight, DOWN)
     asking.failed(flight, DOWN)

@@ -207,7 +207,7 @@ def test_names_and_quantities_made_of_input_are_bounded(make):
     for quantity in range(1, 4 * _MOST_ANSWERS):
         for customer in WARM:
             gate.has(customer, "seats", quantity)
-    entry = gate._fetching.entries[CUSTOMER]
+    entry = gate._snapshots.entries[CUSTOMER]
     assert len(entry.answers) + len(entry.aliases) <= _MOST_ANSWERS
     assert len(gate._answers) <= _MOST_ANSWERS
     assert is_warm(lambda gate, verb, *asked: getattr(gate, verb)(*asked), gate, WARM[-1], "seats", quantity)

@@ -100,7 +100,7 @@ def test_8_threads_evict_each_other_and_nobody_gets_anothers_answer():
 
     told = together((8, work))
     assert all(isinstance(count, int) and count > 100 for count in told), told
-    cache = gate._fetching._cache
+    cache = gate._snapshots._cache
     assert set(cache.entries) == set(cache._order) >= {customer_id for customer_id, _ in cache.answers}
     assert all(answer is cache.entries[name].answers[asked] for (name, asked), answer in cache.answers.items())
     assert 0 < len(cache.entries) <= 20

@@ -13,7 +13,7 @@ def test_60_s_of_outage_at_50_checks_a_second_cost_a_few_probes(make_gate, sandb
     clock = Clock()
     gate = make_gate(clock=clock)
     fetch, fetches = gate.source.fetch, []
-    gate._fetching._asking.source = type("Counted", (), {"fetch": lambda _, c: fetches.append(c) or fetch(c)})()
+    gate._snapshots._fetcher.source = type("Counted", (), {"fetch": lambda _, c: fetches.append(c) or fetch(c)})()
     sandbox.fail("status", status=503)
     for customer in customers(3_000):
         assert not gate.has(customer, "reports")
@@ -25,7 +25,7 @@ def test_60_s_of_outage_at_50_checks_a_second_cost_a_few_probes(make_gate, sandb
 
 def test_without_the_breaker_retries_add_less_than_a_tenth(make_gate, sandbox, monkeypatch):
     monkeypatch.setattr("entitlement_gate.zenskar.client.time.sleep", lambda _: None)
-    monkeypatch.setattr("entitlement_gate.resilience.circuit_breaker.Breaker.FAILURES", 10**9)
+    monkeypatch.setattr("entitlement_gate.resilience.circuit_breaker.CircuitBreaker.FAILURES", 10**9)
     gate = make_gate()
     sandbox.fail("status", status=503)
     for customer in customers(300):

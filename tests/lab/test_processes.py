@@ -73,7 +73,7 @@ def test_forked_children_never_get_another_customers_answer(make_gate, server, r
         thread.start()
     statuses = []
     for round_ in range(CHILDREN // 4):
-        with held_elsewhere(gate._fetching._lock) if round_ % 2 else nullcontext():
+        with held_elsewhere(gate._snapshots._lock) if round_ % 2 else nullcontext():
             pids = [forked(lambda: wrong_answers(gate, rows)) for _ in range(4)]
         statuses += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     over.set()

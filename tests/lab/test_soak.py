@@ -138,7 +138,7 @@ def resident():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_every_answer_is_explained_and_memory_stays_flat(make_gate, sandbox, monkeypatch):
-    monkeypatch.setattr("entitlement_gate.resilience.circuit_breaker.Breaker.SECONDS", 0.3)
+    monkeypatch.setattr("entitlement_gate.resilience.circuit_breaker.CircuitBreaker.SECONDS", 0.3)
     monkeypatch.setattr("entitlement_gate.engine.snapshots._HOLD_OFF", 0.3)
     for customer in CROWD:
         sandbox.grant(customer, "reports")

@@ -157,7 +157,7 @@ def in_a_thread_of_the_gate(act):
 
     def acting(world):
         act(world)
-        eventually(lambda: not world.gate._fetching._workers._busy)
+        eventually(lambda: not world.gate._snapshots._workers._busy)
 
     return acting
 

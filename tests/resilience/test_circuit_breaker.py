@@ -1,17 +1,17 @@
 import pytest
 
-from entitlement_gate.resilience.circuit_breaker import Breaker
+from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from tests.engine.fakes import held_elsewhere
 
 
 @pytest.fixture
 def breaker(clock):
-    return Breaker(clock)
+    return CircuitBreaker(clock)
 
 
 @pytest.fixture
 def open_breaker(breaker):
-    for _ in range(Breaker.FAILURES):
+    for _ in range(CircuitBreaker.FAILURES):
         breaker.failed()
     return breaker
 

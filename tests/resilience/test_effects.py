@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from entitlement_gate.resilience.effects import drive, drive_async
+from entitlement_gate.resilience.effects import run_async, run_sync
 
 
 class Wait:
@@ -17,7 +17,7 @@ class Wait:
         return self.told
 
 
-@pytest.fixture(params=[drive, lambda steps: asyncio.run(drive_async(steps))], ids=["sync", "async"])
+@pytest.fixture(params=[run_sync, lambda steps: asyncio.run(run_async(steps))], ids=["sync", "async"])
 def run(request):
     return request.param
 

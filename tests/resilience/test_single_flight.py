@@ -5,13 +5,13 @@ import pytest
 
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.engine.cache import Entry
-from entitlement_gate.resilience.single_flight import Flights, Landing, Rules, Wait
-from entitlement_gate.resilience.worker_pool import Workers
+from entitlement_gate.resilience.single_flight import Landing, Rules, SingleFlight, Wait
+from entitlement_gate.resilience.worker_pool import WorkerPool
 from tests.engine.fakes import ANNA, BERT, eventually
 
 
 class Airline:
-    """Flights that take off when they are told to, and what they landed."""
+    """SingleFlight that take off when they are told to, and what they landed."""
 
     def __init__(self, clock, most=4):
         self.fetched = []
@@ -20,9 +20,9 @@ class Airline:
         self.begun = threading.Semaphore(0)
         self.may_land = threading.Semaphore(0)
         self.lock = threading.Lock()
-        self.workers = Workers(most, clock, 30)
+        self.workers = WorkerPool(most, clock, 30)
         rules = Rules(lambda _: self.is_open, self._fetch, lambda *kept: self.landed.append(kept), 3, 30)
-        self.flights = Flights(self.lock, self.workers, clock, rules)
+        self.flights = SingleFlight(self.lock, self.workers, clock, rules)
         self.clock = clock
 
     def _fetch(self, flight):

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from entitlement_gate.resilience import worker_pool as module
-from entitlement_gate.resilience.worker_pool import Workers
+from entitlement_gate.resilience.worker_pool import WorkerPool
 from tests.engine.fakes import eventually, held_elsewhere
 
 
@@ -12,7 +12,7 @@ def make(clock):
     made = []
 
     def make(most=2, patience=30):
-        made.append(Workers(most, clock, patience))
+        made.append(WorkerPool(most, clock, patience))
         return made[-1]
 
     yield make

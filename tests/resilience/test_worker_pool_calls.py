@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from entitlement_gate.resilience.worker_pool import Asked, Workers
+from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 from tests.engine.fakes import eventually
 
 LONG = 20  # seconds that are never waited for
@@ -38,7 +38,7 @@ class Work:
 
 @pytest.fixture
 def pool():
-    workers = Workers(1, time, LONG)
+    workers = WorkerPool(1, time, LONG)
     yield workers
     workers.close()
 
@@ -58,28 +58,28 @@ def wait(request):
 
 def test_what_it_returns_is_there_when_it_is(pool, wait):
     work = Work()
-    assert wait(Asked(pool, work, LONG, undo=work.undo)).result() == "done"
+    assert wait(PoolCall(pool, work, LONG, undo=work.undo)).result() == "done"
     assert work.threads[0] is not threading.current_thread()
     assert work.undone == []
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_what_it_raises_is_raised_where_it_is_waited_for_and_the_worker_lives(pool, wait, error):
-    done = wait(Asked(pool, Work(error()), LONG))
+    done = wait(PoolCall(pool, Work(error()), LONG))
     with pytest.raises(error):
         done.result()
-    assert wait(Asked(pool, Work(), LONG)).result() == "done"
+    assert wait(PoolCall(pool, Work(), LONG)).result() == "done"
 
 
 def test_it_sees_the_context_of_who_asks(pool, wait):
     trace = contextvars.ContextVar("trace", default=None)
     trace.set("a trace")
-    assert wait(Asked(pool, trace.get, LONG)).result() == "a trace"
+    assert wait(PoolCall(pool, trace.get, LONG)).result() == "a trace"
 
 
 def test_when_the_time_is_up_nobody_waits_and_what_comes_later_is_undone(pool, wait):
     work = Work(held=True)
-    assert wait(Asked(pool, work, 0.05, undo=work.undo)) is None
+    assert wait(PoolCall(pool, work, 0.05, undo=work.undo)) is None
     assert work.begun.wait(LONG)
     work.may_end.set()
     eventually(lambda: work.undone == ["done"])
@@ -87,9 +87,9 @@ def test_when_the_time_is_up_nobody_waits_and_what_comes_later_is_undone(pool, w
 
 def test_what_fails_later_leaves_nothing_to_undo(pool, wait):
     work = Work(ZeroDivisionError(), held=True)
-    assert wait(Asked(pool, work, 0.05, undo=work.undo)) is None
+    assert wait(PoolCall(pool, work, 0.05, undo=work.undo)) is None
     work.may_end.set()
-    assert wait(Asked(pool, Work(), LONG)).result() == "done"
+    assert wait(PoolCall(pool, Work(), LONG)).result() == "done"
     assert work.undone == []
 
 
@@ -97,9 +97,9 @@ def test_what_fails_later_leaves_nothing_to_undo(pool, wait):
 def test_what_has_not_begun_when_the_time_is_up_is_done_only_where_it_is_owed(pool, wait, is_owed):
     before, work = Work(held=True), Work()
     assert pool.submit(before)
-    assert wait(Asked(pool, work, 0.05, undo=work.undo, is_owed=is_owed)) is None
+    assert wait(PoolCall(pool, work, 0.05, undo=work.undo, is_owed=is_owed)) is None
     before.may_end.set()
-    assert wait(Asked(pool, Work(), LONG)).result() == "done"
+    assert wait(PoolCall(pool, Work(), LONG)).result() == "done"
     assert len(work.threads) == is_owed
     assert work.undone == ["done"] * is_owed
 
@@ -107,7 +107,7 @@ def test_what_has_not_begun_when_the_time_is_up_is_done_only_where_it_is_owed(po
 def test_a_pool_that_takes_no_work_keeps_nobody_waiting(pool, wait):
     pool.close()
     work = Work()
-    assert wait(Asked(pool, work, LONG)) is None
+    assert wait(PoolCall(pool, work, LONG)) is None
     assert work.threads == []
 
 
@@ -115,7 +115,7 @@ def test_a_task_that_is_cancelled_leaves_nothing_behind(pool):
     work = Work(held=True)
 
     async def leave():
-        task = asyncio.create_task(Asked(pool, work, LONG, undo=work.undo).wait_async())
+        task = asyncio.create_task(PoolCall(pool, work, LONG, undo=work.undo).wait_async())
         await asyncio.to_thread(work.begun.wait, LONG)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -165,10 +165,10 @@ def test_wherever_a_limit_strikes_nothing_is_left_behind_and_the_worker_lives(po
     while not is_over:
         at += 1
         work = Work(held=at % 2)  # it ends while somebody waits, or after that
-        asked = Asked(pool, work, 0.02 if at % 2 else LONG, undo=work.undo)
+        asked = PoolCall(pool, work, 0.02 if at % 2 else LONG, undo=work.undo)
         is_over = not is_struck(Striker(at), wait, asked) and at % 2 == 0
         work.may_end.set()
-        assert Asked(pool, Work(), LONG).wait().result() == "done", at
+        assert PoolCall(pool, Work(), LONG).wait().result() == "done", at
         if not is_over and work.threads:
             eventually(lambda work=work: "done" in work.undone)
     assert at > 20
@@ -176,8 +176,8 @@ def test_wherever_a_limit_strikes_nothing_is_left_behind_and_the_worker_lives(po
 
 def test_a_loop_that_is_gone_when_the_answer_comes_is_no_error(pool):
     work = Work(held=True)
-    asked = Asked(pool, work, 0.05, undo=work.undo)
+    asked = PoolCall(pool, work, 0.05, undo=work.undo)
     assert asyncio.run(asked.wait_async()) is None
     work.may_end.set()
     eventually(lambda: work.undone == ["done"])
-    assert Asked(pool, Work(), LONG).wait().result() == "done"
+    assert PoolCall(pool, Work(), LONG).wait().result() == "done"

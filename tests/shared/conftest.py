@@ -3,7 +3,7 @@
 import pytest
 
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.resilience.effects import drive
+from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.shared.signing import Seal
 from tests.engine.conftest import ask  # noqa: F401 - a fixture
 from tests.engine.fakes import Billing, Clock
@@ -76,11 +76,11 @@ def gates(make_gate):
 
 
 def invalidate(gate, customer):
-    drive(gate._fetching.invalidating(customer))
+    run_sync(gate._snapshots.invalidating(customer))
 
 
 def shared_of(gate):
-    return gate._fetching._shared
+    return gate._snapshots._shared
 
 
 def raw_client(gate):

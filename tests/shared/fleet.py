@@ -6,7 +6,7 @@ import threading
 import time
 
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.resilience.effects import drive
+from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.sandbox import Scenario
 from entitlement_gate.zenskar.client import ZenskarClient
 
@@ -33,7 +33,7 @@ def serve(pipe, billing_url, redis_url, options):
 
 def _done(gate, verb, customer, threads=1):
     if verb == "invalidate":
-        return drive(gate._fetching.invalidating(customer))
+        return run_sync(gate._snapshots.invalidating(customer))
     start, answers = threading.Barrier(threads), []
 
     def check():

@@ -47,6 +47,6 @@ def test_who_listened_at_the_old_primary_hears_what_is_told_at_the_new_one(make_
     other.check(ANNA, "reports")
     invalidate(other, ANNA)
     until = time.monotonic() + PATIENCE
-    while not gate._fetching.entries[ANNA].is_invalidated and time.monotonic() < until:
+    while not gate._snapshots.entries[ANNA].is_invalidated and time.monotonic() < until:
         time.sleep(0.02)
-    assert gate._fetching.entries[ANNA].is_invalidated
+    assert gate._snapshots.entries[ANNA].is_invalidated

@@ -36,7 +36,7 @@ def disconnect_all(gate):
 
 
 def overtaken_at(gate, customer):
-    return gate._fetching.entries[customer].is_invalidated
+    return gate._snapshots.entries[customer].is_invalidated
 
 
 def test_there_is_none_before_the_first_fetch_and_one_after(make_gate):

@@ -89,7 +89,7 @@ def test_who_waits_for_another_process_as_redis_dies_asks_billing(gates, own_red
     threads[0].start()
     billing.wait_for_calls(1)
     threads[1].start()
-    eventually(lambda: other._fetching._flights.is_flying(ANNA))
+    eventually(lambda: other._snapshots._flights.is_flying(ANNA))
     own_redis.kill()
     billing.wait_for_calls(2)
     billing.release()
@@ -111,7 +111,7 @@ def test_when_it_is_back_it_is_used_again_and_what_was_missed_is_told(gates, own
     assert shared_of(one)._untold
     own_redis.start()
     eventually(lambda: not shared_of(one)._untold)
-    eventually(lambda: other._fetching.entries[ANNA].is_invalidated)
+    eventually(lambda: other._snapshots.entries[ANNA].is_invalidated)
     eventually(lambda: one.check(ANNA, "reports", refresh=True) and raw_client(one).dbsize() > 1)
     assert one.health()["shared"] == "closed"
 

@@ -19,7 +19,7 @@ def seen(decision):
 
 
 def overtaken_at(gate, customer):
-    entry = gate._fetching.entries.get(customer)
+    entry = gate._snapshots.entries.get(customer)
     return entry is not None and entry.is_invalidated
 
 
@@ -55,9 +55,9 @@ class TestFinding:
     def test_what_one_holds_already_is_no_renewal(self, make_gate, billing, clock):
         gate = make_gate(stale_while_revalidate=0)
         gate.check(ANNA, "reports")
-        entry = gate._fetching.entries[ANNA]
+        entry = gate._snapshots.entries[ANNA]
         entry.fresh_for = 1  # as one that was unlucky with its jitter
-        gate._fetching.forget(entry)
+        gate._snapshots.forget(entry)
         clock.advance(2)
         assert gate.check(ANNA, "reports").source == "live"
 
@@ -142,11 +142,11 @@ class TestWhenFetchingFails:
         clock.advance(10)
         raw_client(other).delete(record_key(other, ANNA))
         other.check(ANNA, "reports")
-        held = other._fetching.entries[ANNA]
+        held = other._snapshots.entries[ANNA]
         clock.advance(200)
         billing.error = DOWN
         assert seen(other.check(ANNA, "reports")) == ("allowed", "stale", 200)
-        assert other._fetching.entries[ANNA] is held
+        assert other._snapshots.entries[ANNA] is held
 
     def test_what_is_held_is_replaced_by_what_is_newer(self, gates, billing, clock):
         one, other = gates
@@ -212,7 +212,7 @@ class TestDenials:
             return look(customer_id, wanted)
 
         shared_of(other).look = slow
-        flight = other._fetching._flights.join(ANNA)
+        flight = other._snapshots._flights.join(ANNA)
         eventually(lambda: flight.began_at is not None)
         told = []
         asking = threading.Thread(target=lambda: told.append(other.check(ANNA, "sso")))
@@ -224,11 +224,11 @@ class TestDenials:
 
     def test_both_waits_together_keep_the_deadline(self, make_gate, billing, clock):
         gate = make_gate()
-        flight = gate._fetching._flights.join(ANNA)
+        flight = gate._snapshots._flights.join(ANNA)
         assert Wait(flight, 10).wait()
-        wait = next(gate._fetching._fetched(ANNA, flight, clock.monotonic() + 3))
+        wait = next(gate._snapshots._fetched(ANNA, flight, clock.monotonic() + 3))
         assert wait.seconds == 3
-        assert next(gate._fetching._fetched(ANNA, flight, clock.monotonic() - 3)).seconds == 0
+        assert next(gate._snapshots._fetched(ANNA, flight, clock.monotonic() - 3)).seconds == 0
 
 
 class TestRefresh:
@@ -248,7 +248,7 @@ class TestRefresh:
         told = []
         later = threading.Thread(target=lambda: told.append(other.check(ANNA, "sso", refresh=True)))
         later.start()
-        eventually(lambda: other._fetching._flights.is_flying(ANNA))
+        eventually(lambda: other._snapshots._flights.is_flying(ANNA))
         billing.release()
         earlier.join()
         later.join()
@@ -268,7 +268,7 @@ class TestRefresh:
         for thread in threads[1:]:
             thread.start()
         for gate in gates[1:]:
-            eventually(lambda gate=gate: gate._fetching._flights.is_flying(ANNA))
+            eventually(lambda gate=gate: gate._snapshots._flights.is_flying(ANNA))
         threading.Timer(0.1, billing.release).start()
         for thread in threads:
             thread.join()
@@ -276,7 +276,7 @@ class TestRefresh:
         assert len(billing.calls) == 2  # the first, and one for all who called after it had begun
 
     def test_a_flight_that_has_not_begun_takes_over_what_is_asked(self, gates, billing):
-        flights = gates[0]._fetching._flights
+        flights = gates[0]._snapshots._flights
         flight = flights.join(ANNA)
         flights.join(ANNA, max_age=_SINCE_THE_CALL)
         assert flight.max_age == _SINCE_THE_CALL
@@ -313,7 +313,7 @@ class TestOneFetchInTheFleet:
         told = []
         second = threading.Thread(target=lambda: told.append(other.check(ANNA, "reports")))
         second.start()
-        eventually(lambda: other._fetching._flights.is_flying(ANNA))
+        eventually(lambda: other._snapshots._flights.is_flying(ANNA))
         billing.release()
         first.join()
         second.join()
@@ -339,7 +339,7 @@ class TestOneFetchInTheFleet:
         told = []
         thread = threading.Thread(target=lambda: told.append(gate.check(ANNA, "reports")))
         thread.start()
-        eventually(lambda: gate._fetching._flights.is_flying(ANNA))
+        eventually(lambda: gate._snapshots._flights.is_flying(ANNA))
         gate.close()
         thread.join(5)
         assert [decision.source for decision in told] == ["fallback"]
@@ -440,11 +440,11 @@ class TestInvalidation:
         assert not other.has(ANNA, "reports")
 
     async def test_it_can_be_awaited(self, gates, billing):
-        from entitlement_gate.resilience.effects import drive_async
+        from entitlement_gate.resilience.effects import run_async
 
         one, other = gates
         other.check(ANNA, "reports")
-        await drive_async(one._fetching.invalidating(ANNA))
+        await run_async(one._snapshots.invalidating(ANNA))
         eventually(lambda: overtaken_at(other, ANNA))
 
     def test_a_fetch_begun_before_it_is_neither_kept_nor_shared(self, make_gate, gates, billing):
@@ -465,7 +465,7 @@ class TestInvalidation:
 
     def test_nor_where_the_news_are_late(self, gates, billing, monkeypatch):
         one, other = gates
-        monkeypatch.setattr(one._fetching, "overtaken", lambda *_: None)
+        monkeypatch.setattr(one._snapshots, "overtaken", lambda *_: None)
         billing.hold()
         earlier = threading.Thread(target=one.check, args=(ANNA, "sso"))
         earlier.start()
@@ -483,7 +483,7 @@ class TestInvalidation:
         earlier.start()
         billing.wait_for_calls(1)
         billing.grants[ANNA] = (feature("sso"),)
-        one._fetching.invalidate(ANNA)  # all the others are told by that flight, at the latest
+        one._snapshots.invalidate(ANNA)  # all the others are told by that flight, at the latest
         billing.release()
         earlier.join()
         assert other.check(ANNA, "sso").allowed
@@ -494,8 +494,8 @@ class TestInvalidation:
         invalidate(one, ANNA)
         eventually(lambda: overtaken_at(other, ANNA))
         other.check(ANNA, "reports")
-        stamp = other._fetching.entries[ANNA].stamp
-        other._fetching.overtaken(ANNA, stamp.generation)
+        stamp = other._snapshots.entries[ANNA].stamp
+        other._snapshots.overtaken(ANNA, stamp.generation)
         assert not overtaken_at(other, ANNA)
 
     def test_a_flight_begun_since_goes_on(self, gates, billing):
@@ -505,16 +505,16 @@ class TestInvalidation:
         waiting = threading.Thread(target=other.check, args=(ANNA, "reports"))
         waiting.start()
         billing.wait_for_calls(1)
-        flight = other._fetching._flights._flying[ANNA]
-        other._fetching.overtaken(ANNA, flight.generation)
+        flight = other._snapshots._flights._flying[ANNA]
+        other._snapshots.overtaken(ANNA, flight.generation)
         assert not flight.is_void
-        other._fetching.overtaken(ANNA, "a later one")
+        other._snapshots.overtaken(ANNA, "a later one")
         assert flight.is_void
         billing.release()
         waiting.join()
 
     def test_what_is_not_held_is_none_the_worse(self, gates):
-        gates[0]._fetching.overtaken(ANNA, "generation")
+        gates[0]._snapshots.overtaken(ANNA, "generation")
         assert gates[0].check(ANNA, "reports").allowed
 
     def test_ones_own_news_are_none(self, gates, billing):

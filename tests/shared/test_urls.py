@@ -53,7 +53,7 @@ def test_snapshots_invalidations_and_the_ledger_go_over_it(url, server, make_gat
     assert [each.check(ANNA, "reports").source for each in (gate, other)] == ["live", "shared"]
     for _ in range(2):  # the second is heard by who has heard already
         invalidate(gate, ANNA)
-        eventually(lambda: other._fetching.entries[ANNA].is_invalidated)
+        eventually(lambda: other._snapshots.entries[ANNA].is_invalidated)
         other.check(ANNA, "reports")
     for each in (gate, other):
         assert each.consume(BERT, "calls", 3, key="once").allowed
