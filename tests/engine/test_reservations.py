@@ -147,7 +147,7 @@ def test_a_key_of_something_else_is_a_conflict_and_admits_nothing(gate, billing,
     gate.invalidate(ANNA)
     ask(gate, "reserve", ANNA, "api_calls", 1, key="k").release()
     clock.advance(2)
-    for asked in (Requirement("seats"), Requirement("seats") & Requirement("api_calls", 2)):
+    for asked in (Requirement("seats", 2), Requirement("seats") & Requirement("api_calls", 2)):
         with pytest.raises(ReservationConflict):
             ask(gate, "consume", ANNA, asked, key="k")
     assert gate.check(ANNA, "seats").remaining == 3
