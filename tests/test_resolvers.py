@@ -17,7 +17,7 @@ from django.urls import path
 from django.utils.functional import SimpleLazyObject
 
 from entitlement_gate import Reason, acheck_entitlement, check_entitlement, has_entitlement, requires_entitlement
-from entitlement_gate.resolvers import afrom_user, from_user
+from entitlement_gate.resolvers import afrom_user, find_request, from_user
 from tests.customers import FREE, PRO
 from tests.views.browsers import GATE, MIDDLEWARE, OURS, Browser, asked
 
@@ -303,3 +303,8 @@ def test_a_resolver_that_cannot_be_called_names_the_setting(settings, resolver):
 def test_what_the_resolver_found_may_be_no_customer_id(settings):
     settings.ENTITLEMENT_GATE = {**GATE, "CUSTOMER_RESOLVER": lambda request: "me@example.com"}
     assert check_entitlement(RequestFactory().get("/"), "reports").reason == Reason.INVALID_CUSTOMER
+
+
+def test_a_lazy_request_is_the_one_in_it():
+    request = RequestFactory().get("/")
+    assert find_request(SimpleLazyObject(lambda: request)) is request

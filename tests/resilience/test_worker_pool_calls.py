@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
+from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool, _wake
 from tests.engine.fakes import eventually
 
 LONG = 20  # seconds that are never waited for
@@ -181,3 +181,27 @@ def test_a_loop_that_is_gone_when_the_answer_comes_is_no_error(pool):
     work.may_end.set()
     eventually(lambda: work.undone == ["done"])
     assert PoolCall(pool, Work(), LONG).wait().result() == "done"
+
+
+def test_who_is_struck_while_asking_is_gone_and_what_comes_late_is_undone(pool):
+    class Struck:
+        def submit(self, call):
+            pool.submit(call)
+            raise KeyboardInterrupt
+
+    work = Work()
+    with pytest.raises(KeyboardInterrupt):
+        PoolCall(Struck(), work, LONG, undo=work.undo).wait()
+    eventually(lambda: not work.threads or work.undone == ["done"])
+
+
+def test_a_loop_that_is_woken_twice_is_woken_once():
+    async def wake():
+        landed = asyncio.get_running_loop().create_future()
+        for _ in range(2):
+            _wake(asyncio.get_running_loop(), landed)
+        await landed
+        await asyncio.sleep(0)
+        return landed.result()
+
+    assert asyncio.run(wake()) is None
