@@ -54,7 +54,7 @@ test-matrix: $(INSTALLED) ## the tests on every Python and Django that is here (
 	@$(PIP) --group matrix
 	$(BIN)/nox $(MATRIX)
 
-test-surface: $(INSTALLED) ## the tests of the Django surface on every Python and Django that is here
+test-surface: $(INSTALLED) ## the tests of the Django surface on every Python that is here, and on every Django
 	@$(PIP) --group matrix
 	$(BIN)/nox --session surface $(MATRIX)
 
