@@ -5,6 +5,7 @@ import functools
 import logging
 from contextlib import nullcontext
 
+import django
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
@@ -246,9 +247,11 @@ def test_a_receiver_of_either_colour_hears_from_wherever_a_check_is_made(connect
 
 @pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
 @pytest.mark.parametrize("connected", LOUD, indirect=True)
-def test_a_receiver_that_fails_breaks_no_check_and_is_a_line_in_the_log(connected, place, caplog):
+def test_a_receiver_that_fails_breaks_no_check_and_is_a_line_in_the_log(connected, place, caplog, request):
     assert place()
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    # From 6.1 on Django runs async receivers in a task group, which takes one that cancels itself for done.
+    is_silent = django.VERSION >= (6, 1) and request.node.callspec.params["connected"] == "cancelled"
+    assert [record.levelname for record in caplog.records] == ([] if is_silent else ["ERROR"])
 
 
 async def test_a_check_that_is_cancelled_while_a_receiver_runs_is_cancelled(receivers):
