@@ -48,7 +48,7 @@ class RequestGate(EntitlementGate):
         self.mind_listeners()
 
     def remake(self) -> None:
-        """Make locks, threads and flights anew, as in a process just forked; data stays."""
+        """Make locks, threads and calls anew, as in a process just forked; data stays."""
         super().remake()
         self._sending.remake()
 

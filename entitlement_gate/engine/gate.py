@@ -65,7 +65,7 @@ class GateQuestions:
         remake_after_fork(self)
 
     def remake(self) -> None:
-        """Make locks, threads and flights anew, as in a process just forked; data stays."""
+        """Make locks, threads and calls anew, as in a process just forked; data stays."""
         self._snapshots.remake()
         self._ledger_client.remake()
 

@@ -6,14 +6,14 @@ it), *stale on error* (up to ``stale_if_error``: served only where a fetch faile
 fetch). An invalidated entry is never fresh, and is kept for the last two. Before a denial by data of ``denial_max_age``
 or more one fetch is waited for, at most once in that time.
 
-``_lock`` guards the cache and the flights together: whether a fetch may start, which one is up, and what it brings are
+``_lock`` guards the cache and single-flight together: whether a fetch may start, which one runs, and what it brings are
 decided under it, and it is never held while anybody fetches or waits. Readers take no lock: an entry is immutable but
 for what was worked out from it and what was tried since, and is replaced as a whole.
 
-What may happen between the start of a flight and its end: an invalidation makes it void (those who wait get what it
-brings, the cache does not); it outlasts those who wait (they are told, and it still lands); the process forks (flights
-and threads are made anew, entries stay). What never may: an entry that is older than the one it replaces, two flights
-that count for one customer, a fetch that nobody started and everybody waits for.
+What may happen while a fetch runs: an invalidation (those who wait get what it brings, the cache does not); it outlasts
+those who wait (they are told, and what it brings is kept); the process forks (single-flight and threads are made anew,
+entries stay). What never may: an entry that is older than the one it replaces, two fetches of one customer that count,
+a fetch that nobody started and everybody waits for.
 
 Never here: what one fetch does (``Fetcher``), the rule, or how a caller waits (``resilience.effects``).
 """
@@ -38,7 +38,7 @@ from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import PerProcess, chance
 from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.single_flight import Landing, Rules, SingleFlight, Wait
+from entitlement_gate.resilience.single_flight import Result, SingleFlight, Wait
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 from entitlement_gate.shared.lease import Found, Wanted
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.cache import Answer
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.resilience.effects import Effects
-    from entitlement_gate.resilience.single_flight import Flight
+    from entitlement_gate.resilience.single_flight import Call
     from entitlement_gate.shared.cache import SharedSnapshots
     from entitlement_gate.shared.lease import Stamp
     from entitlement_gate.zenskar.flow import Clock
@@ -184,7 +184,7 @@ class SnapshotStore:
     """The snapshots of one source."""
 
     _lock: PerProcess[Lock] = PerProcess()
-    _flights: PerProcess[SingleFlight] = PerProcess()
+    _single_flight: PerProcess[SingleFlight] = PerProcess()
 
     def __init__(self, source: SnapshotSource, options: GateOptions, clock: Clock, listener: Listener) -> None:
         self._options = options
@@ -206,7 +206,7 @@ class SnapshotStore:
             self._shared.tell(self)
 
     def remake(self) -> None:
-        """Make locks, threads and flights anew, as after a fork; the data stays."""
+        """Make locks, threads and single-flight anew, as after a fork; the data stays."""
         self._lock = Lock()
         self._fetcher.remake()
         self._cache.remake()
@@ -214,8 +214,16 @@ class SnapshotStore:
         self._tellers.remake()
         if self._shared is not None:
             self._shared.remake()
-        rules = Rules(self._admit, self._fetch, self._land, self._options.deadline, self._patience)
-        self._flights = SingleFlight(self._lock, self._workers, self._clock, rules)
+        self._single_flight = SingleFlight(
+            self._lock,
+            self._workers,
+            self._clock,
+            admit=self._admit,
+            fetch=self._fetch,
+            keep=self._keep,
+            deadline=self._options.deadline,
+            patience=self._patience,
+        )
 
     def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Effects[View]:
         """Return what is known: at once where data is good enough, else after a fetch, waited for until ``due``."""
@@ -223,8 +231,8 @@ class SnapshotStore:
         known = None if entry is None else self._at_once(customer_id, entry)
         if known is not None:
             return known
-        flight = self._flights.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
-        return (yield from self._fetched(customer_id, flight, due))
+        call = self._single_flight.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
+        return (yield from self._fetched(customer_id, call, due))
 
     def fresh(self, customer: object) -> View | None:
         """Return fresh data of a customer given as a UUID or its text, without a step."""
@@ -240,17 +248,17 @@ class SnapshotStore:
         entry = view.entry
         if entry is None or view.was_tried or not self._is_too_old_to_deny(entry):
             return view
-        view, flight, is_due = self._joined_for_denial(view, entry)
+        view, call, is_due = self._joined_for_denial(view, entry)
         if not is_due:
             return view
-        newer = yield from self._fetched(view.customer_id, flight, due)
-        if newer.source == "shared":  # a flight begun for less may have brought what is too old again
+        newer = yield from self._fetched(view.customer_id, call, due)
+        if newer.source == "shared":  # a call begun for less may have brought what is too old again
             newer = yield from self.for_denial(newer, due)
         return view._replace(source="stale") if newer.entry is None else newer
 
-    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, Flight | None, bool]:
-        """Return what is known by now, the flight to wait for, and whether to wait."""
-        with self._lock:  # held over all of it, or who comes in between sees no fetch due, none up and none landed
+    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, Call | None, bool]:
+        """Return what is known by now, the call to wait for, and whether to wait."""
+        with self._lock:  # held over all of it, or who comes in between sees no fetch due, none running and none kept
             current = self.entries.get(view.customer_id)
             if current is not None and current.snapshot is not entry.snapshot:
                 view, entry = View(view.customer_id, current, "cache"), current
@@ -258,20 +266,20 @@ class SnapshotStore:
                 return view, None, False
             now = self._clock.monotonic()
             is_due = elapsed(entry.denial_tried_at, now) >= self._options.denial_max_age
-            if not is_due and not self._flights.is_flying(view.customer_id):
+            if not is_due and not self._single_flight.is_running(view.customer_id):
                 return view._replace(source="stale"), None, False
-            flight = self._flights.join(view.customer_id, max_age=self._options.denial_max_age)
+            call = self._single_flight.join(view.customer_id, max_age=self._options.denial_max_age)
             if is_due:
-                entry.denial_tried_at = now  # once the fetch is up: one that was never begun was not tried
-            return view, flight, True
+                entry.denial_tried_at = now  # once the fetch runs: one that was never begun was not tried
+            return view, call, True
 
     def invalidate(self, customer_id: str) -> None:
         """Let what is known here, and what is on its way, no longer count."""
         if self._shared is not None:
-            self._shared.mark(customer_id)  # before a flight can start that would find what was shared before
+            self._shared.mark(customer_id)  # before a call can start that would find what was shared before
         with self._lock:
             self._cache.expire(customer_id)
-            self._flights.void(customer_id)
+            self._single_flight.forget(customer_id)
 
     def invalidating(self, customer_id: str) -> Effects[None]:
         """Let what is known in all processes that share no longer count."""
@@ -288,7 +296,7 @@ class SnapshotStore:
                 if entry is not None and (entry.stamp is None or entry.stamp.generation != generation):
                     self._cache.expire(each)
             if customer_id is not None:
-                self._flights.void(customer_id, unless=generation)
+                self._single_flight.forget(customer_id, unless=generation)
 
     def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
         """Let an answer serve at once, for as long as its entry does."""
@@ -330,31 +338,31 @@ class SnapshotStore:
             return stale
         if age >= entry.fresh_for + self._options.stale_while_revalidate or entry.is_ahead(self._clock):
             return None
-        is_renewing = self._flights.is_flying(customer_id) or self._flights.join(customer_id) is not None
+        is_renewing = self._single_flight.is_running(customer_id) or self._single_flight.join(customer_id) is not None
         return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
 
-    def _fetched(self, customer_id: str, flight: Flight | None, due: float | None = None) -> Effects[View]:
-        landing, now = LEFT_ALONE, self._clock.monotonic()
+    def _fetched(self, customer_id: str, call: Call | None, due: float | None = None) -> Effects[View]:
+        result, now = LEFT_ALONE, self._clock.monotonic()
         due = now + self._options.deadline if due is None else due
-        if flight is None and self._breaker.state != "open":
+        if call is None and self._breaker.state != "open":
             self._fetcher.log.note_refusal()
-        if flight is not None:
-            landing = (yield Wait(flight, min(max(0.0, due - now), self._options.deadline))) or self._outlasted(flight)
-        if landing.entry is not None:
-            return View(customer_id, landing.entry, landing.source, was_tried=landing.is_new)
+        if call is not None:
+            result = (yield Wait(call, min(max(0.0, due - now), self._options.deadline))) or self._outlasted(call)
+        if result.entry is not None:
+            return View(customer_id, result.entry, result.source, was_tried=result.is_new)
         entry = self.entries.get(customer_id)
         if entry is not None and entry.age(self._clock) <= self._options.stale_if_error:
             return View(customer_id, entry, "stale", was_tried=True)
-        return View(customer_id, None, "fallback", _reason(landing.error), was_tried=True)
+        return View(customer_id, None, "fallback", _reason(result.error), was_tried=True)
 
-    def _outlasted(self, flight: Flight) -> Landing:
+    def _outlasted(self, call: Call) -> Result:
         """Take a fetch that outlasts those who wait for a failed one, before it ends, if ever it does."""
-        began = flight.began_at
+        began = call.began_at
         if began is not None and elapsed(began, self._clock.monotonic()) >= _ALL_OF_IT * self._options.deadline:
             with self._lock:
-                if self._flights.counts(flight):  # else there is newer data, which it says nothing of
-                    self._land(flight.customer_id, _NO_ANSWER)
-            self._fetcher.failed(flight, _OUTLASTED)
+                if self._single_flight.is_current(call):  # else there is newer data, which it says nothing of
+                    self._keep(call.key, _NO_ANSWER)
+            self._fetcher.failed(call, _OUTLASTED)
         return _NO_ANSWER
 
     def _is_left_alone(self, entry: Entry) -> bool:
@@ -374,25 +382,25 @@ class SnapshotStore:
             return self._strangers.spend()
         return bool(entry.snapshot.grants) or entry.is_invalidated or self._blanks.spend()
 
-    def _land(self, customer_id: str, landing: Landing) -> None:
-        """Keep what a flight brought; lock held."""
-        if landing.entry is not None:
-            self._cache.put(landing.entry)
+    def _keep(self, customer_id: str, result: Result) -> None:
+        """Keep what a call brought; lock held."""
+        if result.entry is not None:
+            self._cache.put(result.entry)
             return
-        if landing.instead is not None:
-            self._cache.put(landing.instead)
-        if landing is not LEFT_ALONE and customer_id in self.entries:
+        if result.instead is not None:
+            self._cache.put(result.instead)
+        if result is not LEFT_ALONE and customer_id in self.entries:
             entry = self.entries[customer_id]
             entry.failed_at = self._clock.monotonic()
-            entry.failures += CircuitBreaker.FAILURES if landing.seconds >= _SLOW else 1
+            entry.failures += CircuitBreaker.FAILURES if result.seconds >= _SLOW else 1
 
-    def _fetch(self, flight: Flight) -> Landing:
-        return self._fetcher.fetch(flight, self.entries.get(flight.customer_id))
+    def _fetch(self, call: Call) -> Result:
+        return self._fetcher.fetch(call, self.entries.get(call.key))
 
 
 _ANY = float("inf")
 _OUTLASTED = SourceUnavailable("no answer within the deadline")
-_NO_ANSWER = Landing(error=_OUTLASTED, seconds=_ANY)
+_NO_ANSWER = Result(error=_OUTLASTED, seconds=_ANY)
 
 
 def _reason(error: BaseException | None) -> Reason:
@@ -444,42 +452,42 @@ class Fetcher:
         self.breaker.remake()
         self.log.remake()
 
-    def fetch(self, flight: Flight, held: Entry | None) -> Landing:
-        """Return what will do for the flight, given what is held of its customer; never raises."""
+    def fetch(self, call: Call, held: Entry | None) -> Result:
+        """Return what will do for the call, given what is held of its customer; never raises."""
         try:
-            return self._fetched(flight) if self._shared is None else self._found(flight, held, self._shared)
+            return self._fetched(call) if self._shared is None else self._found(call, held, self._shared)
         except BaseException as error:  # noqa: BLE001 - a source, a seal and a ledger are anybody's code
-            self.failed(flight, error)
-            return Landing(error=error)
+            self.failed(call, error)
+            return Result(error=error)
 
-    def _found(self, flight: Flight, held: Entry | None, shared: SharedSnapshots) -> Landing:
+    def _found(self, call: Call, held: Entry | None, shared: SharedSnapshots) -> Result:
         """Return what others fetched, or what is fetched here, for all."""
-        customer_id = flight.customer_id
-        found = shared.look(customer_id, self._wanted(flight, held))
+        customer_id = call.key
+        found = shared.look(customer_id, self._wanted(call, held))
         if isinstance(found, Found):
-            flight.generation = found.stamp.generation
-            return Landing(self._adopted(found), source="shared", is_new=found.is_new)
-        flight.generation = found.stamp.generation if found.stamp else None
-        landing = LEFT_ALONE
+            call.generation = found.stamp.generation
+            return Result(self._adopted(found), source="shared", is_new=found.is_new)
+        call.generation = found.stamp.generation if found.stamp else None
+        result = LEFT_ALONE
         try:
-            landing = self._fetched(flight, found.stamp)
+            result = self._fetched(call, found.stamp)
         finally:
-            if landing.entry is None:
+            if result.entry is None:
                 shared.give_up(customer_id, found)
-        if landing.entry is None:
+        if result.entry is None:
             older = found.older if held is None or self._is_newer(found.older, held) else None
             # Not LEFT_ALONE even where it was: looking was a try, and it is not made again at the next check.
-            return landing._replace(instead=self._adopted(older) if older else None)
-        if not shared.keep(customer_id, found, landing.entry.snapshot, landing.entry.fetched_wall):
-            return landing._replace(entry=landing.entry.expired())  # for those who wait, and nobody after them
-        return landing
+            return result._replace(instead=self._adopted(older) if older else None)
+        if not shared.keep(customer_id, found, result.entry.snapshot, result.entry.fetched_wall):
+            return result._replace(entry=result.entry.expired())  # for those who wait, and nobody after them
+        return result
 
-    def failed(self, flight: Flight, error: BaseException) -> None:
-        """Note a failure, once for each flight."""
+    def failed(self, call: Call, error: BaseException) -> None:
+        """Note a failure, once for each call."""
         with self._lock:
-            if flight.is_counted:
+            if call.is_counted:
                 return
-            flight.is_counted = True
+            call.is_counted = True
         if isinstance(error, SourceRejected) and error.status in _HARMLESS_STATUSES:
             self.breaker.answered()
         else:
@@ -487,9 +495,9 @@ class Fetcher:
         self.health.failed(error)
         self.log.note(error)
 
-    def _wanted(self, flight: Flight, held: Entry | None) -> Wanted:
-        """Return what of others' would do: what is fresh, newer than what is held, and as young as the flight asks."""
-        max_age, unlike = min(flight.max_age, self._options.ttl), None
+    def _wanted(self, call: Call, held: Entry | None) -> Wanted:
+        """Return what of others' would do: what is fresh, newer than what is held, and as young as the call asks."""
+        max_age, unlike = min(call.max_age, self._options.ttl), None
         if held is not None and not held.is_invalidated:  # what was said to be overtaken is no measure
             max_age, unlike = min(max_age, held.age(self._clock)), held.stamp
         return Wanted(max_age, unlike, PATIENCE * self._options.deadline)
@@ -497,19 +505,19 @@ class Fetcher:
     def _is_newer(self, found: Found | None, held: Entry) -> bool:
         return found is not None and found.stamp != held.stamp and found.age < held.age(self._clock)
 
-    def _fetched(self, flight: Flight, stamp: Stamp | None = None) -> Landing:
+    def _fetched(self, call: Call, stamp: Stamp | None = None) -> Result:
         if self.is_closed or not self.breaker.admit():
             return LEFT_ALONE
-        flight.afterwards = partial(self._tell, flight.customer_id)
-        landing = self._asked(flight.customer_id, stamp)
-        if landing.error is None:
+        call.afterwards = partial(self._tell, call.key)
+        result = self._asked(call.key, stamp)
+        if result.error is None:
             self.breaker.succeeded()
             self.health.succeeded()
         else:
-            self.failed(flight, landing.error)
-        return landing
+            self.failed(call, result.error)
+        return result
 
-    def _asked(self, customer_id: str, stamp: Stamp | None) -> Landing:
+    def _asked(self, customer_id: str, stamp: Stamp | None) -> Result:
         self._foretell()
         began, wall = self._clock.monotonic(), self._clock.time()
         try:
@@ -517,9 +525,9 @@ class Fetcher:
         except CustomerNotFound:
             snapshot = Snapshot(customer_id, (), wall, is_found=False)
         except BaseException as error:  # noqa: BLE001 - a source is anybody's code; those who wait share what it raised
-            return Landing(error=error, seconds=max(0.0, self._clock.monotonic() - began))
+            return Result(error=error, seconds=max(0.0, self._clock.monotonic() - began))
         self._adopt(snapshot)
-        return Landing(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp))
+        return Result(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp))
 
     def _foretell(self) -> None:
         listener = self._listener()
@@ -541,14 +549,14 @@ class Fetcher:
         jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
         return self._options.ttl * jitter
 
-    def _tell(self, customer_id: str, landing: Landing) -> None:
+    def _tell(self, customer_id: str, result: Result) -> None:
         """Tell of a fetch of this process; what others fetched they have told of."""
         listener = self._listener()
-        if listener is not None and landing.entry is not None:
-            listener.refreshed(landing.entry.snapshot)
-        elif listener is not None and landing.error is not None:
-            listener.failed(customer_id, landing.error)
+        if listener is not None and result.entry is not None:
+            listener.refreshed(result.entry.snapshot)
+        elif listener is not None and result.error is not None:
+            listener.failed(customer_id, result.error)
 
 
-LEFT_ALONE = Landing(error=SourceUnavailable("no fetch is begun now"))
+LEFT_ALONE = Result(error=SourceUnavailable("no fetch is begun now"))
 """Known by identity: what was not tried has not failed."""

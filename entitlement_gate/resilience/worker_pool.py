@@ -7,20 +7,18 @@ that what was got for nobody can be given back. Never here: what the work is.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.database_connections import closing_connections, tended_connections
+from entitlement_gate.resilience.effects import Completion
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock
 
@@ -226,13 +224,12 @@ class PoolCall:
     """
 
     __slots__ = (
-        "_bells",
         "_call",
         "_context",
+        "_done",
+        "_future",
         "_is_left",
-        "_is_over",
         "_is_owed",
-        "_landed",
         "_outcome",
         "_seconds",
         "_undo",
@@ -255,31 +252,27 @@ class PoolCall:
         self._undo = undo
         self._is_owed = is_owed
         # Made when the call has ended: what strikes whoever waits for a `Future` may leave it locked for who sets it.
-        self._landed: Future[Any] | None = None
-        self._bells: deque[Callable[[], object]] = deque()
+        self._future: Future[Any] | None = None
+        self._done = Completion()
         self._is_left = False
-        self._is_over = False
         self._outcome = threading.Lock()  # taken once, and never given back: by who ends the wait, or the call
 
     def wait(self) -> Future[Any] | None:
         """Block this thread."""
         try:
             if self._workers.submit(self._run):
-                self._block()
-            return None if self._leave() else self._landed
+                self._done.wait(self._seconds)
+            return None if self._leave() else self._future
         except BaseException:  # a time limit, an interrupt: whoever asked is gone
             self._abandon()
             raise
 
     async def wait_async(self) -> Future[Any] | None:
         """Leave the loop free."""
-        loop = asyncio.get_running_loop()
-        landed = loop.create_future()
         try:
             if self._workers.submit(self._run):
-                self._ring(partial(_wake, loop, landed))
-                await asyncio.wait((landed,), timeout=self._seconds)
-            return None if self._leave() else self._landed
+                await self._done.wait_async(self._seconds)
+            return None if self._leave() else self._future
         except BaseException:  # as above; a client that leaves cancels
             self._abandon()
             raise
@@ -287,31 +280,16 @@ class PoolCall:
     def _run(self) -> None:
         if self._is_left and not self._is_owed:
             return
-        landed: Future[Any] = Future()
+        future: Future[Any] = Future()
         try:
-            landed.set_result(self._context.run(self._call))
+            future.set_result(self._context.run(self._call))
         except BaseException as raised:  # noqa: BLE001 - anybody's code; it is raised where it is waited for
-            landed.set_exception(raised)
-        self._landed = landed
+            future.set_exception(raised)
+        self._future = future
         is_wanted = self._outcome.acquire(blocking=False)
-        self._is_over = True  # not before: who wakes up takes what nobody has taken yet for late
-        while self._bells:
-            self._bells.popleft()()
+        self._done.set()  # not before: who wakes up takes what nobody has taken yet for late
         if not is_wanted:
-            self._undo_landed()
-
-    def _ring(self, bell: Callable[[], object]) -> None:
-        """Ring a bell when the call has ended, at once where it has; twice where that happens in between."""
-        self._bells.append(bell)
-        if self._is_over:
-            bell()
-
-    def _block(self) -> None:
-        """Block this thread until the call has ended, or the time is up."""
-        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._ring(partial(bell.put, None))
-        with suppress(queue.Empty):
-            bell.get(timeout=min(self._seconds, threading.TIMEOUT_MAX))
+            self._undo_result()
 
     def _leave(self) -> bool:
         """Stop waiting; return False where the result is there."""
@@ -321,21 +299,11 @@ class PoolCall:
     def _abandon(self) -> None:
         """Stop waiting, and let what came meanwhile be undone."""
         if not self._leave():
-            self._workers.submit(self._undo_landed)
+            self._workers.submit(self._undo_result)
         elif self._is_owed:  # the workers are daemons: at its end the process waits for what must be counted
             with suppress(RuntimeError):  # it is at its end
-                threading.Thread(target=self._block).start()
+                threading.Thread(target=self._done.wait, args=(self._seconds,)).start()
 
-    def _undo_landed(self) -> None:
-        if self._undo is not None and self._landed is not None and self._landed.exception() is None:
-            self._undo(self._landed.result())
-
-
-def _wake(loop: asyncio.AbstractEventLoop, landed: asyncio.Future[None]) -> None:
-    with suppress(RuntimeError):  # closed while the call was made: nobody waits there
-        loop.call_soon_threadsafe(_end, landed)
-
-
-def _end(landed: asyncio.Future[None]) -> None:
-    if not landed.done():
-        landed.set_result(None)
+    def _undo_result(self) -> None:
+        if self._undo is not None and self._future is not None and self._future.exception() is None:
+            self._undo(self._future.result())

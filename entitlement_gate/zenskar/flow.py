@@ -1,6 +1,6 @@
 """Paging and retries as generators that say what to do and are told what came of it (sans-IO).
 
-A flow yields ``Call`` ("send this") and is sent a ``Reply`` or a ``Failure``, or yields ``Pause`` ("wait this
+A flow yields ``Get`` ("send this") and is sent a ``Reply`` or a ``Failure``, or yields ``Pause`` ("wait this
 long") and is sent nothing. Never here: sockets, sleeping, threads. Time is asked of the ``Deadline`` alone.
 """
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.parsing import WirePage
 
 __all__ = [
-    "Call",
     "Clock",
     "Deadline",
     "Failure",
     "Flow",
+    "Get",
     "Pause",
     "Reply",
     "RetryBudget",
@@ -60,7 +60,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Get:
     """Send a GET with these query parameters."""
 
     params: Mapping[str, str]
@@ -90,7 +90,7 @@ class Failure:
     may_retry: bool = True
 
 
-Flow = Generator[Call | Pause, Any, Any]
+Flow = Generator[Get | Pause, Any, Any]
 
 
 class Deadline:
@@ -154,7 +154,7 @@ def answer(params: Mapping[str, str], deadline: Deadline, budget: RetryBudget, m
     """
     attempt = 1
     while True:
-        reply: Reply | Failure = yield Call(params)
+        reply: Reply | Failure = yield Get(params)
         if isinstance(reply, Reply) and not _is_passing(reply.status):
             budget.earn()
             return _accepted(reply)

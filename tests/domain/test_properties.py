@@ -19,7 +19,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import Terms, decide
 from entitlement_gate.engine.evaluation import Evaluator
 from entitlement_gate.engine.options import GateOptions
-from entitlement_gate.zenskar.flow import Call, Deadline, Reply, RetryBudget, all_rows
+from entitlement_gate.zenskar.flow import Deadline, Get, Reply, RetryBudget, all_rows
 from entitlement_gate.zenskar.parsing import grants_of
 from tests.domain.conftest import CUSTOMER, NOW, a_grant, judged
 
@@ -215,7 +215,7 @@ def paged(rows, size):
     call = next(flow)
     try:
         while True:
-            assert isinstance(call, Call)
+            assert isinstance(call, Get)
             start = int(call.params.get("cursor", 0))
             further = str(start + size) if start + size < len(rows) else None
             body = json.dumps({"results": rows[start : start + size], "next": further}).encode()

@@ -96,7 +96,7 @@ def test_a_fetch_that_is_up_as_the_clock_goes_back_keeps_nobody_waiting(make_gat
     go_back(clock)
     billing.release()
     assert ask(gate, "has", ANNA, "reports")
-    eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
+    eventually(lambda: not gate._snapshots._single_flight.is_running(ANNA))
 
 
 def test_who_waits_once_more_waits_no_longer_than_the_deadline(gate, billing, clock):

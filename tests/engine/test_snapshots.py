@@ -7,7 +7,7 @@ from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.engine.snapshots import Fetcher
-from entitlement_gate.resilience.single_flight import Flight
+from entitlement_gate.resilience.single_flight import Call
 from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature
 
 
@@ -62,7 +62,7 @@ def test_a_customer_who_cannot_be_renewed_is_not_fetched_at_every_check(gate, bi
     for failures in range(1, 6):
         ask(gate, "check", ANNA, "reports")
         billing.wait_for_calls(1 + failures)
-        eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
+        eventually(lambda: not gate._snapshots._single_flight.is_running(ANNA))
     for _ in range(20):
         assert seen(ask(gate, "check", ANNA, "reports")) == ("allowed", "allowed", "stale", window)
     assert len(billing.calls) == 6
@@ -103,7 +103,7 @@ def test_stale_data_is_served_while_renewing_only_as_far_as_errors_may_be_bridge
     clock.advance(60)
     assert seen(ask(gate, "check", ANNA, "reports"))[2:] == ("cache", 60)
     eventually(lambda: gate.health()["last_failure"])
-    eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
+    eventually(lambda: not gate._snapshots._single_flight.is_running(ANNA))
     assert seen(ask(gate, "check", ANNA, "reports")) == ("unknown", "unavailable", "fallback", None)
 
 
@@ -193,7 +193,7 @@ def test_a_fetch_that_outlives_the_gate_tells_nobody(gate, billing, clock):
 
     asking = Fetcher(billing, gate.options, clock, Gone(), shared=None)
     asking.remake()
-    assert asking.fetch(Flight(ANNA), None).entry.snapshot.customer_id == ANNA
+    assert asking.fetch(Call(ANNA), None).entry.snapshot.customer_id == ANNA
 
 
 class TestDenials:
@@ -374,7 +374,7 @@ class TestDeadline:
         assert ask(gate, "check", ANNA, "reports").source == "stale"  # at once: it is known to fail
         assert len(billing.calls) == calls
         billing.release()
-        eventually(lambda: not gate._snapshots._flights.is_flying(ANNA))
+        eventually(lambda: not gate._snapshots._single_flight.is_running(ANNA))
         assert gate._snapshots._breaker._failures == 1
 
     def test_one_that_no_longer_counts_says_nothing_of_newer_data(self, make_gate, billing, clock):
@@ -383,7 +383,7 @@ class TestDeadline:
         billing.hold()
         clock.advance(120)
         waiting = gate._snapshots.view(ANNA)
-        flight = next(waiting).flight  # where the wait for it begins
+        call = next(waiting).call  # where the wait for it begins
         billing.wait_for_calls(2)
         gate.invalidate(ANNA)
         billing.release()
@@ -391,7 +391,7 @@ class TestDeadline:
         clock.advance(1.0)
         with pytest.raises(StopIteration):
             waiting.send(None)  # nothing came in time
-        assert flight.is_counted
+        assert call.is_counted
         assert not gate._snapshots.entries[ANNA].has_failed
         clock.advance(60)
         assert gate.check(ANNA, "reports").source == "cache"  # renewed as ever, and not left alone
@@ -530,7 +530,7 @@ class TestClosing:
         threads[0].start()
         billing.wait_for_calls(1)
         threads[1].start()
-        eventually(lambda: gate._snapshots._flights.is_flying(BERT))
+        eventually(lambda: gate._snapshots._single_flight.is_running(BERT))
         gate.close()
         billing.release()
         for thread in threads:
@@ -541,9 +541,9 @@ class TestClosing:
 
 def test_a_failure_is_noted_once_whoever_is_first(gate):
     asking = gate._snapshots._fetcher
-    flight = Flight(ANNA)
-    asking.failed(flight, DOWN)
-    asking.failed(flight, DOWN)
+    call = Call(ANNA)
+    asking.failed(call, DOWN)
+    asking.failed(call, DOWN)
     assert asking.breaker._failures == 1
 
 
@@ -567,7 +567,7 @@ def test_twenty_threads_and_four_loops_share_one_fetch_and_its_failure(gate, bil
 
 
 @pytest.mark.parametrize("error", [KeyError("a bug"), SystemExit(2)])
-def test_whatever_hears_of_a_fetch_and_fails_leaves_an_answer_and_no_flight(gate, ask, error, *, monkeypatch):
+def test_whatever_hears_of_a_fetch_and_fails_leaves_an_answer_and_no_call(gate, ask, error, *, monkeypatch):
     def fail(_):
         raise error
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool, _wake
+from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 from tests.engine.fakes import eventually
 
 LONG = 20  # seconds that are never waited for
@@ -133,8 +133,8 @@ class Limit(BaseException):
 class Striker:
     """A trace function that strikes, once, at the given line of a wait, counted from 1: ours, or of a ``Future``."""
 
-    FILES = "worker_pool.py", "futures/_base.py"
-    PASSED = "_hire", "_muster", "_end", "__repr__"  # what ``threading`` holds; what a loop swallows, or does later
+    FILES = "worker_pool.py", "effects.py", "futures/_base.py"
+    PASSED = "_hire", "_muster", "_set_result", "__repr__"  # held by ``threading``; swallowed by a loop, or later
 
     def __init__(self, at):
         self.left = at
@@ -193,15 +193,3 @@ def test_who_is_struck_while_asking_is_gone_and_what_comes_late_is_undone(pool):
     with pytest.raises(KeyboardInterrupt):
         PoolCall(Struck(), work, LONG, undo=work.undo).wait()
     eventually(lambda: not work.threads or work.undone == ["done"])
-
-
-def test_a_loop_that_is_woken_twice_is_woken_once():
-    async def wake():
-        landed = asyncio.get_running_loop().create_future()
-        for _ in range(2):
-            _wake(asyncio.get_running_loop(), landed)
-        await landed
-        await asyncio.sleep(0)
-        return landed.result()
-
-    assert asyncio.run(wake()) is None

@@ -89,7 +89,7 @@ def test_who_waits_for_another_process_as_redis_dies_asks_billing(gates, own_red
     threads[0].start()
     billing.wait_for_calls(1)
     threads[1].start()
-    eventually(lambda: other._snapshots._flights.is_flying(ANNA))
+    eventually(lambda: other._snapshots._single_flight.is_running(ANNA))
     own_redis.kill()
     billing.wait_for_calls(2)
     billing.release()

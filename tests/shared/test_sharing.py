@@ -198,7 +198,7 @@ class TestDenials:
         assert seen(ask(gates[1], "check", ANNA, "sso")) == ("denied", "stale", 5)
 
     @pytest.mark.parametrize("is_held", [False, True])
-    def test_who_joined_a_flight_that_was_content_with_less_asks_again(self, gates, billing, clock, is_held):
+    def test_who_joined_a_call_that_was_content_with_less_asks_again(self, gates, billing, clock, is_held):
         one, other = gates
         if is_held:
             other.check(ANNA, "sso")
@@ -212,23 +212,23 @@ class TestDenials:
             return look(customer_id, wanted)
 
         shared_of(other).look = slow
-        flight = other._snapshots._flights.join(ANNA)
-        eventually(lambda: flight.began_at is not None)
+        call = other._snapshots._single_flight.join(ANNA)
+        eventually(lambda: call.began_at is not None)
         told = []
         asking = threading.Thread(target=lambda: told.append(other.check(ANNA, "sso")))
         asking.start()
         threading.Timer(0.05, release.set).start()
         asking.join()
-        assert flight.landing.source == "shared"
+        assert call.result.source == "shared"
         assert [seen(decision) for decision in told] == [("denied", "live", 0)]
 
     def test_both_waits_together_keep_the_deadline(self, make_gate, billing, clock):
         gate = make_gate()
-        flight = gate._snapshots._flights.join(ANNA)
-        assert Wait(flight, 10).wait()
-        wait = next(gate._snapshots._fetched(ANNA, flight, clock.monotonic() + 3))
+        call = gate._snapshots._single_flight.join(ANNA)
+        assert Wait(call, 10).wait()
+        wait = next(gate._snapshots._fetched(ANNA, call, clock.monotonic() + 3))
         assert wait.seconds == 3
-        assert next(gate._snapshots._fetched(ANNA, flight, clock.monotonic() - 3)).seconds == 0
+        assert next(gate._snapshots._fetched(ANNA, call, clock.monotonic() - 3)).seconds == 0
 
 
 class TestRefresh:
@@ -238,7 +238,7 @@ class TestRefresh:
         billing.grants[ANNA] = (feature("sso"),)
         assert seen(ask(other, "check", ANNA, "sso", refresh=True)) == ("allowed", "live", 0)
 
-    def test_nor_that_of_a_flight_that_was_up(self, gates, billing):
+    def test_nor_that_of_a_call_that_was_running(self, gates, billing):
         one, other = gates
         billing.hold()
         earlier = threading.Thread(target=one.check, args=(ANNA, "sso"))
@@ -248,7 +248,7 @@ class TestRefresh:
         told = []
         later = threading.Thread(target=lambda: told.append(other.check(ANNA, "sso", refresh=True)))
         later.start()
-        eventually(lambda: other._snapshots._flights.is_flying(ANNA))
+        eventually(lambda: other._snapshots._single_flight.is_running(ANNA))
         billing.release()
         earlier.join()
         later.join()
@@ -268,18 +268,18 @@ class TestRefresh:
         for thread in threads[1:]:
             thread.start()
         for gate in gates[1:]:
-            eventually(lambda gate=gate: gate._snapshots._flights.is_flying(ANNA))
+            eventually(lambda gate=gate: gate._snapshots._single_flight.is_running(ANNA))
         threading.Timer(0.1, billing.release).start()
         for thread in threads:
             thread.join()
         assert sorted(decision.source for decision in told) == ["live", "live", "shared", "shared"]
         assert len(billing.calls) == 2  # the first, and one for all who called after it had begun
 
-    def test_a_flight_that_has_not_begun_takes_over_what_is_asked(self, gates, billing):
-        flights = gates[0]._snapshots._flights
-        flight = flights.join(ANNA)
-        flights.join(ANNA, max_age=_SINCE_THE_CALL)
-        assert flight.max_age == _SINCE_THE_CALL
+    def test_a_call_that_has_not_begun_takes_over_what_is_asked(self, gates, billing):
+        single_flight = gates[0]._snapshots._single_flight
+        call = single_flight.join(ANNA)
+        single_flight.join(ANNA, max_age=_SINCE_THE_CALL)
+        assert call.max_age == _SINCE_THE_CALL
 
 
 class TestOneFetchInTheFleet:
@@ -313,7 +313,7 @@ class TestOneFetchInTheFleet:
         told = []
         second = threading.Thread(target=lambda: told.append(other.check(ANNA, "reports")))
         second.start()
-        eventually(lambda: other._snapshots._flights.is_flying(ANNA))
+        eventually(lambda: other._snapshots._single_flight.is_running(ANNA))
         billing.release()
         first.join()
         second.join()
@@ -339,7 +339,7 @@ class TestOneFetchInTheFleet:
         told = []
         thread = threading.Thread(target=lambda: told.append(gate.check(ANNA, "reports")))
         thread.start()
-        eventually(lambda: gate._snapshots._flights.is_flying(ANNA))
+        eventually(lambda: gate._snapshots._single_flight.is_running(ANNA))
         gate.close()
         thread.join(5)
         assert [decision.source for decision in told] == ["fallback"]
@@ -476,14 +476,14 @@ class TestInvalidation:
         earlier.join()
         assert one.check(ANNA, "sso").allowed
 
-    def test_ones_own_flight_of_before_is_not_shared_either(self, gates, billing):
+    def test_ones_own_call_of_before_is_not_shared_either(self, gates, billing):
         one, other = gates
         billing.hold()
         earlier = threading.Thread(target=one.check, args=(ANNA, "sso"))
         earlier.start()
         billing.wait_for_calls(1)
         billing.grants[ANNA] = (feature("sso"),)
-        one._snapshots.invalidate(ANNA)  # all the others are told by that flight, at the latest
+        one._snapshots.invalidate(ANNA)  # all the others are told by that call, at the latest
         billing.release()
         earlier.join()
         assert other.check(ANNA, "sso").allowed
@@ -498,18 +498,18 @@ class TestInvalidation:
         other._snapshots.overtaken(ANNA, stamp.generation)
         assert not overtaken_at(other, ANNA)
 
-    def test_a_flight_begun_since_goes_on(self, gates, billing):
+    def test_a_call_begun_since_goes_on(self, gates, billing):
         one, other = gates
         invalidate(one, ANNA)
         billing.hold()
         waiting = threading.Thread(target=other.check, args=(ANNA, "reports"))
         waiting.start()
         billing.wait_for_calls(1)
-        flight = other._snapshots._flights._flying[ANNA]
-        other._snapshots.overtaken(ANNA, flight.generation)
-        assert not flight.is_void
+        call = other._snapshots._single_flight._calls[ANNA]
+        other._snapshots.overtaken(ANNA, call.generation)
+        assert not call.is_forgotten
         other._snapshots.overtaken(ANNA, "a later one")
-        assert flight.is_void
+        assert call.is_forgotten
         billing.release()
         waiting.join()
 
