@@ -24,7 +24,7 @@ from django.views.generic import TemplateView
 from entitlement_gate.api import default_gate
 from entitlement_gate.operators.customer_report import ask, customer_named, holding, left_of, window_of
 from entitlement_gate.operators.explanation import meaning
-from entitlement_gate.operators.reports import OperatingError
+from entitlement_gate.operators.terminal import OperatingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

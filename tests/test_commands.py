@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.warming import Warmth
+from entitlement_gate.operators.billing import Warmth
 from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
 from entitlement_gate.sandbox.faults import KINDS
 from entitlement_gate.signals import entitlement_checked, entitlement_denied
@@ -306,7 +306,7 @@ def test_warm_shows_how_far_it_is_on_a_terminal(billing, tmp_path):
 
 
 def test_warming_many_holds_few_at_a_time(billing):
-    from entitlement_gate.operators.warming import warm
+    from entitlement_gate.operators.billing import warm
 
     seen = []
     ids = [f"10000000-0000-4000-8000-{number:012}" for number in range(40)]

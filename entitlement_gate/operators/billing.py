@@ -1,32 +1,45 @@
-"""What operators ask of billing beyond a gate's own questions: one bare call, rows of every status, all customers.
+"""What operators ask of billing beyond a gate's own questions: one bare call, every row, and many customers.
 
-Never here: caches or policies; what is learned here decides nothing.
+Nothing is cached here, and what is learned here decides nothing; ``warm`` alone fetches through a gate, so that its
+cache is full before the first check.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from entitlement_gate.domain.errors import SourceError, SourceMalformed, SourceRejected
-from entitlement_gate.operators.reports import OperatingError
+from entitlement_gate.domain.decisions import Outcome, Reason
+from entitlement_gate.domain.errors import CustomerNotFound, SourceError, SourceMalformed, SourceRejected
+from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.operators.terminal import OperatingError
+from entitlement_gate.resilience.database_connections import tended_connections
 from entitlement_gate.zenskar.flow import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from entitlement_gate.domain.grants import Grant
+    from entitlement_gate.engine.gate import EntitlementGate
     from entitlement_gate.zenskar.client import ZenskarClient
     from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "Probe",
+    "Warmth",
     "client_of",
     "every_customer",
     "every_grant",
+    "ids_in",
+    "names_held",
     "probe",
+    "sampled",
+    "warm",
 ]
 
 
@@ -105,3 +118,136 @@ def every_customer(
         raise OperatingError(f"billing's list of customers cannot be used: {error}; {_INSTEAD}") from None
     except SourceError as error:
         raise OperatingError(f"billing's list of customers cannot be had: {error}") from None
+
+
+_AT_ONCE = 8
+
+
+def sampled(source: object, most: int, progress: Callable[[str], object]) -> list[str]:
+    """Return the ids of the first ``most`` customers that billing lists.
+
+    Raises:
+        OperatingError: ``most`` is too small, billing lists none, or its listing cannot be had.
+    """
+    if most < 1:
+        raise OperatingError(f"--sample: at least 1, not {most}")
+    customers = list(every_customer(source, most, lambda number: progress(f"{number} customers listed")))
+    if not customers:
+        raise OperatingError("billing lists no customer: name those whose entitlements you want")
+    return customers
+
+
+def names_held(
+    source: object, customers: Sequence[str], progress: Callable[[str], object], *, may_be_gone: bool = False
+) -> set[str]:
+    """Return every name that billing lists for the customers, in any status.
+
+    Args:
+        source: billing.
+        customers: canonical ids.
+        progress: told how far it is.
+        may_be_gone: a customer that billing does not know, such as one removed since it was listed, holds nothing.
+
+    Raises:
+        OperatingError: one of them could not be asked for; names it.
+    """
+    names: set[str] = set()
+    held = partial(_held, source, may_be_gone=may_be_gone)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for number, found in enumerate(threads.map(held, customers), start=1):
+            names |= found
+            progress(f"{number} of {len(customers)} customers asked for")
+    return names
+
+
+def _held(source: object, customer: str, *, may_be_gone: bool) -> set[str]:
+    try:
+        with tended_connections():
+            return {grant.name for grant in every_grant(source, customer)}
+    except SourceError as error:
+        if may_be_gone and isinstance(error, CustomerNotFound):
+            return set()
+        raise OperatingError(f"{customer}: {type(error).__name__}: {error}") from None
+
+
+Result = Literal["fetched", "held", "missing", "failed", "invalid"]
+_ANY = "*"
+_BYTE_ORDER_MARK = "\ufeff"  # a byte-order mark, also where files were joined
+_AHEAD = 4  # pieces of work waiting for each thread
+
+
+@dataclass(slots=True)
+class Warmth:
+    """What became of the ids, each list in their order.
+
+    Attributes:
+        fetched: now held.
+        held: were held before.
+        missing: billing does not know them.
+        failed: could not be fetched now; worth another try.
+        invalid: are no customer ids.
+    """
+
+    fetched: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """How many ids are dealt with."""
+        return sum(map(len, (self.fetched, self.held, self.missing, self.failed, self.invalid)))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every id is held."""
+        return not (self.missing or self.failed or self.invalid)
+
+    def __str__(self) -> str:
+        said = [f"{len(self.fetched)} fetched", f"{len(self.held)} held before"]
+        others = {"unknown to billing": self.missing, "failed": self.failed, "no customer id": self.invalid}
+        return ", ".join(said + [f"{len(ids)} {what}" for what, ids in others.items() if ids])
+
+
+def ids_in(lines: Iterable[str]) -> list[str]:
+    """Return the ids of a file, one a line, each once; blank lines and what follows ``#`` are left out."""
+    words = (line.partition("#")[0].replace(_BYTE_ORDER_MARK, "").strip() for line in lines)
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def warm(
+    gate: EntitlementGate,
+    customers: Iterable[str],
+    *,
+    concurrency: int = 8,
+    progress: Callable[[Warmth], object] = lambda _: None,
+) -> Warmth:
+    """Fetch every customer that is not held, at most ``concurrency`` at a time; report after each."""
+    warmth = Warmth()
+    underway: deque[tuple[str, Future[Result]]] = deque()
+
+    def land() -> None:
+        customer, future = underway.popleft()
+        getattr(warmth, future.result()).append(customer)
+        progress(warmth)
+
+    with ThreadPoolExecutor(concurrency) as threads:
+        for customer in customers:
+            underway.append((customer, threads.submit(_warm, gate, customer)))
+            if len(underway) >= concurrency * _AHEAD:
+                land()
+        while underway:
+            land()
+    return warmth
+
+
+def _warm(gate: EntitlementGate, customer: str) -> Result:
+    if canonical_uuid(customer) is None:
+        return "invalid"
+    basis = gate.inspect(customer).check(_ANY)
+    if basis.outcome is Outcome.UNKNOWN or basis.source == "stale":
+        return "failed"
+    if basis.reason is Reason.CUSTOMER_NOT_FOUND:
+        return "missing"
+    return "fetched" if basis.source == "live" else "held"

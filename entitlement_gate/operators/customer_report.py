@@ -17,7 +17,7 @@ from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.entitlements import Entitlement
 from entitlement_gate.operators.billing import every_grant
 from entitlement_gate.operators.explanation import Explanation, Facts, day, explained, meaning, number
-from entitlement_gate.operators.reports import DENIED, FINE, UNKNOWN, Bar, Cell, Line, OperatingError, Report, Table
+from entitlement_gate.operators.terminal import DENIED, FINE, UNKNOWN, Bar, Cell, Line, OperatingError, Report, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.gate import EntitlementGate
     from entitlement_gate.operators.explanation import RowStanding
-    from entitlement_gate.operators.reports import Tone
+    from entitlement_gate.operators.terminal import Tone
 
 __all__ = [
     "Asked",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -23,8 +24,8 @@ from django.views import View
 from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.marks import operations_of, requirements_of, requirements_of_operation
-from entitlement_gate.operators.names_in_templates import template_uses
-from entitlement_gate.operators.places import place_of
+from entitlement_gate.operators.project import place_of, template_uses
+from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
 from entitlement_gate.url_rules import class_of, is_exempt, is_logout, is_static, rules_about
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "sample_of",
     "shown",
     "shown_route",
+    "tell_gates",
 ]
 
 
@@ -368,3 +370,49 @@ def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
 def _permitted(permission: Any) -> Iterator[_Found]:
     for requirement in permitted(permission):
         yield _Found("permission", requirement)
+
+
+def tell_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Sequence[str] = ()) -> Report:
+    """Report every gate, or the views that have none: then there is something to look at.
+
+    Args:
+        only_ungated: leave out what is gated.
+        of_packages: tell also of ungated views of the admin and of other packages.
+        excluded: shell patterns of routes and names of views to leave out.
+    """
+    every = [gate for gate in all_gates() if not _is_named(gate, excluded)]
+    kept = [gate for gate in every if of_packages or gate.is_own or gate.requires]
+    listed = [gate for gate in kept if gate.is_ungated or not only_ungated]
+    views, ungated = sum(gate.kind == "view" for gate in kept), sum(gate.is_ungated for gate in kept)
+    left_out = len(every) - len(kept)
+    data = {"gates": [_gate_data(gate) for gate in listed], "views": views, "ungated": ungated, "left_out": left_out}
+    nothing = Line("every view is gated or exempt" if only_ungated else "no views, no gates")
+    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_gate_row(gate) for gate in listed))
+    parts: tuple[Line | Table, ...] = (table, Line(f"{ungated} of {views} views ungated")) if listed else (nothing,)
+    if left_out:
+        parts = (*parts, Line(f"{left_out} views of the admin and of other packages left out: --all lists them"))
+    return Report(exit_code=DENIED if only_ungated and ungated else FINE, data=data, parts=parts)
+
+
+def _is_named(gate: Gate, patterns: Sequence[str]) -> bool:
+    """Whether a view's route or name fits one of the patterns."""
+    names = (gate.what.partition(" [")[0], gate.name) if gate.kind == "view" else ()
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _gate_data(gate: Gate) -> dict[str, object]:
+    return {
+        "kind": gate.kind,
+        "what": gate.what,
+        "name": gate.name or None,
+        "requires": list(gate.requires),
+        "by": list(gate.by),
+        "where": gate.where,
+        "gated": not gate.is_ungated,
+    }
+
+
+def _gate_row(gate: Gate) -> tuple[Cell | str, ...]:
+    what = f"{gate.what} ({gate.name})" if gate.name else gate.what
+    requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(gate.requires))
+    return what, requires, ", ".join(gate.by), gate.where

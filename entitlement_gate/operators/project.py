@@ -1,33 +1,41 @@
-"""What a doctor finds in a project's own settings and code. Never here: reaching billing (``doctor``)."""
+"""What a project asks for, as its settings, its code and its templates say: read, neither run nor imported."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import re
 import sysconfig
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.checks import ERROR, WARNING, run_checks
+from django.template import engines
+from django.template.backends.django import DjangoTemplates
+from django.template.base import Lexer, TokenType
 
 from entitlement_gate.conf import get_settings
+from entitlement_gate.marks import function_of
 from entitlement_gate.operators.doctor import Finding, NameInCode
-from entitlement_gate.operators.gates import all_gates
-from entitlement_gate.operators.names_in_calls import calls_in
-from entitlement_gate.operators.reports import DENIED, FINE, Cell, Line, Report, Table
+from entitlement_gate.url_rules import class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
     from django.core.checks import CheckMessage
 
-    from entitlement_gate.operators.gates import Gate
 
 __all__ = [
+    "TagUse",
+    "calls_in",
     "names_in_code",
+    "place_of",
     "settings_findings",
-    "tell_gates",
+    "template_uses",
 ]
 
 
@@ -43,38 +51,10 @@ def settings_findings() -> Iterator[Finding]:
         yield Finding("ok", "settings", "the system checks find nothing")
 
 
-def names_in_code() -> list[NameInCode]:
-    """Return every literal name that gates, settings and plain calls ask for."""
-    gated = [NameInCode(name, gate.where) for gate in all_gates() for name in gate.names]
-    return [*gated, *_names_in_settings(), *calls_in(_own_folders())]
-
-
-def tell_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Sequence[str] = ()) -> Report:
-    """Report every gate, or the views that have none: then there is something to look at.
-
-    Args:
-        only_ungated: leave out what is gated.
-        of_packages: tell also of ungated views of the admin and of other packages.
-        excluded: shell patterns of routes and names of views to leave out.
-    """
-    every = [gate for gate in all_gates() if not _is_named(gate, excluded)]
-    kept = [gate for gate in every if of_packages or gate.is_own or gate.requires]
-    listed = [gate for gate in kept if gate.is_ungated or not only_ungated]
-    views, ungated = sum(gate.kind == "view" for gate in kept), sum(gate.is_ungated for gate in kept)
-    left_out = len(every) - len(kept)
-    data = {"gates": [_gate_data(gate) for gate in listed], "views": views, "ungated": ungated, "left_out": left_out}
-    nothing = Line("every view is gated or exempt" if only_ungated else "no views, no gates")
-    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_gate_row(gate) for gate in listed))
-    parts: tuple[Line | Table, ...] = (table, Line(f"{ungated} of {views} views ungated")) if listed else (nothing,)
-    if left_out:
-        parts = (*parts, Line(f"{left_out} views of the admin and of other packages left out: --all lists them"))
-    return Report(exit_code=DENIED if only_ungated and ungated else FINE, data=data, parts=parts)
-
-
-def _is_named(gate: Gate, patterns: Sequence[str]) -> bool:
-    """Whether a view's route or name fits one of the patterns."""
-    names = (gate.what.partition(" [")[0], gate.name) if gate.kind == "view" else ()
-    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+def names_in_code() -> Iterator[NameInCode]:
+    """Yield every literal name that settings and plain calls ask for; gates tell of theirs themselves."""
+    yield from _names_in_settings()
+    yield from calls_in(_own_folders())
 
 
 def _checked(message: CheckMessage) -> Finding:
@@ -100,19 +80,146 @@ def _own_folders() -> list[Path]:
     return [folder for folder in folders if not installed.intersection(folder.parents)]
 
 
-def _gate_data(gate: Gate) -> dict[str, object]:
-    return {
-        "kind": gate.kind,
-        "what": gate.what,
-        "name": gate.name or None,
-        "requires": list(gate.requires),
-        "by": list(gate.by),
-        "where": gate.where,
-        "gated": not gate.is_ungated,
-    }
+_FUNCTIONS = re.compile(r"a?(?:has|check|require|reserve|consume)_entitlement|Requirement|requires_entitlement")
+_FIRST = frozenset({"Requirement", "requires_entitlement"})  # take the name first, the others a customer before it
+_CALL_TRACE = re.compile(rb"_entitlement\b|\bRequirement\b")
+_SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 
-def _gate_row(gate: Gate) -> tuple[Cell | str, ...]:
-    what = f"{gate.what} ({gate.name})" if gate.name else gate.what
-    requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(gate.requires))
-    return what, requires, ", ".join(gate.by), gate.where
+def calls_in(folders: Iterable[Path]) -> Iterator[NameInCode]:
+    """Yield every literal name in a call of ours, in the Python files of the folders."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            if not _SKIPPED.intersection(path.relative_to(folder).parts):
+                yield from _calls(path)
+
+
+def _calls(path: Path) -> Iterator[NameInCode]:
+    content = path.read_bytes()
+    if not _CALL_TRACE.search(content):
+        return
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # not for this Python; nobody imports it either
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (name := _asked(node)):
+            yield NameInCode(name, f"{short(path)}:{node.lineno}")
+
+
+def _asked(call: ast.Call) -> str | None:
+    """Return the literal that a call of ours has for the entitlement."""
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if not _FUNCTIONS.fullmatch(function):
+        return None
+    place = 0 if function in _FIRST else 1
+    given = [call.args[place]] if len(call.args) > place else []
+    given += [keyword.value for keyword in call.keywords if keyword.arg == "entitlement"]
+    value = given[0].value if given and isinstance(given[0], ast.Constant) else None
+    return value if isinstance(value, str) else None
+
+
+_TAG_TRACE = b"ntitle"  # in every use: entitled, ifentitled, entitlement
+_TAGS = frozenset({"ifentitled", "entitlement"})
+_JINJA_SILENT = re.compile(r"\{#.*?#\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}", re.DOTALL)
+_JINJA_CALL = re.compile(r"\b(entitled|entitlement)\(\s*([^\s,)][^,)]*?)\s*(?:,\s*([^)]*?)\s*)?\)")
+
+
+@dataclass(frozen=True, slots=True)
+class TagUse:
+    """One use in a template.
+
+    Attributes:
+        by: the tag or function.
+        name: the entitlement; None where an expression gives it.
+        asked: what stands there, quantity included.
+        where: ``file:line``.
+    """
+
+    by: str
+    name: str | None
+    asked: str
+    where: str
+
+
+def template_uses() -> Iterator[TagUse]:
+    """Yield every use in the templates of the project and its apps, file by file."""
+    for engine in engines.all():
+        read = _django_uses if isinstance(engine, DjangoTemplates) else _jinja_uses
+        for path in _files(engine):
+            content = path.read_bytes()
+            if _TAG_TRACE in content:
+                yield from read(content.decode("utf-8", "replace"), short(path))
+
+
+def _files(engine: Any) -> Iterator[Path]:
+    directories = list(engine.template_dirs)
+    if isinstance(engine, DjangoTemplates):
+        directories += _loader_dirs(engine.engine.template_loaders)
+    for directory in dict.fromkeys(Path(directory) for directory in directories):
+        yield from sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _loader_dirs(loaders: Any) -> Iterator[Any]:
+    for loader in loaders:
+        yield from loader.get_dirs() if hasattr(loader, "get_dirs") else ()
+        yield from _loader_dirs(getattr(loader, "loaders", ()))
+
+
+def _django_uses(source: str, path: str) -> Iterator[TagUse]:
+    is_comment = False
+    for token in Lexer(source).tokenize():
+        name = token.contents.partition(" ")[0] if token.token_type is TokenType.BLOCK else ""
+        is_comment = name == "comment" or (is_comment and name != "endcomment")
+        if is_comment or name not in _TAGS:
+            continue
+        tag, *asked = token.split_contents()
+        asked = asked[: asked.index("as")] if "as" in asked else asked
+        if asked:
+            yield TagUse(f"{{% {tag} %}}", _literal(asked[0]), " ".join(asked), f"{path}:{token.lineno}")
+
+
+def _jinja_uses(source: str, path: str) -> Iterator[TagUse]:
+    source = _JINJA_SILENT.sub(lambda silent: "\n" * silent[0].count("\n"), source)
+    for call in _JINJA_CALL.finditer(source):
+        line = source.count("\n", 0, call.start()) + 1
+        asked = f"{call[2]} {call[3] or ''}".strip()
+        yield TagUse(f"{call[1]}()", _literal(call[2]), asked, f"{path}:{line}")
+
+
+def _literal(text: str) -> str | None:
+    is_quoted = len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]
+    return text[1:-1] if is_quoted else None
+
+
+def place_of(thing: Any) -> str:
+    """Return where a view function or class is written; its module where that cannot be told."""
+    thing = _innermost(thing)
+    code = getattr(thing, "__code__", None)
+    if code is not None:
+        return f"{short(code.co_filename)}:{code.co_firstlineno}"
+    try:
+        source, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
+    except (TypeError, OSError):
+        return str(getattr(thing, "__module__", None) or type(thing).__module__)
+    return f"{short(source or '')}:{line}"
+
+
+def short(path: str | Path) -> str:
+    """Return the path from here, where it is beneath; otherwise as it is."""
+    try:
+        return str(Path(path).resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _innermost(thing: Any) -> Any:
+    """Return what a person would look for: the class behind ``as_view()``, the function behind decorators."""
+    view_class = class_of(thing)
+    if isinstance(view_class, type) and function_of(view_class) is None:
+        return view_class
+    thing = function_of(view_class) or thing
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    thing = inspect.unwrap(thing)
+    return getattr(thing, "__func__", thing)

@@ -11,7 +11,7 @@ from entitlement_gate.ledger.balances import quantity_of
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.operators.explanation import moment, number
-from entitlement_gate.operators.reports import DENIED, FINE, UNKNOWN, Cell, Line, OperatingError, Report, Table
+from entitlement_gate.operators.terminal import DENIED, FINE, UNKNOWN, Cell, Line, OperatingError, Report, Table
 from entitlement_gate.zenskar.usage import Report as Shipped
 from entitlement_gate.zenskar.usage import ship
 

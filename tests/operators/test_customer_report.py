@@ -9,8 +9,7 @@ import pytest
 from entitlement_gate import EntitlementGate, Snapshot
 from entitlement_gate.api import default_gate
 from entitlement_gate.operators.customer_report import ask, failures
-from entitlement_gate.operators.reports import OperatingError
-from entitlement_gate.operators.terminal import open_pipe
+from entitlement_gate.operators.terminal import OperatingError, open_pipe
 from tests.operators.world import ONE, SINCE, configured, run
 
 

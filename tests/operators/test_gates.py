@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from entitlement_gate import Requirement, requires_entitlement
 from entitlement_gate.mixins import EntitlementRequiredMixin
-from entitlement_gate.operators.gates import all_gates, gated_views, shown
+from entitlement_gate.operators.gates import all_gates, gated_views, sample_of, shown, shown_route
 from entitlement_gate.routing import entitled_include
 from entitlement_gate.url_rules import entitlement_exempt
 from tests.operators.world import run
@@ -228,3 +228,17 @@ def test_nothing_is_imported_that_django_does_not_import(tmp_path):
     findings = manage("doctor", "20000000-0000-4000-8000-000000000002")["findings"]
     missing = [finding for finding in findings if finding["about"] == "names"]
     assert [finding["text"] for finding in missing] == ["billing lists no 'in the decoy'; asked at shop/decoy.py:2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shown", "sample"),
+    [
+        (path("", len), "/", "/"),
+        (path("a/<int:pk>/<slug>/<uuid:u>/", len), "/a/<int:pk>/<slug>/<uuid:u>/",
+         "/a/1/x/00000000-0000-4000-8000-000000000000/"),
+        (re_path(r"^a/(?P<y>[0-9]{4})/$", len), r"/a/(?P<y>[0-9]{4})/$", "/a/1/"),
+        (re_path(r"^a\.b/(\d+)/[ab]+/\Z", len), r"/a\.b/(\d+)/[ab]+/\Z", "/a.b/1/1/"),
+    ],
+)  # fmt: skip
+def test_a_route_is_shown_as_written_and_tried_as_a_path(pattern, shown, sample):
+    assert (shown_route([pattern.pattern]), sample_of([pattern.pattern])) == (shown, sample)

@@ -13,9 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.operators.billing import client_of, every_customer
-from entitlement_gate.operators.commands import (
+from entitlement_gate.cli import (
     EXIT_CODES,
     add_action,
     add_asking,
@@ -26,27 +24,39 @@ from entitlement_gate.operators.commands import (
     answered,
     deliver,
 )
+from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.operators.billing import Warmth, client_of, every_customer, ids_in, names_held, sampled, warm
 from entitlement_gate.operators.customer_report import customer_named, failures
-from entitlement_gate.operators.doctor import Finding, NameInCode, examine, tell_findings
-from entitlement_gate.operators.ledger_findings import ledger_findings, redis_findings
-from entitlement_gate.operators.name_sampling import names_held, sampled
+from entitlement_gate.operators.doctor import (
+    Finding,
+    NameInCode,
+    examine,
+    ledger_findings,
+    redis_findings,
+    tell_findings,
+)
+from entitlement_gate.operators.gates import all_gates, tell_gates
 from entitlement_gate.operators.names import enum_source
-from entitlement_gate.operators.project import names_in_code, settings_findings, tell_gates
-from entitlement_gate.operators.reports import DENIED, FINE, UNKNOWN, OperatingError, Report, printable
+from entitlement_gate.operators.project import names_in_code, settings_findings
 from entitlement_gate.operators.shipping import Plan, outbox_of, passes, revive_all, tell_dead
 from entitlement_gate.operators.terminal import (
+    DENIED,
+    FINE,
+    UNKNOWN,
     Notes,
+    OperatingError,
     Progress,
+    Report,
     Stop,
     as_read,
     as_source,
     open_pipe,
     page_for,
     painter,
+    printable,
     read_input,
     tell_error,
 )
-from entitlement_gate.operators.warming import Warmth, ids_in, warm
 
 __all__ = ["Command"]
 
@@ -122,7 +132,8 @@ class Command(BaseCommand):
         return self._deliver(tell_findings(found), options)
 
     def _examined(self, customers: list[str], asked: list[str]) -> list[Finding]:
-        names = [*names_in_code(), *(NameInCode(name, "--name") for name in asked)]
+        names = [NameInCode(name, gate.where) for gate in all_gates() for name in gate.names]
+        names += [*names_in_code(), *(NameInCode(name, "--name") for name in asked)]
         try:
             gate = default_gate()
         except ImproperlyConfigured as error:  # what no system check reads: the scenario of a sandbox

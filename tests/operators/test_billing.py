@@ -12,9 +12,8 @@ import pytest
 
 from entitlement_gate import EntitlementGate, ZenskarClient
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.name_sampling import names_held, sampled
-from entitlement_gate.operators.reports import OperatingError
-from entitlement_gate.operators.terminal import Progress
+from entitlement_gate.operators.billing import names_held, sampled
+from entitlement_gate.operators.terminal import OperatingError, Progress
 from tests.ledger.conftest import redis_url
 from tests.operators.world import EMPTY, GRANTS, ONE, STRANGER, Terminal, configured, run
 
