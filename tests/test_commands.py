@@ -12,7 +12,7 @@ import pytest
 from entitlement_gate.api import default_gate
 from entitlement_gate.operators.billing import Warmth
 from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
-from entitlement_gate.sandbox.faults import KINDS
+from entitlement_gate.sandbox.scenario import KINDS
 from entitlement_gate.signals import entitlement_checked, entitlement_denied
 from tests.operators.world import EMPTY, ONE, STRANGER, Terminal, billing, configured, run, scenario, scenario_file
 

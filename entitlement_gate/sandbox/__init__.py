@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from entitlement_gate.sandbox.core import Sandbox
-    from entitlement_gate.sandbox.faults import Fault
     from entitlement_gate.sandbox.messages import Reply, Request
-    from entitlement_gate.sandbox.reading import ScenarioError
-    from entitlement_gate.sandbox.scenario import Scenario
+    from entitlement_gate.sandbox.scenario import Fault, Scenario, ScenarioError
     from entitlement_gate.sandbox.server import SandboxServer
     from entitlement_gate.sandbox.transport import SandboxTransport
 
@@ -27,14 +25,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Fault": "faults",
+    "Fault": "scenario",
     "Reply": "messages",
     "Request": "messages",
     "Sandbox": "core",
     "SandboxServer": "server",
     "SandboxTransport": "transport",
     "Scenario": "scenario",
-    "ScenarioError": "reading",
+    "ScenarioError": "scenario",
 }
 
 

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from entitlement_gate.sandbox.core import Sandbox
-from entitlement_gate.sandbox.reading import ScenarioError
-from entitlement_gate.sandbox.scenario import Scenario
+from entitlement_gate.sandbox.scenario import Scenario, ScenarioError
 from entitlement_gate.sandbox.server import HOST, SandboxServer
 
 __all__ = ["main"]

@@ -13,13 +13,22 @@ from uuid import UUID
 
 from entitlement_gate import __version__
 from entitlement_gate.resilience.fork_safety import Locked
-from entitlement_gate.sandbox import exact, facts, paging
-from entitlement_gate.sandbox.faults import REPLACING, Fault, Faults, parse_faults, replacement, spoil
-from entitlement_gate.sandbox.messages import Refusal, Reply, Request, invalid
-from entitlement_gate.sandbox.reading import ScenarioError, identifier
-from entitlement_gate.sandbox.scenario import Scenario
-from entitlement_gate.sandbox.state import Row, State, instant, render_row, sort_key_of
-from entitlement_gate.sandbox.usage import UsageBook, UsageEvent
+from entitlement_gate.sandbox import facts
+from entitlement_gate.sandbox.faults import REPLACING, Faults, replacement, spoil
+from entitlement_gate.sandbox.messages import (
+    Refusal,
+    Reply,
+    Request,
+    cut_page,
+    invalid,
+    page_number,
+    read_choice,
+    read_json,
+    read_limit,
+    read_parameters,
+)
+from entitlement_gate.sandbox.scenario import Fault, Scenario, ScenarioError, identifier, parse_faults
+from entitlement_gate.sandbox.state import Row, State, UsageBook, UsageEvent, instant, render_row, sort_key_of
 
 __all__ = ["Clock", "Sandbox"]
 
@@ -154,7 +163,7 @@ class Sandbox(Locked):
             self._requests.append((request.method, request.target))
             self._request_count += 1
         is_list = request.segments[0] == "entitlements"
-        fault = self.faults.take(request.path, paging.page_number(request) if is_list else None)
+        fault = self.faults.take(request.path, page_number(request) if is_list else None)
         return self._handled(request) if fault is None else self._faulty(request, fault)
 
     def _faulty(self, request: Request, fault: Fault) -> Reply:
@@ -229,7 +238,7 @@ class Sandbox(Locked):
 
     def _put_faults(self, request: Request) -> Reply:
         try:
-            self.faults.replace(parse_faults(exact.loads(request.body)))
+            self.faults.replace(parse_faults(read_json(request.body)))
         except ValueError as error:
             detail = str(error) if isinstance(error, ScenarioError) else "body is not valid JSON"
             raise invalid(["body"], detail, "value_error") from None
@@ -255,15 +264,15 @@ def list_entitlements(state: State, request: Request, *, foreign: bool = False) 
         Refusal: 422 for an id or a parameter that cannot be, then 404 for an unknown customer.
     """
     customer_id = _customer_id(request.segments[-1])
-    given = paging.parameters(request, _PARAMETERS)
+    given = read_parameters(request, _PARAMETERS)
     populate = _populate(given)
     customer = state.customer(customer_id)
     found = _sorted(state.foreign_rows(customer_id) if foreign else state.rows(customer_id), given)
     kept = [row for row in found if _matches(row, given)]
     if customer is None:
-        paging.limit_of(given)
+        read_limit(given)
         raise Refusal(Reply.json({"detail": "Customer not found"}, 404))
-    return paging.sliced(kept, given, customer_id, lambda row: render_row(row, populate, customer))
+    return cut_page(kept, given, customer_id, lambda row: render_row(row, populate, customer))
 
 
 def _customer_id(text: str) -> str:
@@ -284,8 +293,8 @@ def _populate(given: Mapping[str, str]) -> frozenset[str]:
 
 def _sorted(found: Sequence[Row], given: Mapping[str, str]) -> Sequence[Row]:
     """Order the rows: nulls last either way, equals in the order they were granted."""
-    key = paging.one_of(given, "sort_key", facts.sort_keys(), "")
-    descending = paging.one_of(given, "sort_type", facts.SORTS, "asc") == "desc"
+    key = read_choice(given, "sort_key", facts.sort_keys(), "")
+    descending = read_choice(given, "sort_type", facts.SORTS, "asc") == "desc"
     if not key:
         return found
     known = [row for row in found if row.fields[key] is not None]
@@ -302,10 +311,10 @@ def _matches(row: Row, given: Mapping[str, str]) -> bool:
 
 def list_customers(state: State, request: Request) -> dict[str, Any]:
     """List the customers, or those with one ``external_id``."""
-    given = paging.parameters(request, ("external_id", "cursor", "limit"))
+    given = read_parameters(request, ("external_id", "cursor", "limit"))
     wanted = given.get("external_id")
     found = [customer for customer in state.customers if wanted in {None, customer.external_id}]
-    return paging.sliced(
+    return cut_page(
         found,
         given,
         f"customers:{wanted}",

@@ -1,17 +1,37 @@
-"""What goes in and comes out of the sandbox: a request, a reply, and how the reply travels.
+"""HTTP as the sandbox speaks it: requests, replies and how they travel, JSON with exact numbers, pages of a list.
 
-Never here: sockets, sleeping, or a decision about which reply a request deserves.
+Never here: sockets, sleeping, what the rows of a list are, or a decision about which reply a request deserves.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
-from typing import Any
-from urllib.parse import parse_qsl, unquote
+from hashlib import blake2s
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
-from entitlement_gate.sandbox import exact
+from entitlement_gate.sandbox import facts
 
-__all__ = ["Delivery", "Refusal", "Reply", "Request", "invalid"]
+__all__ = [
+    "Delivery",
+    "Refusal",
+    "Reply",
+    "Request",
+    "cut_page",
+    "encode_cursor",
+    "invalid",
+    "page_number",
+    "read_choice",
+    "read_json",
+    "read_limit",
+    "read_parameters",
+    "write_json",
+]
+
 
 _PIECE = 65_536
 
@@ -86,7 +106,7 @@ class Reply:
     @classmethod
     def json(cls, payload: Any, status: int = 200, **headers: str) -> "Reply":
         """Make a JSON reply with exact numbers."""
-        return cls(status, {"Content-Type": "application/json", **headers}, exact.dumps(payload).encode())
+        return cls(status, {"Content-Type": "application/json", **headers}, write_json(payload).encode())
 
     @property
     def length(self) -> int | None:
@@ -112,3 +132,123 @@ class Refusal(Exception):
 def invalid(loc: list[str | int], msg: str, kind: str) -> Refusal:
     """Make the documented 422: where, what, and which kind of error."""
     return Refusal(Reply.json({"detail": [{"loc": loc, "msg": msg, "type": kind}]}, status=422))
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read JSON with exact numbers.
+
+    Raises:
+        ValueError: The text is no JSON, is nested too deep to read, or holds NaN or an infinity.
+    """
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def write_json(value: Any) -> str:
+    """Write JSON with exact numbers.
+
+    >>> write_json({"quantity": Decimal("9007199254740993.5")})
+    '{"quantity":9007199254740993.5}'
+    """
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(key)}:{write_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(write_json, value)) + "]"
+    return json.dumps(value)
+
+
+_CURSOR = re.compile(rb"([0-9]{1,9})\.([0-9]{1,9})\.[0-9a-f]{12}")
+_INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+
+
+def read_parameters(request: Request, names: Iterable[str]) -> dict[str, str]:
+    """Read the named query read_parameters; the others are ignored, as the real endpoint does.
+
+    Raises:
+        Refusal: One of them is repeated, which says two things at once.
+    """
+    wanted, found = frozenset(names), dict[str, str]()
+    for name, value in request.query():
+        if name in found:
+            raise invalid(["query", name], "value is given more than once", "value_error.repeated")
+        if name in wanted:
+            found[name] = value
+    return found
+
+
+def read_choice(given: Mapping[str, str], name: str, options: Iterable[str], default: str) -> str:
+    """Read a parameter that has few values, or refuse it with the documented 422."""
+    value = given.get(name, default)
+    if name in given and value not in options:
+        raise invalid(["query", name], "value is not a permitted value", "type_error.enum")
+    return value
+
+
+def read_limit(given: Mapping[str, str]) -> int:
+    """Read ``limit``, or refuse it with the documented 422."""
+    least, default, most = facts.LIMIT
+    text = given.get("limit", str(default))
+    if not _INTEGER.fullmatch(text):
+        raise invalid(["query", "limit"], "value is not a valid integer", "type_error.integer")
+    if not least <= int(text) <= most:
+        raise invalid(["query", "limit"], f"value is not from {least} to {most}", "value_error.number.range")
+    return int(text)
+
+
+def encode_cursor(scope: str, offset: int, page: int) -> str:
+    """Make the cursor of a place in one list; in another list it is refused.
+
+    Standard base64, so that a client which forgets to quote it is found out by its ``+`` and ``=``.
+    """
+    place = f"{offset}.{page}"
+    seal = blake2s(f"{scope}:{place}".encode(), digest_size=6).hexdigest()
+    return b64encode(f"{place}.{seal}".encode()).decode("ascii")
+
+
+def _place(cursor: str) -> tuple[int, int] | None:
+    try:
+        found = _CURSOR.fullmatch(b64decode(cursor, validate=True))
+    except ValueError:
+        return None
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def page_number(request: Request) -> int:
+    """Say which page a request is for, by its cursor; 1 where it has none that can be read."""
+    cursor = next((value for name, value in _leniently(request) if name == "cursor"), "")
+    return (_place(cursor) or (0, 1))[1]
+
+
+def _leniently(request: Request) -> list[tuple[str, str]]:
+    pairs = request.target.partition("?")[2].split("&")
+    return [(name, unquote_plus(value)) for name, _, value in (pair.partition("=") for pair in pairs)]
+
+
+def cut_page(rows: Sequence[Any], given: Mapping[str, str], scope: str, render: Callable[[Any], Any]) -> dict[str, Any]:
+    """Cut the page that ``cursor`` and ``limit`` ask for and put it into the envelope.
+
+    Raises:
+        Refusal: The limit cannot be, or the cursor is not one this list gave out.
+    """
+    limit = read_limit(given)
+    offset, page = 0, 1
+    if given.get("cursor"):
+        place = _place(given["cursor"])
+        if place is None or encode_cursor(scope, *place) != given["cursor"]:
+            raise invalid(["query", "cursor"], "cursor is not known", "value_error.cursor")
+        offset, page = place
+    end = offset + limit
+    return {
+        "next": encode_cursor(scope, end, page + 1) if end < len(rows) else None,
+        "previous": encode_cursor(scope, max(0, offset - limit), page - 1) if offset else None,
+        "total_count": len(rows),
+        "results": [render(row) for row in rows[offset:end]],
+    }

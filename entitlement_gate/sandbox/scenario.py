@@ -1,32 +1,291 @@
 """A scenario: the customers, grants, faults and keys a sandbox starts with, read from JSON.
 
-Never here: what happens after the start, or anything that depends on the time of day.
+Each reader returns the value or names the place at fault. Never here: what happens after the start, or anything that
+depends on the time of day.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-from entitlement_gate.sandbox import exact
-from entitlement_gate.sandbox.faults import Fault, parse_faults
-from entitlement_gate.sandbox.reading import (
-    Reader,
-    ScenarioError,
-    identifier,
-    listed,
-    mapping,
-    moment,
-    number,
-    one_of,
-    optional,
-    text,
-)
+from entitlement_gate.sandbox import facts
+from entitlement_gate.sandbox.messages import read_json
 
-__all__ = ["Customer", "Grant", "Scenario", "derived_id"]
+__all__ = [
+    "KINDS",
+    "Customer",
+    "Fault",
+    "Grant",
+    "Reader",
+    "Scenario",
+    "ScenarioError",
+    "derived_id",
+    "identifier",
+    "integer",
+    "listed",
+    "mapping",
+    "moment",
+    "number",
+    "one_of",
+    "optional",
+    "parse_faults",
+    "text",
+]
+
+
+Reader = Callable[[Any, str], Any]
+
+# Exact, yet bounded: a number of a million digits is a mistake, and 1e400 (beyond every float) is not.
+_MOST_DIGITS = 500
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_RELATIVE = re.compile(r"([+-])([0-9]{1,9})([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_FARTHEST = timedelta(days=36_500)
+
+
+class ScenarioError(ValueError):
+    """What a scenario or a mutation says cannot be; the text names the place first."""
+
+
+def mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str, Any]:
+    """Read an object whose fields are all among ``allowed``; an unknown one is named with its neighbour."""
+    if not isinstance(value, Mapping):
+        raise ScenarioError(f"{place or 'scenario'}: expected an object, not {_kind(value)}")
+    names = sorted(allowed)
+    for name in value:
+        if name not in names:
+            near = get_close_matches(str(name), names, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ScenarioError(f"{place or 'scenario'}: unknown field {name!r}{hint}")
+    return value
+
+
+def listed(value: Any, place: str) -> list[tuple[str, Any]]:
+    """Read a list as pairs of place and item."""
+    if not isinstance(value, list | tuple):
+        raise ScenarioError(f"{place}: expected a list, not {_kind(value)}")
+    return [(f"{place}[{index}]", item) for index, item in enumerate(value)]
+
+
+def optional(reader: Reader) -> Reader:
+    """Let a reader take null too."""
+    return lambda value, place: None if value is None else reader(value, place)
+
+
+def text(value: Any, place: str) -> str:
+    """Read a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ScenarioError(f"{place}: expected a text, not {_kind(value)}")
+    return value
+
+
+def identifier(value: Any, place: str) -> str:
+    """Read a UUID or its hyphenated text, any case; the answer is lower case."""
+    candidate = str(value) if isinstance(value, UUID) else value
+    if not isinstance(candidate, str) or not _UUID.fullmatch(candidate):
+        raise ScenarioError(f"{place}: expected a UUID, not {_kind(value)}")
+    return candidate.lower()
+
+
+def integer(value: Any, place: str, least: int, most: int) -> int:
+    """Read an integer within bounds; ``True`` is no integer here."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ScenarioError(f"{place}: expected an integer from {least} to {most}, not {_kind(value)}")
+    return value
+
+
+def number(value: Any, place: str) -> int | Decimal:
+    """Read an exact number: an int, a Decimal, their text, or a float through its ``repr``."""
+    exact = value
+    if isinstance(value, float | str):
+        try:
+            exact = Decimal(repr(value) if isinstance(value, float) else value)
+        except InvalidOperation:
+            exact = None
+    if isinstance(exact, bool) or not isinstance(exact, int | Decimal) or not _is_bounded(Decimal(exact)):
+        raise ScenarioError(f"{place}: expected a number, not {_kind(value)}")
+    return exact
+
+
+def _is_bounded(value: Decimal) -> bool:
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -_MOST_DIGITS and value.adjusted() <= _MOST_DIGITS
+
+
+def moment(value: Any, place: str) -> datetime | timedelta:
+    """Read an instant: a datetime or ISO text, or a time span from the start (``"-30d"``, ``"now"``)."""
+    if isinstance(value, datetime):
+        return value
+    span = value if isinstance(value, timedelta) else _span(value)
+    if span is not None and abs(span) <= _FARTHEST:
+        return span
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        wanted = 'a date: ISO text, "now", or relative like "-30d", "+12h", "+90m", "-5s"'
+        raise ScenarioError(f"{place}: expected {wanted}, not {_kind(value)}") from None
+
+
+def _span(value: Any) -> timedelta | None:
+    if value == "now":
+        return timedelta()
+    found = _RELATIVE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    sign, count, unit = found.groups()
+    return timedelta(**{_UNITS[unit]: int(sign + count)})
+
+
+def one_of(enum: str) -> Reader:
+    """Make a reader for a documented enumeration, exact in case."""
+
+    def read(value: Any, place: str) -> str:
+        options = facts.enum(enum)
+        if value not in options:
+            raise ScenarioError(f"{place}: expected one of {', '.join(options)}, not {_kind(value)}")
+        return str(value)
+
+    return read
+
+
+def _kind(value: Any) -> str:
+    """Show a value briefly, as JSON would write it."""
+    if value is None:
+        return "null"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."  # noqa: PLR2004 - room for one line of error
+
+
+KINDS: Mapping[str, str] = {
+    "status": "answer with `status`, with `body` and `retry_after` when given",
+    "delay": "answer `seconds` late",
+    "drip": "send the body `bytes` at a time, `seconds` apart",
+    "hang": "never answer; close after `seconds` at most",
+    "truncate": "promise the whole body, send half, close",
+    "reset": "reset the connection",
+    "garbage": "200 with bytes that are no JSON",
+    "html": "200 with a page of HTML",
+    "null": "200 with the JSON null",
+    "redirect": "302 to another host",
+    "empty": "204 with no body",
+    "wrong_shape": "200 with the rows under `data`",
+    "gzip_bomb": "200 with a small gzip body that unpacks to `bytes`",
+    "big": "200 with a body of `bytes`",
+    "deep": "200 with JSON nested `bytes` / 2 deep",
+    "cursor_loop": "the same `next` for ever",
+    "foreign": "the rows of another customer",
+}
+_SECONDS = {"delay": 1.0, "drip": 0.05, "hang": 60.0}
+_BYTES = {"drip": 16, "gzip_bomb": 200_000_000, "big": 8 << 20, "deep": 200_000}
+_FAULT = ("kind", "status", "times", "path", "page", "retry_after", "seconds", "bytes", "body")
+_LONGEST = 3600
+_LARGEST = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing to go wrong; see ``KINDS`` for what each kind does.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        status: What ``status`` answers with.
+        times: Requests it hits before it is over; ``None`` for no end.
+        path: Hits only paths that begin so.
+        page: Hits only this page of a list, counted from 1.
+        retry_after: The ``Retry-After`` header of ``status``.
+        seconds: A delay, the pause of ``drip``, the end of ``hang``; any other kind answers that late.
+        bytes: A size; ``None`` for the kind's own.
+        body: The text that ``status`` sends.
+
+    Raises:
+        ScenarioError: A value cannot be; the text begins with its name.
+    """
+
+    kind: str
+    _: KW_ONLY
+    status: int = 503
+    times: int | None = None
+    path: str | None = None
+    page: int | None = None
+    retry_after: int | str | None = None
+    seconds: float | None = None
+    bytes: int | None = None
+    body: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            raise ScenarioError(f"kind: expected one of {', '.join(KINDS)}, not {self.kind!r}")
+        integer(self.status, "status", 200, 599)
+        for name in ("times", "page", "bytes"):
+            if getattr(self, name) is not None:
+                integer(getattr(self, name), name, 1, _LARGEST)
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", _seconds(self.seconds))
+        for name in ("path", "body"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ScenarioError(f"{name}: expected a text, not {getattr(self, name)!r}")
+        _check_retry_after(self.retry_after)
+
+    @classmethod
+    def parse(cls, value: Any, place: str) -> "Fault":
+        """Read a fault from a mapping, or raise ``ScenarioError`` naming the place."""
+        given = mapping(value, place, _FAULT)
+        if "kind" not in given:
+            raise ScenarioError(f"{place}: 'kind' is missing")
+        try:
+            return cls(**given)
+        except ScenarioError as error:
+            raise ScenarioError(f"{place}.{error}") from None
+
+    @property
+    def wait(self) -> float:
+        """Seconds: what was asked, or the kind's own."""
+        return _SECONDS.get(self.kind, 0.0) if self.seconds is None else self.seconds
+
+    @property
+    def size(self) -> int:
+        """Bytes: what was asked, or the kind's own."""
+        return self.bytes or _BYTES.get(self.kind, 1)
+
+    def hits(self, path: str, page: int | None) -> bool:
+        """Whether a request for this path and page is hit."""
+        return path.startswith(self.path or "/") and self.page in {None, page}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what was set, in the form ``parse`` reads."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return given if self.kind == "status" else {name: given[name] for name in given if name != "status"}
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ScenarioError(f"seconds: expected a number, not {value!r}")
+    if not (math.isfinite(value) and 0 <= value <= _LONGEST):
+        raise ScenarioError(f"seconds: expected 0 to {_LONGEST}, not {value}")
+    return float(value)
+
+
+def _check_retry_after(value: Any) -> None:
+    """Refuse what cannot be a header value: it would split the head of the reply."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return
+    if not (isinstance(value, str) and value.isascii() and value.isprintable()):
+        raise ScenarioError(f"retry_after: expected seconds or a printable text, not {value!r}")
+
+
+def parse_faults(value: Any) -> list[Fault]:
+    """Read a list of faults, or raise ``ScenarioError`` naming the place."""
+    return [Fault.parse(item, place) for place, item in listed(value, "faults")]
+
 
 _NAMESPACE = UUID("5a1d8f0e-6f0c-5c57-9f6e-5d6c1b7a2e40")
 
@@ -135,7 +394,7 @@ class Scenario:
     def default(cls) -> "Scenario":
         """Read the scenario that ships with the package: one free, one paying and one lapsed customer."""
         data = files(__package__).joinpath("default_scenario.json").read_bytes()
-        return cls.parse(exact.loads(data))
+        return cls.parse(read_json(data))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Scenario":
@@ -145,7 +404,7 @@ class Scenario:
             ScenarioError: The file cannot be read, is no JSON, or says what cannot be; one line.
         """
         try:
-            data = exact.loads(Path(path).read_bytes())
+            data = read_json(Path(path).read_bytes())
         except OSError as error:
             raise ScenarioError(f"{path}: {error.strerror}") from error
         except ValueError as error:

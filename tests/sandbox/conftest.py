@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from entitlement_gate.sandbox import Request, Sandbox, SandboxServer, Scenario, exact
+from entitlement_gate.sandbox import Request, Sandbox, SandboxServer, Scenario
+from entitlement_gate.sandbox.messages import read_json
 
 ORGANISATION = "00000000-0000-4000-8000-000000000001"
 HEADERS = {"x-api-key": "sandbox-key", "organisation": ORGANISATION}
@@ -60,7 +61,7 @@ def ask(sandbox):
 
     def ask(target, *, method="GET", to=sandbox, body=b"", headers=None):
         reply = to.respond(Request(method, target, HEADERS if headers is None else headers, body))
-        return reply.status, exact.loads(reply.body)
+        return reply.status, read_json(reply.body)
 
     return ask
 

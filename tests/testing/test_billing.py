@@ -8,8 +8,7 @@ from django.test import override_settings
 
 import entitlement_gate as eg
 from entitlement_gate.api import _Default, default_gate
-from entitlement_gate.sandbox.faults import KINDS
-from entitlement_gate.sandbox.reading import ScenarioError
+from entitlement_gate.sandbox.scenario import KINDS, ScenarioError
 from entitlement_gate.testing import FakeBilling, override_entitlements
 from tests.customers import FREE, PRO, SETTINGS
 
