@@ -141,7 +141,7 @@ class LedgerClient:
         if not self._has_time(due) or not self._breaker.admit():
             return None
         try:
-            result = yield from self._fetcher(partial(verb, *args, **keywords), due, undo=undo)
+            result = yield from self._call(partial(verb, *args, **keywords), due, undo=undo)
         except LedgerUnavailable as error:
             self._note(error, *_texts(args, keywords))
             return None
@@ -162,9 +162,10 @@ class LedgerClient:
             ReservationConflict: the key was used for something else.
         """
         ledger: Any = self.ledger
-        verb, undo = partial(ledger.consume, is_lone=order.is_lone), None
+        known = {"purpose": order.purpose, "is_lone": order.is_lone}
+        verb, undo = partial(ledger.consume, **known), None
         if order.ttl is not None:
-            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, is_lone=order.is_lone)
+            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, **known)
             undo = partial(self._give_back, order, customer_id)
         verb = partial(_sound, partial(vetted_outcome, demands=demands), verb)
         outcome: Receipt | Refusal | None
@@ -181,7 +182,7 @@ class LedgerClient:
             LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
         """
         try:
-            receipt = yield from self._fetcher(partial(verb, customer_id, *args), self.due(), is_owed=True)
+            receipt = yield from self._call(partial(verb, customer_id, *args), self.due(), is_owed=True)
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
@@ -210,7 +211,7 @@ class LedgerClient:
         if self.ledger is not None:
             self.ledger.close()
 
-    def _fetcher(
+    def _call(
         self, call: Callable[[], Any], due: float, *, undo: Callable[[Any], None] | None = None, is_owed: bool = False
     ) -> Effects[Any]:
         """Return what a call to the ledger returns, or raise what it raises; ``LedgerUnavailable`` from ``due`` on."""

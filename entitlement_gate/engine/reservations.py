@@ -3,10 +3,10 @@
 Its theory of operation. *Plan*: by billing's rows and what the ledger last said, which entitlements pay, with which
 rows, for how much (``ReservationPlanner``, pure). *Try*: the ledger is asked for all of it in one atomic step
 (``Reserver``). It admits, which is a receipt; refuses one part, which is told by the number that is really left, and a
-new bid is made by what it says, at most ``_ATTEMPTS`` times; finds the key in use for something else, which is looked
-for among all that the key may have stood for before it is a conflict; or cannot be asked, which is unknown. *Hold*: who
-made the hold owns it (``Reservation``). Who replays a key owns nothing, and never gives back. A commit that finds
-nothing held counts late.
+new bid is made by what it says, at most ``_ATTEMPTS`` times; finds the key in use for something else, which is a
+conflict; or cannot be asked, which is unknown. A key is known by its purpose, the requirement as it was asked: whatever
+paid for it replays, though billing may have moved on or list that no longer. *Hold*: who made the hold owns it
+(``Reservation``). Who replays a key owns nothing, and never gives back. A commit that finds nothing held counts late.
 
 No lock is held here: between a bid and a try others may use up what was there, and billing may move. The ledger decides
 alone, and what never may happen is that more is admitted than it has, or that one key counts twice.
@@ -22,7 +22,8 @@ import uuid
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
-from itertools import chain, islice, product
+from hashlib import blake2b
+from itertools import chain, islice
 from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -69,20 +70,21 @@ __all__ = [
 
 _BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _ONE = Decimal(1)
-_OTHERS = 32  # that a key is looked up under: each is a question to the ledger
 
 
 class ReservationRequest(NamedTuple):
     """What is to be held, for how many seconds, under which key; without a time it is used up at once.
 
-    ``owner`` tells this order from any other under the same key: what it holds nobody else releases. A key that
-    ``is_lone`` was made for this order, and nobody else knows it.
+    ``owner`` tells this order from any other under the same key: what it holds nobody else releases. ``purpose`` is
+    the requirement's digest, by which a retry is known. A key that ``is_lone`` was made for this order, and nobody else
+    knows it.
     """
 
     requirement: Requirement
     key: str
     ttl: float | None
     owner: str = ""
+    purpose: str = ""
     is_lone: bool = False
 
 
@@ -102,7 +104,8 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
         micro_units(leaf.requested or _ONE)
     if key is None:
         return ReservationRequest(requirement, uuid.uuid4().hex, ttl, is_lone=True)
-    return ReservationRequest(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex)
+    purpose = blake2b(repr(requirement).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+    return ReservationRequest(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex, purpose=purpose)
 
 
 class Part(NamedTuple):
@@ -190,41 +193,32 @@ class ReservationPlanner:
             overdraw = judged.unlimited or may_overdraw or self._options.is_shadowed(name)
             yield Part(leaf, judged, dataclasses.replace(demand, overdraw=overdraw), may_overdraw)
 
-    def others(self, requirement: Requirement, bid: ReservationPlan, view: View) -> Iterator[ReservationPlan]:
-        """Yield what else the key of a bid may stand for: what paid before billing moved.
+    def replayed(self, requirement: Requirement, bid: ReservationPlan, view: View, receipt: Receipt) -> ReservationPlan:
+        """Return a bid for what a key was paid with, as far as billing lists that still; else one without parts."""
+        paid: dict[str, int] = {}
+        for share in receipt.shares:
+            paid[share.entitlement_id] = paid.get(share.entitlement_id, 0) + share.amount
+        if view.entry is None or paid.keys() == {part.demand.entitlement_id for part in bid.parts}:
+            return bid
+        snapshot = view.entry.snapshot
+        leaves = tuple(requirement.leaves())
+        found = (self._payer(leaves, snapshot, entitlement_id, amount) for entitlement_id, amount in paid.items())
+        parts = tuple(part for part in found if part is not None)
+        return bid._replace(parts=parts, paid={**bid.paid, **{part.leaf: part.judged for part in parts}})
 
-        Others that the requirement's names stand for, live or not: for looking a key up, never for admitting anything.
-        """
-        choices = self._combined(requirement, view.entry.snapshot) if view.entry else ()
-        tried = {_wants(bid.parts)}
-        for parts in islice(choices, _OTHERS):
-            together: dict[str, Part] = {}
-            for part in parts:
-                together[part.demand.entitlement_id] = _together(together.get(part.demand.entitlement_id), part)
-            other = tuple(together.values())
-            if other and _wants(other) not in tried:
-                tried.add(_wants(other))
-                yield bid._replace(parts=other, paid={**bid.paid, **{part.leaf: part.judged for part in parts}})
-
-    def _combined(self, requirement: Requirement, snapshot: Snapshot) -> Iterator[tuple[Part, ...]]:
-        """Yield every choice of leaves that pay together, and of an entitlement for each."""
-        for leaves in _paying_together(requirement):
-            for chosen in product(*(tuple(self._payers(leaf, snapshot)) for leaf in leaves)):
-                yield tuple(part for part in chosen if part is not None)
-
-    def _payers(self, leaf: Requirement, snapshot: Snapshot) -> Iterator[Part | None]:
-        """Yield a part for each entitlement that a leaf's name stands for; None where nothing may have paid."""
-        alike: dict[str, list[Grant]] = {}
-        named = self._evaluator.named(leaf.entitlement, snapshot)
-        for row in named:
-            if row.is_metered:
-                alike.setdefault(counted_under(row), []).append(row)
-        for rows in alike.values():
-            told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
-            judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
-            yield Part(leaf, judged, self._demand(leaf, rows, snapshot), may_overdraw=False)
-        if not all(row.is_metered for row in named) or not named:
-            yield None
+    def _payer(
+        self, leaves: tuple[Requirement, ...], snapshot: Snapshot, entitlement_id: str, amount: int
+    ) -> Part | None:
+        """Return the part that an entitlement paid for, live or not; None where billing lists it no longer."""
+        for leaf in leaves:
+            named = self._evaluator.named(leaf.entitlement, snapshot)
+            rows = [row for row in named if row.is_metered and counted_under(row) == entitlement_id]
+            if rows and micro_units(leaf.requested or _ONE) <= amount:
+                told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
+                judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
+                demand = dataclasses.replace(self._demand(leaf, rows, snapshot), quantity=amount)
+                return Part(leaf, judged, demand, may_overdraw=False)
+        return None
 
     def _demand(self, leaf: Requirement, rows: list[Grant], snapshot: Snapshot) -> Demand:
         return Demand(
@@ -241,24 +235,6 @@ def reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Dec
     outcome = reason.outcome
     allowed = outcome is Outcome.ALLOWED
     return revise(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
-
-
-def _paying_together(requirement: Requirement) -> Iterator[tuple[Requirement, ...]]:
-    """Yield each choice of the leaves whose quantities are used up together: of an ``|`` one side, of ``~`` none."""
-    if not requirement.operator:
-        yield (requirement,)
-    elif requirement.operator == "|":
-        for part in requirement.parts:
-            yield from _paying_together(part)
-    else:
-        parts = requirement.parts if requirement.operator == "&" else ()
-        for chosen in product(*(islice(_paying_together(part), _OTHERS) for part in parts)):
-            yield tuple(chain(*chosen))
-
-
-def _wants(parts: tuple[Part, ...]) -> tuple[tuple[str, int], ...]:
-    """Return what the ledger knows a key by."""
-    return tuple((part.demand.entitlement_id, part.demand.quantity) for part in parts)
 
 
 def _together(known: Part | None, part: Part) -> Part:
@@ -316,7 +292,8 @@ class Reserver:
         bid = self._planner.bid(order.requirement, view, NOTHING)
         trial = Trial(bid.judged, bid.told)
         for _ in range(_ATTEMPTS if bid.parts else 0):
-            bid, outcome = yield from self._fetcher(order, view, bid, due=due)
+            demands = tuple(part.demand for part in bid.parts)
+            outcome = yield from self._ledger_client.demanding(order, view.customer_id, demands, due=due)
             if isinstance(outcome, Receipt):
                 return (yield from self._admitted(order, bid, outcome, view, due=due))
             if outcome is None:
@@ -331,34 +308,15 @@ class Reserver:
                 return Trial(bid.judged, bid.told)
         return trial
 
-    def _fetcher(
-        self, order: ReservationRequest, view: View, bid: ReservationPlan, *, due: float
-    ) -> Effects[tuple[ReservationPlan, Receipt | Refusal | None]]:
-        """Return what the ledger says, and of what: where its key stands for what paid before, of that."""
-        outcome = yield from self._demanding(order, view, tuple(part.demand for part in bid.parts), due=due)
-        if not isinstance(outcome, ReservationConflict):
-            return bid, outcome
-        for other in self._planner.others(order.requirement, bid, view):
-            nothing = tuple(_of_nothing(part.demand) for part in other.parts)
-            told = yield from self._demanding(order, view, nothing, due=due)
-            if told is None or isinstance(told, Receipt):
-                return other, told
-        raise outcome
-
-    def _demanding(
-        self, order: ReservationRequest, view: View, demands: tuple[Demand, ...], *, due: float
-    ) -> Effects[Receipt | Refusal | ReservationConflict | None]:
-        outcome: Receipt | Refusal | ReservationConflict | None
-        try:
-            outcome = yield from self._ledger_client.demanding(order, view.customer_id, demands, due=due)
-        except ReservationConflict as conflict:
-            return conflict
-        return outcome
-
     def _admitted(
         self, order: ReservationRequest, bid: ReservationPlan, receipt: Receipt, view: View, *, due: float
     ) -> Effects[Trial]:
         """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
+        asked = bid
+        bid = self._planner.replayed(order.requirement, asked, view, receipt) if receipt.is_replay else asked
+        if not bid.parts:
+            demands = tuple(part.demand for part in asked.parts)
+            return Trial(_paid_before(order, asked, receipt), asked.paid, receipt, demands)
         left: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
             charges = yield from self._ledger_client.learning(view.customer_id, due)
@@ -376,9 +334,15 @@ class Reserver:
         return Trial(true, told, receipt, tuple(part.demand for part in bid.parts))
 
 
-def _of_nothing(demand: Demand) -> Demand:
-    """Return a demand that is never admitted anew, because there is nothing left; a key that is known replays."""
-    return dataclasses.replace(demand, rows=tuple(dataclasses.replace(row, remaining=0) for row in demand.rows))
+def _paid_before(order: ReservationRequest, bid: ReservationPlan, receipt: Receipt) -> Decision:
+    """Return what is true where rows paid that billing lists no longer: what is left of those nobody knows."""
+    judged = order.requirement.judge(bid.paid.__getitem__)
+    if judged.outcome is not Outcome.ALLOWED:  # a shadow was let in
+        return judged
+    reason = _beyond(bid.parts[0]) if receipt.is_overage else Reason.ALLOWED
+    grants = tuple(share.row_id for share in receipt.shares)
+    of = {"customer_id": judged.customer_id, "requested": judged.requested}
+    return Decision.of(reason, judged.entitlement, grants=grants, **of)
 
 
 def _beyond(part: Part) -> Reason:

@@ -52,6 +52,7 @@ class Record:
     is_overage: bool = False
     is_late: bool = False
     owner: str = ""
+    purpose: str = ""
     is_lone: bool = False
 
     def receipt(self, key: str, available: tuple[int, ...] = (), *, is_replay: bool = False) -> Receipt:
@@ -88,7 +89,15 @@ class Book:
         self.changed: set[tuple[str, str]] = set()
 
     def reserve(
-        self, demands: Sequence[Demand], key: str, ttl: float, now: float, *, owner: str = "", is_lone: bool = False
+        self,
+        demands: Sequence[Demand],
+        key: str,
+        ttl: float,
+        now: float,
+        *,
+        owner: str = "",
+        purpose: str = "",
+        is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         wants = tuple([(demand.entitlement_id, demand.quantity, demand.target) for demand in demands])
@@ -96,7 +105,8 @@ class Book:
         if record is not None:
             is_taken = record.state in (State.HELD, State.COMMITTED)
             asked = slice(0 if is_taken else 1, 2)  # where nothing is held any more, another entitlement may pay now
-            if [want[asked] for want in record.wants] != [want[asked] for want in wants]:
+            is_same = record.purpose == purpose if purpose and record.purpose else False
+            if not is_same and [want[asked] for want in record.wants] != [want[asked] for want in wants]:
                 raise ReservationConflict("the key was used for another quantity or entitlement")
             if is_taken:
                 return record.receipt(key, is_replay=True)
@@ -108,14 +118,19 @@ class Book:
                     return Refusal(demand.entitlement_id, left)
                 is_overage = True
         shares = self._allocated(demands)
-        record = Record(wants, shares, State.HELD, now + ttl, now + ttl, is_overage, owner=owner, is_lone=is_lone)
+        until = now + ttl
+        record = Record(
+            wants, shares, State.HELD, until, until, is_overage, owner=owner, purpose=purpose, is_lone=is_lone
+        )
         self._hold(shares, 1)
         self.records[key] = record
         return record.receipt(key, before)
 
-    def consume(self, demands: Sequence[Demand], key: str, now: float, *, is_lone: bool = False) -> Receipt | Refusal:
+    def consume(
+        self, demands: Sequence[Demand], key: str, now: float, *, purpose: str = "", is_lone: bool = False
+    ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
-        held = self.reserve(demands, key, 0.0, now, is_lone=is_lone)
+        held = self.reserve(demands, key, 0.0, now, purpose=purpose, is_lone=is_lone)
         if isinstance(held, Refusal) or held.state is State.COMMITTED:
             return held
         return replace(self.commit(key, now), available=held.available)

@@ -26,8 +26,8 @@ from entitlement_gate.ledger.protocol import (
     checked_actual,
     checked_demands,
     checked_key,
-    checked_owner,
     checked_ttl,
+    checked_word,
 )
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
 from entitlement_gate.resilience.lock import Lock
@@ -146,26 +146,28 @@ class MemoryLedger:
         key: str,
         ttl: float,
         owner: str = "",
+        purpose: str = "",
         is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         checked_demands(demands)
-        ttl, key, owner = checked_ttl(ttl), checked_key(key), checked_owner(owner)
+        ttl, key, owner, purpose = checked_ttl(ttl), checked_key(key), checked_word(owner), checked_word(purpose)
 
         def reserve(book: _Kept, now: float) -> Receipt | Refusal:
-            return book.reserve(demands, key, ttl, now, owner=owner, is_lone=is_lone)
+            return book.reserve(demands, key, ttl, now, owner=owner, purpose=purpose, is_lone=is_lone)
 
         return self._admitting(customer_id, key, reserve)
 
     def consume(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, purpose: str = "", is_lone: bool = False
     ) -> Receipt | Refusal:
         """See ``Ledger.consume``; a lone key is not kept at all, for no reply is lost on the way."""
         checked_demands(demands)
         checked_key(key)
+        checked_word(purpose)
 
         def consume(book: _Kept, now: float) -> Receipt | Refusal:
-            outcome = book.consume(demands, key, now, is_lone=is_lone)
+            outcome = book.consume(demands, key, now, purpose=purpose, is_lone=is_lone)
             if key in book.records and book.records[key].is_lone:
                 del book.records[key]
             return outcome
@@ -181,7 +183,7 @@ class MemoryLedger:
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        book, owner = self._found(customer_id, key), checked_owner(owner)
+        book, owner = self._found(customer_id, key), checked_word(owner)
         with self._lock:
             return self._done(book, key, lambda now: book.release(key, now, owner=owner))
 

@@ -16,7 +16,7 @@ local MOST = 9007199254740992
 local BASELINE, COMMITTED, HELD, SEEN, REFUNDED, TICKET = 1, 2, 3, 4, 5, 6
 local SIX = '<dddddd'
 -- A record. Of wants, four each: entitlement id, quantity, slug, field. Of shares, three: entitlement id, row, amount.
-local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES, OWNER, IS_LONE = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES, OWNER, IS_LONE, PURPOSE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 -- Among the rows: nothing of this customer runs out before. Verbs lower it, a sweep sets it right.
 local BOUND = 'due'
 local ALL_AT_ONCE = 1000 -- what `unpack` surely takes

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LONGEST_KEY",
-    "LONGEST_OWNER",
     "LONGEST_TTL",
+    "LONGEST_WORD",
     "Charges",
     "DeadLetter",
     "Demand",
@@ -38,8 +38,8 @@ __all__ = [
     "checked_actual",
     "checked_demands",
     "checked_key",
-    "checked_owner",
     "checked_ttl",
+    "checked_word",
 ]
 
 
@@ -191,14 +191,16 @@ class Ledger(Protocol):
         key: str,
         ttl: float,
         owner: str = "",
+        purpose: str = "",
         is_lone: bool = False,
     ) -> Receipt | Refusal:
         """Hold every demand or none, for ``ttl`` seconds.
 
         A key that is held or committed replays; one that ran out or was released is reserved anew, in the same
-        quantities, though other entitlements may pay now. What is newly held
-        belongs to ``owner``, a word of the caller's own: who replays does not own it. A key that ``is_lone`` was made
-        for this reservation, so that nobody else can retry it, and is soon forgotten.
+        quantities, though other entitlements may pay now. It is the same where its ``purpose``, a word of the caller's
+        for what was asked, is the same, whatever paid for it; without one, where the same is demanded. What is newly
+        held belongs to ``owner``, a word of the caller's own: who replays does not own it. A key that ``is_lone`` was
+        made for this reservation, so that nobody else can retry it, and is soon forgotten.
 
         Raises:
             ValueError: a key, quantity or time that cannot be; nothing changed.
@@ -206,7 +208,7 @@ class Ledger(Protocol):
         """
 
     def consume(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, purpose: str = "", is_lone: bool = False
     ) -> Receipt | Refusal:
         """Reserve and commit at once; commits what the key already holds."""
 
@@ -275,7 +277,7 @@ class Outbox(Protocol):
 
 
 LONGEST_KEY = 200
-LONGEST_OWNER = 64
+LONGEST_WORD = 64
 LONGEST_TTL = 30 * 86_400.0
 # PostgreSQL keeps no NUL, and nothing that is no UTF-8 reaches a server.
 _NOT_KEPT = re.compile("[\0\ud800-\udfff]")
@@ -288,11 +290,11 @@ def checked_key(key: str) -> str:
     return key
 
 
-def checked_owner(owner: str) -> str:
-    """Return the owner of a hold, or raise ``ValueError``."""
-    if not isinstance(owner, str) or len(owner) > LONGEST_OWNER or _NOT_KEPT.search(owner):
-        raise ValueError(f"a reservation's owner is text of at most {LONGEST_OWNER} characters")
-    return owner
+def checked_word(word: str) -> str:
+    """Return the owner of a hold or the purpose of a key, or raise ``ValueError``."""
+    if not isinstance(word, str) or len(word) > LONGEST_WORD or _NOT_KEPT.search(word):
+        raise ValueError(f"a reservation's owner and purpose are texts of at most {LONGEST_WORD} characters")
+    return word
 
 
 def checked_ttl(ttl: float) -> float:

@@ -28,8 +28,8 @@ from entitlement_gate.ledger.protocol import (
     checked_actual,
     checked_demands,
     checked_key,
-    checked_owner,
     checked_ttl,
+    checked_word,
 )
 from entitlement_gate.ledger.redis_client import BUCKETS, RedisStore
 from entitlement_gate.resilience.fork_safety import chance
@@ -190,15 +190,16 @@ class RedisLedger(RedisOutbox):
         key: str,
         ttl: float,
         owner: str = "",
+        purpose: str = "",
         is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         asked = {**_told(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
-        asked.update(owner=checked_owner(owner), is_lone=is_lone)
+        asked.update(owner=checked_word(owner), purpose=checked_word(purpose), is_lone=is_lone)
         return _outcome(key, self._verb("reserve", customer_id, asked))
 
     def consume(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, purpose: str = "", is_lone: bool = False
     ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
         asked = {
@@ -208,6 +209,7 @@ class RedisLedger(RedisOutbox):
             "customer": customer_id,
             "late": True,
             "owner": "",
+            "purpose": checked_word(purpose),
             "is_lone": is_lone,
         }
         return _outcome(key, self._verb("consume", customer_id, asked, *_EVENTS))
@@ -221,7 +223,7 @@ class RedisLedger(RedisOutbox):
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        asked = {"key": checked_key(key), "owner": checked_owner(owner)}
+        asked = {"key": checked_key(key), "owner": checked_word(owner)}
         return _receipt(key, *self._verb("release", customer_id, asked))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:

@@ -55,10 +55,11 @@ local function allocate(demand, entitlement, shares)
   end
 end
 
--- Whether the key was used for the same; where that is reported may have changed since, and where nothing is held any
--- more another entitlement may pay now.
-local function is_same(others, is_taken)
-  local wants = asked.wants
+-- Whether the key was used for the same: by its purpose, whatever paid; else by what is wanted. Where that is reported
+-- may have changed since, and where nothing is held any more another entitlement may pay now.
+local function is_same(record, is_taken)
+  if asked.purpose ~= '' and record[PURPOSE] == asked.purpose then return true end
+  local wants, others = asked.wants, record[WANTS]
   if #wants ~= #others then return false end
   for index = 1, #wants, 4 do
     if is_taken and wants[index] ~= others[index] or wants[index + 1] ~= others[index + 1] then return false end
@@ -72,14 +73,15 @@ local function held()
   local record = record_of(asked.key)
   if record then
     local is_taken = record[STATE] == 'held' or record[STATE] == 'committed'
-    if not is_same(record[WANTS], is_taken) then fail('conflict') end
+    if not is_same(record, is_taken) then fail('conflict') end
     if is_taken then return record, {}, true end
   end
   local before, is_overage, refusal = weighed()
   if refusal then return nil, refusal end
   local shares, until_ = {}, text(now + asked.ttl)
   for number, demand in ipairs(asked.demands) do allocate(demand, asked.wants[4 * number - 3], shares) end
-  record = { 'held', until_, until_, is_overage, false, asked.wants, shares, asked.owner, asked.is_lone }
+  local asked_by = { asked.owner, asked.is_lone, asked.purpose }
+  record = { 'held', until_, until_, is_overage, false, asked.wants, shares, unpack(asked_by) }
   keep(asked.key, record)
   return record, before, false
 end

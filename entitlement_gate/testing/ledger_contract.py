@@ -535,6 +535,40 @@ class OwningCases(LedgerCases):
         assert ledger.commit(ANNA, "k").is_late
         assert self.left(ledger) == 6
 
+    @pytest.mark.parametrize("verb", ["reserve", "consume"])
+    def test_a_key_is_known_by_its_purpose_whatever_paid(self, ledger: Any, verb: str) -> None:
+        how: dict[str, Any] = {"ttl": 60} if verb == "reserve" else {}
+        first = getattr(ledger, verb)(ANNA, [demand(4)], key="k", purpose="export", **how)
+        for other in ([demand(3, entitlement_id=SEATS)], [demand(1), demand(1, entitlement_id=SEATS)]):
+            again = getattr(ledger, verb)(ANNA, other, key="k", purpose="export", **how)
+            assert (again.is_replay, again.shares) == (True, first.shares)
+        assert self.left(ledger) == 6
+
+    def test_without_the_same_purpose_a_key_is_known_by_what_is_wanted(self, ledger: Any) -> None:
+        ledger.reserve(ANNA, [demand(4)], key="k", ttl=60, purpose="export")
+        for purpose in ("", "import"):
+            assert ledger.reserve(ANNA, [demand(4)], key="k", ttl=60, purpose=purpose).is_replay
+            with pytest.raises(ReservationConflict):
+                ledger.reserve(ANNA, [demand(4, entitlement_id=SEATS)], key="k", ttl=60, purpose=purpose)
+        ledger.reserve(ANNA, [demand(4)], key="plain", ttl=60)
+        with pytest.raises(ReservationConflict):
+            ledger.reserve(ANNA, [demand(1)], key="plain", ttl=60, purpose="export")
+
+    def test_what_was_given_back_is_reserved_anew_for_its_purpose_whatever_pays(self, ledger: Any) -> None:
+        ledger.reserve(ANNA, [demand(4)], key="k", ttl=60, purpose="export")
+        ledger.release(ANNA, "k")
+        anew = ledger.reserve(ANNA, [demand(3, entitlement_id=SEATS)], key="k", ttl=60, purpose="export")
+        assert (anew.is_replay, [share.entitlement_id for share in anew.shares]) == (False, [SEATS])
+        assert self.left(ledger) == 10
+
+    @pytest.mark.parametrize("word", ["x" * 65, "a\0b", "\udc00", None])
+    def test_a_purpose_that_cannot_be_changes_nothing(self, ledger: Any, word: Any) -> None:
+        with pytest.raises(ValueError, match="purpose"):
+            ledger.reserve(ANNA, [demand(1)], key="k", ttl=60, purpose=word)
+        with pytest.raises(ValueError, match="purpose"):
+            ledger.consume(ANNA, [demand(1)], key="k", purpose=word)
+        assert not ledger.charges(ANNA)
+
     @pytest.mark.parametrize("owner", ["x" * 65, "a\0b", "\udc00", None])
     def test_an_owner_that_cannot_be_changes_nothing(self, ledger: Any, owner: Any) -> None:
         with pytest.raises(ValueError, match="owner"):

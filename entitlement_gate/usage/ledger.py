@@ -17,8 +17,8 @@ from entitlement_gate.ledger.protocol import (
     checked_actual,
     checked_demands,
     checked_key,
-    checked_owner,
     checked_ttl,
+    checked_word,
 )
 from entitlement_gate.usage import statements
 from entitlement_gate.usage.connection import OwnConnections
@@ -77,25 +77,27 @@ class DatabaseLedger(DatabaseOutbox):
         key: str,
         ttl: float,
         owner: str = "",
+        purpose: str = "",
         is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
         checked_demands(demands)
-        ttl, owner = checked_ttl(ttl), checked_owner(owner)
+        ttl, owner, purpose = checked_ttl(ttl), checked_word(owner), checked_word(purpose)
 
         def reserve(book: Book, now: float) -> Receipt | Refusal:
-            return book.reserve(demands, key, ttl, now, owner=owner, is_lone=is_lone)
+            return book.reserve(demands, key, ttl, now, owner=owner, purpose=purpose, is_lone=is_lone)
 
         return self._done(customer_id, checked_key(key), reserve)
 
     def consume(
-        self, customer_id: str, demands: Sequence[Demand], *, key: str, is_lone: bool = False
+        self, customer_id: str, demands: Sequence[Demand], *, key: str, purpose: str = "", is_lone: bool = False
     ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
         checked_demands(demands)
+        checked_word(purpose)
 
         def consume(book: Book, now: float) -> Receipt | Refusal:
-            return book.consume(demands, key, now, is_lone=is_lone)
+            return book.consume(demands, key, now, purpose=purpose, is_lone=is_lone)
 
         return self._done(customer_id, checked_key(key), consume)
 
@@ -106,7 +108,7 @@ class DatabaseLedger(DatabaseOutbox):
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        given = checked_owner(owner)
+        given = checked_word(owner)
         return self._done(customer_id, checked_key(key), lambda book, now: book.release(key, now, owner=given))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:

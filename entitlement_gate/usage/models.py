@@ -64,6 +64,7 @@ class Hold(models.Model):
     is_overage = models.BooleanField()
     is_late = models.BooleanField()
     owner = models.CharField(max_length=64, blank=True)
+    purpose = models.CharField(max_length=64, blank=True)
     is_lone = models.BooleanField()
 
     class Meta:

@@ -43,7 +43,7 @@ _TALLIES = f"""
     SELECT entitlement_id, row_id, baseline, committed, held, seen, refunded, ticket
     FROM {_CHARGE} WHERE customer_id = %s
 """  # noqa: S608 - as above
-_FIELDS = '"key", wants, shares, state, expires_at, until, is_overage, is_late, owner, is_lone'
+_FIELDS = '"key", wants, shares, state, expires_at, until, is_overage, is_late, owner, purpose, is_lone'
 _RECORD = f'SELECT {_FIELDS} FROM {_HOLD} WHERE customer_id = %s AND "key" = %s'  # noqa: S608 - as above
 _ALL_RUN_OUT = f"""
     SELECT {_FIELDS} FROM {_HOLD} WHERE customer_id = %s AND state = 'held' AND until <= {{now}} + %s
@@ -62,11 +62,11 @@ _DROP_TALLY = f"DELETE FROM {_CHARGE} WHERE customer_id = %s AND entitlement_id 
 _PUT_RECORD = f"""
     INSERT INTO {_HOLD}
         (customer_id, {_FIELDS})
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT (customer_id, "key") DO UPDATE SET
         wants = excluded.wants, shares = excluded.shares, state = excluded.state, expires_at = excluded.expires_at,
         until = excluded.until, is_overage = excluded.is_overage, is_late = excluded.is_late, owner = excluded.owner,
-        is_lone = excluded.is_lone
+        purpose = excluded.purpose, is_lone = excluded.is_lone
 """  # noqa: S608 - as above
 _LET_RUN_OUT = f"UPDATE {_HOLD} SET state = 'expired', until = %s WHERE customer_id = %s AND \"key\" IN ({{keys}})"  # noqa: S608 - as above
 # Of anybody's keys, for their customer may never come back. Nobody waits: what another verb is about is passed over.
@@ -164,7 +164,7 @@ def _event(event: UsageEvent) -> Statement:
 
 def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
     key, wants, shares, state, *rest = fields
-    expires_at, until, is_overage, is_late, owner, is_lone = rest
+    expires_at, until, is_overage, is_late, owner, purpose, is_lone = rest
     return key, Record(
         wants=tuple((name, quantity, to and UsageTarget(*to)) for name, quantity, to in json.loads(wants)),
         shares=tuple(Share(*share) for share in json.loads(shares)),
@@ -174,6 +174,7 @@ def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
         is_overage=bool(is_overage),
         is_late=bool(is_late),
         owner=owner,
+        purpose=purpose,
         is_lone=bool(is_lone),
     )
 
@@ -181,5 +182,6 @@ def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
 def _fields(record: Record) -> list[Any]:
     wants = [(name, quantity, to and (to.slug, to.field)) for name, quantity, to in record.wants]
     shares = [(share.entitlement_id, share.row_id, share.amount) for share in record.shares]
-    how = [record.expires_at, record.until, record.is_overage, record.is_late, record.owner, record.is_lone]
-    return [json.dumps(wants), json.dumps(shares), str(record.state), *how]
+    how = [record.expires_at, record.until, record.is_overage, record.is_late]
+    known = [record.owner, record.purpose, record.is_lone]
+    return [json.dumps(wants), json.dumps(shares), str(record.state), *how, *known]

@@ -4,11 +4,10 @@ import itertools
 
 import pytest
 
-from entitlement_gate.domain.errors import EntitlementUnavailable, ReservationConflict
+from entitlement_gate.domain.errors import ReservationConflict
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.ledger.balances import rows_of
 from entitlement_gate.ledger.memory import MemoryLedger
-from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.testing.ledger_cases import demand
 from tests.engine.fakes import ANNA, feature, instant
 from tests.engine.test_reservations import Elsewhere, quantity
@@ -106,27 +105,22 @@ def test_a_retry_replays_beside_a_feature_and_a_name_that_is_both(gate, ask, bil
     assert used_up(gate.ledger) == paid == 3
 
 
+def test_a_retry_replays_what_paid_though_billing_lists_that_no_longer(gate, ask, billing, clock):
+    billing.grants[ANNA] = (quantity("alpha", 5, entitlement_id("alpha", 0)),)
+    ask(gate, "consume", ANNA, "alpha", 2, key="k")
+    (paid,) = billing.grants[ANNA]
+    billing.grants[ANNA] = (quantity("alpha", 9, entitlement_id("alpha", 1)),)
+    clock.advance(6)
+    ask(gate, "check", ANNA, "alpha", refresh=True)
+    decision = ask(gate, "consume", ANNA, "alpha", 2, key="k")
+    assert (decision.reason, decision.grants, decision.remaining) == ("allowed", (paid.id,), None)
+    assert used_up(gate.ledger) == 2
+    with pytest.raises(ReservationConflict):
+        ask(gate, "consume", ANNA, "alpha", 3, key="k")
+
+
 def test_a_key_that_no_part_can_have_paid_for_is_a_conflict(use, gate, ledger):
     ledger.consume(ANNA, [demand(1, *rows_of([quantity("other", 5)]))], key="k")
     for asked in (FIRST_OF_THREE, ALL_THREE, Requirement("alpha", 2) & ~Requirement("reports")):
         with pytest.raises(ReservationConflict):
             use(asked, *((name, 1) for name in NAMES))
-
-
-def test_a_ledger_that_goes_while_a_key_is_looked_up_is_unknown_and_no_conflict(make_gate, ask, billing, clock):
-    class Leaving(Elsewhere):
-        def consume(self, *args, **keywords):
-            try:
-                return super().consume(*args, **keywords)
-            except ReservationConflict:
-                if self.is_leaving:
-                    raise LedgerUnavailable("Redis: ConnectionError") from None
-                self.is_leaving = True
-                raise
-
-    ledger = Leaving(clock=clock)
-    ledger.is_leaving = False
-    ledger.consume(ANNA, [demand(1, *rows_of([quantity("other", 5)]))], key="k")
-    billing.grants[ANNA] = listed(("alpha", 0))
-    with pytest.raises(EntitlementUnavailable):
-        ask(make_gate(ledger=ledger), "consume", ANNA, FIRST_OF_THREE, key="k")

@@ -213,8 +213,8 @@ class TestInRedis:
     def test_holds_that_ran_out_together_are_given_back_in_steps_before_anything_is_said(self, ledger, monkeypatch):
         monkeypatch.setattr(redis_client, "_SWEEPS", 2)
         for number in range(2_500):
-            ledger.reserve(ANNA, ONE, key=str(number), ttl=5)
-        ledger._shift += 6
+            ledger.reserve(ANNA, ONE, key=str(number), ttl=3600)
+        ledger._shift += 3601
         everything = [demand(10**6, PLENTY)]
         with pytest.raises(LedgerUnavailable, match="ran out"):
             ledger.consume(ANNA, everything, key="all")

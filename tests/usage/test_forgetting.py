@@ -25,7 +25,7 @@ def fill(alias, count, *, customer_id=ANNA, state="committed", until=NOON, key="
 
     wants, shares = json.dumps([[CALLS, 1, None]]), json.dumps([[CALLS, "row", 1]])
     what = {"customer_id": customer_id, "state": state, "wants": wants, "shares": shares, "expires_at": until}
-    how = {"until": until, "is_overage": False, "is_late": False, "is_lone": False}
+    how = {"until": until, "is_overage": False, "is_late": False, "is_lone": False, "purpose": ""}
     holds = [Hold(key=key.format(number), **what, **how) for number in range(count)]
     Hold.objects.using(alias).bulk_create(holds, batch_size=2_000)
     Account.objects.using(alias).create(customer_id=customer_id, version=1)

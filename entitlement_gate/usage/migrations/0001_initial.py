@@ -71,6 +71,7 @@ class Migration(migrations.Migration):
                 ("is_overage", models.BooleanField()),
                 ("is_late", models.BooleanField()),
                 ("owner", models.CharField(blank=True, max_length=64)),
+                ("purpose", models.CharField(blank=True, max_length=64)),
                 ("is_lone", models.BooleanField()),
             ],
             options={
