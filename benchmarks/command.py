@@ -24,6 +24,8 @@ __all__ = ["SECTIONS", "main", "measured"]
 
 SECTIONS = {
     "warm": "benchmarks.warm",
+    "calls": "benchmarks.calls",
+    "rows": "benchmarks.scaling",
     "decode": "benchmarks.decoding",
     "request": "benchmarks.requests",
     "fetch": "benchmarks.fetching",

@@ -18,10 +18,12 @@ import redis
 
 from benchmarks.rounds import Batch, compared, interleaved, walk
 from benchmarks.tables import Table, micros, times
+from entitlement_gate import EntitlementGate
 from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Demand, UsageTarget
 from entitlement_gate.ledger.redis import RedisLedger
+from entitlement_gate.testing import FakeSource
 from tests.ledger.servers import RedisServer
 
 if TYPE_CHECKING:
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 
     from benchmarks.effort import Effort, Rounds
 
-__all__ = ["tables"]
+__all__ = ["running_redis", "tables"]
 
 PROCESSES = 8
+MEMORY = "memory: consume"
 BARE = "a script of the same size that does nothing"
 SAME_CALLS = "a script of the same calls that decides nothing"
 _CUSTOMER = "10000000-0000-4000-8000-00000000000a"
@@ -80,29 +83,37 @@ def tables(effort: Effort) -> list[Table]:
     crowd = Table("Using up, eight processes", _HOW_MANY, ["customers", "verbs a second", "to one process"])
     _add_memory(verbs, effort.fetches)
     if shutil.which("redis-server") or shutil.which("valkey-server"):
-        with _redis() as server:
-            _add_redis(verbs, server.url, effort.fetches)
-            _add_crowd(crowd, server.url, effort.together.seconds * 10)
+        with running_redis() as url:
+            _add_redis(verbs, url, effort.fetches)
+            _add_crowd(crowd, url, effort.together.seconds * 10)
     else:
         crowd.notes.append("Not measured: Redis (there is no redis-server here).")
     return [verbs, crowd]
 
 
 @contextmanager
-def _redis() -> Iterator[RedisServer]:
+def running_redis() -> Iterator[str]:
+    """Run a server for as long as it is needed, and give its URL."""
     with tempfile.TemporaryDirectory() as directory:
         server = RedisServer(Path(directory))
         try:
-            yield server
+            yield server.url
         finally:
             server.kill()
 
 
 def _add_memory(table: Table, effort: Rounds) -> None:
-    ledger = MemoryLedger()
-    timer = walk(_reserve_and_commit(ledger), [_CUSTOMER], seconds=effort.seconds)
-    sample = compared(interleaved({"": timer}, effort.turns), "")[""]
-    table.rows.append(["memory: reserve and commit", "", micros(sample.seconds)])
+    source = FakeSource()
+    source.grant(_CUSTOMER, "api_calls", 10**14)
+    with EntitlementGate(source, ttl=3600) as gate:
+        batches = {
+            MEMORY: _consume(MemoryLedger()),
+            "memory: reserve and commit": _reserve_and_commit(MemoryLedger()),
+            "memory: `gate.consume`": _consume_through(gate),
+        }
+        timers = {name: walk(batch, [_CUSTOMER], seconds=effort.seconds) for name, batch in batches.items()}
+        samples = compared(interleaved(timers, effort.turns), MEMORY)
+    table.rows += [[name, times(sample.ratio), micros(sample.seconds)] for name, sample in samples.items()]
 
 
 def _add_redis(table: Table, url: str, effort: Rounds) -> None:
@@ -145,6 +156,22 @@ def _reserve(ledger: RedisLedger) -> Batch:
     def batch(customers: Sequence[str]) -> Any:
         for customer in customers:
             ledger.reserve(customer, _DEMANDS, key=uuid.uuid4().hex, ttl=60)
+
+    return batch
+
+
+def _consume(ledger: MemoryLedger) -> Batch:
+    def batch(customers: Sequence[str]) -> Any:
+        for customer in customers:
+            ledger.consume(customer, _DEMANDS, key=uuid.uuid4().hex, is_lone=True)
+
+    return batch
+
+
+def _consume_through(gate: EntitlementGate) -> Batch:
+    def batch(customers: Sequence[str]) -> Any:
+        for customer in customers:
+            gate.consume(customer, "api_calls")
 
     return batch
 
@@ -200,8 +227,8 @@ def _work(url: str, customer: str, seconds: float, tell: tuple[Callable[[], Any]
 
 _HOW = (
     "Two rows that can pay, one that does; each commit leaves an event to be shipped. Redis is a process of its own on "
-    f"this machine, without persistence; the ratio is to {BARE}: the same keys, argument and reply. Beside it stands "
-    f"{SAME_CALLS}."
+    f"this machine, without persistence; its ratios are to {BARE}: the same keys, argument and reply. Beside it stands "
+    f"{SAME_CALLS}. In memory they are to the ledger's own verb."
 )
 _HOW_MANY = (
     "Each process reserves and commits, one after the other, on one Redis that shares the machine's cores with them."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from django.conf import settings
@@ -18,9 +18,10 @@ from entitlement_gate.conf import SETTING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from benchmarks.rounds import Batch
     from benchmarks.world import World
 
-__all__ = ["GATE_CHECK", "GATE_HAS", "LIMIT", "THROUGH_SETTINGS", "ours", "settle"]
+__all__ = ["GATE_CHECK", "GATE_HAS", "LIMIT", "THROUGH_SETTINGS", "asking", "ours", "settle"]
 
 LIMIT = "practical limit"
 GATE_HAS = "`gate.has`"
@@ -39,12 +40,12 @@ def ours(world: World) -> list[Contestant]:
     return [_limit(world), has, _check(gate), through]
 
 
-def asking(may: Callable[[str, str], bool]) -> Callable[[Sequence[str]], str | None]:
+def asking(may: Callable[[Any, Any], bool], name: object = ASKED) -> Batch:
     """Return the loop for a callable that takes a customer and a name."""
 
-    def batch(customers: Sequence[str]) -> str | None:
+    def batch(customers: Sequence[Any]) -> Any:
         for customer in customers:
-            if not may(customer, ASKED):
+            if not may(customer, name):
                 return customer
         return None
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
@@ -106,12 +107,12 @@ def _measured(title: str, chains: Sequence[Chain], effort: Effort, through: Thro
 def _project(through: Through) -> Iterator[None]:
     """Let the settings' gate answer for one customer, whom a resolver of the chain's own colour names."""
     world = World(1)
-    (customer,) = world.customers
+    customer = UUID(world.customers[0])  # as a `UUIDField` gives it
 
-    def resolver(_: HttpRequest) -> str:
+    def resolver(_: HttpRequest) -> UUID:
         return customer
 
-    async def async_resolver(_: HttpRequest) -> str:
+    async def async_resolver(_: HttpRequest) -> UUID:
         return customer
 
     own = {"CUSTOMER_RESOLVER": async_resolver if through is _through_asgi else resolver}

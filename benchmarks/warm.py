@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from benchmarks import peers
-from benchmarks.contestants import Verified, verify
-from benchmarks.ours import GATE_HAS, LIMIT, ours
+from benchmarks.contestants import Verified, afresh, verify
+from benchmarks.ours import GATE_HAS, LIMIT, asking, ours
 from benchmarks.project import configure
 from benchmarks.rounds import Sample, compared, interleaved, walk
 from benchmarks.tables import Table, micros, times
-from benchmarks.world import World
+from benchmarks.world import ASKED, Source, World
+from entitlement_gate import EntitlementGate, Requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from benchmarks.effort import Effort
+    from benchmarks.rounds import Batch
 
 __all__ = ["Setting", "measure", "tables"]
 
@@ -33,7 +36,7 @@ class Setting(NamedTuple):
 
 
 def tables(effort: Effort) -> list[Table]:
-    """Measure one and many customers, with one and eight threads."""
+    """Measure one and many customers, with one and eight threads; then the ways to ask."""
     configure()
     by_limit = Table("Warm check", _HOW, ["check"])
     by_gate = Table(f"Warm check, against {GATE_HAS}", _HOW_BY_GATE, ["check"])
@@ -50,7 +53,39 @@ def tables(effort: Effort) -> list[Table]:
             verified.contestant.close()
     by_limit.columns = [*by_limit.columns, "a check is"]
     by_limit.rows = [[*row, does[row[0]]] for row in by_limit.rows]
-    return [by_limit, by_gate]
+    return [by_limit, by_gate, _by_form(effort)]
+
+
+def _by_form(effort: Effort) -> Table:
+    """Measure one gate, asked in the ways in which code asks."""
+    world = World(1)
+    (customer,) = world.customers
+    with EntitlementGate(Source(world), ttl=3600) as gate:
+        asked: dict[str, tuple[Batch, object]] = {
+            _TEXT: (asking(gate.has), afresh(customer)),
+            "a `uuid.UUID`": (asking(gate.has), UUID(customer)),
+            "a `Requirement`": (asking(gate.has, Requirement(ASKED)), afresh(customer)),
+            "a quantity": (_asking_for_five(gate), afresh(customer)),
+            "a `uuid.UUID` and a quantity": (_asking_for_five(gate), UUID(customer)),
+        }
+        seconds, rounds = effort.alone
+        timers = {name: walk(batch, [subject], seconds=seconds) for name, (batch, subject) in asked.items()}
+        samples = compared(interleaved(timers, rounds), _TEXT)
+    table = Table("Warm check, by how it is asked", _HOW_BY_FORM, [f"{GATE_HAS} with", "ratio", "time"])
+    table.rows = [[name, times(sample.ratio), micros(sample.seconds)] for name, sample in samples.items()]
+    return table
+
+
+def _asking_for_five(gate: EntitlementGate) -> Batch:
+    has = gate.has
+
+    def batch(customers: Sequence[Any]) -> Any:
+        for customer in customers:
+            if not has(customer, "API Calls", 5):
+                return customer
+        return None
+
+    return batch
 
 
 def _add(table: Table, column: str, samples: Mapping[str, Sample], *, with_time: bool) -> None:
@@ -89,4 +124,6 @@ _HOW = (
     "Against the practical limit: the median of the rounds' ratios, and in brackets the median time of one check "
     "(with 8 threads: the time of the wall over the checks of all threads)."
 )
+_TEXT = "text and a name"
+_HOW_BY_FORM = f"One customer, one thread; against {_TEXT}."
 _HOW_BY_GATE = f"The same rounds: how many times as long as {GATE_HAS} each takes."

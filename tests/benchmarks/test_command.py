@@ -5,13 +5,27 @@ import os
 
 import pytest
 
-from benchmarks import behaviour, decoding, fetching, ledger, memory, page, peers, requests, starting, warm
+from benchmarks import (
+    behaviour,
+    calls,
+    decoding,
+    fetching,
+    ledger,
+    memory,
+    page,
+    peers,
+    requests,
+    scaling,
+    starting,
+    warm,
+)
 from benchmarks.command import SECTIONS, main
 from benchmarks.contestants import Contestant, WrongAnswer, verify
 from benchmarks.effort import Effort, Rounds
 from benchmarks.ours import ours
 from benchmarks.tables import Table
 from benchmarks.world import ASKED, NAMES, World
+from entitlement_gate import Requirement
 
 TINY = Effort(
     customers=20,
@@ -29,8 +43,8 @@ def first_columns(table):
     return [row[0] for row in table.rows]
 
 
-def test_the_warm_section_measures_the_limit_and_the_three_doors():
-    by_limit, by_gate = warm.tables(TINY)
+def test_the_warm_section_measures_the_limit_the_three_doors_and_the_ways_to_ask():
+    by_limit, by_gate, by_form = warm.tables(TINY)
 
     assert first_columns(by_limit) == ["practical limit", "`gate.has`", "`gate.check`", "`has_entitlement`"]
     assert by_limit.columns[1:5] == [
@@ -40,6 +54,32 @@ def test_the_warm_section_measures_the_limit_and_the_three_doors():
         "20 customers, 8 threads",
     ]
     assert all(len(row) == len(table.columns) for table in (by_limit, by_gate) for row in table.rows)
+    assert first_columns(by_form)[:2] == ["text and a name", "a `uuid.UUID`"]
+
+
+def test_what_takes_the_longer_way_is_counted():
+    (table,) = calls.tables(TINY)
+
+    assert len(table.rows) == 4
+    assert all(int(functions) > int(changes) > 0 for _, functions, changes, _ in table.rows)
+    assert [decisions for *_, decisions in table.rows] == ["1", "2", "1", "1"]
+
+
+def test_a_trace_holds_functions_of_the_package_alone_and_each_once():
+    requirement = Requirement("a") & "b"
+
+    with calls.Trace() as trace:
+        leaves = list(requirement.leaves())
+
+    assert len(leaves) == 2
+    assert [name for _, name in trace.entered] == ["leaves"] * 3
+    assert trace.changes == trace.decisions == 0
+
+
+def test_a_customer_of_many_rows_is_measured_against_one_of_few():
+    (table,) = scaling.tables(TINY)
+
+    assert len(table.rows) == 3
 
 
 def test_decoding_is_measured_against_pydantic():
@@ -75,7 +115,7 @@ def test_memory_is_that_of_a_customer():
 def test_using_up_is_measured_in_memory_over_redis_and_by_eight_processes():
     verbs, crowd = ledger.tables(TINY)
 
-    assert [name.partition(":")[0] for name in first_columns(verbs)] == ["memory", *["Redis"] * 4]
+    assert [name.partition(":")[0] for name in first_columns(verbs)] == [*["memory"] * 3, *["Redis"] * 4]
     assert first_columns(crowd) == ["one process", "one of each process's own", "one for all"]
 
 
@@ -172,4 +212,15 @@ def test_a_page_without_its_markers_is_left_alone():
 
 def test_the_page_has_its_markers_and_every_section_its_module():
     assert page.written(page.PAGE.read_text(encoding="utf-8"), [], "")
-    assert set(SECTIONS) == {"warm", "decode", "request", "fetch", "memory", "start", "behaviour", "ledger"}
+    assert set(SECTIONS) == {
+        "warm",
+        "calls",
+        "rows",
+        "decode",
+        "request",
+        "fetch",
+        "memory",
+        "start",
+        "behaviour",
+        "ledger",
+    }
