@@ -43,7 +43,7 @@ from entitlement_gate.project_gate import RequestGate
 from entitlement_gate.resilience.failure_log import text_to_log, traceback_to_log
 from entitlement_gate.signals import entitlement_checked, entitlement_denied, entitlements_refreshed, source_failed
 from entitlement_gate.testing import FakeSource
-from entitlement_gate.testing.ledger_cases import demand
+from entitlement_gate.testing.ledger_contract import demand
 from entitlement_gate.testing.overrides import billing_by
 from entitlement_gate.webhooks import StandardWebhooks
 from tests.customers import SETTINGS

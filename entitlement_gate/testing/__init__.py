@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from entitlement_gate.testing.assertions import aassert_gated, aassert_not_gated, assert_gated, assert_not_gated
     from entitlement_gate.testing.billing import FakeBilling
-    from entitlement_gate.testing.fake_source import FakeSource
+    from entitlement_gate.testing.fakes import FakeSource
     from entitlement_gate.testing.ledger_contract import LedgerContract
     from entitlement_gate.testing.overrides import override_entitlements, wait_for_signals
 
@@ -30,7 +30,7 @@ __all__ = [
 
 _HOMES = {
     "FakeBilling": "billing",
-    "FakeSource": "fake_source",
+    "FakeSource": "fakes",
     "LedgerContract": "ledger_contract",
     "aassert_gated": "assertions",
     "aassert_not_gated": "assertions",

@@ -12,8 +12,7 @@ from entitlement_gate.api import _as_keywords
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.project_gate import RequestGate
 from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
-from entitlement_gate.testing.clock import MovableClock
-from entitlement_gate.testing.override_layers import canonical_customer
+from entitlement_gate.testing.fakes import MovableClock, canonical_customer
 from entitlement_gate.testing.overrides import billing_by, forget_billing
 from entitlement_gate.zenskar.client import ZenskarClient
 from entitlement_gate.zenskar.options import SANDBOX

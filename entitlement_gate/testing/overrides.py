@@ -17,8 +17,8 @@ from django.core.signals import setting_changed
 
 from entitlement_gate.api import _as_keywords, _Default
 from entitlement_gate.conf import SETTING
-from entitlement_gate.testing.override_gate import OverridingGate
-from entitlement_gate.testing.override_layers import Layer, canonical_customer, read_values
+from entitlement_gate.testing.fakes import canonical_customer
+from entitlement_gate.testing.override_gate import Layer, OverridingGate, read_values
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping

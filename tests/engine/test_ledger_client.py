@@ -17,7 +17,7 @@ from entitlement_gate.engine.snapshots import View
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.resilience.effects import run_async, run_sync
-from entitlement_gate.testing.ledger_cases import demand
+from entitlement_gate.testing.ledger_contract import demand
 from tests.engine.fakes import ANNA, BERT, Billing, eventually, feature
 from tests.engine.test_evaluation import judge_by
 from tests.engine.test_reservations import Elsewhere, quantity

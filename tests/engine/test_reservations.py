@@ -15,7 +15,7 @@ from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.ledger.balances import rows_of
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerOverflow, LedgerUnavailable
-from entitlement_gate.testing.ledger_cases import demand
+from entitlement_gate.testing.ledger_contract import demand
 from tests.engine.fakes import ANNA, BERT, DOWN, feature, instant
 
 CALLS = "30000000-0000-4000-8000-000000000001"

@@ -8,7 +8,7 @@ from entitlement_gate.domain.errors import ReservationConflict
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.ledger.balances import rows_of
 from entitlement_gate.ledger.memory import MemoryLedger
-from entitlement_gate.testing.ledger_cases import demand
+from entitlement_gate.testing.ledger_contract import demand
 from tests.engine.fakes import ANNA, feature, instant
 from tests.engine.test_reservations import Elsewhere, quantity
 

@@ -10,7 +10,7 @@ import pytest
 from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import Receipt, Refusal, State
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, demand
 from tests.lab.test_ledger_database import settings_of
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
 from tests.ledger.racing import drained, race

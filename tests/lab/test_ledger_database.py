@@ -7,7 +7,7 @@ import pytest
 from django.db import connections, transaction
 
 from entitlement_gate.ledger.balances import Row, available
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
 from tests.ledger.racing import drained, kill_many, race
 from tests.usage.conftest import postgres, postgres_alias, sqlite_alias, usage_app  # noqa: F401 - fixtures
 from tests.usage.databases import made_ledger

@@ -162,7 +162,7 @@ def test_a_wrong_rule_is_found_out(monkeypatch, mutant):
     if module is balances:
         for name in ("adopt", "allocate", "available", "reshare"):
             monkeypatch.setattr(book, name, getattr(wrong, name))
-        monkeypatch.setattr("entitlement_gate.testing.ledger_cases.available", balances.available)
+        monkeypatch.setattr("entitlement_gate.testing.ledger_contract.available", balances.available)
     else:
         wrong_verbs = {name: value for name, value in vars(wrong.Book).items() if isinstance(value, types.FunctionType)}
         for name, verb in wrong_verbs.items():

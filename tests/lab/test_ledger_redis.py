@@ -12,7 +12,7 @@ import redis
 from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable, Receipt
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
 from tests.busyness import Timed
 from tests.ledger.racing import drained, kill_many, race
 from tests.ledger.servers import RedisServer

@@ -10,7 +10,7 @@ from entitlement_gate import EntitlementGate, check_entitlement, has_entitlement
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.shared.signing import Seal
 from entitlement_gate.testing import FakeSource, override_entitlements
-from entitlement_gate.testing.clock import MovableClock
+from entitlement_gate.testing.fakes import MovableClock
 from tests.engine.fakes import eventually
 from tests.lab.striking import strike_everywhere
 from tests.ledger.servers import RedisServer

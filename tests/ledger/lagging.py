@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Refusal
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 STEP = 5 * MINUTE  # how old a snapshot may be

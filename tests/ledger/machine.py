@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from entitlement_gate.domain.errors import ReservationConflict, ReservationExpired, ReservationNotFound
 from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import Refusal, State
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
 
 ROWS = ("a", "b", "c")
 KEYS = st.sampled_from(["k1", "k2", "k3", "k4"])

@@ -6,7 +6,7 @@ import time
 
 from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Receipt
-from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 
 _spawn = multiprocessing.get_context("spawn")
 

@@ -1,6 +1,6 @@
 from entitlement_gate.ledger.book import Book
 from entitlement_gate.ledger.protocol import State
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, demand
 
 
 def test_a_key_nobody_knows_has_no_time_to_take_effect():

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
 from tests.ledger.racing import drained
 from tests.ledger.servers import DroppingProxy
 

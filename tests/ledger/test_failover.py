@@ -9,7 +9,7 @@ import redis
 from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, METER, demand
 from tests.ledger.failing_over import Pair
 
 ROW = Row("row", 1_000)

@@ -12,7 +12,7 @@ from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.memory import _A_FEW, MemoryLedger
 from entitlement_gate.ledger.protocol import LONE_RETENTION, RETENTION, LedgerUnavailable, Refusal
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, demand
+from entitlement_gate.testing.ledger_contract import ANNA, BERT, CALLS, demand
 from tests.ledger.test_memory import Clock
 
 PLENTY = Row("row", 10**6)

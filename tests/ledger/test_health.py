@@ -6,7 +6,7 @@ import pytest
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 from tests.ledger.servers import free_port
 
 

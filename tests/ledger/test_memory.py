@@ -5,8 +5,7 @@ import pytest
 from entitlement_gate.ledger.book import Book
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
-from entitlement_gate.testing.ledger_cases import ANNA, demand
-from entitlement_gate.testing.ledger_contract import LedgerContract
+from entitlement_gate.testing.ledger_contract import ANNA, LedgerContract, demand
 from tests.engine.fakes import held_elsewhere
 
 

@@ -8,7 +8,7 @@ import redis
 
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 from tests.ledger.servers import RedisServer
 
 # What the reference of the setting REDIS_URL names.

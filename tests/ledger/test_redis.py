@@ -9,8 +9,7 @@ from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_cases import ANNA, demand
-from entitlement_gate.testing.ledger_contract import LedgerContract
+from entitlement_gate.testing.ledger_contract import ANNA, LedgerContract, demand
 from tests.busyness import Timed
 from tests.ledger.servers import free_port
 

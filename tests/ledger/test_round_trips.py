@@ -11,7 +11,7 @@ from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.ledger.redis_client import BUCKETS
-from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, BERT, CALLS, METER, demand
 
 PLENTY = Row("row", 10**6)
 

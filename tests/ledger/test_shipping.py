@@ -11,7 +11,7 @@ from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
 from entitlement_gate.sandbox import Sandbox, SandboxTransport
-from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 from entitlement_gate.zenskar.client import ZenskarClient
 from entitlement_gate.zenskar.usage import Report, ship
 from tests.ledger.test_memory import Clock

@@ -7,7 +7,7 @@ import pytest
 from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Refusal
-from entitlement_gate.testing.ledger_cases import ANNA, BERT, demand
+from entitlement_gate.testing.ledger_contract import ANNA, BERT, demand
 
 
 class Watcher:

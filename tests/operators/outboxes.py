@@ -5,7 +5,7 @@ from __future__ import annotations
 from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable, UsageTarget
-from entitlement_gate.testing.ledger_cases import demand
+from entitlement_gate.testing.ledger_contract import demand
 from tests.operators.world import ONE
 
 TARGET = UsageTarget("calls", "count")

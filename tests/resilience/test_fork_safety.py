@@ -197,7 +197,7 @@ def test_a_child_that_has_its_parents_id_in_a_namespace_of_its_own_is_a_child_al
 def locked_things():
     from entitlement_gate.sandbox import Sandbox, Scenario
     from entitlement_gate.testing import FakeSource
-    from entitlement_gate.testing.clock import MovableClock
+    from entitlement_gate.testing.fakes import MovableClock
     from entitlement_gate.webhooks import Throttle
 
     source = FakeSource()

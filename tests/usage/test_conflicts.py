@@ -16,7 +16,7 @@ from entitlement_gate import requires_entitlement
 from entitlement_gate.api import default_gate
 from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Receipt
-from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 from entitlement_gate.usage.connection import OwnConnections
 from tests.customers import PRO, SETTINGS
 from tests.engine.fakes import eventually

@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.testing.ledger_cases import ANNA, demand
+from entitlement_gate.testing.ledger_contract import ANNA, demand
 from entitlement_gate.usage.connection import OwnConnections
 from tests.lab.striking import strike_everywhere
 from tests.usage.test_ledger import emptied
@@ -196,7 +196,7 @@ def test_the_migrations_are_up_to_date(usage_app):
 
 OUTLIVES = """
 import ctypes, json, os, sys
-from entitlement_gate.testing.ledger_cases import ANNA, demand
+from entitlement_gate.testing.ledger_contract import ANNA, demand
 from tests.usage.databases import made_ledger
 
 def session():

@@ -14,7 +14,7 @@ from entitlement_gate import EntitlementGate, EntitlementUnavailable
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing import FakeSource
-from entitlement_gate.testing.ledger_cases import ANNA
+from entitlement_gate.testing.ledger_contract import ANNA
 from entitlement_gate.usage import connection as module
 from entitlement_gate.usage.connection import OwnConnections
 from entitlement_gate.usage.ledger import DatabaseLedger

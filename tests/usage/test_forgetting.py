@@ -8,7 +8,7 @@ import pytest
 
 from entitlement_gate.ledger.balances import Row, available
 from entitlement_gate.ledger.protocol import RETENTION, LedgerUnavailable, Refusal
-from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, demand
+from entitlement_gate.testing.ledger_contract import ANNA, BERT, CALLS, demand
 
 PLENTY = Row("row", 10**6)
 ONE = [demand(1, PLENTY)]

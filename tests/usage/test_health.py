@@ -4,7 +4,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from entitlement_gate.testing.ledger_cases import ANNA, demand
+from entitlement_gate.testing.ledger_contract import ANNA, demand
 from tests.ledger.test_health import with_events
 from tests.usage.databases import KnownDatabase
 from tests.usage.test_ledger import emptied

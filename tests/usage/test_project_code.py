@@ -148,7 +148,7 @@ def test_a_connection_that_cannot_be_closed_harms_no_fetch(alias, monkeypatch):
 ALONE = """
 import sys
 from entitlement_gate import EntitlementGate
-from entitlement_gate.testing.fake_source import FakeSource
+from entitlement_gate.testing.fakes import FakeSource
 {before}
 source = FakeSource()
 source.grant("10000000-0000-4000-8000-000000000001", "sso")

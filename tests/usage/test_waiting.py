@@ -8,7 +8,7 @@ from django.db import connections
 from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.testing.ledger_cases import ANNA, BERT, CALLS, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, BERT, CALLS, METER, demand
 from tests.usage.databases import KnownDatabase
 from tests.usage.test_ledger import emptied
 

@@ -6,7 +6,7 @@ import pytest
 from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
-from entitlement_gate.testing.ledger_cases import ANNA, METER, demand
+from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 from entitlement_gate.zenskar.client import ZenskarClient
 from entitlement_gate.zenskar.usage import Report, ship
 from tests.zenskar.scripted import KEY, ORGANISATION, raw, reply

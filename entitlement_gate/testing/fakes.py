@@ -1,10 +1,11 @@
-"""``FakeSource``: grants that a test hands out, for unit tests of code that is given a gate. Never here: Django."""
+"""What a unit test hands to code that is given a gate: ``FakeSource``, and a clock to move. Never here: Django."""
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import NAMESPACE_OID, uuid5
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from entitlement_gate.domain.errors import (
     CustomerNotFound,
@@ -15,16 +16,20 @@ from entitlement_gate.domain.errors import (
 )
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.fork_safety import Locked
-from entitlement_gate.testing.override_layers import canonical_customer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from entitlement_gate.zenskar.flow import Clock
 
-__all__ = ["FakeSource"]
+__all__ = [
+    "FakeSource",
+    "MovableClock",
+    "canonical_customer",
+]
+
 
 Kind = Literal["unavailable", "rejected", "malformed_response"]
 
@@ -115,6 +120,14 @@ class FakeSource(Locked):
         return f"<FakeSource of {len(self._grants)} customers>"
 
 
+def canonical_customer(customer: object) -> str:
+    """Return the canonical id of a ``uuid.UUID`` or its text, or raise ``ValueError``."""
+    canonical = canonical_uuid(str(customer)) if isinstance(customer, (UUID, str)) else None
+    if canonical is None:
+        raise ValueError(f"a customer is a UUID or its hyphenated text, not {customer!r}")
+    return canonical
+
+
 def _amount(quantity: object) -> Any:
     if quantity is None:
         return None
@@ -122,3 +135,49 @@ def _amount(quantity: object) -> Any:
     if amount is None:
         raise ValueError(f"a quantity is a finite number, not {quantity!r}")
     return amount
+
+
+class MovableClock(Locked):
+    """Runs with the machine's until it is frozen; moves by what it is told, on both of its faces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shift = 0.0
+        self._frozen: tuple[float, float] | None = None
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return self._faces()[0]
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return self._faces()[1]
+
+    def freeze(self, at: datetime | None = None) -> None:
+        """Stand still, now or at an instant (a naive one is UTC)."""
+        with self._lock:
+            wall, tick = self._faces()
+            self._frozen = (wall if at is None else _aware(at).timestamp(), tick)
+
+    def advance(self, by: float | timedelta) -> None:
+        """Let time pass at once, frozen or not.
+
+        Raises:
+            ValueError: time would go back.
+        """
+        seconds = by.total_seconds() if isinstance(by, timedelta) else by
+        if seconds < 0:
+            raise ValueError(f"time goes forward only, not by {by!r}")
+        with self._lock:
+            if self._frozen is None:
+                self._shift += seconds
+            else:
+                wall, tick = self._frozen
+                self._frozen = (wall + seconds, tick + seconds)
+
+    def _faces(self) -> tuple[float, float]:
+        return self._frozen or (time.time() + self._shift, time.monotonic() + self._shift)
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from entitlement_gate import Decision, Reason, Requirement
-from entitlement_gate.testing.override_layers import Layer, canonical_customer, decided, read_values
+from entitlement_gate.testing.fakes import canonical_customer
+from entitlement_gate.testing.override_gate import Layer, decided, read_values
 from tests.customers import FREE, PRO
 
 
