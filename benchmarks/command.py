@@ -33,6 +33,7 @@ SECTIONS = {
     "start": "benchmarks.starting",
     "behaviour": "benchmarks.behaviour",
     "ledger": "benchmarks.ledger",
+    "flags": "benchmarks.flags",
 }
 
 

@@ -8,9 +8,11 @@ Never here: Django, HTTP, the rule itself, how data is fetched or counted.
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 from uuid import UUID
+from weakref import WeakSet
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason, serve
 from entitlement_gate.domain.requirements import Requirement, as_requirement
@@ -25,7 +27,9 @@ from entitlement_gate.engine.snapshots import SnapshotStore
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import checked_ttl
 from entitlement_gate.resilience.effects import run_async, run_sync
+from entitlement_gate.resilience.failure_log import traceback_to_log
 from entitlement_gate.resilience.fork_safety import remake_after_fork
+from entitlement_gate.resilience.weak_sets import members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,12 +46,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EntitlementGate",
+    "FetchWatcher",
     "GateQuestions",
 ]
 
+_logger = logging.getLogger("entitlement_gate")
+
+
+class FetchWatcher(Protocol):
+    """What is told how fetches end, such as a provider of flags that says whether it is healthy."""
+
+    def fetch_ended(self, error: BaseException | None) -> None:
+        """Hear of a fetch, on the thread that did it, once who waited for it has the answer; ``error``: it failed."""
+
 
 class GateQuestions:
-    """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided."""
+    """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided.
+
+    Attributes:
+        watchers: told how each fetch of this process ends; held weakly.
+    """
 
     def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
         self.source = source
@@ -60,6 +78,7 @@ class GateQuestions:
         # What a warm check reads; empty for a gate that has to take the long way each time.
         self._answers: Mapping[Any, Answer] = self._snapshots.answers
         self._health = self._snapshots.health
+        self.watchers: WeakSet[FetchWatcher] = WeakSet()
         if isinstance(self.ledger, MemoryLedger):
             self.ledger.watchers.add(self)
         remake_after_fork(self)
@@ -233,11 +252,21 @@ class GateQuestions:
         """Hear that a customer begins to use up: no answer worked out without that stands any more."""
         self._snapshots.forget(self._snapshots.entries.get(customer_id))
 
-    def refreshed(self, snapshot: Snapshot) -> None:
-        """Hear of a fetch, on the thread that did it. For gates that tell others."""
+    def refreshed(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - for gates that tell others
+        """Hear of a fetch, on the thread that did it."""
+        self._tell_watchers(None)
 
-    def failed(self, customer_id: str, error: BaseException) -> None:
-        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
+    def failed(self, customer_id: str, error: BaseException) -> None:  # noqa: ARG002 - as above
+        """Hear of a fetch that failed, on the thread that tried."""
+        self._tell_watchers(error)
+
+    def _tell_watchers(self, error: BaseException | None) -> None:
+        for watcher in members(self.watchers):
+            try:
+                watcher.fetch_ended(error)
+            except Exception as broken:  # anybody's code, and no fetch is the worse for it
+                kind = type(broken).__name__
+                _logger.exception("a watcher of fetches failed: %s", kind, exc_info=traceback_to_log(broken))
 
     def _resolving(self, customer: object) -> Effects[object]:
         """Return whom a check is about. A gate that knows requests resolves them here."""

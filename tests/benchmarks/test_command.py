@@ -10,6 +10,7 @@ from benchmarks import (
     calls,
     decoding,
     fetching,
+    flags,
     ledger,
     memory,
     page,
@@ -119,6 +120,12 @@ def test_using_up_is_measured_in_memory_over_redis_and_by_eight_processes():
     assert first_columns(crowd) == ["one process", "one of each process's own", "one for all"]
 
 
+def test_a_boolean_flag_is_measured_against_the_in_memory_provider():
+    (table,) = flags.tables(TINY)
+
+    assert first_columns(table) == ["the SDK's `InMemoryProvider`", "`EntitlementProvider`"]
+
+
 def test_a_weight_is_what_is_still_there():
     kept = []
 
@@ -223,4 +230,5 @@ def test_the_page_has_its_markers_and_every_section_its_module():
         "start",
         "behaviour",
         "ledger",
+        "flags",
     }

@@ -1,0 +1,323 @@
+"""OpenFeature: a gate as the provider behind the standard's clients.
+
+>>> from openfeature import api
+>>> from openfeature.evaluation_context import EvaluationContext
+>>> api.set_provider_and_wait(EntitlementProvider(gate))  # doctest: +SKIP - needs billing
+>>> client = api.get_client()  # doctest: +SKIP - as above
+>>> client.get_boolean_value("reports", False, EvaluationContext(customer_id))  # doctest: +SKIP - as above
+True
+
+A flag is an entitlement, its key a name, an alias or an id. The table of values, reasons, error codes and metadata is
+in ``docs/how-to/openfeature.md``. Never here: the answer itself (``engine.gate``).
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, rows_behind
+from entitlement_gate.resilience.fork_safety import Locked
+
+try:
+    from openfeature.event import ProviderEvent, ProviderEventDetails
+    from openfeature.exception import (
+        ErrorCode,
+        FlagNotFoundError,
+        GeneralError,
+        InvalidContextError,
+        OpenFeatureError,
+        ProviderFatalError,
+        TargetingKeyMissingError,
+        TypeMismatchError,
+    )
+    from openfeature.flag_evaluation import FlagResolutionDetails
+    from openfeature.flag_evaluation import Reason as FlagReason
+    from openfeature.provider import AbstractProvider, Metadata
+except ImportError as error:
+    raise ImportError(f"OpenFeature is not here: install entitlement_gate[openfeature]: {error}") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from openfeature.evaluation_context import EvaluationContext
+    from openfeature.flag_evaluation import FlagValueType
+
+    from entitlement_gate.engine.gate import EntitlementGate
+
+    Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
+
+__all__ = ["UNLIMITED", "EntitlementProvider"]
+
+UNLIMITED = 2**63 - 1
+"""What an integer flag says of an entitlement without a limit: the most that every language's SDK can hold."""
+
+Value = TypeVar("Value")
+
+_METADATA = Metadata("entitlement_gate")
+_REASONS = {
+    "cache": FlagReason.CACHED,
+    "shared": FlagReason.CACHED,
+    "stale": FlagReason.STALE,
+    "fallback": FlagReason.DEFAULT,
+    "override": FlagReason.STATIC,
+}
+_NOTHING = Decimal(0)
+_ERRORS = {
+    Reason.INVALID_CUSTOMER: (ErrorCode.INVALID_CONTEXT, "the targeting key is no customer id, which is a UUID"),
+    Reason.UNAVAILABLE: (ErrorCode.GENERAL, "billing, or the ledger, could not be asked"),
+    Reason.REJECTED: (ErrorCode.GENERAL, "billing refuses our requests: check the credentials"),
+    Reason.MALFORMED_RESPONSE: (ErrorCode.PARSE_ERROR, "billing's answer could not be read"),
+}
+_UNCOUNTED = (Reason.FEATURE_DISABLED, Reason.TYPE_MISMATCH)
+
+
+class EntitlementProvider(Locked, AbstractProvider):
+    """Answers flags from a gate: sync and async, with the same answers.
+
+    Args:
+        gate: whose answers; by default the gate of the Django settings.
+        quantity: the attribute of the evaluation context that holds how much is needed now.
+        close_gate: close the gate at ``shutdown``. A gate that others use too is better left open.
+
+    Raises:
+        ValueError: the gate of the settings cannot be closed here; or ``quantity`` is no name.
+    """
+
+    def __init__(
+        self, gate: EntitlementGate | None = None, *, quantity: str = "quantity", close_gate: bool = False
+    ) -> None:
+        if close_gate and gate is None:
+            raise ValueError("close_gate: the gate of the Django settings is everybody's: pass a gate of your own")
+        if not (isinstance(quantity, str) and quantity):
+            raise ValueError(f"quantity: the name of an attribute of the evaluation context, not {quantity!r}")
+        super().__init__()
+        self._given = gate
+        self._quantity = quantity
+        self._close_gate = close_gate
+        self._watched: EntitlementGate | None = None
+        self._last_event = ProviderEvent.PROVIDER_READY
+
+    def get_metadata(self) -> Metadata:
+        """Return the provider's name."""
+        return _METADATA
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002 - nobody is asked about yet
+        """Be ready: without any I/O, as the first check fetches.
+
+        Raises:
+            ProviderFatalError: the settings describe no gate.
+        """
+        from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415 - only for the gate of the settings
+
+        self._last_event = ProviderEvent.PROVIDER_READY
+        try:
+            self._gate()
+        except ImproperlyConfigured as error:
+            raise ProviderFatalError(str(error)) from error
+
+    def shutdown(self) -> None:
+        """Tell of no more, until initialized again; harmless when repeated."""
+        if self._watched is not None:
+            self._watched.watchers.discard(self)
+            self._watched = None
+        if self._close_gate and self._given is not None:
+            self._given.close()
+
+    def resolve_boolean_details(
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001 - OpenFeature calls it so
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        """Return whether the customer may."""
+        return _resolved(self._checked(flag_key, evaluation_context), default_value, _allowed)
+
+    async def resolve_boolean_details_async(
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001 - OpenFeature calls it so
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        """Return whether the customer may."""
+        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _allowed)
+
+    def resolve_string_details(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """Return the reason."""
+        return _resolved(self._checked(flag_key, evaluation_context), default_value, _reason)
+
+    async def resolve_string_details_async(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """Return the reason."""
+        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _reason)
+
+    def resolve_integer_details(
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        """Return how much is left, rounded down; ``UNLIMITED`` where there is no limit."""
+        return _resolved(self._checked(flag_key, evaluation_context), default_value, _whole)
+
+    async def resolve_integer_details_async(
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        """Return how much is left, rounded down; ``UNLIMITED`` where there is no limit."""
+        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _whole)
+
+    def resolve_float_details(
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        """Return how much is left; infinity where there is no limit."""
+        return _resolved(self._checked(flag_key, evaluation_context), default_value, _left)
+
+    async def resolve_float_details_async(
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        """Return how much is left; infinity where there is no limit."""
+        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _left)
+
+    def resolve_object_details(
+        self, flag_key: str, default_value: Structure, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[Structure]:
+        """Return the decision as plain JSON types, numbers as exact text."""
+        return _resolved(self._checked(flag_key, evaluation_context), default_value, Decision.as_dict)
+
+    async def resolve_object_details_async(
+        self, flag_key: str, default_value: Structure, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[Structure]:
+        """Return the decision as plain JSON types, numbers as exact text."""
+        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, Decision.as_dict)
+
+    def _checked(self, name: str, context: EvaluationContext | None) -> Decision:
+        customer, quantity = self._question(name, context)
+        try:
+            return self._gate().check(customer, name, quantity)
+        except ValueError as error:
+            raise InvalidContextError(f"{self._quantity}: {error}") from error
+
+    async def _achecked(self, name: str, context: EvaluationContext | None) -> Decision:
+        customer, quantity = self._question(name, context)
+        try:
+            return await self._gate().acheck(customer, name, quantity)
+        except ValueError as error:
+            raise InvalidContextError(f"{self._quantity}: {error}") from error
+
+    def _question(self, name: str, context: EvaluationContext | None) -> tuple[str, Any]:
+        """Return who is asked about, and how much."""
+        if not name:
+            raise FlagNotFoundError("a flag's key is the name of an entitlement: the text is empty")
+        if context is None or not context.targeting_key:
+            raise TargetingKeyMissingError("the targeting key is the customer id, and there is none")
+        return context.targeting_key, context.attributes.get(self._quantity)
+
+    def _gate(self) -> EntitlementGate:
+        """Return the gate, watched; that of the settings is another one whenever they change."""
+        gate = self._given
+        if gate is None:
+            from entitlement_gate.api import default_gate  # noqa: PLC0415 - not without Django settings
+
+            gate = default_gate()
+        if gate is not self._watched:
+            gate.watchers.add(self)
+            self._watched = gate
+        return gate
+
+    def fetch_ended(self, error: BaseException | None) -> None:
+        """Tell OpenFeature where the state changes: see the table of events."""
+        gate = self._watched
+        if gate is None:  # shut down meanwhile
+            return
+        event = ProviderEvent.PROVIDER_READY if error is None else _event_of_failure(gate)
+        with self._lock:
+            if event is not None and event is not self._last_event:
+                self._last_event = event
+                self.emit(event, _event_details(event, error))
+
+
+def _event_of_failure(gate: EntitlementGate) -> ProviderEvent | None:
+    """Return what a failed fetch means: nothing yet, while billing is not left alone for it."""
+    health = gate.health()
+    if health["breaker"] == "closed":
+        return None
+    age = health["last_success_age"]
+    has_data = age is not None and age <= gate.options.stale_if_error
+    return ProviderEvent.PROVIDER_STALE if has_data else ProviderEvent.PROVIDER_ERROR
+
+
+def _event_details(event: ProviderEvent, error: BaseException | None) -> ProviderEventDetails:
+    """Return what handlers are told: the kind of the failure alone, as its text may quote what billing said."""
+    if error is None:
+        return ProviderEventDetails(message="billing answers again")
+    code = ErrorCode.GENERAL if event is ProviderEvent.PROVIDER_ERROR else None
+    return ProviderEventDetails(message=f"fetches fail: {type(error).__name__}", error_code=code)
+
+
+def _resolved(decision: Decision, default: Value, read: Callable[[Decision], Any]) -> FlagResolutionDetails[Value]:
+    """Return what ``read`` takes of a decision, with all that OpenFeature has room for; the default where it cannot."""
+    metadata = _metadata_of(decision)
+    try:
+        _require_answer(decision)
+        reason = _REASONS.get(decision.source) or _live_reason(decision)
+        variant = "allowed" if decision.allowed else "denied"
+        return FlagResolutionDetails(read(decision), reason=reason, variant=variant, flag_metadata=metadata)
+    except OpenFeatureError as error:
+        return FlagResolutionDetails(
+            default, error.error_code, error.error_message, FlagReason.ERROR, flag_metadata=metadata
+        )
+
+
+def _require_answer(decision: Decision) -> None:
+    if not decision.allowed and decision.reason in _ERRORS:
+        raise OpenFeatureError(*_ERRORS[decision.reason])
+
+
+def _live_reason(decision: Decision) -> FlagReason:
+    return FlagReason.TARGETING_MATCH if rows_behind(decision) else FlagReason.DEFAULT
+
+
+def _metadata_of(decision: Decision) -> dict[str, bool | int | float | str]:
+    """Return what of a decision costs nothing to read; the object flag has the rest."""
+    metadata: dict[str, bool | int | float | str] = {
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "source": decision.source,
+    }
+    if decision.age is not None:
+        metadata["age"] = decision.age
+    if decision.remaining is not None:
+        metadata["remaining"] = f"{decision.remaining:f}"
+    if decision.unlimited:
+        metadata["unlimited"] = True
+    if decision.shadow:
+        metadata["shadow"] = True
+    return metadata
+
+
+def _allowed(decision: Decision) -> bool:
+    return decision.allowed
+
+
+def _reason(decision: Decision) -> str:
+    return decision.reason.value
+
+
+def _whole(decision: Decision) -> int:
+    return UNLIMITED if decision.unlimited else math.floor(_remaining(decision))
+
+
+def _left(decision: Decision) -> float:
+    return math.inf if decision.unlimited else float(_remaining(decision))
+
+
+def _remaining(decision: Decision) -> Decimal:
+    """Return what is left; nothing to whoever is denied, as there is nothing of it that may be used."""
+    if decision.remaining is not None:
+        return decision.remaining
+    if decision.outcome is Outcome.UNKNOWN:
+        raise GeneralError("what is left could not be learned")
+    if decision.outcome is Outcome.DENIED and decision.reason not in _UNCOUNTED:
+        return _NOTHING
+    raise TypeMismatchError("this entitlement is not counted: ask for a boolean")
