@@ -131,7 +131,7 @@ class Guard(MetaPathFinder):
             sys.meta_path.remove(self)
         if self._guarded is not None:
             client, make = self._guarded
-            client._made_network = make  # noqa: SLF001 - put back what `_guard` found
+            client._make_transport = make  # noqa: SLF001 - put back what `_guard` found
             self._guarded = None
 
     def taken(self) -> list[str]:
@@ -151,7 +151,7 @@ class Guard(MetaPathFinder):
 
     def _guard(self, module: Any) -> None:
         client = module.ZenskarClient
-        make = client._made_network  # noqa: SLF001 - where a connection begins, and none but real ones
+        make = client._make_transport  # noqa: SLF001 - where a connection begins, and none but real ones
 
         @wraps(make)
         def guarded(self_: Any) -> Any:
@@ -161,7 +161,7 @@ class Guard(MetaPathFinder):
                 raise _refusal(address)
             return make(self_)
 
-        client._made_network = guarded  # noqa: SLF001 - as above
+        client._make_transport = guarded  # noqa: SLF001 - as above
         self._guarded = client, make
 
 

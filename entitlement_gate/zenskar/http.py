@@ -1,9 +1,8 @@
-"""HTTP to billing: one request with its credentials, over connections with a deadline, and the bytes that come back.
+"""HTTP to billing: one request with its credentials, and the bytes that come back.
 
-httpx bounds each read and not their sum: a server that drips a byte a second holds a thread for hours, already in the
-headers. So each read and write has what is left of the deadline, and a body is bounded in length and in time while it
-is inflated. Credentials reach the wire through httpx's auth hook: no frame, message or attribute of ours holds their
-text, and no error of httpx, whose frames do, is chained to the errors raised from here.
+A body is bounded in length, and in time while it is inflated. Credentials reach the wire through httpx's auth hook: no
+frame, message or attribute of ours holds their text, and no error of httpx, whose frames do, is chained to the errors
+raised from here.
 
 Never here: what an answer means.
 """
@@ -11,17 +10,12 @@ Never here: what an answer means.
 from __future__ import annotations
 
 import re
-import socket
-import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import TYPE_CHECKING, TypeVar
 
-import httpcore
 import httpx
 
 from entitlement_gate import __version__
@@ -30,22 +24,15 @@ from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.zenskar.flow import Failure, Reply
 from entitlement_gate.zenskar.options import SANDBOX
+from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Generator, Iterable, Iterator
 
     from entitlement_gate.zenskar.flow import Deadline
     from entitlement_gate.zenskar.options import ClientOptions, Credentials
 
-__all__ = [
-    "DeadlineTransport",
-    "Request",
-    "Sender",
-    "environment_proxy",
-    "read_body",
-    "without_secrets",
-]
+__all__ = ["Request", "Sender", "read_body", "without_secrets"]
 
 
 Text = TypeVar("Text", bytes, str)
@@ -110,98 +97,6 @@ def _too_long(most: int) -> SourceMalformed:
     return SourceMalformed(f"the body is longer than {most} bytes")
 
 
-def environment_proxy(base_url: str) -> str | None:
-    """Return the proxy that the environment names for a URL, or None."""
-    parts = urlsplit(base_url)
-    if proxy_bypass(parts.netloc):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
-
-
-class DeadlineTransport(httpx.HTTPTransport):
-    """An ``HTTPTransport`` whose thread can be given a deadline."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._deadlines = threading.local()
-        # httpcore takes a network backend, httpx does not pass one on; both keep it under these names.
-        self._pool._network_backend = _Backend(self._pool._network_backend, self._deadlines)  # noqa: SLF001
-
-    def bound(self, deadline: Deadline) -> None:
-        """Hold everything that this thread sends from now on to the deadline."""
-        self._deadlines.current = deadline
-
-
-class _Bounded:
-    def __init__(self, inner: Any, deadlines: threading.local) -> None:
-        self._inner = inner
-        self._deadlines = deadlines
-
-    def _left(self, timeout: float | None, error: type[Exception]) -> float | None:
-        deadline: Deadline | None = getattr(self._deadlines, "current", None)
-        if deadline is None:
-            return timeout
-        left = deadline.remaining()
-        if left <= 0:
-            raise error(f"the deadline of {deadline.seconds} s has passed")
-        return left if timeout is None else min(left, timeout)
-
-
-class _Backend(_Bounded, httpcore.NetworkBackend):
-    def connect_tcp(  # noqa: PLR0917 - httpcore's own signature
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect to the first address that answers.
-
-        Tried one by one here: the standard library gives *each* address of a name the whole timeout.
-        """
-        error: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
-        for address in _addresses(host, port):
-            left = self._left(timeout, httpcore.ConnectTimeout)
-            try:
-                inner = self._inner.connect_tcp(address, port, left, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as refused:
-                error = refused
-            else:
-                return _Stream(inner, self._deadlines)
-        raise error or httpcore.ConnectError("the name has no address")
-
-
-def _addresses(host: str, port: int) -> list[str]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
-        raise httpcore.ConnectError(str(error)) from error
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-class _Stream(_Bounded, httpcore.NetworkStream):
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        read: bytes = self._inner.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
-        return read
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._left(timeout, httpcore.WriteTimeout))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = self._left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadlines)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-
 _PLACE = "entitlement_gate.location"
 _USER_AGENT = f"entitlement_gate/{__version__}"
 # An absolute URL would carry the key to another host, and `..` out of a base URL's path.
@@ -252,7 +147,6 @@ class Sender:
         """Forget the connections, as in a process just forked; the next request makes new ones."""
         self._lock = Lock()
         self._http: httpx.Client | None = None
-        self._network: httpx.BaseTransport | None = None
 
     def close(self) -> None:
         """Close the connections, now. Closing again does nothing; a later request is ``SourceUnavailable``."""
@@ -267,11 +161,16 @@ class Sender:
         left = deadline.remaining()
         if left <= 0:
             return Failure(f"no answer within {deadline.seconds} s", may_retry=False)
-        http = self._connected(deadline)
-        timeout = httpx.Timeout(left, connect=min(left, self.options.connect_timeout))
-        given = {"params": dict(request.params), "headers": dict(request.headers), "content": request.body}
         try:
-            with http.stream(request.method, request.path, timeout=timeout, **given) as response:  # type: ignore[arg-type]  # mypy joins the values' types
+            with self._connected().stream(
+                request.method,
+                request.path,
+                params=dict(request.params),
+                headers=dict(request.headers),
+                content=request.body,
+                timeout=httpx.Timeout(left, connect=min(left, self.options.connect_timeout)),
+                extensions={DEADLINE: deadline},
+            ) as response:
                 return self._reply(response, deadline)
         except httpx.TimeoutException as error:
             return Failure(f"no answer in time ({type(error).__name__})")
@@ -306,21 +205,17 @@ class Sender:
         chunks = [response.content] if is_read else response.iter_raw()
         return read_body(chunks, encoding, deadline, most=self.options.max_body_bytes)
 
-    def _connected(self, deadline: Deadline) -> httpx.Client:
+    def _connected(self) -> httpx.Client:
         with self._lock:
             if self._is_closed:
                 raise SourceUnavailable("the client is closed")
             if self._http is None:
                 self._http = self._connect()
-            http = self._http
-        if isinstance(self._network, DeadlineTransport):
-            self._network.bound(deadline)
-        return http
+            return self._http
 
     def _connect(self) -> httpx.Client:
         """Make the one ``httpx.Client`` of this process: its TLS context costs 22 ms."""
         base_url = self.options.base_url
-        self._network = self._transport or self._made_network()
         headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": _USER_AGENT}
         if self.options.api_version is not None:
             headers["apiversion"] = self.options.api_version
@@ -328,7 +223,7 @@ class Sender:
             base_url="http://sandbox" if base_url.startswith(SANDBOX) else base_url,
             headers=headers,
             auth=_Auth(self._credentials),
-            transport=self._network,
+            transport=self._transport or self._make_transport(),
             trust_env=False,
             follow_redirects=False,
             event_hooks={"response": [_stay]},
@@ -336,11 +231,13 @@ class Sender:
         http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # one customer's are not another's
         return http
 
-    def _made_network(self) -> DeadlineTransport:
-        many, trust_env = self.options.max_concurrency, self.options.trust_env
-        limits = httpx.Limits(max_connections=many, max_keepalive_connections=many)
-        proxy = environment_proxy(self.options.base_url) if trust_env else None
-        return DeadlineTransport(limits=limits, trust_env=trust_env, proxy=proxy)
+    def _make_transport(self) -> DeadlineTransport:
+        options = self.options
+        return DeadlineTransport(
+            max_connections=options.max_concurrency,
+            proxy=environment_proxy(options.base_url) if options.trust_env else None,
+            ssl_context=httpx.create_ssl_context(trust_env=options.trust_env),
+        )
 
 
 def _stay(response: httpx.Response) -> None:

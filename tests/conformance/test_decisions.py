@@ -11,7 +11,7 @@ import pytest
 
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.zenskar.client import ZenskarClient
-from entitlement_gate.zenskar.http import DeadlineTransport
+from entitlement_gate.zenskar.transport import DeadlineTransport
 from tests.zenskar.scripted import KEY, ORGANISATION, ScriptedServer, reply
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def gate_at():
 
     def gate_at(now, case):
         server = ScriptedServer(*map(answered, case["responses"]))
-        network = DeadlineTransport(verify=TLS, trust_env=False)
+        network = DeadlineTransport(ssl_context=TLS)
         client = ZenskarClient(KEY, ORGANISATION, base_url=server.url, clock=Clock(now), transport=network)
         gate = EntitlementGate(client, clock=Clock(now))
         made.append((gate, server))
