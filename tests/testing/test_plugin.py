@@ -261,7 +261,7 @@ def test_a_gate_over_a_real_address_never_knows(guard):
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9"])
 def test_a_loopback_address_is_not(guard, address):
-    assert client(base_url=address)._made_network() is not None
+    assert client(base_url=address)._make_transport() is not None
     assert guard.taken() == []
 
 
@@ -271,13 +271,13 @@ def test_the_sandbox_is_not(guard):
 
 
 def test_a_guard_leaves_everything_as_it_was():
-    before, finders = ZenskarClient._made_network, list(sys.meta_path)
+    before, finders = ZenskarClient._make_transport, list(sys.meta_path)
     guard = Guard()
     guard.start()
-    assert ZenskarClient._made_network is not before
+    assert ZenskarClient._make_transport is not before
     guard.stop()
     guard.stop()
-    assert (ZenskarClient._made_network, sys.meta_path) == (before, finders)
+    assert (ZenskarClient._make_transport, sys.meta_path) == (before, finders)
 
 
 @pytest.fixture
