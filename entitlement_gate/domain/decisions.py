@@ -9,6 +9,7 @@ import dataclasses
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -71,7 +72,7 @@ class Reason(StrEnum):
     REJECTED = "rejected"
     MALFORMED_RESPONSE = "malformed_response"
 
-    @property
+    @cached_property
     def outcome(self) -> Outcome:
         """The outcome every decision with this reason has."""
         if self in _ALLOWING:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason, common_type, decide_by
@@ -99,17 +100,25 @@ def canonical_uuid(text: str) -> str | None:
 
 
 def decide(
-    snapshot: Snapshot, asked: Requirement, now: datetime, terms: Terms, *, burden: Burden = _unburdened
+    snapshot: Snapshot,
+    asked: Requirement,
+    now: datetime,
+    terms: Terms,
+    *,
+    burden: Burden = _unburdened,
+    named: Sequence[Grant] | None = None,
 ) -> Decision:
     """Return the decision about one entitlement (a leaf) at the instant ``now`` (aware).
 
-    Judges the rows again at every call: nothing about "live" is remembered from the fetch.
+    Judges the rows again at every call: nothing about "live" is remembered from the fetch. ``named`` are those that
+    the entitlement stands for, where they were looked up before.
     """
     if not snapshot.is_found:
         return _told(snapshot, asked, _Candidate(Reason.CUSTOMER_NOT_FOUND, ()))
-    rows = _answering(rows_named(snapshot, asked.entitlement, terms), asked.requested)
-    candidates = list(_candidates(rows, asked, now, terms, burden=burden))
-    closest = min(candidates, key=lambda candidate: candidate.rank, default=_Candidate(Reason.NOT_ENTITLED, ()))
+    named = rows_named(snapshot, asked.entitlement, terms) if named is None else named
+    rows = _answering(named, asked.requested)
+    candidates = list(_candidates(rows, asked, now, terms, burden=burden)) or [_Candidate(Reason.NOT_ENTITLED, ())]
+    closest = candidates[0] if len(candidates) == 1 else min(candidates, key=attrgetter("rank"))
     return _told(snapshot, asked, closest)
 
 

@@ -53,13 +53,15 @@ class Evaluator:
         """
         if view.entry is None:
             return self.refuse(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
-        return self.served(self._decided(requirement, view.entry, charges), view)
+        verdict = self._answer(requirement, view.entry, charges).verdict
+        source = "fallback" if verdict.outcome is Outcome.UNKNOWN else view.source
+        return serve(verdict, source, view.entry.age(self._clock))
 
     def allows(self, requirement: Requirement, view: View, charges: Charges | None = NOT_READ) -> bool:
-        """Return whether the decision allows, without telling more: 0.6 µs less than ``decide``."""
+        """Return whether the decision allows, without making one."""
         if view.entry is None:
             return self.decide(requirement, view).allowed
-        return self._decided(requirement, view.entry, charges).allowed
+        return self._answer(requirement, view.entry, charges).allowed
 
     def served(self, decision: Decision, view: View) -> Decision:
         """Return a settled decision with the source and age of the view it rests on."""
@@ -116,12 +118,13 @@ class Evaluator:
         words = (self._terms.word_for(policy, leaf.entitlement) for leaf in requirement.leaves())
         return revise(decision, allowed=all(word == "allow" for word in words)).served("fallback", decision.age)
 
-    def _decided(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Decision:
+    def _answer(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Answer:
+        """Return what was worked out before, where it still stands, or is worked out now."""
         now = self._clock.time()
         asked = remembered_as(requirement)
         known = entry.answers.get(asked)
         if known is not None and known.since <= now < known.steady_until:
-            return serve(known.verdict, "live", None)
+            return known
         customer_id = entry.snapshot.customer_id
         answer, is_counted = self._worked_out(requirement, entry, now, charges)
         if not is_counted or self._ledger_client.is_untouched(customer_id):
@@ -129,7 +132,7 @@ class Evaluator:
             # The first use of a customer clears the answers; one that began since the look above must not outlive it.
             if is_counted and not self._ledger_client.is_untouched(customer_id):
                 self._memory.forget(entry)
-        return serve(answer.verdict, "live", None)
+        return answer
 
     def _worked_out(
         self, requirement: Requirement, entry: Entry, now: float, charges: Charges | None
@@ -137,14 +140,16 @@ class Evaluator:
         """Return the answer, and whether the ledger had a say in it."""
         at = datetime.fromtimestamp(now, UTC)
         burden = _Noted(self._ledger_client, entry.snapshot.customer_id, charges)
+        named: list[Grant] = []
 
         def judge_leaf(leaf: Requirement) -> Decision:
-            return decide(entry.snapshot, leaf, at, self._terms, burden=burden)
+            rows = rows_named(entry.snapshot, leaf.entitlement, self._terms)
+            named.extend(rows)
+            return decide(entry.snapshot, leaf, at, self._terms, burden=burden, named=rows)
 
         judged = requirement.judge(judge_leaf)
         # Around the instant that was judged, which is `now` rounded to a microsecond.
-        rows = (row for leaf in requirement.leaves() for row in self.named(leaf.entitlement, entry.snapshot))
-        since, until = steady_span(rows, at.timestamp())
+        since, until = steady_span(named, at.timestamp())
         good_for = entry.fresh_for
         if judged.outcome is Outcome.DENIED:
             good_for = min(good_for, self._options.denial_max_age)

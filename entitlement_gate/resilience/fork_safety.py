@@ -52,7 +52,8 @@ class PerProcess(Generic[Value]):
         self._name = name
 
     def __get__(self, instance: Any, _: type | None = None) -> Value:
-        notice_fork()
+        if os.getpid() != _Process.pid:  # `notice_fork`, written out: this is read at each use of a lock
+            notice_fork()
         value: Value = instance.__dict__[self._name]
         return value
 
