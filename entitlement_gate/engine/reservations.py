@@ -448,6 +448,11 @@ class Reservation:
         return quantity_of(self._receipt.quantity) if self._receipt else None
 
     @property
+    def is_replay(self) -> bool:
+        """Whether its key stood for it already, held or committed: nothing more is held."""
+        return self._receipt is not None and self._receipt.is_replay
+
+    @property
     def is_late(self) -> bool:
         """Whether nothing was held any more when it was committed: counted all the same, perhaps beyond the balance."""
         return self._receipt is not None and self._receipt.is_late

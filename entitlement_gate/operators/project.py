@@ -80,8 +80,8 @@ def _own_folders() -> list[Path]:
     return [folder for folder in folders if not installed.intersection(folder.parents)]
 
 
-_FUNCTIONS = re.compile(r"a?(?:has|check|require|reserve|consume)_entitlement|Requirement|requires_entitlement")
-_FIRST = frozenset({"Requirement", "requires_entitlement"})  # take the name first, the others a customer before it
+_FIRST = frozenset({"Requirement", "requires_entitlement", "consumes_entitlement"})  # others take a customer before it
+_FUNCTIONS = re.compile("|".join((r"a?(?:has|check|require|reserve|consume)_entitlement", *_FIRST)))
 _CALL_TRACE = re.compile(rb"_entitlement\b|\bRequirement\b")
 _SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 

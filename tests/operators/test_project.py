@@ -16,6 +16,8 @@ other_entitlement(customer, "no")
 has_entitlement(customer, 5)
 has_entitlement()
 lookup["has_entitlement"](customer, "no")
+@consumes_entitlement("sixth", customer="customer")
+def task(customer): ...
 """
 
 
@@ -29,7 +31,7 @@ def test_literal_names_in_calls_are_read_and_nothing_is_imported(tmp_path, monke
     found = {(each.name, each.where) for each in calls_in([tmp_path])}
     assert found == {
         ("first", "a/code.py:2"), ("second", "a/code.py:3"), ("third", "a/code.py:4"), ("fourth", "a/code.py:5"),
-        ("fifth", "a/code.py:6"),
+        ("fifth", "a/code.py:6"), ("sixth", "a/code.py:12"),
     }  # fmt: skip
 
 

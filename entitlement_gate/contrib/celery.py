@@ -1,0 +1,224 @@
+"""Celery: ``@consumes_entitlement`` below ``@app.task`` counts what a task does once, however often it is run.
+
+The quantity is held before the body, and what is done with it then depends on how that run ends:
+
+========================================================  ======================================================
+the run                                                   what was held
+========================================================  ======================================================
+returns                                                   counts
+raises: an error, a soft time limit, ``Retry``,           is given back; another try holds it anew
+``Reject``, ``Ignore``, ``self.replace(…)``
+is killed: a hard time limit, ``revoke(terminate=True)``  stays held until the task is delivered again, which goes
+a lost worker                                             on with it, or until its time is up
+========================================================  ======================================================
+
+The key is made of the task's name and id, which Celery keeps over retries and redeliveries: a run that comes after one
+that counted, or beside one that still runs, counts nothing more. All runs of a task own what one of them holds, so that
+the last one gives back what one that was killed left.
+
+Never here: how a quantity is held (``engine.reservations``).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import wraps
+from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from uuid import NAMESPACE_OID, uuid5
+
+from entitlement_gate.api import default_gate
+from entitlement_gate.domain.errors import EntitlementGateError
+from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.engine.entitlements import required
+from entitlement_gate.engine.reservations import order
+from entitlement_gate.ledger.protocol import LONGEST_KEY, State, checked_ttl
+from entitlement_gate.resilience.effects import run_sync
+
+try:
+    from celery import Task, current_task
+except ImportError as error:
+    raise ImportError(f"Celery is not here: install entitlement_gate[celery]: {error}") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+    from inspect import Signature
+
+    from entitlement_gate.engine.gate import EntitlementGate
+    from entitlement_gate.engine.reservations import Reservation
+
+__all__ = ["consumes_entitlement"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_TTL = 3600.0  # of a task without a hard time limit: as long as Redis waits before it delivers a message again
+_NO_BODIES = (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
+
+
+def consumes_entitlement(
+    entitlement: str | Requirement,
+    quantity: int | Decimal | str | Callable[..., Any] = 1,
+    *,
+    customer: str | Callable[..., Any],
+    key: str | Callable[..., Any] | None = None,
+    ttl: float | None = None,
+    gate: EntitlementGate | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Use up a quantity by each task: hold it before the body, count it when that returns, give it back when it raises.
+
+    Stands below ``@app.task`` or ``@shared_task``, directly or under decorators that use ``functools.wraps``.
+
+    What is said of the arguments is the name of one, or a callable that takes all that the function takes. A call
+    without a queue, ``export(17)``, is no task: it has no id, and counts by itself.
+
+    Args:
+        entitlement: a name, an alias, an entitlement id, or a ``Requirement``.
+        quantity: a number or, of the arguments, how much; of a combined requirement each part says itself.
+        customer: of the arguments, the customer's id.
+        key: of the arguments, text that names the work, in place of the task's id: two tasks of the same are counted
+            once.
+        ttl: seconds for which a run holds it; by default the task's hard time limit, and an hour without one. A run
+            that takes longer counts all the same, perhaps beyond the balance.
+        gate: which is asked, in place of the one that Django's settings describe.
+
+    Raises:
+        ValueError: an argument cannot work, or the function takes none of that name; all at import.
+        TypeError: what is decorated is no function whose return is its end; as above.
+
+    The task raises, before its body:
+        EntitlementDenied: the customer may not, or has not so much left.
+        EntitlementUnavailable: billing or the ledger could not be asked; try again.
+        ReservationConflict: the key stands for something else, as a task id that was given to two tasks does.
+        ValueError: what the arguments say is no quantity or key.
+
+    And after its body ``LedgerUnavailable``, where the ledger did not answer; it may have counted. Run again, it counts
+    once.
+    """
+    named = isinstance(quantity, str) and quantity.isidentifier()
+    said = 1 if named or callable(quantity) else quantity
+    requirement = as_requirement(entitlement)
+    order(requirement, said, None, None)  # refuses what no ledger could hold
+    if said is not quantity:
+        as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
+    if ttl is not None:
+        checked_ttl(ttl)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        _check_function(function)
+        takes = signature(function)
+        given = {"customer": customer, "key": key, "quantity": None if said is quantity else quantity}
+        of_arguments = {name: value for name, value in given.items() if value is not None}
+        for name, value in of_arguments.items():
+            _check_argument(name, value, takes)
+        use = _Use(requirement, said, of_arguments, ttl, gate, takes)
+
+        @wraps(function)
+        def consuming(*args: P.args, **kwargs: P.kwargs) -> R:
+            with use.hold(_run_of(consuming, key), args, kwargs):
+                return function(*args, **kwargs)
+
+        # Celery checks the arguments of `delay()` by what it sees here, and looks through no wrapper.
+        consuming.__signature__ = takes  # type: ignore[attr-defined]  # inspect reads it of any function
+        consuming.entitlement_requirements = (requirement,)  # type: ignore[attr-defined]  # as gated views tell of theirs
+        return consuming
+
+    return decorate
+
+
+def _check_function(function: Any) -> None:
+    name = getattr(function, "__qualname__", repr(function))
+    if isinstance(function, Task) or callable(getattr(function, "apply_async", None)):
+        raise TypeError(f"@consumes_entitlement stands below @app.task, which made a task of {name} already")
+    if not callable(function) or any(is_made(function) for is_made in _NO_BODIES):
+        raise TypeError(f"@consumes_entitlement counts when a function returns, and {name} is none, or goes on then")
+    if hasattr(function, "entitlement_requirements"):
+        raise ValueError(f"{name} uses something up already: join what it needs by &")
+
+
+def _check_argument(name: str, value: Any, takes: Signature) -> None:
+    if callable(value):
+        return
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: the name of an argument, or a callable that takes all of them, not {value!r}")
+    named = takes.parameters.get(value)
+    if named is None or named.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+        raise ValueError(f"{name}: there is no argument {value!r} in {takes}; a callable may look it up")
+
+
+class _Run(NamedTuple):
+    """One run of a task: what all of its runs are known by, and for how many seconds it may last."""
+
+    name: str
+    limit: float | None
+
+
+def _run_of(body: Callable[..., Any], key: object) -> _Run | None:
+    """Return the task that runs; None for a call without a queue.
+
+    Raises:
+        RuntimeError: another task runs, so that this use would have no key of its own.
+    """
+    task = current_task._get_current_object() if current_task else None  # noqa: SLF001 - the proxy's one way out
+    if task is None or task.request.id is None:
+        return None
+    if not _is_body(body, task):
+        if key is not None:
+            return None
+        raise RuntimeError(
+            f"{body.__qualname__} is called by the task {task.name} and is not its body: nothing would tell a retry "
+            "from another use. Call the task that it is, give a key, or let decorators above it use functools.wraps"
+        )
+    hard, *_ = task.request.timelimit or (None,)
+    return _Run(f"{task.name}:{task.request.id}", hard or task.time_limit)
+
+
+def _is_body(body: Callable[..., Any], task: Task) -> bool:
+    function = task.run
+    while function is not None:
+        if getattr(function, "__func__", function) is body:
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
+
+
+class _Use(NamedTuple):
+    """What a task uses up, and where its arguments tell it."""
+
+    requirement: Requirement
+    quantity: Any
+    of_arguments: dict[str, Any]
+    ttl: float | None
+    gate: EntitlementGate | None
+    takes: Signature
+
+    def hold(self, run: _Run | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reservation:
+        """Hold it, or go on with what an earlier run of the same holds."""
+        told = self._told(args, kwargs)
+        key = str(told["key"]) if "key" in told else run and _shortened(run.name)
+        ttl = self.ttl or (run and run.limit) or _TTL
+        asked = order(self.requirement, told.get("quantity", self.quantity), key, checked_ttl(ttl))
+        if run is not None:
+            asked = asked._replace(owner=uuid5(NAMESPACE_OID, run.name).hex)
+        decision, found = run_sync((self.gate or default_gate()).holding(told["customer"], asked))
+        if found is None:
+            required(decision)
+        held: Reservation = found  # type: ignore[assignment]  # a refusal was raised in the line above
+        if held.is_replay and held.state is State.HELD:
+            with suppress(EntitlementGateError):  # another run ends just now, say: what runs out counts all the same
+                held.extend(ttl)
+        return held
+
+    def _told(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what the arguments tell."""
+        bound = self.takes.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return {
+            name: value(*args, **kwargs) if callable(value) else bound.arguments[value]
+            for name, value in self.of_arguments.items()
+        }
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_KEY else uuid5(NAMESPACE_OID, name).hex

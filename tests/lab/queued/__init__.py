@@ -1,0 +1,1 @@
+"""A Celery project in processes of its own, and what starts them."""
