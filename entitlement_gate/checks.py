@@ -40,8 +40,8 @@ from entitlement_gate.marks import (
     methods_without_self,
     raises_refusals,
     requirements_of,
+    requirements_used_up,
     targets_of,
-    uses_up,
 )
 from entitlement_gate.resolvers import from_user
 from entitlement_gate.responses import upgrade_address
@@ -85,6 +85,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return [
         *messages,
         *_paths(settings),
+        *_rule_calls(settings),
         *_surroundings(settings),
         *(
             lost
@@ -122,6 +123,21 @@ def _paths(settings: Settings) -> list[CheckMessage]:
             hint = "Write the dotted path of a callable that can be imported."
             messages.append(Error(str(error), hint=hint, id="entitlement_gate.E003"))
     return messages + _calls(settings)
+
+
+def _rule_calls(settings: Settings) -> Iterator[CheckMessage]:
+    """Yield errors of what rules name by dotted path, and of what does not take a request: each one would fail."""
+    for rule in settings.rules:
+        for name in ("key", "customer"):
+            try:
+                call = settings.load_of_rule(rule, name)
+            except ImproperlyConfigured as error:
+                hint = "Write the dotted path of a function of the request that can be imported."
+                yield Error(str(error), hint=hint, id="entitlement_gate.E003")
+                continue
+            if call is not None and not takes(call, 1):
+                text = f"{SETTING}['RULES']: {rule}: {name} cannot be called with (request)."
+                yield Error(text, hint="Let it take (request).", id="entitlement_gate.E003")
 
 
 _CALLED_WITH = {
@@ -354,14 +370,15 @@ def consuming_messages(settings: Settings) -> list[CheckMessage]:
     """Return errors of gates that use something up where no ledger counts it: each request would fail."""
     if settings.gate.ledger is not None:
         return []
-    using = sorted({_called(view) for _, patterns in _urls() for view in _views(patterns) if uses_up(view)})
+    using = {_called(view) for _, patterns in _urls() for view in _views(patterns) if requirements_used_up(view)}
+    using |= {f"{SETTING}['RULES']: {rule}" for rule in settings.rules if rule.consume}
     return [
         Error(
             f"{name} uses something up (consume=True), and {SETTING}['LEDGER'] is None: each request would fail.",
             hint="Set LEDGER to 'redis', 'database' or 'memory', or take consume=True away.",
             id="entitlement_gate.E006",
         )
-        for name in using
+        for name in sorted(using)
     ]
 
 

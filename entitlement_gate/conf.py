@@ -109,14 +109,16 @@ class Settings:
         Raises:
             ImproperlyConfigured: the path leads nowhere, or to something that cannot be called.
         """
-        value = getattr(self, name)
-        try:
-            loaded = _found(value) if isinstance(value, str) else value
-        except ImportError as error:
-            raise _wrong(name.upper(), f"{value!r} cannot be imported: {error}") from error
-        if not callable(loaded):
-            raise _wrong(name.upper(), f"{value!r} cannot be called")
-        return loaded  # type: ignore[no-any-return]  # import_string returns Any
+        return _load(name.upper(), "", getattr(self, name))
+
+    def load_of_rule(self, rule: Rule, name: str) -> Callable[..., Any] | None:
+        """Return the callable that ``key`` or ``customer`` of a rule names by dotted path, or is; None where it is not.
+
+        Raises:
+            ImproperlyConfigured: as above; the message names the rule.
+        """
+        value = getattr(rule, name)
+        return None if value is None else _load("RULES", f"{rule}: {name}: ", value)
 
 
 _REASONS = frozenset(Reason)
@@ -196,6 +198,16 @@ def _found(path: str) -> Any:
         return getattr(sys.modules[module], name)
     except (KeyError, AttributeError):
         return import_string(path)  # which imports it, or says what is wrong
+
+
+def _load(key: str, place: str, value: Any) -> Callable[..., Any]:
+    try:
+        loaded = _found(value) if isinstance(value, str) else value
+    except ImportError as error:
+        raise _wrong(key, f"{place}{value!r} cannot be imported: {error}") from error
+    if not callable(loaded):
+        raise _wrong(key, f"{place}{value!r} cannot be called")
+    return loaded  # type: ignore[no-any-return]  # import_string returns Any
 
 
 def _options(cls: type[_Options], raw: Mapping[str, Any]) -> _Options:

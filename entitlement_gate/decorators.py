@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 from django.views import View
 
-from entitlement_gate.caching import kept_private
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.guard import Guard, acounted, awaited, counted
+from entitlement_gate.guard import Guard
 from entitlement_gate.marks import marked, marked_function, requirements_of
 from entitlement_gate.ninja_operations import followed
 from entitlement_gate.resolvers import find_request
@@ -164,7 +163,7 @@ def _is_handler(function: FunctionType) -> bool:
 def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     def gated(*args: Any, **kwargs: Any) -> Any:
-        return _entered(guard, view, args, kwargs)
+        return guard.run(_request(view, args), partial(view, *args, **kwargs))
 
     return gated
 
@@ -172,25 +171,9 @@ def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
 def _guarded_async(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     async def gated(*args: Any, **kwargs: Any) -> Any:
-        return await _aentered(guard, view, args, kwargs)
+        return await guard.arun(_request(view, args), partial(view, *args, **kwargs))
 
     return gated
-
-
-def _entered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    request = _request(view, args)
-    if guard.consume and request.method != "OPTIONS":
-        return kept_private(request, counted(guard, request, partial(view, *args, **kwargs)))
-    refused = guard.enter(request)
-    return kept_private(request, view(*args, **kwargs) if refused is None else refused)
-
-
-async def _aentered(guard: Guard, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    request = _request(view, args)
-    if guard.consume and request.method != "OPTIONS":
-        return kept_private(request, await acounted(guard, request, partial(view, *args, **kwargs)))
-    refused = await guard.aenter(request)
-    return kept_private(request, await awaited(view(*args, **kwargs)) if refused is None else refused)
 
 
 def _guarded_class(guard: Guard, view: type) -> type:
@@ -222,12 +205,12 @@ def _guarded_dispatch(guard: Guard, dispatch: Callable[..., Any], *, is_async: b
 
     @wraps(dispatch)
     def gated(self: View, *args: Any, **kwargs: Any) -> Any:
-        enter = _aentered if is_async_class(type(self)) else _entered
-        return enter(guard, partial(dispatch, self), args, kwargs)
+        run = guard.arun if is_async_class(type(self)) else guard.run
+        return run(_request(dispatch, args), partial(dispatch, self, *args, **kwargs))
 
     @wraps(dispatch)
     async def gated_async(self: View, *args: Any, **kwargs: Any) -> Any:
-        return await _aentered(guard, partial(dispatch, self), args, kwargs)
+        return await guard.arun(_request(dispatch, args), partial(dispatch, self, *args, **kwargs))
 
     return gated_async if is_async else gated
 

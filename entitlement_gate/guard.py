@@ -1,78 +1,45 @@
-"""The guard of a view, which decorator, mixin and middleware share.
+"""The guard of a gate, which decorator, mixin and middleware share: what it asks for, and what becomes of a refusal.
 
-What it asks for, what it does with a refusal, and how what is used up is counted.
-
-What a view gives back without raising counts, unless it says that it failed: a response with a status of 400 or more,
-or a pair ``(status, body)`` of Django Ninja. An answer that is not written yet is settled where it ends:
-
-=============================  =======================================  ================================
-the answer                     counts when                              is given back when
-=============================  =======================================  ================================
-a template response            it is rendered                           rendering it fails
-a streaming response           its body was read to the end             its body fails, or is closed before
-either, replaced by another    the request ends                         the request ends in an exception
-=============================  =======================================  ================================
-
-Within a transaction, ``ATOMIC_REQUESTS`` or ``atomic`` around the view, it counts when that is committed, and is given
-back when it is rolled back.
-
-Never here: how a refusal looks (``responses``), or how a ledger counts.
+Never here: how a refusal looks (``responses``), or when what is held counts (``holds``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import weakref
 from collections.abc import Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from asgiref.sync import iscoroutinefunction
-from django.core.signals import got_request_exception
 from django.http import HttpResponseBase
 from django.utils.http import escape_leading_slashes
 
 from entitlement_gate.api import default_gate
+from entitlement_gate.caching import kept_private
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.reservations import order
+from entitlement_gate.holds import Hold, awaited, is_held_by, mark_refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import aresolved, resolved
 from entitlement_gate.responses import address_of, is_page, redirection
-from entitlement_gate.transactions import Transactions
-from entitlement_gate.waiting import Called, is_awaitable
+from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from django.http import HttpRequest
 
     from entitlement_gate.engine.reservations import Reservation
 
-__all__ = [
-    "Guard",
-    "acounted",
-    "awaited",
-    "counted",
-    "expecting_answer",
-    "is_answered",
-    "refusal",
-    "settling_answered",
-    "settling_replaced",
-]
-
+__all__ = ["Guard", "is_answered", "refusal"]
 
 _logger = logging.getLogger("entitlement_gate")
 
-
 _TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
 _NOTED = "_entitlement_refusal"
-_EXPECTED = "_entitlement_answer_expected"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +52,7 @@ class Guard:
         customer: of whom, in place of the resolver: ``(request) -> id``, sync or async.
         on_unavailable: ``deny`` or ``allow`` at this gate, in place of the setting.
         on_denied: ``(request, decision) -> response``, ``raise``, or where to redirect, in place of the setting.
-        consume: use it up, see ``consuming``.
+        consume: use it up, see ``holds``.
         key: names what is used up: ``(request) -> text``, sync or async.
     """
 
@@ -97,32 +64,67 @@ class Guard:
     consume: bool = False
     key: Callable[..., Any] | None = None
 
-    def enter(self, request: HttpRequest) -> HttpResponseBase | None:
-        """Return what ``passing`` does, on this thread; without a step where what is at hand lets the request in.
+    def run(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
+        """Return what the view answers, or what a refused request is answered, on this thread."""
+        if self._is_to_use_up(request):
+            refused, reservation = run_sync(self._holding(request))
+            view = view if reservation is None else partial(Hold(reservation).run, request, view)
+        else:
+            refused = self._enter(request)
+        return kept_private(request, view() if refused is None else refused)
+
+    async def arun(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
+        """Return the same in an event loop."""
+        if self._is_to_use_up(request):
+            refused, reservation = await run_async(self._holding(request))
+            view = view if reservation is None else partial(Hold(reservation).arun, request, view)
+        else:
+            refused = await self._aenter(request)
+        return kept_private(request, await awaited(view()) if refused is None else refused)
+
+    def _enter(self, request: HttpRequest) -> HttpResponseBase | None:
+        """Return what ``_passing`` does, on this thread; without a step where what is at hand lets the request in.
 
         Effects for an answer that needs no waiting cost 2 µs of 7 around a warm view.
         """
         if not self._is_plain:
-            return run_sync(self.passing(request))
+            return run_sync(self._passing(request))
         known, customer = entitlements_of(request), resolved(request)
         if known.allows_at_once(self.requirement, customer):
             return None
         return run_sync(self._passing_of(request, known.checking_of(customer, self.requirement)))
 
-    async def aenter(self, request: HttpRequest) -> HttpResponseBase | None:
-        """Return what ``passing`` does, in this event loop; see ``enter``."""
+    async def _aenter(self, request: HttpRequest) -> HttpResponseBase | None:
+        """Return the same in an event loop."""
         if not self._is_plain:
-            return await run_async(self.passing(request))
+            return await run_async(self._passing(request))
         known, customer = entitlements_of(request), await aresolved(request)
         if known.allows_at_once(self.requirement, customer):
             return None
         return await run_async(self._passing_of(request, known.checking_of(customer, self.requirement)))
 
-    def passing(self, request: HttpRequest) -> Effects[HttpResponseBase | None]:
-        """Return None to let the request pass, or what it is answered instead."""
+    def admitting(self, request: HttpRequest, rule: object) -> Effects[HttpResponseBase | None]:
+        """Return None to let the request pass, or what it is answered instead.
+
+        What is to be used up is held for the rule, once, until ``settling_response`` settles it.
+        """
+        if not self._is_to_use_up(request):
+            return (yield from self._passing(request))
+        if is_held_by(request, rule):
+            return None
+        refused, reservation = yield from self._holding(request)
+        if reservation is not None:
+            Hold(reservation, rule).wait_for(request)
+        return refused
+
+    def _is_to_use_up(self, request: HttpRequest) -> bool:
+        """Whether the request uses something up: a browser sends ``OPTIONS`` on its own account."""
+        return self.consume and request.method != "OPTIONS"
+
+    def _passing(self, request: HttpRequest) -> Effects[HttpResponseBase | None]:
         return (yield from self._passing_of(request, self._checking(request)))
 
-    def holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
+    def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the same, having reserved what is to be used up, and what is held of it."""
         requirement = yield from self._required(request)
         key = None if self.key is None else (yield Called(self.key, request))
@@ -149,7 +151,7 @@ class Guard:
         if url is None:
             return (yield from refusal(request, decision))
         _note(request, decision)
-        return redirection(request, decision, url)
+        return mark_refusal(redirection(request, decision, url))
 
     def _leads_to(self, request: HttpRequest, on_denied: str) -> str | None:
         """Return where to send a refused request; None, so that it is told plainly, where that is nowhere, or here."""
@@ -199,7 +201,7 @@ def refusal(
     if not isinstance(response, HttpResponseBase):
         name = getattr(handler, "__qualname__", handler)
         raise TypeError(f"a refused request needs an HttpResponse, and {name} gave {response!r}")
-    return response
+    return mark_refusal(response)
 
 
 def is_answered(request: HttpRequest | None) -> bool:
@@ -213,335 +215,3 @@ def _note(request: HttpRequest, decision: Decision) -> None:
         setattr(request, _NOTED, decision)
         nobodys = dataclasses.replace(decision, customer_id=None)
         _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": nobodys})
-
-
-_FAILED = 400  # the first status that is no success
-_STATUSES = range(100, 600)
-_BODILESS = (204, 304)  # no server sends the body of such a response, nor that of an answer to HEAD
-
-
-def counted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
-    """Return what the view answers, or what a refused request is answered."""
-    refused, reservation = run_sync(guard.holding(request))
-    if reservation is None:
-        return view() if refused is None else refused
-    hold = _Hold(reservation)
-    try:
-        response = view()
-    except BaseException:
-        hold.conclude(has_failed=True)
-        raise
-    has_failed = _has_failed(request, response)
-    is_in_transactions = hold.heed_transactions() and not has_failed
-    if _is_left_to_its_end(hold, request, response):
-        return response
-    if is_in_transactions:
-        hold.wait_for_transactions(request, response)
-    else:
-        hold.conclude(has_failed=has_failed)
-    return response
-
-
-async def acounted(guard: Guard, request: HttpRequest, view: Callable[[], Any]) -> Any:
-    """Return the same in an event loop; a client that leaves cancels the view, which releases."""
-    refused, reservation = await run_async(guard.holding(request))
-    if reservation is None:
-        return refused if refused is not None else await awaited(view())
-    hold = _Hold(reservation)
-    try:
-        response = await awaited(view())
-    except BaseException as error:
-        await hold.agive_back(error)
-        raise
-    if not _is_left_to_its_end(hold, request, response):
-        await hold.aconclude(has_failed=_has_failed(request, response))
-    return response
-
-
-async def awaited(response: Any) -> Any:
-    """Return what an async view gives; a decorator that took an async ``dispatch`` for a sync one may give it plain."""
-    return await response if is_awaitable(response) else response
-
-
-@contextmanager
-def expecting_answer(request: HttpRequest) -> Iterator[None]:
-    """Leave what views give back to who makes a response of it, and settles by that: see ``settling_answered``."""
-    before = _is_answer_expected(request)
-    setattr(request, _EXPECTED, True)
-    try:
-        yield
-    finally:
-        setattr(request, _EXPECTED, before)
-
-
-def settling_answered(request: HttpRequest, response: HttpResponseBase | None) -> Effects[None]:
-    """Settle by the response that a framework made of what a view gave back; without one, it has failed.
-
-    A transaction that is still open has the last word on what did not fail.
-    """
-    has_failed = _is_failure(response)
-    for hold in _waiting_holds(request):
-        if not hold.is_of(response) and not (hold.is_left_to_transactions() and not has_failed):
-            yield from hold.concluding(has_failed=has_failed)
-
-
-def settling_replaced(request: HttpRequest, response: HttpResponseBase | None) -> Effects[None]:
-    """Settle what waits for the end of a response that this one took the place of; without one, a client has left."""
-    for hold in _waiting_holds(request):
-        if not hold.is_of(response):
-            yield from hold.concluding(has_failed=_is_failure(response))
-
-
-def _is_failure(response: HttpResponseBase | None) -> bool:
-    return response is None or response.status_code >= _FAILED
-
-
-def _is_answer_expected(request: HttpRequest) -> bool:
-    return getattr(request, _EXPECTED, False)
-
-
-def _has_failed(request: HttpRequest, answer: Any) -> bool:
-    """Whether this is no answer that a customer would pay for."""
-    status = getattr(answer, "status_code", None)  # a response; Ninja's `Status` too
-    if status is None and isinstance(answer, tuple) and len(answer) == len(("status", "body")):
-        status = answer[0]
-    if isinstance(status, int) and status in _STATUSES:
-        return status >= _FAILED
-    is_forgotten = answer is None and not _is_to_be_made(request, answer)
-    return is_forgotten or is_awaitable(answer)  # which nobody awaits: the view looked sync
-
-
-def _is_left_to_its_end(hold: _Hold, request: HttpRequest, response: Any) -> bool:
-    """Whether what is held is settled later: at the end of what is not written yet."""
-    if _has_failed(request, response):
-        return False
-    if _is_to_be_made(request, response):
-        hold.wait_for(request, response)
-        return True
-    if getattr(response, "streaming", False):
-        if request.method == "HEAD" or response.status_code in _BODILESS:
-            return False
-        hold.wait_for(request, response)
-        body = _AsyncBody if response.is_async else _Body
-        response.streaming_content = body(response.streaming_content, _Closed(hold))
-        return True
-    if not getattr(response, "is_rendered", True):
-        hold.wait_for(request, response)
-        response.render = _rendering(response, hold)
-        return True
-    return False
-
-
-def _is_to_be_made(request: HttpRequest, answer: Any) -> bool:
-    """Whether somebody is still to make a response of the answer, which tells how the request ends.
-
-    Of ``None`` Django and Django REST framework make an error, and others a response: Ninja, or any decorator of the
-    project's. Where no URL led to the view, nobody does.
-    """
-    if answer is None and request.resolver_match is not None:
-        return True
-    return _is_answer_expected(request) and not isinstance(answer, HttpResponseBase)
-
-
-class _Hold:
-    """What is held for a request. Whoever first knows how that ended concludes it; else it returns."""
-
-    def __init__(self, reservation: Reservation) -> None:
-        self._open = [reservation]  # of several threads one takes it
-        self._response: Callable[[], object] = lambda: None
-        self._transactions: Transactions | None = None
-        self._is_due_with_them = False
-
-    def concluding(self, *, has_failed: bool) -> Effects[None]:
-        """Commit or release, once, whoever cancels meanwhile; what was rolled back failed, whatever was answered."""
-        reservation = self._take()
-        if reservation is not None:
-            is_undone = self._transactions is not None and self._transactions.is_one_undone
-            yield from reservation.concluding(has_failed=has_failed or is_undone)
-
-    def conclude(self, *, has_failed: bool) -> None:
-        """Do so on this thread."""
-        run_sync(self.concluding(has_failed=has_failed))
-
-    async def aconclude(self, *, has_failed: bool) -> None:
-        """Do so in this event loop."""
-        await run_async(self.concluding(has_failed=has_failed))
-
-    async def agive_back(self, error: BaseException) -> None:
-        """Release, once, because of an error; of a coroutine that is destroyed, without waiting."""
-        reservation = self._take()
-        if reservation is not None:
-            await run_async(reservation.abandoning(error))
-
-    def wait_for(self, request: HttpRequest, response: Any) -> None:
-        """Leave the conclusion to the end of the response or, where another takes its place, of the request."""
-        if isinstance(response, HttpResponseBase):  # a framework makes one of anything else
-            self._response = weakref.ref(response)
-        end = vars(request).get("close")
-        if not isinstance(end, _RequestEnd):
-            end = _RequestEnd(request)
-            request.close = end  # type: ignore[method-assign]  # Django closes a request after its last response
-        end.holds.append(self)
-
-    def heed_transactions(self) -> bool:
-        """Let what becomes of the transactions around the view count; return whether there are any."""
-        self._transactions = Transactions(self._kept)
-        return self._transactions.are_open
-
-    def wait_for_transactions(self, request: HttpRequest, response: Any) -> None:
-        """Leave the conclusion to them or, where they are rolled back or go on, to the end of the request."""
-        self._is_due_with_them = True
-        self.wait_for(request, response)
-
-    def _kept(self) -> None:
-        if self._is_due_with_them:
-            self.conclude(has_failed=False)
-
-    def is_left_to_transactions(self) -> bool:
-        """Leave the conclusion to the transactions around the view; return whether one is still open."""
-        self._is_due_with_them = self._transactions is not None and self._transactions.are_open
-        return self._is_due_with_them
-
-    def is_of(self, response: HttpResponseBase | None) -> bool:
-        """Whether it waits for the end of this response."""
-        return response is not None and self._response() is response
-
-    def _take(self) -> Reservation | None:
-        try:
-            return self._open.pop()
-        except IndexError:
-            return None
-
-    def __del__(self) -> None:
-        reservation = self._take()
-        if reservation is not None:  # a client left between the view and its answer, which nobody closed
-            reservation.give_back_elsewhere()
-
-
-class _RequestEnd:
-    """Stands for ``request.close``, and settles what nothing else did.
-
-    Of a response that another took the place of, nobody tells: it is neither rendered, sent nor closed.
-    """
-
-    def __init__(self, request: HttpRequest | None = None) -> None:
-        self._request = weakref.ref(request) if request is not None else lambda: None
-        self.holds: list[_Hold] = []
-
-    def __call__(self) -> None:
-        request = self._request()
-        if request is not None:
-            type(request).close(request)
-        self.settle(has_failed=False)
-
-    def settle(self, *, has_failed: bool) -> None:
-        for hold in self.holds:
-            hold.conclude(has_failed=has_failed)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _RequestEnd, ()  # a request is pickled without what is held for it
-
-
-def _waiting_holds(request: HttpRequest) -> list[_Hold]:
-    end = vars(request).get("close")
-    return end.holds if isinstance(end, _RequestEnd) else []
-
-
-def _fail(*, request: HttpRequest | None = None, **_: Any) -> None:
-    """Give back what a request holds that ends in an exception: what the view answered was not sent."""
-    for hold in _waiting_holds(request) if request is not None else ():
-        hold.conclude(has_failed=True)
-
-
-got_request_exception.connect(_fail, dispatch_uid="entitlement_gate.guard")
-
-
-def _rendering(response: Any, hold: _Hold) -> Callable[[], Any]:
-    """Return what renders a template response and concludes: no callback of Django's hears that rendering failed."""
-    original = response.render
-
-    def begin() -> Any:
-        vars(response).pop("render", None)  # a response that is cached is pickled
-        return original()
-
-    def has_failed(rendered: Any) -> bool:
-        return bool(getattr(rendered, "status_code", _FAILED) >= _FAILED)
-
-    def render() -> Any:
-        try:
-            rendered = begin()
-        except BaseException:
-            hold.conclude(has_failed=True)
-            raise
-        hold.conclude(has_failed=has_failed(rendered))
-        return rendered
-
-    async def render_async() -> Any:
-        try:
-            rendered = await begin()
-        except BaseException as error:
-            await hold.agive_back(error)
-            raise
-        await hold.aconclude(has_failed=has_failed(rendered))
-        return rendered
-
-    return render_async if iscoroutinefunction(original) else render
-
-
-class _Closed:
-    """Called when Django closes a streaming response: at its end, or when the client left."""
-
-    def __init__(self, hold: _Hold) -> None:
-        self.hold = hold
-        self.is_begun = False
-        self.body: Callable[[], object] = lambda: None
-
-    def __call__(self) -> None:
-        # A body that is gone without having been read made room for what a middleware sent instead.
-        self.hold.conclude(has_failed=self.is_begun or self.body() is not None)
-
-
-class _Body:
-    """A streaming body that concludes at its end: committed where it was read, released where it fails."""
-
-    def __init__(self, parts: Iterator[bytes], closed: _Closed) -> None:
-        self._parts = parts
-        self.close = closed  # what Django keeps of a body, to call it: not a method, which would keep the body too
-        closed.body = weakref.ref(self)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        self.close.is_begun = True
-        try:
-            return next(self._parts)
-        except StopIteration:
-            self.close.hold.conclude(has_failed=False)
-            raise
-        except BaseException:
-            self.close.hold.conclude(has_failed=True)
-            raise
-
-
-class _AsyncBody:
-    """The same for an event loop, whose responses Django closes on a thread."""
-
-    def __init__(self, parts: AsyncIterator[bytes], closed: _Closed) -> None:
-        self._parts = parts
-        self.close = closed
-        closed.body = weakref.ref(self)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        self.close.is_begun = True
-        try:
-            return await anext(self._parts)
-        except StopAsyncIteration:
-            await self.close.hold.aconclude(has_failed=False)
-            raise
-        except BaseException as error:
-            await self.close.hold.agive_back(error)
-            raise

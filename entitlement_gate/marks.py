@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "function_of",
+    "mark_use",
     "marked",
     "marked_function",
     "methods_without_self",
@@ -24,15 +25,15 @@ __all__ = [
     "raises_refusals",
     "requirements_of",
     "requirements_of_operation",
+    "requirements_used_up",
     "targets_of",
-    "uses_up",
 ]
 
 # One attribute for each gate: `method_decorator` merges the attributes of several gates into one dict, where
 # `entitlement_requirements` of one overwrites that of the other.
 _MARK = "_requires "
 _RAISES = "_entitlement_raises"
-_USES_UP = "_entitlement_uses_up"
+_USES_UP = "_uses up "
 _LEADS_TO = "_refused leads to "
 _ITSELF = "_entitlement_gated_function"  # wrappers copy it, and it is not they that it names
 
@@ -42,12 +43,17 @@ def marked(gated: Any, view: Any, requirement: Requirement, *, on_denied: object
     gated.entitlement_requirements = (requirement, *getattr(view, "entitlement_requirements", ()))
     setattr(gated, f"{_MARK}{requirement!r}", requirement)
     if consume:
-        setattr(gated, _USES_UP, True)
+        mark_use(gated, requirement)
     if on_denied == "raise":
         setattr(gated, _RAISES, True)
     elif isinstance(on_denied, str):
         setattr(gated, f"{_LEADS_TO}{on_denied}", on_denied)
     return gated
+
+
+def mark_use(gated: Any, requirement: Requirement | None) -> None:
+    """Write on a gated view that it uses up what it requires; None where only the request tells what that is."""
+    setattr(gated, f"{_USES_UP}{requirement!r}", requirement)
 
 
 def marked_function(gated: Any) -> Any:
@@ -134,9 +140,12 @@ def raises_refusals(view: Any) -> bool:
     return any(getattr(part, _RAISES, False) for part in _parts(view))
 
 
-def uses_up(view: Any) -> bool:
-    """Return whether a gate on a view uses something up."""
-    return any(getattr(part, _USES_UP, False) for part in _parts(view))
+def requirements_used_up(
+    view: Any, methods: Sequence[str] = View.http_method_names, operation: Any = None
+) -> frozenset[Requirement | None]:
+    """Return what the gates on a view, or on one of the operations behind it, use up; None: what the request tells."""
+    parts = _parts(view, methods) if operation is None else (view, *_gated_in(operation))
+    return frozenset(value for part in parts for _, value in _marks(part, _USES_UP))
 
 
 def targets_of(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from django.urls import Resolver404, resolve
 from entitlement_gate.caching import is_gated, kept_private, set_gated
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
-from entitlement_gate.guard import Guard, refusal, settling_replaced
+from entitlement_gate.guard import Guard, refusal
+from entitlement_gate.holds import releasing, settling_response
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import resolving
@@ -67,8 +68,12 @@ class EntitlementMiddleware:
         return answer
 
     def _answer_sync(self, request: HttpRequest) -> Any:
-        response: Any = run_sync(self._answering(request)) if get_settings().rules else self.get_response(request)
-        run_sync(settling_replaced(request, response))
+        try:
+            response: Any = run_sync(self._answering(request)) if get_settings().rules else self.get_response(request)
+        except BaseException:  # what Django makes no response of: the worker is told to exit
+            run_sync(settling_response(request, None))
+            raise
+        run_sync(settling_response(request, response, is_in_thread=True))
         return kept_private(request, response) if is_gated(request) else response
 
     async def _answer_async(self, request: HttpRequest) -> Any:
@@ -76,9 +81,9 @@ class EntitlementMiddleware:
             answer: Any = run_async(self._answering(request)) if get_settings().rules else self.get_response(request)
             response = await answer
         except asyncio.CancelledError:  # the client left, and nobody gets what the view answered
-            await run_async(settling_replaced(request, None))
+            await run_async(settling_response(request, None))
             raise
-        await run_async(settling_replaced(request, response))
+        await run_async(settling_response(request, response))
         return kept_private(request, response) if is_gated(request) else response
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:
@@ -109,7 +114,8 @@ class EntitlementMiddleware:
         return refused
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """Answer a denial that a view raised, or its template while it was rendered."""
+        """Answer a denial that a view raised, or its template while it was rendered; what rules held is given back."""
+        run_sync(releasing(request))
         if not isinstance(exception, (EntitlementDenied, EntitlementUnavailable)):
             note_failure(request)
             return None
@@ -183,11 +189,22 @@ def _holding(request: HttpRequest, match: ResolverMatch | None) -> Effects[HttpR
     for rule in rules_about(get_settings().rules, request, match):
         if (yield from _is_for_nobody(rule, request, match)):
             continue
-        refused = yield from Guard(requirement=rule.requirement).passing(request)
+        refused = yield from _guard_of(rule).admitting(request, rule)
         if refused is not None:
             return refused
         set_gated(request)
     return None
+
+
+def _guard_of(rule: Rule) -> Guard:
+    settings = get_settings()
+    return Guard(
+        requirement=rule.requirement,
+        customer=settings.load_of_rule(rule, "customer"),
+        on_unavailable=rule.on_unavailable,
+        consume=rule.consume,
+        key=settings.load_of_rule(rule, "key"),
+    )
 
 
 def _is_for_nobody(rule: Rule, request: HttpRequest, match: ResolverMatch | None) -> Effects[bool]:

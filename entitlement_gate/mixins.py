@@ -1,21 +1,21 @@
-"""``EntitlementRequiredMixin``: the gate as a base class of views. Never here: what it asks or answers (``guarding``).
+"""``EntitlementRequiredMixin``: the gate as a base class of views. Never here: what it asks or answers (``guard``).
 
 Django's own access mixins fail on async classes, where ``dispatch`` must return an awaitable; this one does.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.decorators import classonlymethod
 from django.views import View
 
-from entitlement_gate.caching import kept_private
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import Guard
+from entitlement_gate.marks import mark_use
 from entitlement_gate.waiting import Called, is_async_class, is_awaitable
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EntitlementRequiredMixin"]
 
+_ON_UNAVAILABLE = (None, "deny", "allow")
 # The same few requirements for every request; `typed` keeps the quantity True, which is none, apart from 1.
 _as_requirement = lru_cache(maxsize=512, typed=True)(as_requirement)
 
@@ -39,10 +40,14 @@ class EntitlementRequiredMixin(View):
     Attributes:
         entitlement_required: a name, an alias, an entitlement id, or a ``Requirement``.
         entitlement_quantity: how much is needed; a number, or a method ``(request) -> number``, sync or async.
+        entitlement_consume: use that up, by default 1: see ``requires_entitlement``.
+        entitlement_on_unavailable: ``"deny"`` or ``"allow"`` in place of ``ON_UNAVAILABLE``.
     """
 
     entitlement_required: str | Requirement | None = None
     entitlement_quantity: Any = None
+    entitlement_consume: bool = False
+    entitlement_on_unavailable: str | None = None
 
     @classonlymethod
     def as_view(cls, *args: Any, **initkwargs: Any) -> Callable[..., Any]:  # noqa: N805 - a class method, by another name
@@ -50,8 +55,11 @@ class EntitlementRequiredMixin(View):
         view: Any = super().as_view(*args, **initkwargs)
         quantity = initkwargs.get("entitlement_quantity", cls.entitlement_quantity)
         required = initkwargs.get("entitlement_required", cls.entitlement_required)
-        if required is not None:
-            own = cls._requirement(required, None if callable(quantity) else quantity)
+        cls._check_options(initkwargs)
+        own = None if required is None else cls._requirement(required, None if callable(quantity) else quantity)
+        if initkwargs.get("entitlement_consume", cls.entitlement_consume):
+            mark_use(view, own)
+        if own is not None:
             view.entitlement_requirements = (*getattr(view, "entitlement_requirements", ()), own)
         gated: Callable[..., Any] = view
         return gated
@@ -65,6 +73,17 @@ class EntitlementRequiredMixin(View):
         quantity = None if callable(self.entitlement_quantity) else self.entitlement_quantity
         return self._requirement(self.entitlement_required, quantity)
 
+    def get_entitlement_key(self) -> Any:
+        """Return the text that names what this request uses up, or None; may be ``async def``.
+
+        A retry under the same key is counted once. Take it from the application's data, never from a client's header.
+        """
+        return None
+
+    def get_entitlement_customer(self) -> Any:
+        """Return of whom: an id, or a request, whose customer the resolver finds; may be ``async def``."""
+        return self.request
+
     def handle_entitlement_denied(self, decision: Decision) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Return the answer to a refused request, by default that of ``DENIED_HANDLER``; may be ``async def``.
 
@@ -77,25 +96,41 @@ class EntitlementRequiredMixin(View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Let the request pass, or answer it; an awaitable on an async view."""
+        view = partial(super().dispatch, request, *args, **kwargs)
         if is_async_class(type(self)):
-            return self._adispatch(request, *args, **kwargs)
-        refused = self._guard(self.get_entitlement_requirement()).enter(request)
-        return kept_private(request, super().dispatch(request, *args, **kwargs) if refused is None else refused)
+            return self._adispatch(request, view)
+        return self._guard(self.get_entitlement_requirement()).run(request, view)
 
-    async def _adispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    async def _adispatch(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         requirement: Any = self.get_entitlement_requirement()
         if is_awaitable(requirement):
             requirement = await requirement
-        refused = await self._guard(requirement).aenter(request)
-        response: Any = super().dispatch(request, *args, **kwargs) if refused is None else refused
-        return kept_private(request, await response if is_awaitable(response) else response)
+        return await self._guard(requirement).arun(request, view)
 
     def _guard(self, requirement: str | Requirement) -> Guard:
         return Guard(
             requirement=self._requirement(requirement, None),
             quantity=self.entitlement_quantity if callable(self.entitlement_quantity) else None,
+            customer=self._overridden("get_entitlement_customer"),
+            on_unavailable=self.entitlement_on_unavailable,
             on_denied=lambda _, decision: self.handle_entitlement_denied(decision),
+            consume=self.entitlement_consume,
+            key=self._overridden("get_entitlement_key"),
         )
+
+    def _overridden(self, name: str) -> Callable[..., Any] | None:
+        """Return a method as a function of the request; None for this class's own: to ask it would cost a thread."""
+        if getattr(type(self), name) is getattr(EntitlementRequiredMixin, name):
+            return None
+        return lambda _: getattr(self, name)()
+
+    @classmethod
+    def _check_options(cls, initkwargs: dict[str, Any]) -> None:
+        for name, values in (("entitlement_consume", (True, False)), ("entitlement_on_unavailable", _ON_UNAVAILABLE)):
+            value = initkwargs.get(name, getattr(cls, name))
+            if value not in values:
+                choices = ", ".join(map(repr, values))
+                raise ImproperlyConfigured(f"{cls.__qualname__}.{name}: one of {choices}, not {value!r}")
 
     @classmethod
     def _requirement(cls, required: str | Requirement | None, quantity: Any) -> Requirement:

@@ -13,7 +13,7 @@ from asgiref.sync import iscoroutinefunction
 from django.utils.module_loading import import_string
 
 from entitlement_gate.caching import is_gated, kept_private
-from entitlement_gate.guard import expecting_answer, settling_answered
+from entitlement_gate.holds import expecting_answer, settling_operation
 from entitlement_gate.resilience.effects import run_async, run_sync
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _answering_sync(run: Callable[..., Any]) -> Callable[..., Any]:
             with expecting_answer(request):
                 response = run(request, *args, **kwargs)
         finally:
-            run_sync(settling_answered(request, response))
+            run_sync(settling_operation(request, response))
         return kept_private(request, response) if is_gated(request) else response
 
     return answering
@@ -66,7 +66,7 @@ def _answering_async(run: Callable[..., Any]) -> Callable[..., Any]:
             with expecting_answer(request):
                 response = await run(request, *args, **kwargs)
         finally:
-            await run_async(settling_answered(request, response))
+            await run_async(settling_operation(request, response))
         return kept_private(request, response) if is_gated(request) else response
 
     return answering

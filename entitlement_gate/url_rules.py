@@ -45,13 +45,14 @@ __all__ = [
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any] | type")
 _ABOUT = ("path", "view", "namespace")
-_KEYS = frozenset({*_ABOUT, "requires", "quantity", "methods"})
+_KEYS = frozenset({*_ABOUT, "requires", "quantity", "methods", "consume", "key", "customer", "on_unavailable"})
 _STATIC = ("django.views.static", "django.contrib.staticfiles.views")
 _FAILED = "_entitlement_view_failed"
 _AN_ERROR = 400
 _LOGOUT = "django.contrib.auth.views.LogoutView"
 _EVERY_PATH = re.compile(r"(?:\^|\\A)?/?(?:\.(?:[*+]\$?)?)?")  # a pattern that leaves nothing out
 _IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 _SET = re.compile(r"\[\^?\]?[^\]]*\]")  # as above: of characters
 _CONVERTED = re.compile(r"<([^>:\s]+):")  # as above: by which converter
 _PARTS = re.compile(
@@ -73,13 +74,25 @@ class Rule:
         name: the regular expression, view name (``app:name``) or namespace it is about.
         requirement: what it requires.
         methods: HTTP methods it is for, HEAD wherever GET is; empty for all.
+        consume: use up what it requires.
+        key: ``(request) -> text``, or the dotted path of that: names what is used up.
+        customer: ``(request) -> id``, or the dotted path of that: of whom, in place of the resolver.
+        on_unavailable: ``deny`` or ``allow``, in place of the setting.
     """
 
     about: str
     name: str
     requirement: Requirement
     methods: frozenset[str] = frozenset()
+    consume: bool = False
+    key: Callable[..., Any] | str | None = None
+    customer: Callable[..., Any] | str | None = None
+    on_unavailable: str | None = None
     pattern: re.Pattern[str] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        methods = f" [{', '.join(sorted(self.methods))}]" if self.methods else ""
+        return f"{self.about} {self.name}{methods}"
 
     @property
     def is_about_every_path(self) -> bool:
@@ -267,7 +280,30 @@ def _read(number: int, entry: Any) -> Rule:
     upper = {method.upper() for method in methods}
     if "GET" in upper:
         upper.add("HEAD")  # which runs the view as GET does
-    return Rule(about=about[0], name=name, requirement=requirement, methods=frozenset(upper), pattern=pattern)
+    return Rule(
+        about=about[0],
+        name=name,
+        requirement=requirement,
+        methods=frozenset(upper),
+        pattern=pattern,
+        **_read_use(place, entry),
+    )
+
+
+def _read_use(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a rule says of using up, of whom, and of outages."""
+    given = {name: entry[name] for name in ("consume", "key", "customer", "on_unavailable") if name in entry}
+    if not isinstance(given.get("consume", False), bool):
+        raise ValueError(f"{place}: consume is True or False, not {given['consume']!r}")
+    for name in ("key", "customer"):
+        value = given.get(name)
+        if not (value is None or callable(value) or (isinstance(value, str) and _DOTTED.fullmatch(value))):
+            raise ValueError(f"{place}: {name} is a function of the request or the dotted path of one, not {value!r}")
+    if given.get("key") is not None and not given.get("consume"):
+        raise ValueError(f'{place}: key names what is used up; say "consume": True too')
+    if given.get("on_unavailable") not in (None, "deny", "allow"):
+        raise ValueError(f'{place}: on_unavailable is "deny" or "allow", not {given["on_unavailable"]!r}')
+    return given
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -18,6 +18,7 @@ from django.views import View
 
 from entitlement_gate import requires_entitlement
 from entitlement_gate.middleware import EntitlementMiddleware
+from entitlement_gate.mixins import EntitlementRequiredMixin
 
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
 OURS = "entitlement_gate.middleware.EntitlementMiddleware"
@@ -264,6 +265,27 @@ def test_gates_that_use_something_up_need_a_ledger():
     assert found(GOOD, ROOT_URLCONF=urls, MIDDLEWARE=[OURS]) == []
 
 
+class Mixed(EntitlementRequiredMixin, View):
+    entitlement_required = "calls"
+
+
+mixed = ModuleType("mixed")
+
+
+@pytest.mark.parametrize("consume", [True, False])
+def test_so_do_mixins_and_rules_that_use_something_up(consume):
+    mixed.urlpatterns = [path("", Mixed.as_view(entitlement_consume=consume))]
+    rules = [{"path": "^/x/", "methods": ["POST"], "requires": "calls", "consume": consume}]
+    problems = found({**GOOD, "RULES": rules}, ROOT_URLCONF=mixed, MIDDLEWARE=[OURS])
+    told = [
+        ("E006", "ENTITLEMENT_GATE['RULES']: path ^/x/ [POST] uses something up (consume=True), and "),
+        ("E006", f"{__name__}.Mixed uses something up (consume=True), and "),
+    ]
+    assert [(code, text.partition("ENTITLEMENT_GATE['LEDGER']")[0]) for code, text in problems] == told * consume
+    good = {**GOOD, "RULES": rules, "LEDGER": "memory"}
+    assert found(good, ROOT_URLCONF=mixed, MIDDLEWARE=[OURS], DEBUG=True) == []
+
+
 def no_argument():
     """Takes nothing."""
 
@@ -326,6 +348,24 @@ def test_a_callable_takes_what_it_is_called_with(key, count, call, counts):
     problems = found({**GOOD, key: call})
     assert [code for code, _ in problems] == ([] if count in counts else ["E003"])
     assert all(key in text and "cannot be called with (" in text for _, text in problems)
+
+
+@pytest.mark.parametrize("name", ["key", "customer"])
+@pytest.mark.parametrize(("call", "counts"), SHAPES.items(), ids=range(len(SHAPES)))
+def test_what_a_rule_calls_takes_a_request(name, call, counts):
+    rule = {"path": "^/x/", "requires": "calls", "consume": True, name: call}
+    problems = found({**GOOD, "LEDGER": "memory", "RULES": [rule]}, MIDDLEWARE=[OURS], DEBUG=True)
+    told = f"ENTITLEMENT_GATE['RULES']: path ^/x/: {name} cannot be called with (request)."
+    assert problems == ([] if 1 in counts else [("E003", told)])
+
+
+@pytest.mark.parametrize("name", ["key", "customer"])
+@pytest.mark.parametrize(("dotted", "why"), [("no.such", "imported"), ("tests.customers.FREE", "called")])
+def test_a_bad_dotted_path_names_the_rule(name, dotted, why):
+    rules = [{"path": "^/x/", "requires": "calls", "consume": True, name: path} for path in ("os.getcwd", dotted)]
+    (_, (code, text)) = found({**GOOD, "LEDGER": "memory", "RULES": rules}, MIDDLEWARE=[OURS], DEBUG=True)
+    assert code == "E003"
+    assert text.startswith(f"ENTITLEMENT_GATE['RULES']: path ^/x/: {name}: {dotted!r} cannot be {why}")
 
 
 @pytest.mark.parametrize("key", ["CUSTOMER_RESOLVER", "DENIED_HANDLER", "WEBHOOK_VERIFIER"])

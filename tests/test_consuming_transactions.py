@@ -15,8 +15,8 @@ from ninja import NinjaAPI
 
 from entitlement_gate import check_entitlement, requires_entitlement
 from entitlement_gate.api import default_gate
+from entitlement_gate.holds import Transactions
 from entitlement_gate.testing import FakeBilling
-from entitlement_gate.transactions import Transactions
 from tests.customers import PRO, SETTINGS
 
 gate = requires_entitlement("calls", consume=True)

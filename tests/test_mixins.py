@@ -11,8 +11,9 @@ from django.test import AsyncRequestFactory, RequestFactory
 from django.views import View
 from django.views.generic import TemplateView
 
-from entitlement_gate import EntitlementDenied, Requirement, requires_entitlement
+from entitlement_gate import EntitlementDenied, Requirement, check_entitlement, requires_entitlement
 from entitlement_gate.mixins import EntitlementRequiredMixin
+from entitlement_gate.testing import FakeBilling
 from tests.customers import FREE, PRO, SETTINGS
 from tests.views.browsers import asked, broken
 
@@ -49,9 +50,9 @@ def make(plain):
     return make
 
 
-def ask(view, customer=PRO, path="/", **kwargs):
+def ask(view, customer=PRO, path="/", method="GET", **kwargs):
     factory = AsyncRequestFactory() if iscoroutinefunction(view) else RequestFactory()
-    request = factory.get(path, headers={"X-Customer": customer, "Accept": "application/json"})
+    request = factory.generic(method, path, headers={"X-Customer": customer, "Accept": "application/json"})
     request.user = AnonymousUser()
     return asyncio.run(view(request, **kwargs)) if iscoroutinefunction(view) else view(request, **kwargs)
 
@@ -233,3 +234,107 @@ def test_generic_views_work_under_it():
 
     assert ask(Page.as_view()).status_code == 200
     assert ask(Page.as_view(), FREE).status_code == 403
+
+
+@pytest.fixture
+def billing():
+    with FakeBilling() as billing:
+        billing.grant(PRO, "calls", 10)
+        yield billing
+
+
+@pytest.fixture
+def using_up(make, billing):
+    def using_up(**attributes):
+        return make(**{"entitlement_required": "calls", "entitlement_consume": True, **attributes}).as_view()
+
+    return using_up
+
+
+def left():
+    return int(check_entitlement(PRO, "calls").remaining)
+
+
+def test_it_uses_up_what_it_requires(using_up):
+    view = using_up(entitlement_quantity=4)
+    assert [ask(view).status_code for _ in range(3)] == [200, 200, 402]
+    assert ask(view, FREE).status_code == 403
+    assert left() == 2
+
+
+def test_it_uses_up_what_the_request_requires(using_up):
+    view = using_up(entitlement_required=None, get_entitlement_requirement=lambda self: Requirement("calls", 3))
+    assert [ask(view).status_code for _ in range(4)] == [200, 200, 200, 402]
+    assert left() == 1
+
+
+@pytest.mark.parametrize(("status", "count"), [(302, 1), (400, 0), (500, 0)])
+def test_it_counts_what_succeeds_alone(plain, using_up, status, count):
+    def get(self, request):
+        return HttpResponse(status=status)
+
+    async def aget(self, request):
+        return HttpResponse(status=status)
+
+    assert ask(using_up(get=get if plain is Sync else aget)).status_code == status
+    assert left() == 10 - count
+
+
+def test_options_are_checked_and_use_nothing_up(plain, using_up):
+    view = using_up(options=plain.get)
+    assert ask(view, method="OPTIONS").content == b"in"
+    assert left() == 10
+    assert ask(view, FREE, method="OPTIONS").status_code == 403
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_key_makes_a_retry_free(using_up, colour):
+    def key(self):
+        return self.request.GET.get("of")
+
+    async def akey(self):
+        return self.request.GET.get("of")
+
+    view = using_up(get_entitlement_key=key if colour == "sync" else akey)
+    for path in ("/?of=1", "/?of=1", "/?of=2", "/", "/"):
+        assert ask(view, path=path).status_code == 200
+    assert left() == 6
+
+
+@pytest.mark.parametrize("consume", [True, False])
+def test_the_customer_may_be_another(using_up, consume):
+    view = using_up(get_entitlement_customer=lambda self: PRO, entitlement_consume=consume)
+    assert ask(view, FREE).status_code == 200
+    assert left() == 10 - consume
+
+
+@pytest.mark.parametrize("consume", [True, False])
+def test_a_customer_may_be_left_to_the_resolver(make, billing, consume):
+    base = make(entitlement_required="calls", entitlement_consume=consume)
+
+    class Page(base):
+        def get_entitlement_customer(self):
+            return super().get_entitlement_customer()
+
+    assert ask(Page.as_view()).status_code == 200
+    assert left() == 10 - consume
+    assert ask(Page.as_view(), FREE).status_code == 403
+
+
+@pytest.mark.parametrize("consume", [True, False])
+def test_it_has_its_own_way_in_an_outage(using_up, billing, consume):
+    views = [using_up(entitlement_on_unavailable=way, entitlement_consume=consume) for way in ("allow", "deny", None)]
+    billing.fail("status", status=503)
+    assert [ask(view).status_code for view in views] == [200, 503, 503]
+    billing.recover()
+    assert left() == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("entitlement_consume", "no"), ("entitlement_consume", None), ("entitlement_on_unavailable", 1)]
+)
+def test_an_option_that_cannot_work_names_the_class_at_start_up(make, name, value):
+    with pytest.raises(ImproperlyConfigured, match=rf"^Page\.{name}: one of .*, not {value!r}"):
+        make(**{"entitlement_required": "calls", name: value}).as_view()
+    with pytest.raises(ImproperlyConfigured, match=rf"^Page\.{name}: one of .*, not {value!r}"):
+        make(entitlement_required="calls").as_view(**{name: value})

@@ -194,7 +194,7 @@ def test_without_the_middleware_a_request_gets_entitlements(other):
 def test_gates_of_one_request_share_one_snapshot():
     request = RequestFactory().get("/", headers={"X-Customer": PRO})
     for name in ("reports", "sso", "seats"):
-        assert run_sync(Guard(requirement=Requirement(name)).passing(request)) is None
+        assert run_sync(Guard(requirement=Requirement(name)).admitting(request, None)) is None
     assert len(asked()) == 1
 
 
@@ -202,7 +202,7 @@ def test_gates_of_one_request_share_one_snapshot():
 def test_a_refused_request_is_one_line_in_the_log_without_its_customer(caplog, on_denied):
     request = RequestFactory().get("/", headers={"X-Customer": FREE})
     with caplog.at_level(logging.INFO, logger="entitlement_gate"):
-        run_sync(Guard(requirement=Requirement("reports"), on_denied=on_denied).passing(request))
+        run_sync(Guard(requirement=Requirement("reports"), on_denied=on_denied).admitting(request, None))
     assert [record.getMessage() for record in caplog.records] == ["refused: reports: not_entitled"]
     assert caplog.records[0].decision.entitlement == "reports"
 
@@ -212,7 +212,7 @@ def test_a_refusal_that_is_raised_is_one_line_in_the_log(caplog, settings):
     request = RequestFactory().get("/", headers={"X-Customer": FREE})
     with caplog.at_level(logging.INFO, logger="entitlement_gate"):
         with pytest.raises(EntitlementDenied) as caught:
-            run_sync(Guard(requirement=Requirement("reports"), on_denied="raise").passing(request))
+            run_sync(Guard(requirement=Requirement("reports"), on_denied="raise").admitting(request, None))
         assert [record.getMessage() for record in caplog.records] == ["refused: reports: not_entitled"]
         EntitlementMiddleware(lambda _: None).process_exception(request, caught.value)
     assert len(caplog.records) == 1

@@ -530,6 +530,12 @@ def test_a_rule_by_name_reaches_views_without_a_name_and_namespaces_within(ask):
         ([{"view": "v", "requires": "x"}, {"view": "v", "requires": "x", "quantity": 0}], "entry 1: a quantity"),
         ([{"view": "v", "requires": 3}], "entry 0: an entitlement"),
         ([{"view": "v", "requires": "x", "methods": "POST"}], "methods is a list"),
+        ([{"view": "v", "requires": "x", "consume": 1}], "entry 0: consume is True or False, not 1"),
+        ([{"view": "v", "requires": "x", "key": "a.b"}], 'entry 0: key names what is used up; say "consume": True'),
+        ([{"view": "v", "requires": "x", "consume": True, "key": "k"}], "entry 0: key is a function of the request or"),
+        ([{"view": "v", "requires": "x", "customer": PRO}], "entry 0: customer is a function of the request or"),
+        ([{"view": "v", "requires": "x", "customer": 5}], "entry 0: customer is a function of the request or"),
+        ([{"view": "v", "requires": "x", "on_unavailable": "yes"}], 'entry 0: on_unavailable is "deny" or "allow"'),
     ],
 )
 def test_a_rule_that_cannot_work_is_refused_early(raw, said):

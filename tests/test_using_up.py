@@ -208,6 +208,14 @@ def test_gates_above_each_other_use_up_each_or_give_back(billing):
     assert (left(), left("seats"), held()) == (8, 0, 0)
 
 
+def test_a_gate_below_that_refuses_gives_back_what_one_above_holds_also_where_it_leads_away(billing):
+    refusing = requires_entitlement("seats", 3, on_denied="/plans/")(ok)
+    response = requires_entitlement("calls", consume=True)(refusing)(
+        RequestFactory().get("/", headers={"X-Customer": PRO})
+    )
+    assert (response.status_code, left(), held()) == (302, 10, 0)
+
+
 def test_a_streaming_body_commits_at_its_end(visit):
     during = []
 

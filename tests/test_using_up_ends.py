@@ -27,7 +27,7 @@ from django.views.decorators.http import condition
 
 from entitlement_gate import requires_entitlement
 from entitlement_gate.api import default_gate
-from entitlement_gate.guard import _RequestEnd
+from entitlement_gate.holds import _RequestEnd
 from entitlement_gate.testing import FakeBilling
 from tests.customers import PRO, SETTINGS
 

@@ -23,7 +23,12 @@ from django.views import View
 
 from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.marks import operations_of, requirements_of, requirements_of_operation
+from entitlement_gate.marks import (
+    operations_of,
+    requirements_of,
+    requirements_of_operation,
+    requirements_used_up,
+)
 from entitlement_gate.operators.project import place_of, template_uses
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
 from entitlement_gate.url_rules import class_of, is_exempt, is_logout, is_static, rules_about
@@ -33,7 +38,6 @@ if TYPE_CHECKING:
 
     from django.urls import URLPattern
 
-    from entitlement_gate.url_rules import Rule
 
 __all__ = [
     "Gate",
@@ -160,6 +164,7 @@ class Gate:
         requires: what is asked for, as text; empty where nothing is.
         by: what asks: the view itself, a permission, a rule; ``exempt`` for what is left alone on purpose.
         where: ``file:line``.
+        consumes: which of these are used up.
         names: the entitlements in it, as far as they are literal.
         is_own: a view is the project's own, and not the admin's or another package's.
     """
@@ -170,6 +175,7 @@ class Gate:
     requires: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
     where: str = ""
+    consumes: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=(), compare=False)
     is_own: bool = field(default=True, compare=False)
 
@@ -181,10 +187,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One requirement of a view and what states it."""
+    """One requirement of a view, what states it, and whether that uses it up."""
 
     by: str
     requirement: Requirement | str | None
+    consume: bool = False
 
 
 def all_gates() -> Iterator[Gate]:
@@ -192,7 +199,8 @@ def all_gates() -> Iterator[Gate]:
     yield from gated_views()
     yield from rules()
     for use in template_uses():
-        yield Gate("template", use.by, "", (use.asked,), (use.by,), use.where, (use.name,) if use.name else ())
+        names = (use.name,) if use.name else ()
+        yield Gate("template", use.by, "", (use.asked,), (use.by,), use.where, names=names)
 
 
 def gated_views() -> Iterator[Gate]:
@@ -211,19 +219,8 @@ def rules() -> Iterator[Gate]:
     for position, rule in enumerate(rules_in_settings()):
         names = tuple(leaf.entitlement for leaf in rule.requirement.leaves())
         where = f"ENTITLEMENT_GATE['RULES'][{position}]"
-        yield Gate(
-            "rule",
-            f"{rule.about} {rule.name}{_methods_text(rule)}",
-            "",
-            (shown(rule.requirement),),
-            ("rule",),
-            where,
-            names,
-        )
-
-
-def _methods_text(rule: Rule) -> str:
-    return f" [{', '.join(sorted(rule.methods))}]" if rule.methods else ""
+        requires = (shown(rule.requirement),)
+        yield Gate("rule", str(rule), "", requires, ("rule",), where, requires if rule.consume else (), names)
 
 
 def shown(requirement: Requirement | str) -> str:
@@ -324,7 +321,8 @@ def _gate(match: ResolverMatch, found: list[_Found], what: str, where: str) -> G
     names = tuple(leaf.entitlement for requirement in asked for leaf in requirement.leaves())
     by = tuple(dict.fromkeys(each.by for each in found))
     requires = tuple(dict.fromkeys(shown(each.requirement) for each in found if each.requirement is not None))
-    return Gate("view", what, match.view_name if match.url_name else "", requires, by, where, names)
+    consumes = tuple(dict.fromkeys(shown(each.requirement) for each in found if each.requirement and each.consume))
+    return Gate("view", what, match.view_name if match.url_name else "", requires, by, where, consumes, names)
 
 
 def _ruled(match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = frozenset()) -> Iterator[_Found]:
@@ -332,27 +330,24 @@ def _ruled(match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = 
     for rule in rules_in_settings():
         sample.method = min((rule.methods & methods) or methods or rule.methods, default="GET")
         for _ in rules_about([rule], sample, match):
-            yield _Found(_rule_text(rule), rule.requirement)
-
-
-def _rule_text(rule: Rule) -> str:
-    return f"rule {rule.about} {rule.name}{_methods_text(rule)}"
+            yield _Found(f"rule {rule}", rule.requirement, rule.consume)
 
 
 def _own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[_Found]:
     """Yield what the view itself asks for: decorators, mixins, permissions and operations of other frameworks."""
-    mixed = _mixed_in(callback, class_of(callback))
+    mixed, used_up = _mixed_in(callback, class_of(callback)), requirements_used_up(callback, methods)
     for requirement in requirements_of(callback, methods):
-        yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement)
+        yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement, requirement in used_up)
     if None in mixed:
-        yield _Found(_MIXIN, "(by the request)")
+        yield _Found(_MIXIN, "(by the request)", None in used_up)
     for permission in permissions_of(callback):
         yield from _permitted(permission)
 
 
 def _of_operation(callback: Any, operation: Any) -> Iterator[_Found]:
+    used_up = requirements_used_up(callback, operation=operation)
     for requirement in requirements_of_operation(callback, operation):
-        yield _Found("@requires_entitlement", requirement)
+        yield _Found("@requires_entitlement", requirement, requirement in used_up)
     for permission in operation.auth_callbacks:
         yield from _permitted(permission)
 
@@ -406,6 +401,7 @@ def _gate_data(gate: Gate) -> dict[str, object]:
         "what": gate.what,
         "name": gate.name or None,
         "requires": list(gate.requires),
+        "consumes": list(gate.consumes),
         "by": list(gate.by),
         "where": gate.where,
         "gated": not gate.is_ungated,
@@ -414,5 +410,6 @@ def _gate_data(gate: Gate) -> dict[str, object]:
 
 def _gate_row(gate: Gate) -> tuple[Cell | str, ...]:
     what = f"{gate.what} ({gate.name})" if gate.name else gate.what
-    requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(gate.requires))
+    required = (f"{text} (used up)" if text in gate.consumes else text for text in gate.requires)
+    requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(required))
     return what, requires, ", ".join(gate.by), gate.where

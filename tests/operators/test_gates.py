@@ -88,6 +88,8 @@ urlconf.urlpatterns = [
     path("partial/", functools.partial(plain)),
     path("callable/", Callable()),
     path("", include("entitlement_gate.urls")),
+    path("using-up/", Mixed.as_view(entitlement_consume=True), name="using-up"),
+    path("by-request/using-up/", ByRequest.as_view(entitlement_consume=True)),
     path("wrapped/", entitled_include(([path("plain/", plain)], "wrapped"), requires="wrapped")),
 ]
 RULES = [
@@ -123,6 +125,8 @@ def test_every_shape_of_a_gated_view_is_found_through_nested_includes(bare):
         "/mixed/": ("mixed 2",),
         "/more/": ("more",),
         "/by-request/": ("(by the request)",),
+        "/using-up/": ("mixed 2",),
+        "/by-request/using-up/": ("(by the request)",),
         "/exempt/": (),
         "/partial/": (),
         "/callable/": (),
@@ -169,12 +173,35 @@ def test_the_command_lists_them_as_text_and_as_json(project, monkeypatch):
     code, out, _ = run("gates")
     assert code == 0
     assert "/app/plain/ (middle:plain)" in out
-    assert "2 of 13 views ungated" in out
+    assert "2 of 15 views ungated" in out
     told = json.loads(run("gates", "--format", "json")[1])["gates"]
     assert {gate["kind"] for gate in told} >= {"view", "rule"}
     assert [gate["what"] for gate in told if not gate["gated"]] == ["/partial/", "/callable/"]
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, run("gates")[1].splitlines())) <= 80
+
+
+def test_what_is_used_up_is_told_of_decorators_mixins_and_rules(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    rules = [
+        {"path": "^/mixed/", "requires": "calls", "quantity": 3, "consume": True},
+        {"path": "^/mixed/", "requires": "by-path"},
+    ]
+    counted = requires_entitlement("calls", consume=True)(plain)
+    urls = [*urlconf.urlpatterns, path("counted/", requires_entitlement("sso")(counted))]
+    with override_settings(ROOT_URLCONF=tuple(urls), ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "RULES": rules}):
+        told = json.loads(run("gates", "--format", "json")[1])["gates"]
+        lines = run("gates")[1].splitlines()
+    assert {gate["what"]: gate["consumes"] for gate in told if gate["consumes"]} == {
+        "/counted/": ["calls"],
+        "/using-up/": ["mixed 2"],
+        "/by-request/using-up/": ["(by the request)"],
+        "/mixed/": ["calls 3"],
+        "path ^/mixed/": ["calls 3"],
+    }
+    told_of = {line.split()[0]: line for line in lines}
+    assert "sso, calls (used up)" in told_of["/counted/"]
+    assert "mixed 2, calls 3 (used up), by-path" in told_of["/mixed/"]
 
 
 def test_ungated_views_are_a_finding(project):
