@@ -20,7 +20,8 @@ The sender is the gate's class. The last two are sent on threads of their own: s
 from __future__ import annotations
 
 import logging
-import threading
+import math
+import time
 from asyncio import CancelledError, current_task
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +31,7 @@ from django.dispatch import Signal
 
 from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
 from entitlement_gate.resilience.fork_safety import PerProcess
+from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.resilience.weak_sets import members
 from entitlement_gate.resilience.worker_pool import WorkerPool
 from entitlement_gate.waiting import beside_loop
@@ -139,10 +141,11 @@ class SendingPool:
     At most ``MOST_WAITING`` wait for a thread. What comes on top of them is not sent, and a line in the log.
     """
 
-    _changed: PerProcess[threading.Condition] = PerProcess()
+    _lock: PerProcess[Lock] = PerProcess()
 
     MOST_WAITING = 1000
     _THREADS = 4
+    _LOOK_EVERY = 0.005  # seconds: a lock to wait at would stay held for ever where a time limit strikes whoever has it
     _PATIENCE = 30.0  # seconds after which a receiver is taken for hung, and another thread may take its place
 
     def __init__(self, clock: Clock) -> None:
@@ -156,21 +159,20 @@ class SendingPool:
         self._log.remake()
         self._expected = 0
         self._waiting = 0
-        self._changed = threading.Condition()
+        self._lock = Lock()
 
     def expect(self) -> None:
         """Know that one more signal is to come, for ``settle``."""
-        with self._changed:
+        with self._lock:
             self._expected += 1
 
     def send(self, sent: Sent) -> None:
         """Have a signal that was expected sent, if anybody listens; at once, whatever its receivers do."""
-        with self._changed:
+        with self._lock:
             is_full = self._waiting >= self.MOST_WAITING
             is_taken = sent.is_heard and not is_full
             self._expected = max(0, self._expected - 1)
             self._waiting += is_taken
-            self._changed.notify_all()
         if is_taken and not self._workers.submit(partial(self._send, sent)):
             self._done()
         elif sent.is_heard and is_full:
@@ -182,8 +184,11 @@ class SendingPool:
 
     def settle(self, seconds: float) -> bool:
         """Wait until all that was expected is sent; return False where that takes longer."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not (self._expected or self._waiting), seconds)
+        for _ in range(math.ceil(seconds / self._LOOK_EVERY)):
+            if not (self._expected or self._waiting):
+                break
+            time.sleep(self._LOOK_EVERY)
+        return not (self._expected or self._waiting)
 
     def _send(self, sent: Sent) -> None:
         try:
@@ -194,9 +199,8 @@ class SendingPool:
             self._done()
 
     def _done(self) -> None:
-        with self._changed:
+        with self._lock:
             self._waiting -= 1
-            self._changed.notify_all()
 
 
 def _is_cancelled(error: BaseException) -> bool:

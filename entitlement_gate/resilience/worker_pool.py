@@ -84,12 +84,14 @@ class WorkerPool:
             if self._is_closed:
                 return False
             self._waiting.setdefault(name, work)
-            self._muster()
-            if not self._threads:
-                del self._waiting[name]
-                return False
+            newborn = self._recruit()
             self._bell.put(None)
-        return True
+        if self._start(newborn):
+            return True
+        with self._lock:
+            if not self._threads:
+                self._waiting.pop(name, None)
+            return bool(self._threads)
 
     def has(self, name: Hashable) -> bool:
         """Return whether work of that name waits, or a thread is at it."""
@@ -104,24 +106,37 @@ class WorkerPool:
             for _ in self._threads:
                 self._bell.put(None)
 
-    def _muster(self) -> None:
-        """See to it that work waits behind other work only where there are as many threads as there may be."""
+    def _recruit(self) -> tuple[threading.Thread, ...]:
+        """Return the threads to start so that work waits behind other work only where all that there may be are busy.
+
+        They are counted from now on: what strikes as they start leaves none that is not.
+        """
         self._strike_off_the_dead()
         if len(self._waiting) + len(self._busy) > self._most:
             self._write_off()
-        while len(self._threads) - len(self._busy) < len(self._waiting) and len(self._threads) < self._most:
-            if not self._hire():
-                return
+        idle = len(self._threads) - len(self._busy)
+        wanted = range(min(len(self._waiting) - idle, self._most - len(self._threads)))
+        first = len(self._threads) + 1
+        newborn = tuple(self._thread(first + number) for number in wanted)
+        self._threads.update(newborn)
+        return newborn
 
-    def _hire(self) -> bool:
-        name = f"entitlement_gate-{len(self._threads) + 1}"
-        thread = threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
-        self._threads.add(thread)  # before it runs: what strikes as it starts leaves a thread that is counted
-        try:
-            thread.start()
-        except RuntimeError:  # the system has no more threads, or the interpreter is about to exit
-            self._threads.discard(thread)
-            return False
+    def _thread(self, number: int) -> threading.Thread:
+        name = f"entitlement_gate-{number}"
+        return threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
+
+    def _start(self, newborn: tuple[threading.Thread, ...]) -> bool:
+        """Start threads; return False where the system has no more, or the interpreter is about to exit.
+
+        Without the lock: a thread that an exception strikes at its very beginning keeps whoever starts it.
+        """
+        for index, thread in enumerate(newborn):
+            try:
+                thread.start()
+            except RuntimeError:
+                with self._lock:
+                    self._threads.difference_update(newborn[index:])
+                return False
         return True
 
     def _strike_off_the_dead(self) -> None:
@@ -208,8 +223,8 @@ class WorkerPool:
         with self._lock:
             self._put_back(thread)
             self._threads.discard(thread)
-            if self._waiting:
-                self._muster()
+            newborn = self._recruit() if self._waiting else ()
+        self._start(newborn)
 
 
 class PoolCall:

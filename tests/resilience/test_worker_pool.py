@@ -85,7 +85,7 @@ def test_an_idle_thread_ends_and_the_next_work_finds_another(make, monkeypatch):
     pool = make()
     works = begun(pool, 1)
     end(works)
-    works[0].thread.join(5)
+    works[0].thread.join(60)
     assert not works[0].thread.is_alive()
     end(begun(pool, 1))
 
@@ -104,8 +104,9 @@ def test_work_that_comes_as_a_thread_gives_up_waiting_is_done_by_it(make, monkey
 
     bell = pool._bell
     monkeypatch.setattr(pool, "_bell", Late())
-    with pool._lock:
-        pool._hire()
+    (thread,) = newborn = (pool._thread(1),)
+    pool._threads.add(thread)
+    assert pool._start(newborn)
     assert done.wait(5)
 
 
@@ -116,7 +117,7 @@ def test_a_closed_pool_refuses_work_and_ends_its_threads(make):
     pool.close()
     assert not pool.submit(lambda: None)
     end(works)
-    works[0].thread.join(5)
+    works[0].thread.join(60)
     assert not works[0].thread.is_alive()
 
 

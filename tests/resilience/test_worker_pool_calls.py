@@ -134,7 +134,7 @@ class Striker:
     """A trace function that strikes, once, at the given line of a wait, counted from 1: ours, or of a ``Future``."""
 
     FILES = "worker_pool.py", "effects.py", "futures/_base.py"
-    PASSED = "_hire", "_muster", "_set_result", "__repr__"  # held by ``threading``; swallowed by a loop, or later
+    PASSED = "_set_result", "__repr__"  # swallowed by a loop, or later
 
     def __init__(self, at):
         self.left = at
