@@ -1,13 +1,11 @@
-"""Tasks that use something up: run at once, by a worker in this process, and after runs that left what they held."""
+"""Tasks that use something up, run in this process. By a worker, on a real queue: ``tests/lab/test_celery.py``."""
 
 import importlib.util
 import sys
-from contextlib import contextmanager
 from functools import wraps
 
 import pytest
 from celery import Celery, Task, chord
-from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from pydantic import BaseModel
 
@@ -64,16 +62,9 @@ class App(Celery):
         return super().task(*args, **{"shared": False, **options})
 
 
-@contextmanager
-def making_app():
-    with App("tests", broker="memory://", backend="cache+memory://", set_as_current=False) as app:
-        app.conf.broker_transport_options = {"polling_interval": 0.01}
-        yield app
-
-
 @pytest.fixture
 def app():
-    with making_app() as app:
+    with App("tests", broker="memory://", backend="cache+memory://", set_as_current=False) as app:
         yield app
 
 
@@ -354,85 +345,64 @@ def test_without_settings_of_django_a_gate_is_given(app, settings):
         assert gate.check(PRO, "calls").remaining == 3
 
 
-TRIES = []  # what the worker's tasks note, test by test
-
-
-@pytest.fixture(scope="module")
-def worker():
-    """Start a worker in a thread, for all tests: it takes four seconds to stop."""
-    with making_app() as app:
-        declare_tasks(app)
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=60):
-            yield app
-
-
 @pytest.fixture
-def tasks(worker, ledger):
-    TRIES.clear()
-    return worker.tasks
+def stubborn(app, ledger):
+    """Return a task that is retried at once as often as it is told to fail."""
+    tries = []
 
-
-def declare_tasks(app):
     @app.task(bind=True, default_retry_delay=0, max_retries=3, name="stubborn")
     @consumes_entitlement("calls", 4, customer="customer_id")
-    def stubborn(self, customer_id, fails):
-        TRIES.append((self.request.retries, held()))
+    def stubborn(self, customer_id, fails=0):
+        tries.append((self.request.retries, held()))
         if self.request.retries < fails:
             raise self.retry(exc=KeyError("no"))
         return left()
 
-    @app.task(bind=True, default_retry_delay=0, autoretry_for=(EntitlementUnavailable,), name="patient")
-    @consumes_entitlement("calls", 4, customer="customer_id")
-    def patient(self, customer_id):
-        return self.request.retries
-
-    @app.task(bind=True, name="relay")
-    @consumes_entitlement("seats", customer="customer_id")
-    def relay(self, customer_id):
-        return self.replace(stubborn.s(customer_id, 0))
-
-    @app.task(name="total")
-    @consumes_entitlement("seats", customer="customer_id")
-    def total(parts, customer_id):
-        return len(parts)
+    stubborn.tries = tries
+    return stubborn
 
 
-def test_retries_hold_anew_and_count_once(tasks):
-    assert tasks["stubborn"].delay(PRO, 2).get(timeout=60, interval=0.01) == 6
-    assert TRIES == [(0, 4_000_000), (1, 4_000_000), (2, 4_000_000)]
+def test_retries_hold_anew_and_count_once(stubborn):
+    assert stubborn.apply((PRO, 2)).get() == 6
+    assert stubborn.tries == [(0, 4_000_000), (1, 4_000_000), (2, 4_000_000)]
     assert (held(), left()) == (0, 6)
 
 
-def test_what_is_retried_in_vain_counts_nothing(tasks):
-    with pytest.raises(KeyError):
-        tasks["stubborn"].delay(PRO, 9).get(timeout=60, interval=0.01)
-    assert len(TRIES) == 4
+def test_what_is_retried_in_vain_counts_nothing(stubborn):
+    assert isinstance(stubborn.apply((PRO, 9)).result, KeyError)
+    assert len(stubborn.tries) == 4
     assert (held(), left()) == (0, 10)
 
 
-def test_an_outage_may_be_retried_and_a_denial_says_why_in_a_result_of_json(tasks, ledger):
+def test_an_outage_may_be_retried(app, ledger):
+    tries = []
+
+    def customer_of(self, customer_id):
+        tries.append(self.request.retries)
+        if len(tries) == 3:
+            ledger.billing.recover()
+            ledger.billing.clock.advance(60)
+        return customer_id
+
+    @app.task(bind=True, autoretry_for=(EntitlementUnavailable,), retry_backoff=True)
+    @consumes_entitlement("calls", 4, customer=customer_of)
+    def export(self, customer_id):
+        return self.request.retries
+
     ledger.billing.fail("unavailable")
-    with pytest.raises(EntitlementUnavailable) as unknown:
-        tasks["patient"].delay(PRO).get(timeout=60, interval=0.01)
-    assert unknown.value.decision.reason == "unavailable"
-    ledger.billing.recover()
-    ledger.billing.clock.advance(60)
-    assert tasks["patient"].delay(PRO).get(timeout=60, interval=0.01) == 0
-    ledger.billing.use(PRO, "calls", 10)
-    with pytest.raises(EntitlementDenied) as denied:
-        tasks["patient"].delay(PRO).get(timeout=60, interval=0.01)
-    assert denied.value.decision.reason == "insufficient_quantity"
-    assert denied.value.decision.entitlement == "calls"
+    assert export.apply((PRO,)).get() == 2
+    assert tries == [0, 1, 2]
+    assert left() == 6
 
 
-def test_a_task_that_is_replaced_leaves_counting_to_the_one_in_its_place(tasks):
-    assert tasks["relay"].delay(PRO).get(timeout=60, interval=0.01) == 6
-    assert (left(), left("seats")) == (6, 2)
+def test_each_task_of_a_chord_counts(app, stubborn):
+    @app.task
+    @consumes_entitlement("seats", customer="customer_id")
+    def total(parts, customer_id):
+        return parts
 
-
-def test_each_task_of_a_chord_counts(tasks):
-    parts = [tasks["stubborn"].s(PRO, 0), tasks["stubborn"].s(PRO, 0)]
-    assert chord(parts, tasks["total"].s(PRO)).apply_async().get(timeout=60, interval=0.01) == 2
+    app.conf.task_always_eager = True
+    assert chord([stubborn.s(PRO), stubborn.s(PRO)], total.s(PRO)).apply_async().get() == [6, 2]
     assert (held(), left(), left("seats")) == (0, 2, 1)
 
 

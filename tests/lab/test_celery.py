@@ -74,9 +74,11 @@ def test_tasks_whose_process_is_killed_or_that_are_retried_or_run_out_of_time_co
         killed = [queue.send("export", pages, death) for pages, death in enumerate(deaths, start=1)]
         retried = [queue.send("stubborn", 7, fails) for fails in (0, 2, 9)]
         endless = queue.send("endless", 100)
+        replaced = queue.send("relay", 7)
         refused = queue.send("export", GRANTED + 1, "never")
         assert [each.get(timeout=PATIENCE) for each in killed] == list(range(1, 21))
         assert [each.get(timeout=PATIENCE) for each in retried[:2]] == [0, 2]
+        assert replaced.get(timeout=PATIENCE) == 0
         for failed, error in ((retried[2], KeyError), (endless, TimeLimitExceeded), (refused, EntitlementDenied)):
             with pytest.raises(error):
                 failed.get(timeout=PATIENCE)
@@ -85,7 +87,7 @@ def test_tasks_whose_process_is_killed_or_that_are_retried_or_run_out_of_time_co
     until = time.monotonic() + PATIENCE
     while queue.held() and time.monotonic() < until:  # what the endless one held returns with its time limit
         time.sleep(0.05)
-    assert (queue.held(), queue.left()) == (0, GRANTED - sum(range(1, 21)) - 2 * 7)
+    assert (queue.held(), queue.left()) == (0, GRANTED - sum(range(1, 21)) - 3 * 7)
 
 
 def test_tasks_whose_whole_worker_is_killed_count_once(queue):
