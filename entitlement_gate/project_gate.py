@@ -45,7 +45,7 @@ class RequestGate(EntitlementGate):
         self.webhooks = dict.fromkeys(("received", "replayed", "named_nobody", "refused"), 0)
         for signal in (entitlement_checked, entitlement_denied):
             signal.watchers.add(self)
-        self.mind_listeners()
+        self.mind_observers()
 
     def remake(self) -> None:
         """Make locks, threads and calls anew, as in a process just forked; data stays."""
@@ -67,8 +67,9 @@ class RequestGate(EntitlementGate):
         """Answer a check as a part of other steps."""
         return self._checking(customer, requirement, None, refresh=False)
 
-    def announcing(self, decision: Decision) -> Effects[None]:
+    def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
         """Tell whoever listens of a check."""
+        self._tell_observers(decision, due)
         if decision.shadow:
             _logger.info("shadow: would refuse: %s: %s", decision.entitlement, decision.reason)
         if entitlement_checked.receivers:
@@ -76,17 +77,17 @@ class RequestGate(EntitlementGate):
         if entitlement_denied.receivers and (decision.shadow or not decision.allowed):
             yield Sent(entitlement_denied, type(self), decision=decision)
 
-    def _checking(
-        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
-    ) -> Effects[Decision]:
-        decision = yield from super()._checking(customer, entitlement, quantity, refresh=refresh)
-        yield from self.announcing(decision)
-        return decision
-
     def mind_listeners(self) -> None:
         """Take the long way, which tells of each check, only where somebody listens or shadows are noted."""
-        self.is_heard = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
+        self.mind_observers()
+
+    def mind_observers(self) -> None:
+        """See anew who is to be told of checks."""
+        super().mind_observers()
+        is_sent = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
+        self.is_heard = self.is_heard or is_sent
         self._answers = {} if self.is_heard else self._snapshots.answers
+        self._decided = {} if is_sent else self._snapshots.answers
 
     def fetching(self) -> None:
         """Expect one signal, so that a test can wait for it."""
@@ -118,7 +119,7 @@ class RequestGate(EntitlementGate):
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Answer from what a request knows; return also what it knows then, newer where that was too old to deny."""
         decision, newer = yield from self._renewing(requirement, known, due)
-        yield from self.announcing(decision)
+        yield from self.announcing(decision, due)
         return decision, newer
 
     def uses_of(self, known: CustomerEntitlements) -> int:

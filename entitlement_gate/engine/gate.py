@@ -21,6 +21,7 @@ from entitlement_gate.engine.cache import key_of
 from entitlement_gate.engine.entitlements import CustomerEntitlements, required
 from entitlement_gate.engine.evaluation import Evaluator, remembered_as
 from entitlement_gate.engine.ledger_client import NOT_READ, LedgerClient
+from entitlement_gate.engine.observers import Observers, everywhere
 from entitlement_gate.engine.options import GateKeywords, GateOptions
 from entitlement_gate.engine.reservations import Reservation, Reserver, order
 from entitlement_gate.engine.snapshots import SnapshotStore
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.cache import Answer
+    from entitlement_gate.engine.observers import Fetch, Observer
     from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.engine.snapshots import SnapshotSource, View
     from entitlement_gate.ledger.protocol import Charges, Ledger
@@ -71,14 +73,18 @@ class GateQuestions:
         self.source = source
         self.options = GateOptions(**options)
         self._clock = clock
-        self._ledger_client = LedgerClient(self.options, clock)
+        self._observers = Observers(clock)
+        self._ledger_client = LedgerClient(self.options, clock, self._observers)
         self._snapshots = SnapshotStore(source, self.options, clock, self)
         self._evaluator = Evaluator(self.options, clock, self._ledger_client, self._snapshots)
         self._reserver = Reserver(self.options, self._evaluator, self._snapshots, self._ledger_client)
-        # What a warm check reads; empty for a gate that has to take the long way each time.
+        # What a warm `has` and a warm check read; empty where they have to take a longer way each time.
         self._answers: Mapping[Any, Answer] = self._snapshots.answers
+        self._decided: Mapping[Any, Answer] = self._snapshots.answers
         self._health = self._snapshots.health
         self.watchers: WeakSet[FetchWatcher] = WeakSet()
+        everywhere.gates.add(self)
+        self.mind_observers()
         if isinstance(self.ledger, MemoryLedger):
             self.ledger.watchers.add(self)
         remake_after_fork(self)
@@ -87,6 +93,23 @@ class GateQuestions:
         """Make locks, threads and calls anew, as in a process just forked; data stays."""
         self._snapshots.remake()
         self._ledger_client.remake()
+        self._observers.remake()
+
+    def observe(self, observer: Observer) -> None:
+        """Let an observer hear of this gate: called inline, so it must be quick (see ``entitlement_gate.metrics``)."""
+        self._observers.add(observer)
+        self.mind_observers()
+
+    def unobserve(self, observer: Observer) -> None:
+        """Let it hear no more."""
+        self._observers.discard(observer)
+        self.mind_observers()
+
+    def mind_observers(self) -> None:
+        """See anew whether anybody is to be told of checks: one that `has` answers at once is told to nobody."""
+        self._observers.renew()
+        self.is_heard = self._is_observed = bool(self._observers.all)
+        self._answers = {} if self.is_heard else self._snapshots.answers
 
     @property
     def ledger(self) -> Ledger | None:
@@ -99,7 +122,7 @@ class GateQuestions:
         requirement = as_requirement(entitlement, quantity)
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
-            return self._evaluator.refuse(requirement, customer_id, None)
+            return (yield from self.telling(self._evaluator.refuse(requirement, customer_id, None)))
         due = self.due()  # all that follows shares one deadline
         view = yield from self._snapshots.view(customer_id, due, refresh=refresh)
         decision, view = yield from self._deciding(requirement, view, due)
@@ -107,7 +130,7 @@ class GateQuestions:
         key = key_of(customer, entitlement, quantity)
         if key is not None and view.entry is not None:
             self._snapshots.alias(view.entry, remembered_as(requirement), key)
-        return decision
+        return (yield from self.telling(decision, due))
 
     def due(self) -> float:
         """Return when a question that begins now is to have an answer, by the monotonic clock."""
@@ -166,6 +189,7 @@ class GateQuestions:
 
     def holding(self, customer: object, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
         """Reserve as a part of other steps: return the decision, and what is held where it allows."""
+        due = self.due()
         customer_id = yield from self._identifying(customer)
         if isinstance(customer_id, Reason):
             decision = self._evaluator.refuse(asked.requirement, customer_id, None)
@@ -173,7 +197,7 @@ class GateQuestions:
         else:
             decision, held = yield from self._held(customer_id, asked)
         try:
-            yield from self.announcing(decision)
+            yield from self.announcing(decision, due)
         except BaseException as error:  # a receiver's time limit, a client that left while it ran
             if held is not None:
                 yield from held.abandoning(error)
@@ -185,21 +209,28 @@ class GateQuestions:
         self._health.count(decision.source)
         return decision, held
 
-    def announcing(self, decision: Decision) -> Effects[None]:  # noqa: ARG002 - for gates that tell others
-        """Tell of a decision. For gates that tell others."""
+    def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
+        """Tell of a decision, which had until ``due``; without that it was at hand. For gates that tell others."""
+        self._tell_observers(decision, due)
         yield from ()
 
-    def telling(self, decision: Decision) -> Effects[Decision]:
+    def telling(self, decision: Decision, due: float | None = None) -> Effects[Decision]:
         """Return the decision, having told of it."""
-        yield from self.announcing(decision)
+        yield from self.announcing(decision, due)
         return decision
+
+    def _tell_observers(self, decision: Decision, due: float | None) -> None:
+        if self._is_observed:
+            left = self.options.deadline if due is None else due - self._clock.monotonic()
+            self._observers.check(decision, max(0.0, self.options.deadline - left))
 
     def concluding(
         self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Have the last word in a check of what ``get`` gave, and tell of it; return also what is known then."""
+        due = self.due()
         decision, known = yield from self._reconsidering(requirement, decision, known)
-        yield from self.announcing(decision)
+        yield from self.announcing(decision, due)
         return decision, known
 
     def _reconsidering(
@@ -243,6 +274,10 @@ class GateQuestions:
 
     def fetching(self) -> None:
         """Hear that a fetch begins. For gates that tell others."""
+
+    def fetched(self, fetch: Fetch) -> None:
+        """Tell observers how a fetch went, on the thread that did it."""
+        self._observers.fetch(fetch)
 
     def adopting(self, snapshot: Snapshot) -> None:
         """Tell the ledger what a fetch brought, on the thread that did it, before any check sees it."""
@@ -313,7 +348,7 @@ class EntitlementGate(GateQuestions):
                 if is_fresh and answer.since <= clock.time() < answer.until:
                     self._health.hits += 1
                     return answer.allowed
-        return run_sync(self._checking(customer, entitlement, quantity, refresh=refresh)).allowed
+        return self.check(customer, entitlement, quantity, refresh=refresh).allowed
 
     async def ahas(
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
@@ -471,9 +506,9 @@ class EntitlementGate(GateQuestions):
         """Return what is at hand: worked out before, asked for in the same way, and still fresh."""
         try:
             if quantity is None and type(customer) is str:
-                answer = self._answers[customer, entitlement]
+                answer = self._decided[customer, entitlement]
             else:
-                answer = self._answers[key_of(customer, entitlement, quantity)]
+                answer = self._decided[key_of(customer, entitlement, quantity)]
         except (KeyError, TypeError):
             return None
         clock = self._clock
@@ -482,5 +517,8 @@ class EntitlementGate(GateQuestions):
             self._health.hits += 1
             age, by_wall = tick - answer.fetched_at, now - answer.fetched_wall
             age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
-            return serve(answer.verdict, "cache", age)
+            decision = serve(answer.verdict, "cache", age)
+            if self._is_observed:
+                self._observers.check(decision, 0.0)
+            return decision
         return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from entitlement_gate.domain.errors import ReservationError
 from entitlement_gate.domain.rule import Burden, live_metered
+from entitlement_gate.engine.observers import LedgerCall
 from entitlement_gate.engine.validation import vetted_charges, vetted_outcome
 from entitlement_gate.ledger.balances import burden, quantity_of, rows_of
 from entitlement_gate.ledger.memory import MemoryLedger
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from entitlement_gate.domain.grants import Grant, Snapshot
+    from entitlement_gate.engine.observers import Observers
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.ledger.protocol import Demand, Ledger, Refusal
@@ -64,12 +66,13 @@ class LedgerClient:
         is_local: asking it costs no I/O.
     """
 
-    def __init__(self, options: GateOptions, clock: Clock) -> None:
+    def __init__(self, options: GateOptions, clock: Clock, observers: Observers) -> None:
         self.ledger: Ledger | None = _made(options, clock)
         self.is_local = self.ledger is None or self.ledger.is_local
         self._is_ours = self.ledger is None or type(self.ledger) is MemoryLedger
         self._clock = clock
         self._deadline = options.deadline
+        self._observers = observers
         self._uses = [0] * _STRIPES
         self._breaker = CircuitBreaker(clock)
         self._log = FailureLog(clock)
@@ -141,7 +144,7 @@ class LedgerClient:
         if not self._has_time(due) or not self._breaker.admit():
             return None
         try:
-            result = yield from self._call(partial(verb, *args, **keywords), due, undo=undo)
+            result = yield from self._told(verb, self._call(partial(verb, *args, **keywords), due, undo=undo))
         except LedgerUnavailable as error:
             self._note(error, *_texts(args, keywords))
             return None
@@ -182,7 +185,8 @@ class LedgerClient:
             LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
         """
         try:
-            receipt = yield from self._call(partial(verb, customer_id, *args), self.due(), is_owed=True)
+            call = self._call(partial(verb, customer_id, *args), self.due(), is_owed=True)
+            receipt = yield from self._told(verb, call)
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
@@ -226,6 +230,23 @@ class LedgerClient:
             raise _broken(raised) from None
         return done.result()
 
+    def _told(self, verb: Callable[..., Any], call: Effects[Any]) -> Effects[Any]:
+        """Return the call, such that observers are told of it where there are any."""
+        return self._telling(verb, call) if self._observers.all else call
+
+    def _telling(self, verb: Callable[..., Any], call: Effects[Any]) -> Effects[Any]:
+        began = self._clock.monotonic()
+        try:
+            result = yield from call
+        except Exception as error:
+            self._tell(verb, error, began)
+            raise
+        self._tell(verb, result, began)
+        return result
+
+    def _tell(self, verb: Callable[..., Any], result: object, began: float) -> None:
+        self._observers.ledger(LedgerCall.of(_name_of(verb), result, max(0.0, self._clock.monotonic() - began)))
+
     def _give_back(self, order: ReservationRequest, customer_id: str, outcome: Receipt | Refusal) -> None:
         """Give back what was held for somebody who is gone; on a thread of the ledger's."""
         if not isinstance(outcome, Receipt) or outcome.state is not State.HELD:
@@ -252,6 +273,13 @@ class LedgerClient:
 def _sound(vet: Callable[[object], Result], verb: Callable[..., object], *args: Any, **keywords: Any) -> Result:
     """Return what a verb gives, looked at where the verb runs: what is wrong with it is an error of the verb's."""
     return vet(verb(*args, **keywords))
+
+
+def _name_of(verb: Any) -> str:
+    """Return what the protocol calls a verb, whatever it is wrapped in."""
+    while isinstance(verb, partial):
+        verb = verb.args[-1] if verb.func is _sound else verb.func
+    return str(verb.__name__)
 
 
 def _called(call: Callable[[], Any]) -> Any:

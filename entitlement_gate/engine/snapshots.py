@@ -32,6 +32,7 @@ from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import Entry, SnapshotCache
 from entitlement_gate.engine.health import Health
+from entitlement_gate.engine.observers import Fetch
 from entitlement_gate.engine.validation import vetted
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.clock import elapsed
@@ -89,6 +90,9 @@ class Listener(Protocol):
 
     def failed(self, customer_id: str, error: BaseException) -> None:
         """Hear of a fetch that failed, on the thread that tried."""
+
+    def fetched(self, fetch: Fetch) -> None:
+        """Hear how a fetch went, after one of the two, in the context of the check that began it."""
 
 
 class View(NamedTuple):
@@ -508,7 +512,7 @@ class Fetcher:
     def _fetched(self, call: Call, stamp: Stamp | None = None) -> Result:
         if self.is_closed or not self.breaker.admit():
             return LEFT_ALONE
-        call.afterwards = partial(self._tell, call.key)
+        call.afterwards = partial(self._tell, call)
         result = self._asked(call.key, stamp)
         if result.error is None:
             self.breaker.succeeded()
@@ -526,8 +530,9 @@ class Fetcher:
             snapshot = Snapshot(customer_id, (), wall, is_found=False)
         except BaseException as error:  # noqa: BLE001 - a source is anybody's code; those who wait share what it raised
             return Result(error=error, seconds=max(0.0, self._clock.monotonic() - began))
+        seconds = max(0.0, self._clock.monotonic() - began)
         self._adopt(snapshot)
-        return Result(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp))
+        return Result(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp), seconds=seconds)
 
     def _foretell(self) -> None:
         listener = self._listener()
@@ -549,13 +554,17 @@ class Fetcher:
         jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
         return self._options.ttl * jitter
 
-    def _tell(self, customer_id: str, result: Result) -> None:
+    def _tell(self, call: Call, result: Result) -> None:
         """Tell of a fetch of this process; what others fetched they have told of."""
         listener = self._listener()
-        if listener is not None and result.entry is not None:
+        if listener is None:
+            return
+        if result.entry is not None:
             listener.refreshed(result.entry.snapshot)
-        elif listener is not None and result.error is not None:
-            listener.failed(customer_id, result.error)
+        elif result.error is not None:
+            listener.failed(call.key, result.error)
+        brought = result.error if result.entry is None else result.entry.snapshot
+        call.context.run(listener.fetched, Fetch.of(call.key, brought, result.seconds))
 
 
 LEFT_ALONE = Result(error=SourceUnavailable("no fetch is begun now"))

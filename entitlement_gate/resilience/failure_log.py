@@ -109,6 +109,17 @@ class FailureLog:
         if self._is_due("signals"):
             _logger.warning("receivers are slower than fetches: some signals about fetches are not sent")
 
+    def note_observer(self, name: str, error: BaseException) -> None:
+        """Log that an observer failed, once a minute."""
+        if self._is_due("observer"):
+            kind = type(error).__name__
+            _logger.error("an observer failed: %s: %s", name, kind, exc_info=traceback_to_log(error))
+
+    def note_untold(self) -> None:
+        """Log that observers were not told of something for want of room, once a minute."""
+        if self._is_due("untold"):
+            _logger.warning("observers are slower than what happens: they are not told of some of it")
+
     def _is_due(self, kind: str) -> bool:
         with self._lock:
             now = self._clock.monotonic()

@@ -15,6 +15,7 @@ are kept, and a waiter whom nobody wakes.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,7 +49,7 @@ class Result(NamedTuple):
         source: ``live``, or ``shared`` where another process fetched it.
         is_new: that fetch began after the call was made.
         instead: where there is none, older data that other processes had.
-        seconds: how long it took to fail.
+        seconds: how long it took.
     """
 
     entry: Entry | None = None
@@ -78,11 +79,13 @@ class Call:
         is_counted: its failure, if only that it outlasted its waiters, has been noted.
         successor: the call that starts when this one is done.
         afterwards: what is to be done once the waiters have the result.
+        context: of whoever began it: a trace goes on in it.
     """
 
     __slots__ = (
         "afterwards",
         "began_at",
+        "context",
         "done",
         "generation",
         "is_counted",
@@ -106,6 +109,7 @@ class Call:
         self.is_counted = False
         self.successor: Call | None = None
         self.afterwards: Callable[[Result], None] | None = None
+        self.context = copy_context()
 
     def set_result(self, result: Result) -> None:
         """Wake the waiters; again is harmless."""

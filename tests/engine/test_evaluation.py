@@ -6,6 +6,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.cache import Entry, SnapshotCache
 from entitlement_gate.engine.evaluation import Evaluator
 from entitlement_gate.engine.ledger_client import LedgerClient
+from entitlement_gate.engine.observers import Observers
 from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.engine.snapshots import View
 from tests.engine.fakes import ANNA, feature, instant
@@ -15,7 +16,7 @@ MILLISECOND = 0.001
 
 def judge_by(clock, memory=None, **options):
     options = GateOptions(**options)
-    return Evaluator(options, clock, LedgerClient(options, clock), memory or SnapshotCache(1))
+    return Evaluator(options, clock, LedgerClient(options, clock, Observers(clock)), memory or SnapshotCache(1))
 
 
 @pytest.fixture

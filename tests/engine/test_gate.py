@@ -188,7 +188,7 @@ def test_a_gate_that_takes_the_long_way_is_asked_each_time(billing, clock, ask):
             return (yield from super()._checking(*args, **kwargs))
 
     gate = Telling(billing, clock=clock, deadline=10)
-    gate._answers = {}
+    gate._answers = gate._decided = {}
     assert [ask(gate, verb, ANNA, "reports") is not None for verb in ("has", "check", "has", "check")] == [True] * 4
     assert gate.told == 4
     gate.close()

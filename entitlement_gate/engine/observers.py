@@ -1,0 +1,213 @@
+"""Who hears what gates do: every check, every fetch, every verb of a ledger.
+
+An observer belongs to one gate, or to all of the process, those that are yet to be made too. It is called where the
+thing happened and holds it up, so it has to be quick; ``entitlement_gate.metrics`` calls yours on a thread apart.
+Never here: what observers make of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from weakref import WeakSet
+
+from entitlement_gate.domain.errors import (
+    CustomerNotFound,
+    ReservationConflict,
+    ReservationExpired,
+    ReservationNotFound,
+    SourceMalformed,
+    SourceRejected,
+    SourceUnavailable,
+)
+from entitlement_gate.ledger.protocol import LedgerUnavailable, Refusal
+from entitlement_gate.resilience.failure_log import FailureLog
+from entitlement_gate.resilience.fork_safety import Locked
+from entitlement_gate.resilience.weak_sets import members
+
+if TYPE_CHECKING:
+    from entitlement_gate.domain.decisions import Decision
+    from entitlement_gate.domain.grants import Snapshot
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = [
+    "Fetch",
+    "LedgerCall",
+    "Observed",
+    "Observer",
+    "Observers",
+    "everywhere",
+]
+
+
+class Fetch(NamedTuple):
+    """One fetch of this process, once those who waited for it have what it brought.
+
+    Attributes:
+        customer_id: whose. For a trace at most: a metric with a label of it has no bound.
+        outcome: ``found``, ``not_found``, ``unavailable``, ``rejected``, ``malformed``, or ``broken`` where the source
+            raised what is none of ``SourceError``.
+        seconds: how long it took, with every page and every retry.
+        status: what billing rejected it with; else None.
+    """
+
+    customer_id: str
+    outcome: str
+    seconds: float
+    status: int | None = None
+
+    @classmethod
+    def of(cls, customer_id: str, result: Snapshot | BaseException | None, seconds: float) -> Fetch:
+        """Return what is told of a fetch that brought a snapshot, or raised."""
+        if isinstance(result, BaseException):
+            return cls(customer_id, _word(_FETCHES, result), seconds, getattr(result, "status", None))
+        return cls(customer_id, "not_found" if result is not None and not result.is_found else "found", seconds)
+
+
+class LedgerCall(NamedTuple):
+    """One question to the ledger, or one order.
+
+    Attributes:
+        verb: ``reserve``, ``consume``, ``commit``, ``release``, ``extend``, ``charges`` or ``adopt_upstream``.
+        outcome: ``done``, ``refused`` (not so much is there), ``conflict``, ``expired``, ``not_found``,
+            ``unavailable``, or ``broken``.
+        seconds: how long whoever asked waited.
+    """
+
+    verb: str
+    outcome: str
+    seconds: float
+
+    @classmethod
+    def of(cls, verb: str, result: object, seconds: float) -> LedgerCall:
+        """Return what is told of a verb that returned, or raised, this."""
+        if isinstance(result, BaseException):
+            return cls(verb, _word(_CALLS, result), seconds)
+        return cls(verb, "refused" if isinstance(result, Refusal) else "done", seconds)
+
+
+class Observer:
+    """What hears of gates. Override what you want to hear; what a method raises is logged, and breaks nothing."""
+
+    def check(self, decision: Decision, seconds: float) -> None:
+        """Hear of a check, a reservation or a use; it took ``seconds``, 0 where the decision was at hand."""
+
+    def fetch(self, fetch: Fetch) -> None:
+        """Hear of a fetch, on the thread that did it and in the context of the check that began it."""
+
+    def ledger(self, call: LedgerCall) -> None:
+        """Hear of a question to the ledger."""
+
+    def stands_for(self, observer: Observer) -> bool:
+        """Whether this is the observer, or tells it."""
+        return self is observer
+
+
+class Observed(Protocol):
+    """A gate."""
+
+    def mind_observers(self) -> None:
+        """See anew who hears of it."""
+
+
+class _Everywhere(Locked):
+    """The observers of every gate of the process, and the gates.
+
+    Attributes:
+        observers: replaced as a whole.
+        gates: those that are alive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observers: tuple[Observer, ...] = ()
+        self.gates: WeakSet[Observed] = WeakSet()
+
+    def add(self, observer: Observer) -> None:
+        """Let an observer hear of every gate."""
+        with self._lock:
+            self.observers = *self.observers, observer
+        self._tell()
+
+    def discard(self, observer: Observer) -> None:
+        """Let it hear no more."""
+        with self._lock:
+            self.observers = tuple(one for one in self.observers if not one.stands_for(observer))
+        self._tell()
+
+    def _tell(self) -> None:
+        for gate in members(self.gates):
+            gate.mind_observers()
+
+
+everywhere = _Everywhere()
+
+
+class Observers:
+    """Who hears of one gate.
+
+    Attributes:
+        all: its own observers, and those of every gate.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._log = FailureLog(clock)
+        self._own: tuple[Observer, ...] = ()
+        self.all: tuple[Observer, ...] = everywhere.observers
+
+    def add(self, observer: Observer) -> None:
+        """Let an observer hear of this gate."""
+        self._own = *self._own, observer
+
+    def discard(self, observer: Observer) -> None:
+        """Let it hear no more."""
+        self._own = tuple(one for one in self._own if not one.stands_for(observer))
+
+    def remake(self) -> None:
+        """Make the lock anew, as after a fork."""
+        self._log.remake()
+
+    def renew(self) -> None:
+        """See anew who is there."""
+        self.all = *self._own, *everywhere.observers
+
+    def check(self, decision: Decision, seconds: float) -> None:
+        """Tell of a check."""
+        for observer in self.all:
+            try:
+                observer.check(decision, seconds)
+            except Exception as error:  # noqa: BLE001 - an observer is anybody's code
+                self._log.note_observer(type(observer).__qualname__, error)
+
+    def fetch(self, fetch: Fetch) -> None:
+        """Tell of a fetch."""
+        for observer in self.all:
+            try:
+                observer.fetch(fetch)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._log.note_observer(type(observer).__qualname__, error)
+
+    def ledger(self, call: LedgerCall) -> None:
+        """Tell of a question to the ledger."""
+        for observer in self.all:
+            try:
+                observer.ledger(call)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._log.note_observer(type(observer).__qualname__, error)
+
+
+_FETCHES: dict[type[BaseException], str] = {
+    CustomerNotFound: "not_found",
+    SourceUnavailable: "unavailable",
+    SourceRejected: "rejected",
+    SourceMalformed: "malformed",
+}
+_CALLS: dict[type[BaseException], str] = {
+    ReservationConflict: "conflict",
+    ReservationExpired: "expired",
+    ReservationNotFound: "not_found",
+    LedgerUnavailable: "unavailable",
+}
+
+
+def _word(words: dict[type[BaseException], str], error: BaseException) -> str:
+    return next((word for kind, word in words.items() if isinstance(error, kind)), "broken")

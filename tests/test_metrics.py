@@ -1,0 +1,146 @@
+import threading
+
+import pytest
+from django.test import RequestFactory, override_settings
+
+from entitlement_gate import EntitlementGate, check_entitlement, has_entitlement, requires_entitlement
+from entitlement_gate.api import default_gate
+from entitlement_gate.metrics import Observer, flush_observers, observe, unobserve
+from entitlement_gate.signals import entitlement_checked
+from entitlement_gate.testing import FakeSource, override_entitlements
+from tests.customers import PRO
+
+
+class Counts(Observer):
+    def __init__(self):
+        self.checks, self.threads, self.fetches = [], set(), []
+
+    def check(self, decision, seconds):
+        self.checks.append((decision.entitlement, str(decision.reason), decision.source))
+        self.threads.add(threading.current_thread())
+
+    def fetch(self, fetch):
+        self.fetches.append(fetch.outcome)
+
+    def told(self):
+        assert flush_observers(60)
+        return self.checks
+
+
+@pytest.fixture
+def counts():
+    counts = Counts()
+    observe(counts)
+    yield counts
+    unobserve(counts)
+
+
+@pytest.fixture
+def project():
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+        yield
+
+
+def test_the_settings_gate_tells_of_each_check_on_a_thread_apart(project, counts):
+    assert check_entitlement(PRO, "sso").allowed
+    assert has_entitlement(PRO, "sso")
+    assert not has_entitlement(PRO, "nothing of the kind")
+    assert counts.told() == [
+        ("sso", "allowed", "live"),
+        ("sso", "allowed", "cache"),
+        ("nothing of the kind", "not_entitled", "cache"),
+    ]
+    assert threading.current_thread() not in counts.threads
+    assert counts.fetches == ["found"]
+
+
+def test_a_gated_view_is_told_once_warm_too(project, counts):
+    @requires_entitlement("sso", customer=lambda _: PRO)
+    def view(request):
+        raise AssertionError("it is not reached by who has none")
+
+    gated = requires_entitlement("nothing of the kind", customer=lambda _: PRO)(view)
+    for _ in range(2):
+        assert gated(RequestFactory().get("/")).status_code == 403
+    assert [name for name, *_ in counts.told()] == ["nothing of the kind"] * 2
+
+
+def test_what_a_request_knows_at_hand_is_told_too(project, counts):
+    with override_settings(
+        ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": lambda _: PRO},
+    ):
+
+        @requires_entitlement("sso")
+        def view(request):
+            from django.http import HttpResponse
+
+            return HttpResponse()
+
+        for _ in range(3):
+            assert view(RequestFactory().get("/")).status_code == 200
+    assert [name for name, *_ in counts.told()] == ["sso"] * 3
+
+
+def test_receivers_of_signals_and_observers_are_both_told(project, counts):
+    received = []
+
+    def receiver(decision, **_):
+        received.append(decision.entitlement)
+
+    entitlement_checked.connect(receiver)
+    try:
+        has_entitlement(PRO, "sso")
+        has_entitlement(PRO, "sso")
+    finally:
+        entitlement_checked.disconnect(receiver)
+    has_entitlement(PRO, "sso")
+    assert received == ["sso"] * 2
+    assert [name for name, *_ in counts.told()] == ["sso"] * 3
+    assert default_gate().is_heard
+
+
+def test_overrides_are_told_as_overrides(project, counts):
+    with override_entitlements({"sso": True}):
+        has_entitlement(PRO, "sso")
+    assert counts.told() == [("sso", "override", "override")]
+
+
+def test_an_observer_of_one_gate_hears_of_no_other():
+    source = FakeSource()
+    source.grant(PRO, "sso")
+    counts = Counts()
+    with EntitlementGate(source) as gate, EntitlementGate(source) as other:
+        observe(counts, gate)
+        gate.has(PRO, "sso")
+        other.has(PRO, "sso")
+        assert len(counts.told()) == 1
+        unobserve(counts, gate)
+        gate.has(PRO, "sso")
+        assert len(counts.told()) == 1
+        assert not gate.is_heard
+
+
+def test_an_observer_that_hangs_holds_up_no_check(project):
+    may_end, has_begun = threading.Event(), threading.Event()
+
+    class Hung(Observer):
+        def check(self, decision, seconds):
+            has_begun.set()
+            assert may_end.wait(60)
+
+    hung = Hung()
+    observe(hung)
+    try:
+        assert all(has_entitlement(PRO, "sso") for _ in range(100))
+        assert has_begun.wait(60)
+        assert not flush_observers(0)
+    finally:
+        may_end.set()
+        unobserve(hung)
+    assert flush_observers(60)
+
+
+@pytest.mark.parametrize("what", [Counts, object(), print, None])
+def test_what_is_no_observer_is_refused(what):
+    with pytest.raises(TypeError, match="a subclass of Observer"):
+        observe(what)
