@@ -7,6 +7,7 @@ after ``make test`` has run all of them on the first.
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 import nox
@@ -22,7 +23,7 @@ os.environ["PATH"] = os.pathsep.join([*map(str, sorted(_KEPT)), os.environ["PATH
 # Django 6 needs Python 3.12.
 DJANGOS = {"3.11": ("5.2",), "3.12": ("5.2", "6.0", "6.1"), "3.13": ("5.2", "6.0", "6.1")}
 # Each Python and each Django at least once; all pairs take half an hour (`make test-matrix`).
-SURFACE_DJANGOS = {"3.11": ("5.2",), "3.12": ("6.0",), "3.13": ("5.2", "6.1")}
+SURFACE_DJANGOS = {"3.11": ("5.2",), "3.12": ("6.0",), "3.13": ("6.1",)}
 MATRIX = [(python, django) for python, djangos in DJANGOS.items() for django in djangos]
 # What meets Django: its views, requests, templates, settings, signals. Browsers, servers and commands take longer.
 _SLOW = ("admin_browser", "canary", "cli", "commands", "exports", "wheel")
@@ -46,6 +47,15 @@ def surface(session: nox.Session) -> None:
         _install(session, f"django~={django}.0")
         session.log(f"Python {session.python}, Django {django}")
         session.run(*_PYTEST, *SURFACE, *session.posargs)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """Run the tests of the integrations on the oldest release of each package that its extra allows."""
+    extras = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    oldest = [requirement.replace(">=", "~=") + ".0" for extra in extras.values() for requirement in extra]
+    session.install("--quiet", "--editable", ".", "--group", "test", "django~=5.2.0", *oldest, silent=True)
+    session.run(*_PYTEST, "tests/contrib", *session.posargs)
 
 
 def _install(session: nox.Session, *what: str) -> None:
