@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.entitlements import CustomerEntitlements
     from entitlement_gate.engine.reservations import Reservation
+    from entitlement_gate.engine.snapshots import SnapshotSource
 
 __all__ = [
     "acheck_entitlement",
@@ -171,16 +172,31 @@ async def ainvalidate_entitlements(customer: object) -> None:
 
 
 def _made(settings: Settings) -> RequestGate:
+    source = _client(settings) if settings.source is None else _other_source(settings)
+    try:
+        return RequestGate(source, **_as_keywords(settings.gate))
+    except ValueError as error:  # as above: what is left is a ledger that is not installed
+        raise ImproperlyConfigured(f"{SETTING}['LEDGER']: {error}") from None
+
+
+def _client(settings: Settings) -> SnapshotSource:
     from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
 
     try:
-        client = ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
+        return ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
     except ValueError as error:  # the options were checked; what is left is the scenario of a sandbox
         raise ImproperlyConfigured(f"{SETTING}['BASE_URL']: {error}") from None
+
+
+def _other_source(settings: Settings) -> SnapshotSource:
     try:
-        return RequestGate(client, **_as_keywords(settings.gate))
-    except ValueError as error:  # as above: what is left is a ledger that is not installed
-        raise ImproperlyConfigured(f"{SETTING}['LEDGER']: {error}") from None
+        source: SnapshotSource = settings.load("source")()
+    except ValueError as error:  # such as a file that cannot be read
+        raise ImproperlyConfigured(f"{SETTING}['SOURCE']: {error}") from error
+    if not callable(getattr(source, "fetch", None)):
+        kind = type(source).__name__
+        raise ImproperlyConfigured(f"{SETTING}['SOURCE']: {settings.source!r} returns {kind}, which has no fetch()")
+    return source
 
 
 def _as_keywords(options: Any) -> Any:

@@ -143,12 +143,13 @@ def _rule_calls(settings: Settings) -> Iterator[CheckMessage]:
 _CALLED_WITH = {
     "api_key": (),
     "organisation": (),
+    "source": (),
     "customer_resolver": ("request",),
     "denied_handler": ("request", "decision"),
     "upgrade_url": ("request", "decision"),
     "webhook_verifier": ("request",),
 }
-_BY_PATH = ("customer_resolver", "denied_handler", "webhook_verifier")
+_BY_PATH = ("source", "customer_resolver", "denied_handler", "webhook_verifier")
 
 
 def _calls(settings: Settings) -> list[CheckMessage]:

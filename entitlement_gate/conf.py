@@ -47,6 +47,7 @@ class Settings:
 
     api_key: Secret = field(default="", repr=False)
     organisation: Secret = field(default="", repr=False)
+    source: Callable[[], Any] | str | None = None
     client: ClientOptions = field(default_factory=ClientOptions)
     gate: GateOptions = field(default_factory=GateOptions)
     customer_resolver: Callable[..., Any] | str = "entitlement_gate.resolvers.from_user"
@@ -63,7 +64,7 @@ class Settings:
     @property
     def is_sandbox(self) -> bool:
         """Whether billing is the sandbox in this process."""
-        return self.client.base_url.startswith(SANDBOX)
+        return self.source is None and self.client.base_url.startswith(SANDBOX)
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Settings:
@@ -82,7 +83,7 @@ class Settings:
         return read
 
     def _check(self) -> None:
-        if not self.is_sandbox:
+        if self.source is None and not self.is_sandbox:
             with _named_by_key():
                 Credentials(self.api_key, self.organisation).check()
         for name in ("customer_resolver", "denied_handler"):
@@ -98,6 +99,8 @@ class Settings:
             raise _wrong("STATUS_CODES", "a dict of reason (see the reference) to an HTTP status from 400 to 599")
 
     def _check_choices(self) -> None:
+        if not (self.source is None or callable(self.source) or isinstance(self.source, str)):
+            raise _wrong("SOURCE", f"a function that returns a source, or its dotted path, not {self.source!r}")
         if self.anonymous not in ("deny", "login"):
             raise _wrong("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
         if not isinstance(self.private_responses, bool):

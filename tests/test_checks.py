@@ -54,7 +54,7 @@ def test_an_unknown_key_names_the_nearest():
     assert "reference" in far.hint
 
 
-@pytest.mark.parametrize("key", ["CUSTOMER_RESOLVER", "DENIED_HANDLER", "WEBHOOK_VERIFIER"])
+@pytest.mark.parametrize("key", ["SOURCE", "CUSTOMER_RESOLVER", "DENIED_HANDLER", "WEBHOOK_VERIFIER"])
 @pytest.mark.parametrize("path", ["no.such.thing", "tests.customers.FREE", "nodots"])
 def test_a_bad_dotted_path_names_its_key(key, path):
     (problem,) = found({**GOOD, key: path})
@@ -368,7 +368,7 @@ def test_a_bad_dotted_path_names_the_rule(name, dotted, why):
     assert text.startswith(f"ENTITLEMENT_GATE['RULES']: path ^/x/: {name}: {dotted!r} cannot be {why}")
 
 
-@pytest.mark.parametrize("key", ["CUSTOMER_RESOLVER", "DENIED_HANDLER", "WEBHOOK_VERIFIER"])
+@pytest.mark.parametrize("key", ["SOURCE", "CUSTOMER_RESOLVER", "DENIED_HANDLER", "WEBHOOK_VERIFIER"])
 def test_so_does_what_a_dotted_path_leads_to(key):
     assert [code for code, _ in found({**GOOD, key: f"{__name__}.three_arguments"})] == ["E003"]
     assert found({**GOOD, key: f"{__name__}.any_arguments"}) == []

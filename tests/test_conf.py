@@ -9,6 +9,7 @@ from django.test import override_settings
 
 from entitlement_gate import api, conf
 from entitlement_gate.conf import Settings, get_settings, known_keys, unknown_keys
+from entitlement_gate.testing import FakeSource
 
 SECRET = "sk-live-0f9e8d7c6b5a"
 GOOD = {"API_KEY": SECRET, "ORGANISATION": "00000000-0000-4000-8000-000000000001"}
@@ -123,6 +124,8 @@ def test_missing_settings_say_what_they_must_be(settings):
         ("RULES", 5),
         ("RULES", [{"path": "("}]),
         ("UPGRADE_URL", 5),
+        ("SOURCE", 5),
+        ("SOURCE", FakeSource()),
     ],
 )
 def test_a_value_that_cannot_work_names_its_key(key, value):
@@ -136,6 +139,7 @@ def test_a_value_that_cannot_work_names_its_key(key, value):
         {"API_KEY": lambda: SECRET, "ORGANISATION": lambda: "o"},
         {"BASE_URL": "http://127.0.0.1:8000"},
         {"BASE_URL": "sandbox:", "API_KEY": "", "ORGANISATION": ""},
+        {"SOURCE": FakeSource, "API_KEY": "", "ORGANISATION": ""},
         {"STATUS_FILTER": None, "API_VERSION": None},
         {"ON_UNAVAILABLE": {"sso": "allow", "*": "deny"}},
         {"SHADOW": {"sso"}},
@@ -151,6 +155,7 @@ def test_a_value_that_works_is_taken(values):
 def test_whether_billing_is_the_sandbox_is_known():
     assert read(BASE_URL="sandbox:").is_sandbox
     assert not read().is_sandbox
+    assert not read(BASE_URL="sandbox:", SOURCE=FakeSource).is_sandbox
 
 
 # Dotted paths

@@ -1,1 +1,1 @@
-"""One file for each framework beside Django; each imports its framework, nothing imports these."""
+"""One file for each extra: a framework beside Django, a source. Each imports what it is for, nothing imports these."""

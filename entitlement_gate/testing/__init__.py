@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from entitlement_gate.testing.fakes import FakeSource
     from entitlement_gate.testing.ledger_contract import LedgerContract
     from entitlement_gate.testing.overrides import override_entitlements, wait_for_signals
+    from entitlement_gate.testing.source_contract import SourceContract
 
 __all__ = [
     "FakeBilling",
     "FakeSource",
     "LedgerContract",
+    "SourceContract",
     "aassert_gated",
     "aassert_not_gated",
     "assert_gated",
@@ -32,6 +34,7 @@ _HOMES = {
     "FakeBilling": "billing",
     "FakeSource": "fakes",
     "LedgerContract": "ledger_contract",
+    "SourceContract": "source_contract",
     "aassert_gated": "assertions",
     "aassert_not_gated": "assertions",
     "assert_gated": "assertions",

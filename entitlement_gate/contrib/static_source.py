@@ -1,0 +1,307 @@
+"""``StaticSource``: plans and customers in a YAML, JSON or TOML file, for self-hosted editions and local work.
+
+>>> gate = EntitlementGate(StaticSource("plans.yaml"))  # doctest: +SKIP - needs the file
+
+The file is read again at each fetch, and understood again where it has changed. Its format is told in
+``docs/how-to/use-another-source.md``. Never here: whether a grant allows (``domain.rule``), or how long it is held.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+import tomllib
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid5
+
+from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceUnavailable
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
+from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.resilience.fork_safety import Locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from os import PathLike
+
+    from entitlement_gate.zenskar.flow import Clock
+
+__all__ = ["StaticSource"]
+
+Grants = tuple[Grant, ...]
+
+_EVERYBODY = "*"
+
+
+class StaticSource(Locked):
+    """A source for ``EntitlementGate`` that answers from a file. Thread-safe.
+
+    A file that is removed or becomes wrong while the process runs fails each fetch until it is mended: a gate then
+    answers by what it holds of a customer, marked stale, for as long as ``stale_if_error``.
+
+    Args:
+        path: ends in ``.yaml``, ``.yml``, ``.json`` or ``.toml``.
+        clock: dates the snapshots.
+
+    Raises:
+        ValueError: the file cannot be read, or says what cannot be; the message names the line, or the place.
+        ImportError: it is YAML, and PyYAML is not installed.
+    """
+
+    def __init__(self, path: str | PathLike[str], *, clock: Clock = time) -> None:
+        super().__init__()
+        self._path = Path(path)
+        self._clock = clock
+        self._read = _reader_for(self._path)
+        try:
+            self._data = self._path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self._path}: {error.strerror}") from error
+        self._customers: Mapping[str, Grants] = self._understood(self._data)
+        self._mistake: str | None = None
+
+    def fetch(self, customer_id: str) -> Snapshot:
+        """Return the customer's grants, as the file has them now.
+
+        Raises:
+            CustomerNotFound: the file names neither the customer nor everybody.
+            SourceUnavailable: the file cannot be read any more.
+            SourceMalformed: it says what cannot be; the text names the line, or the place.
+        """
+        at = self._clock.time()
+        customers = self._current()
+        grants = customers.get(customer_id, customers.get(_EVERYBODY))
+        if grants is None:
+            raise CustomerNotFound("the file does not name this customer")
+        return Snapshot(customer_id, grants, at)
+
+    def _current(self) -> Mapping[str, Grants]:
+        """Return what the file says. Bytes are compared, not dates: it may be replaced twice within one tick."""
+        with self._lock:
+            try:
+                data = self._path.read_bytes()
+            except OSError as error:
+                raise SourceUnavailable(f"{self._path}: {error.strerror}") from error
+            if data != self._data:
+                self._data = data
+                try:
+                    self._customers, self._mistake = self._understood(data), None
+                except ValueError as error:
+                    self._mistake = str(error)
+            if self._mistake is not None:
+                raise SourceMalformed(self._mistake)
+            return self._customers
+
+    def _understood(self, data: bytes) -> Mapping[str, Grants]:
+        try:
+            return _customers_in(self._read(data.decode()))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self._path}: not UTF-8: byte {error.start}") from error
+        except ValueError as error:
+            raise ValueError(f"{self._path}: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"<StaticSource {str(self._path)!r} of {len(self._customers)} customers>"
+
+
+def _reader_for(path: Path) -> Callable[[str], Any]:
+    readers = {".json": _read_json, ".toml": _read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{path}: its name ends in {', '.join(readers)}")
+    if reader is _read_yaml:
+        _yaml()
+    return reader
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=Decimal, object_pairs_hook=_once_each)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+
+
+def _read_toml(text: str) -> Any:
+    return tomllib.loads(text, parse_float=Decimal)  # its errors name the line
+
+
+def _yaml() -> Any:
+    try:
+        import yaml  # noqa: PLC0415 - an extra, and only of those who write YAML
+    except ImportError as error:
+        raise ImportError(f"YAML cannot be read here: install entitlement_gate[yaml]: {error}") from error
+    return yaml
+
+
+def _read_yaml(text: str) -> Any:
+    yaml = _yaml()
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]  # known only where PyYAML is
+        """Refuses what YAML lets pass: one key twice, of which the last would count."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            try:
+                _once_each((key.value, None) for key, _ in node.value if isinstance(key.value, str))
+            except ValueError as error:
+                raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+            return node
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"line {error.problem_mark.line + 1}: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _once_each(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _customers_in(document: Any) -> dict[str, Grants]:
+    """Return the grants of each customer in the file, and of everybody else.
+
+    Raises:
+        ValueError: names the place. Customers are counted from 0: an error is logged, and tells nobody's id.
+    """
+    content = _mapping(document, "the file", ("plans", "customers"))
+    plans = {
+        name: _grants_in(grants, f"plans.{name}", name)
+        for name, grants in _mapping(content.get("plans"), "plans").items()
+    }
+    customers: dict[str, Grants] = {}
+    for position, (key, value) in enumerate(_mapping(content.get("customers"), "customers").items()):
+        place = f"customers[{position}]"
+        customer_id = key if key == _EVERYBODY else canonical_uuid(key)
+        if customer_id is None:
+            raise ValueError(f'{place}: a customer is a UUID, or "*" for everybody else')
+        if customer_id in customers:
+            raise ValueError(f"{place}: the customer stands there twice")
+        customers[customer_id] = _customer(value, place, plans)
+    return customers
+
+
+def _customer(value: Any, place: str, plans: Mapping[str, Grants]) -> Grants:
+    """Return the rows of a customer's plans, less those of names for which it has grants of its own, and these."""
+    given = _mapping(value, place, ("plans", "grants")) if isinstance(value, Mapping) else {"plans": value}
+    own = _grants_in(given.get("grants"), f"{place}.grants", "own")
+    said = given.get("plans", [])
+    rows: list[Grant] = []
+    for name in said if isinstance(said, list) else [said]:
+        if not (isinstance(name, str) and name in plans):
+            raise ValueError(f"{place}: the name of a plan, or a list of them, not {name!r}{_hint(name, plans)}")
+        if isinstance(said, list) and said.count(name) > 1:
+            raise ValueError(f"{place}: the plan {name!r} stands there twice")
+        rows += plans[name]
+    replaced = {grant.name for grant in own}
+    return (*(row for row in rows if row.name not in replaced), *own)
+
+
+def _grants_in(value: Any, place: str, giver: str) -> Grants:
+    return tuple(_grant(name, said, f"{place}.{name}", giver) for name, said in _mapping(value, place).items())
+
+
+_FIELDS = ("type", "quantity", "used", "units", "status", "active_from", "expires_at", "entitlement_id")
+_STATUSES = ("active", "draft", "expired", "voided")
+
+
+def _grant(name: str, value: Any, place: str, giver: str) -> Grant:
+    """Return a row: a Feature for true or false, a Quantity for a number, or as its fields say."""
+    if isinstance(value, bool):
+        given: Mapping[str, Any] = {"type": "Feature"}
+    elif isinstance(value, Mapping):
+        given = _mapping(value, place, _FIELDS)
+    else:
+        given = {"quantity": value}
+    quantity = _optional(_number, given, "quantity", place)
+    kind = EntitlementType.FEATURE if quantity is None else EntitlementType.QUANTITY
+    return Grant(
+        id=f"{giver}/{name}",
+        name=name,
+        entitlement_id=_optional(_identifier, given, "entitlement_id", place) or str(uuid5(NAMESPACE_OID, name)),
+        type=_optional(_one_of(EntitlementType), given, "type", place) or kind,
+        status=_optional(_one_of(_STATUSES), given, "status", place) or "active",
+        units=_optional(_text, given, "units", place),
+        active_from=_optional(_instant, given, "active_from", place),
+        expires_at=_optional(_instant, given, "expires_at", place),
+        quantity=quantity,
+        used=_optional(_number, given, "used", place),
+        is_disabled=value is False,
+    )
+
+
+def _mapping(value: Any, place: str, known: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Read a mapping of texts; of none but the known keys, where any are named."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place}: a mapping, not {value!r}")
+    for key in value:
+        if not (isinstance(key, str) and key):
+            raise ValueError(f"{place}: a name is a text, so write it in quotes: {key!r}")
+        if known and key not in known:
+            raise ValueError(f"{place}: one of {', '.join(known)}, not {key!r}{_hint(key, known)}")
+    return value
+
+
+def _optional(read: Callable[[Any, str], Any], given: Mapping[str, Any], name: str, place: str) -> Any:
+    return None if given.get(name) is None else read(given[name], f"{place}.{name}")
+
+
+def _number(value: Any, place: str) -> Decimal:
+    number = exact_number(repr(value) if isinstance(value, float) else value)
+    if number is None:
+        raise ValueError(f"{place}: a number, not {value!r}")
+    return number
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{place}: a text, not {value!r}")
+    return value
+
+
+def _identifier(value: Any, place: str) -> str:
+    identifier = canonical_uuid(value) if isinstance(value, str) else None
+    if identifier is None:
+        raise ValueError(f"{place}: a UUID, not {value!r}")
+    return identifier
+
+
+def _one_of(words: Iterable[str]) -> Callable[[Any, str], str]:
+    def read(value: Any, place: str) -> str:
+        for word in words:
+            if value == word:
+                return word
+        raise ValueError(f"{place}: one of {', '.join(words)}, not {value!r}")
+
+    return read
+
+
+def _instant(value: Any, place: str) -> datetime:
+    """Read an instant, in UTC where it says nothing else; a day is its first instant."""
+    try:
+        read = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        read = None
+    if isinstance(read, date) and not isinstance(read, datetime):
+        return datetime(read.year, read.month, read.day, tzinfo=UTC)
+    if not isinstance(read, datetime):
+        raise ValueError(f"{place}: a date in ISO 8601, not {value!r}")
+    return read
+
+
+def _hint(word: Any, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
+    return f" (did you mean {near[0]!r}?)" if near else ""
