@@ -86,6 +86,10 @@ class _Aside(Observer):
     def flush(self, seconds: float) -> bool:
         return self._background.flush(seconds)
 
+    @property
+    def hears_checks(self) -> bool:
+        return self._observer.hears_checks
+
     def stands_for(self, observer: Observer) -> bool:
         return observer in (self, self._observer)
 

@@ -95,12 +95,10 @@ class RequestGate(EntitlementGate):
 
     def refreshed(self, snapshot: Snapshot) -> None:
         """Have whoever listens told of a fetch, apart from the thread that did it."""
-        super().refreshed(snapshot)
         self._sending.send(Sent(entitlements_refreshed, type(self), snapshot=snapshot))
 
     def failed(self, customer_id: str, error: BaseException) -> None:
         """Have whoever listens told of a fetch that failed, apart from the thread that tried."""
-        super().failed(customer_id, error)
         self._sending.send(Sent(source_failed, type(self), customer_id=customer_id, error=error))
 
     def wait_for_signals(self, seconds: float) -> bool:

@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason, rows_behind
+from entitlement_gate.engine.observers import Fetch, Observer
 from entitlement_gate.resilience.fork_safety import Locked
 
 try:
@@ -73,7 +74,7 @@ _ERRORS = {
 _UNCOUNTED = (Reason.FEATURE_DISABLED, Reason.TYPE_MISMATCH)
 
 
-class EntitlementProvider(Locked, AbstractProvider):
+class EntitlementProvider(Locked, Observer, AbstractProvider):
     """Answers flags from a gate: sync and async, with the same answers.
 
     Args:
@@ -120,7 +121,7 @@ class EntitlementProvider(Locked, AbstractProvider):
     def shutdown(self) -> None:
         """Tell of no more, until initialized again; harmless when repeated."""
         if self._watched is not None:
-            self._watched.watchers.discard(self)
+            self._watched.unobserve(self)
             self._watched = None
         if self._close_gate and self._given is not None:
             self._given.close()
@@ -221,20 +222,28 @@ class EntitlementProvider(Locked, AbstractProvider):
 
             gate = default_gate()
         if gate is not self._watched:
-            gate.watchers.add(self)
-            self._watched = gate
+            self._watch(gate)
         return gate
 
-    def fetch_ended(self, error: BaseException | None) -> None:
+    def _watch(self, gate: EntitlementGate) -> None:
+        with self._lock:
+            before, self._watched = self._watched, gate
+        if before is gate:  # another thread did it
+            return
+        gate.observe(self)
+        if before is not None:
+            before.unobserve(self)
+
+    def fetch(self, fetch: Fetch) -> None:
         """Tell OpenFeature where the state changes: see the table of events."""
         gate = self._watched
         if gate is None:  # shut down meanwhile
             return
-        event = ProviderEvent.PROVIDER_READY if error is None else _event_of_failure(gate)
+        event = ProviderEvent.PROVIDER_READY if fetch.has_succeeded else _event_of_failure(gate)
         with self._lock:
             if event is not None and event is not self._last_event:
                 self._last_event = event
-                self.emit(event, _event_details(event, error))
+                self.emit(event, _event_details(event, fetch))
 
 
 def _event_of_failure(gate: EntitlementGate) -> ProviderEvent | None:
@@ -247,12 +256,12 @@ def _event_of_failure(gate: EntitlementGate) -> ProviderEvent | None:
     return ProviderEvent.PROVIDER_STALE if has_data else ProviderEvent.PROVIDER_ERROR
 
 
-def _event_details(event: ProviderEvent, error: BaseException | None) -> ProviderEventDetails:
-    """Return what handlers are told: the kind of the failure alone, as its text may quote what billing said."""
-    if error is None:
+def _event_details(event: ProviderEvent, fetch: Fetch) -> ProviderEventDetails:
+    """Return what handlers are told: the kind of the failure alone."""
+    if fetch.has_succeeded:
         return ProviderEventDetails(message="billing answers again")
     code = ErrorCode.GENERAL if event is ProviderEvent.PROVIDER_ERROR else None
-    return ProviderEventDetails(message=f"fetches fail: {type(error).__name__}", error_code=code)
+    return ProviderEventDetails(message=f"fetches fail: {fetch.outcome}", error_code=code)
 
 
 def _resolved(decision: Decision, default: Value, read: Callable[[Decision], Any]) -> FlagResolutionDetails[Value]:

@@ -8,11 +8,9 @@ Never here: Django, HTTP, the rule itself, how data is fetched or counted.
 
 from __future__ import annotations
 
-import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
-from weakref import WeakSet
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason, serve
 from entitlement_gate.domain.requirements import Requirement, as_requirement
@@ -28,9 +26,7 @@ from entitlement_gate.engine.snapshots import SnapshotStore
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import checked_ttl
 from entitlement_gate.resilience.effects import run_async, run_sync
-from entitlement_gate.resilience.failure_log import traceback_to_log
 from entitlement_gate.resilience.fork_safety import remake_after_fork
-from entitlement_gate.resilience.weak_sets import members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,26 +44,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EntitlementGate",
-    "FetchWatcher",
     "GateQuestions",
 ]
 
-_logger = logging.getLogger("entitlement_gate")
-
-
-class FetchWatcher(Protocol):
-    """What is told how fetches end, such as a provider of flags that says whether it is healthy."""
-
-    def fetch_ended(self, error: BaseException | None) -> None:
-        """Hear of a fetch, on the thread that did it, once who waited for it has the answer; ``error``: it failed."""
-
 
 class GateQuestions:
-    """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided.
-
-    Attributes:
-        watchers: told how each fetch of this process ends; held weakly.
-    """
+    """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided."""
 
     def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
         self.source = source
@@ -82,7 +64,6 @@ class GateQuestions:
         self._answers: Mapping[Any, Answer] = self._snapshots.answers
         self._decided: Mapping[Any, Answer] = self._snapshots.answers
         self._health = self._snapshots.health
-        self.watchers: WeakSet[FetchWatcher] = WeakSet()
         everywhere.gates.add(self)
         self.mind_observers()
         if isinstance(self.ledger, MemoryLedger):
@@ -108,7 +89,7 @@ class GateQuestions:
     def mind_observers(self) -> None:
         """See anew whether anybody is to be told of checks: one that `has` answers at once is told to nobody."""
         self._observers.renew()
-        self.is_heard = self._is_observed = bool(self._observers.all)
+        self.is_heard = self._is_observed = bool(self._observers.of_checks)
         self._answers = {} if self.is_heard else self._snapshots.answers
 
     @property
@@ -287,21 +268,11 @@ class GateQuestions:
         """Hear that a customer begins to use up: no answer worked out without that stands any more."""
         self._snapshots.forget(self._snapshots.entries.get(customer_id))
 
-    def refreshed(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - for gates that tell others
-        """Hear of a fetch, on the thread that did it."""
-        self._tell_watchers(None)
+    def refreshed(self, snapshot: Snapshot) -> None:
+        """Hear of a fetch, on the thread that did it. For gates that tell others."""
 
-    def failed(self, customer_id: str, error: BaseException) -> None:  # noqa: ARG002 - as above
-        """Hear of a fetch that failed, on the thread that tried."""
-        self._tell_watchers(error)
-
-    def _tell_watchers(self, error: BaseException | None) -> None:
-        for watcher in members(self.watchers):
-            try:
-                watcher.fetch_ended(error)
-            except Exception as broken:  # anybody's code, and no fetch is the worse for it
-                kind = type(broken).__name__
-                _logger.exception("a watcher of fetches failed: %s", kind, exc_info=traceback_to_log(broken))
+    def failed(self, customer_id: str, error: BaseException) -> None:
+        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
 
     def _resolving(self, customer: object) -> Effects[object]:
         """Return whom a check is about. A gate that knows requests resolves them here."""

@@ -55,6 +55,11 @@ class Fetch(NamedTuple):
     seconds: float
     status: int | None = None
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether billing answered: that it does not know the customer is an answer, too."""
+        return self.outcome in ("found", "not_found")
+
     @classmethod
     def of(cls, customer_id: str, result: Snapshot | BaseException | None, seconds: float) -> Fetch:
         """Return what is told of a fetch that brought a snapshot, or raised."""
@@ -96,6 +101,11 @@ class Observer:
 
     def ledger(self, call: LedgerCall) -> None:
         """Hear of a question to the ledger."""
+
+    @property
+    def hears_checks(self) -> bool:
+        """Whether it wants to hear of checks: where nobody does, a warm one takes the shortest way."""
+        return type(self).check is not Observer.check
 
     def stands_for(self, observer: Observer) -> bool:
         """Whether this is the observer, or tells it."""
@@ -147,12 +157,13 @@ class Observers:
 
     Attributes:
         all: its own observers, and those of every gate.
+        of_checks: those among them that hear of checks.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._log = FailureLog(clock)
         self._own: tuple[Observer, ...] = ()
-        self.all: tuple[Observer, ...] = everywhere.observers
+        self.renew()
 
     def add(self, observer: Observer) -> None:
         """Let an observer hear of this gate."""
@@ -168,11 +179,12 @@ class Observers:
 
     def renew(self) -> None:
         """See anew who is there."""
-        self.all = *self._own, *everywhere.observers
+        self.all: tuple[Observer, ...] = *self._own, *everywhere.observers
+        self.of_checks = tuple(observer for observer in self.all if observer.hears_checks)
 
     def check(self, decision: Decision, seconds: float) -> None:
         """Tell of a check."""
-        for observer in self.all:
+        for observer in self.of_checks:
             try:
                 observer.check(decision, seconds)
             except Exception as error:  # noqa: BLE001 - an observer is anybody's code

@@ -30,6 +30,7 @@ from openfeature.provider._registry import provider_registry
 
 from entitlement_gate import EntitlementGate, EntitlementType
 from entitlement_gate.contrib.openfeature import UNLIMITED, EntitlementProvider
+from entitlement_gate.engine.observers import Fetch
 from entitlement_gate.testing import FakeSource, override_entitlements
 from tests.customers import FREE, PRO, SETTINGS, STRANGER
 from tests.engine.fakes import ANNA, Billing, Clock
@@ -419,7 +420,7 @@ def test_an_outage_makes_the_provider_stale_and_its_end_ready(source, gate, clie
     fail_until_left_alone(gate, clock, PRO)
     event, details = heard.get(timeout=PATIENCE)
     assert (event, client.get_provider_status()) == (ProviderEvent.PROVIDER_STALE, ProviderStatus.STALE)
-    assert (details.message, details.error_code) == ("fetches fail: SourceUnavailable", None)
+    assert (details.message, details.error_code) == ("fetches fail: unavailable", None)
     source.recover()
     clock.advance(60)
     gate.check(PRO, "sso", refresh=True)
@@ -457,9 +458,9 @@ def test_shutting_down_leaves_the_gate_open_and_may_be_repeated(gate, register):
     assert gate.has(PRO, "sso")
     provider.shutdown()
     provider.shutdown()
-    assert provider not in gate.watchers
+    assert provider not in gate._observers.all
     assert gate.has(PRO, "seats", refresh=True)
-    provider.fetch_ended(None)  # of a fetch that was up meanwhile
+    provider.fetch(Fetch(PRO, "found", 0.1))  # of a fetch that was up meanwhile
 
 
 def test_a_provider_that_was_shut_down_can_be_registered_again(gate, register):
@@ -467,7 +468,7 @@ def test_a_provider_that_was_shut_down_can_be_registered_again(gate, register):
     register(provider)
     api.clear_providers()
     assert register(provider, "again").get_boolean_value("sso", False, about()) is True
-    assert provider in gate.watchers
+    assert provider in gate._observers.all
 
 
 def test_a_gate_is_closed_where_that_is_asked_for(source, gate, register):

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import queue
 import uuid
 
 import pytest
@@ -217,31 +216,6 @@ def test_data_survives_a_fork_and_a_lock_that_was_held_does_not(gate, billing, a
         assert ask(gate, "check", ANNA, "reports").source == "cache"
         ask(gate, "invalidate", ANNA)
         assert ask(gate, "check", ANNA, "reports").source == "live"
-
-
-class Watcher:
-    def __init__(self, broken=None):
-        self.told = queue.Queue()
-        self.broken = broken
-
-    def fetch_ended(self, error):
-        self.told.put(error)
-        if self.broken:
-            raise self.broken
-
-
-def test_watchers_are_told_how_fetches_end_and_harm_nobody(gate, billing, caplog, ask):
-    broken, watcher = Watcher(RuntimeError("of Anna")), Watcher()
-    gate.watchers.update((broken, watcher))
-    assert ask(gate, "has", ANNA, "reports")
-    assert watcher.told.get(timeout=30) is None
-    billing.error = DOWN
-    assert ask(gate, "has", ANNA, "reports", refresh=True)
-    assert watcher.told.get(timeout=30) is DOWN
-    assert [broken.told.get(timeout=30) for _ in range(2)] == [None, DOWN]
-    gate.close()
-    assert "a watcher of fetches failed: RuntimeError" in caplog.text
-    assert "Anna" not in caplog.text
 
 
 def test_jitter_parts_customers_that_were_fetched_together(billing, clock):

@@ -220,6 +220,21 @@ def test_who_hears_no_more_is_told_nothing_and_the_shortest_way_is_open_again(ob
     assert observed._answers is observed._decided is observed._snapshots.answers
 
 
+def test_who_hears_of_fetches_alone_leaves_the_shortest_way_open(gate, ask):
+    class Fetches(Observer):
+        def __init__(self):
+            self.told = []
+
+        def fetch(self, fetch):
+            self.told.append(fetch.has_succeeded)
+
+    fetches = Fetches()
+    gate.observe(fetches)
+    assert not gate.is_heard
+    assert ask(gate, "has", ANNA, "reports")
+    eventually(lambda: fetches.told == [True])
+
+
 def test_who_hears_of_every_gate_hears_of_those_made_before_and_after(make_gate, heard):
     before, alone = make_gate(), Heard()
     before.observe(alone)
