@@ -1,17 +1,74 @@
-"""``entitlements`` in every template. Never here: any work; asking is left to the template."""
+"""What templates ask, whatever their engine, and ``entitlements`` in every one: never an error because of billing.
+
+Never here: a template engine's own API (``templatetags``, ``contrib.jinja2``).
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from entitlement_gate.templating import TemplateEntitlements
+from django.core.exceptions import SynchronousOnlyOperation
+
+from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.domain.requirements import as_requirement
+from entitlement_gate.request_entitlements import entitlements_of
+from entitlement_gate.resolvers import find_request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.http import HttpRequest
 
-__all__ = ["entitlements"]
+    from entitlement_gate.domain.requirements import Requirement
+
+__all__ = [
+    "TemplateEntitlements",
+    "decided",
+    "entitlements",
+]
 
 
 def entitlements(request: HttpRequest) -> dict[str, TemplateEntitlements]:
     """Return a lazy ``entitlements``."""
     return {"entitlements": TemplateEntitlements(request)}
+
+
+_IN_A_LOOP = (
+    "a template rendered in an async view cannot ask who the customer is: "
+    "`await request.entitlements.aall()` in the view, before it is rendered"
+)
+_logger = logging.getLogger("entitlement_gate")
+
+
+def decided(given: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
+    """Return the decision for a template, given its request; without one it is a denial, and a line in the log."""
+    request = find_request(given)
+    if request is not None:
+        try:
+            return entitlements_of(request).show(entitlement, quantity)
+        except SynchronousOnlyOperation as error:
+            raise SynchronousOnlyOperation(_IN_A_LOOP) from error
+    _logger.warning("a template asked for %r without a request in its context: not entitled", entitlement)
+    leaf = next(as_requirement(entitlement, quantity).leaves())
+    return Decision.of(Reason.NO_CUSTOMER, leaf.entitlement, requested=leaf.requested)
+
+
+class TemplateEntitlements:
+    """``entitlements`` in a template: ``{{ entitlements.seats.remaining }}``, lazy and never raising."""
+
+    def __init__(self, request: object) -> None:
+        self._request = request
+
+    def __getitem__(self, name: str) -> Decision:
+        return decided(self._request, name)
+
+    def __iter__(self) -> Iterator[str]:
+        request = find_request(self._request)
+        if request is None:
+            return iter(())
+        try:
+            return iter(tuple(entitlements_of(request)))
+        except EntitlementUnavailable:
+            return iter(())

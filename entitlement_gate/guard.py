@@ -16,7 +16,6 @@ from django.http import HttpResponseBase
 from django.utils.http import escape_leading_slashes
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.caching import kept_private
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
@@ -26,7 +25,7 @@ from entitlement_gate.holds import Hold, awaited, is_held_by, mark_refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import aresolved, resolved
-from entitlement_gate.responses import address_of, is_page, redirection
+from entitlement_gate.responses import address_of, is_page, kept_private, redirection
 from entitlement_gate.waiting import Called
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from entitlement_gate.engine.observers import Fetch, LedgerCall, Observer, everywhere
 from entitlement_gate.resilience.background import Background
-from entitlement_gate.resilience.weak_sets import members
+from entitlement_gate.resilience.lock import members
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Decision

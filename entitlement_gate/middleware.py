@@ -15,7 +15,6 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, resolve
 
-from entitlement_gate.caching import is_gated, kept_private, set_gated
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.guard import Guard, refusal
@@ -23,7 +22,7 @@ from entitlement_gate.holds import releasing, settling_response
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import resolving
-from entitlement_gate.responses import is_way_in, leads_within
+from entitlement_gate.responses import is_gated, is_way_in, kept_private, leads_within, set_gated
 from entitlement_gate.url_rules import has_failed, is_open, note_failure, rules_about
 from entitlement_gate.waiting import Called
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction
 from django.utils.module_loading import import_string
 
-from entitlement_gate.caching import is_gated, kept_private
 from entitlement_gate.holds import expecting_answer, settling_operation
 from entitlement_gate.resilience.effects import run_async, run_sync
+from entitlement_gate.responses import is_gated, kept_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable

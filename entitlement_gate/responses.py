@@ -21,7 +21,7 @@ from django.shortcuts import resolve_url
 from django.template import TemplateDoesNotExist, engines
 from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import escape_leading_slashes
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
@@ -32,18 +32,22 @@ from entitlement_gate.url_rules import is_open
 from entitlement_gate.waiting import called
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from django.utils.functional import _StrPromise
 
 __all__ = [
     "address_of",
     "denied",
     "detail_of",
+    "is_gated",
     "is_login_url",
     "is_page",
     "is_way_in",
+    "kept_private",
     "leads_within",
     "prefers_json",
     "redirection",
+    "set_gated",
     "status_of",
     "title_of",
     "upgrade_address",
@@ -317,3 +321,46 @@ def _page(request: HttpRequest, decision: Decision) -> HttpResponse:
         text = f"{context['title']}\n\n{context['detail']}\n"
         return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
     return HttpResponse(template.render(context, request), status=status)
+
+
+_GATED = "_entitlement_gated"
+_TO_BE_KEPT = "_cache_update_cache"  # what Django's page caches ask the request when they have its answer
+_FOR_ALL = frozenset({"public", "s-maxage"})
+_SAID = _FOR_ALL | {"private", "no-store"}
+_FOUND_BY = ("Cookie", "Authorization")  # what customers are found by; another header only the resolver knows
+
+
+def kept_private(request: HttpRequest, answer: Any) -> Any:
+    """Return the answer of a gated view, made such that no shared cache gives it to another customer.
+
+    A view that says itself who may keep it has the last word. What is no response yet, because a framework makes one
+    of it, is left to who sees that: the operation of Django Ninja, or the middleware.
+    """
+    if not isinstance(answer, HttpResponseBase):
+        set_gated(request)
+    elif get_settings().private_responses:
+        header = answer.headers.get("Cache-Control", "")
+        said = {directive.partition("=")[0].strip().lower() for directive in header.split(",")}
+        if said.isdisjoint(_SAID):
+            patch_cache_control(answer, private=True)
+        if said.isdisjoint(_FOR_ALL):
+            patch_vary_headers(answer, _FOUND_BY)
+        if is_gated(request):  # from here on the answer says it itself
+            setattr(request, _TO_BE_KEPT, vars(request)[_GATED])
+    return answer
+
+
+def set_gated(request: HttpRequest) -> None:
+    """Note that a gate let the request in and could not see its answer.
+
+    A cache of Django's between the gate and who will see it, ``cache_page`` or a middleware, is told not to keep it.
+    """
+    if not is_gated(request):
+        setattr(request, _GATED, getattr(request, _TO_BE_KEPT, False))
+    if get_settings().private_responses:
+        setattr(request, _TO_BE_KEPT, False)
+
+
+def is_gated(request: HttpRequest) -> bool:
+    """Whether that was noted."""
+    return hasattr(request, _GATED)

@@ -31,13 +31,12 @@ from django.dispatch import Signal
 
 from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
 from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.weak_sets import members
+from entitlement_gate.resilience.lock import Lock, members
 from entitlement_gate.resilience.worker_pool import WorkerPool
 from entitlement_gate.waiting import beside_loop
 
 if TYPE_CHECKING:
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "Listened",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import pass_context
 from jinja2.ext import Extension
 
-from entitlement_gate.templating import decided
+from entitlement_gate.context_processors import decided
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from os import PathLike
 
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = ["StaticSource"]
 

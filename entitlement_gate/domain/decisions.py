@@ -13,8 +13,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from entitlement_gate.domain.grants import EntitlementType, Grant
-from entitlement_gate.domain.instants import showable
+from entitlement_gate.domain.grants import EntitlementType, Grant, showable
 from entitlement_gate.domain.numbers import total
 
 if TYPE_CHECKING:

@@ -6,19 +6,58 @@ Never here: whether a grant allows (``rule``), or how it is written in JSON (``z
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, make_dataclass
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, tzinfo
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from entitlement_gate.domain.instants import aware
 from entitlement_gate.domain.numbers import difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["EntitlementType", "Grant", "Snapshot", "dedupe", "quick_grant", "steady_span"]
+__all__ = [
+    "EdgeInstant",
+    "EntitlementType",
+    "Grant",
+    "Snapshot",
+    "aware",
+    "dedupe",
+    "quick_grant",
+    "showable",
+    "steady_span",
+]
+
+
+class EdgeInstant(datetime):
+    """An instant of the first or last year there is: in a zone where it has no local time it stays as it is."""
+
+    def astimezone(self, tz: tzinfo | None = None) -> Self:
+        """Return the same instant in another zone, or in this one."""
+        try:
+            return super().astimezone(tz)
+        except (OverflowError, ValueError, OSError):  # each of them, by platform and zone
+            return self
+
+
+def showable(instant: datetime) -> datetime:
+    """Return the same instant, such that every zone can show it.
+
+    >>> from zoneinfo import ZoneInfo
+    >>> never = showable(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    >>> never.astimezone(ZoneInfo("Asia/Tokyo")).isoformat()
+    '9999-12-31T23:59:59+00:00'
+    """
+    if MINYEAR < instant.year < MAXYEAR:
+        return instant
+    return EdgeInstant.combine(instant.date(), instant.timetz())
+
+
+def aware(instant: datetime) -> datetime:
+    """Return the instant with a time zone, UTC where it has none, and showable."""
+    return showable(instant.replace(tzinfo=UTC) if instant.utcoffset() is None else instant)
+
 
 _ZERO = Decimal(0)
 _FOREVER = float("inf")

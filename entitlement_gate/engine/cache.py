@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from entitlement_gate.domain.grants import Snapshot
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.shared.lease import Stamp
-    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "Answer",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.engine.snapshots import SnapshotStore, View
     from entitlement_gate.ledger.protocol import Charges
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "Evaluator",

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.engine.snapshots import SnapshotSource, View
     from entitlement_gate.ledger.protocol import Charges, Ledger
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
-    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "EntitlementGate",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Source
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "Health",

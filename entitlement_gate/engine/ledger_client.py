@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.ledger.protocol import Demand, Ledger, Refusal
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
-    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "NOTHING",

@@ -22,12 +22,12 @@ from entitlement_gate.domain.errors import (
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Refusal
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import Locked
-from entitlement_gate.resilience.weak_sets import members
+from entitlement_gate.resilience.lock import members
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.domain.grants import Snapshot
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "Fetch",

@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Source
     from entitlement_gate.engine.cache import Answer
     from entitlement_gate.engine.options import GateOptions
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
     from entitlement_gate.resilience.single_flight import Call
     from entitlement_gate.shared.cache import SharedSnapshots
     from entitlement_gate.shared.lease import Stamp
-    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "LEASE",

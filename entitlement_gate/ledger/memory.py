@@ -30,8 +30,7 @@ from entitlement_gate.ledger.protocol import (
     checked_word,
 )
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
-from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.weak_sets import members
+from entitlement_gate.resilience.lock import Lock, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

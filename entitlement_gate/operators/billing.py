@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.grants import Grant
     from entitlement_gate.engine.gate import EntitlementGate
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.zenskar.client import ZenskarClient
-    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "Probe",

@@ -1,14 +1,27 @@
-"""How long ago something was, by a clock that may have gone back. Never here: clocks.
+"""What tells the time, and how long ago something was by a clock that may have gone back.
 
 A monotonic clock never goes back, but tests freeze and move it, and what was noted meanwhile lies ahead of it then.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 __all__ = [
     "LONG_AGO",
+    "Clock",
     "elapsed",
 ]
+
+
+class Clock(Protocol):
+    """What tells the time: the ``time`` module, or a test's own hands."""
+
+    def time(self) -> float:
+        """POSIX seconds by the wall clock."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
 
 
 LONG_AGO = float("-inf")

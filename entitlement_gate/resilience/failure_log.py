@@ -19,7 +19,7 @@ from entitlement_gate.resilience.lock import Lock
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "FailureLog",

@@ -18,8 +18,7 @@ import weakref
 from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 
-from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.weak_sets import members
+from entitlement_gate.resilience.lock import Lock, members
 
 __all__ = [
     "Locked",

@@ -1,4 +1,4 @@
-"""A lock that nobody holds who has left its block, however that was.
+"""A lock that nobody holds who has left its block, however that was; and weak sets that several threads use.
 
 A time limit, a signal handler or ``PyThreadState_SetAsyncExc`` may raise between any two instructions: after a lock
 was taken and before the block that would give it back, or on the way out of that block. A lock of ``threading`` then
@@ -13,10 +13,14 @@ from __future__ import annotations
 import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from weakref import WeakSet
 
 __all__ = [
     "Lock",
+    "members",
 ]
 
 
@@ -89,3 +93,15 @@ def _is_within(holder: FrameType, frame: FrameType) -> bool:
     while caller is not None and caller is not holder:
         caller = caller.f_back
     return caller is holder
+
+
+Member = TypeVar("Member")
+
+
+def members(some: WeakSet[Member]) -> tuple[Member, ...]:
+    """Return who is in a set now; others may come meanwhile, on which Python gives up walking it."""
+    while True:
+        try:
+            return tuple(some)
+        except RuntimeError:
+            continue

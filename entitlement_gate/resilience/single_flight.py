@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.decisions import Source
     from entitlement_gate.engine.cache import Entry
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.worker_pool import WorkerPool
-    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "Call",

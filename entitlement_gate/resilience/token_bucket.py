@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from entitlement_gate.resilience.clock import elapsed
 
 if TYPE_CHECKING:
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "TokenBucket",

@@ -23,7 +23,7 @@ from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock
 
 if TYPE_CHECKING:
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "PoolCall",

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entitlement_gate.domain.grants import Snapshot
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.shared.lease import Hearer, Noting, Wanted
     from entitlement_gate.shared.signing import Seal, Sealing
     from entitlement_gate.shared.store import Seen, SharedStore
-    from entitlement_gate.zenskar.flow import Clock
 
 __all__ = [
     "SharedSnapshots",

@@ -14,9 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.lock import Lock, members
 from entitlement_gate.resilience.redis_connection import drop_idle
-from entitlement_gate.resilience.weak_sets import members
 from entitlement_gate.shared.store import EVERYBODY, is_cut, last_news, parts_of
 
 if TYPE_CHECKING:

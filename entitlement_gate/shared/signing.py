@@ -15,8 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, quick_grant
-from entitlement_gate.domain.instants import aware
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, aware, quick_grant
 from entitlement_gate.shared.lease import Stamp
 
 __all__ = [

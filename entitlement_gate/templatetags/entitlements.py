@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from django import template
 
+from entitlement_gate.context_processors import decided
 from entitlement_gate.resolvers import find_request
-from entitlement_gate.templating import decided
 
 if TYPE_CHECKING:
     from django.template.base import FilterExpression, NodeList, Parser, Token

@@ -22,7 +22,7 @@ from entitlement_gate.resilience.fork_safety import Locked
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from entitlement_gate.zenskar.flow import Clock
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = [
     "FakeSource",

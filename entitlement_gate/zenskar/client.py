@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from entitlement_gate.zenskar.flow import Clock, Flow
+    from entitlement_gate.resilience.clock import Clock
+    from entitlement_gate.zenskar.flow import Flow
     from entitlement_gate.zenskar.models import Page
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.domain.errors import (
     CustomerNotFound,
@@ -23,10 +23,10 @@ from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.zenskar.parsing import read_error, read_page
 
 if TYPE_CHECKING:
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.zenskar.parsing import WirePage
 
 __all__ = [
-    "Clock",
     "Deadline",
     "Failure",
     "Flow",
@@ -47,16 +47,6 @@ _SERVER_ERROR = 500
 _FIRST_BACKOFF = 0.1  # seconds, doubled at each further attempt, of which a random part is waited
 _MAX_BACKOFF = 1.0
 _LONGEST_SECONDS = 20  # digits of a Retry-After that are read as a number
-
-
-class Clock(Protocol):
-    """What tells the time: the ``time`` module, or a test's own hands."""
-
-    def time(self) -> float:
-        """POSIX seconds by the wall clock."""
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
 
 
 @dataclass(frozen=True, slots=True)

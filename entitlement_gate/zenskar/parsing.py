@@ -16,8 +16,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.errors import SourceMalformed
-from entitlement_gate.domain.grants import EntitlementType, Grant, dedupe, quick_grant
-from entitlement_gate.domain.instants import aware
+from entitlement_gate.domain.grants import EntitlementType, Grant, aware, dedupe, quick_grant
 from entitlement_gate.domain.numbers import exact_number
 from entitlement_gate.domain.rule import canonical_uuid
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from entitlement_gate.ledger.protocol import Outbox, UsageEvent
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.zenskar.client import ZenskarClient
-    from entitlement_gate.zenskar.flow import Clock, Reply
+    from entitlement_gate.zenskar.flow import Reply
 
 __all__ = ["Report", "ship"]
 

@@ -13,7 +13,7 @@ from entitlement_gate.ledger.redis import RedisLedger
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
 from tests.ledger.mutating import first_failure, mutated
 from tests.usage.conftest import postgres, postgres_alias, sqlite_alias, usage_app  # noqa: F401 - fixtures
-from tests.usage.test_ledger import emptied
+from tests.usage.test_ledger import DatabaseContract, emptied
 
 # The part of a script, what stands there, and what stands there instead.
 LUA = [
@@ -100,7 +100,7 @@ SHELF = [
     ("_FORGET", "until <= %s", "until > %s"),
     ("_PUT_RECORD", "is_lone = excluded.is_lone", "is_lone = FALSE"),
     ("_RUN_OUT", "state = 'held' AND", "state = 'expired' AND"),
-    ("_RUN_OUT", "until <= {now} + %s", "until > {now} + %s"),
+    ("_RUN_OUT", "until <= {now}", "until > {now}"),
     ("_PUT_TALLY", "held = excluded.held", "held = 0"),
     ("_PUT_TALLY", "committed = excluded.committed", "committed = 0"),
     ("_PUT_TALLY", "refunded = excluded.refunded, ", ""),
@@ -113,17 +113,17 @@ SHELF = [
     ("_PUT_RECORD", "until = excluded.until, ", ""),
     ("_PUT_RECORD", "is_late = excluded.is_late", "is_late = FALSE"),
     ("_PUT_RECORD", ", owner = excluded.owner", ""),
-    ("_LOCK", "{now} + %s", "{now} + 0 * %s"),
+    ("_LOCK", "{now}", "0.0"),
 ]
 
 
 @pytest.mark.parametrize("mutant", SHELF, ids=" | ".join)
 def test_a_wrong_statement_is_found_out(sqlite_alias, monkeypatch, mutant):  # noqa: F811 - the fixture
-    from entitlement_gate.usage import statements
+    from entitlement_gate.usage import ledger
 
     name, before, after = mutant
-    monkeypatch.setattr(statements, name, mutated(getattr(statements, name), before, after))
-    assert first_failure(lambda: emptied(sqlite_alias), pass_time)
+    monkeypatch.setattr(ledger, name, mutated(getattr(ledger, name), before, after))
+    assert first_failure(lambda: emptied(sqlite_alias), DatabaseContract().pass_time)
 
 
 PYTHON = [
@@ -195,5 +195,5 @@ class Hands:
 @pytest.mark.parametrize("fixture", ["sqlite_alias", "postgres_alias"])
 def test_the_right_stores_are_not_found_fault_with(request, redis_url, fixture):  # noqa: F811 - the fixture
     assert first_failure(lambda: RedisLedger(redis_url, prefix=uuid.uuid4().hex), pass_time) is None
-    assert first_failure(lambda: emptied(request.getfixturevalue(fixture)), pass_time) is None
+    assert first_failure(lambda: emptied(request.getfixturevalue(fixture)), DatabaseContract().pass_time) is None
     assert first_failure(Hands.make_ledger, Hands.pass_time) is None

@@ -105,6 +105,6 @@ def test_a_check_sees_all_that_ran_out(ledger, alias):
     fill(alias, 2_500, state="held")
     assert left(ledger) == 10**6
     assert kept(alias, state="expired") == 2_500
-    ledger._shift += RETENTION + 1
+    ledger._now += f" + {RETENTION + 1}"
     ledger.consume(ANNA, ONE, key="k")
     assert kept(alias, state="expired") == 2_500 - 32

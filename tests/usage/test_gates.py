@@ -27,9 +27,9 @@ from entitlement_gate import (
     reserve_entitlement,
 )
 from entitlement_gate.api import default_gate
+from entitlement_gate.context_processors import TemplateEntitlements
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.request_entitlements import entitlements_of
-from entitlement_gate.templating import TemplateEntitlements
 from tests.customers import FREE, PRO, SETTINGS
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
 from tests.ledger.servers import RedisServer

@@ -87,12 +87,12 @@ def test_a_verb_takes_two_round_trips_to_postgresql_begin_and_commit_among_them(
 
 
 def test_an_interrupted_verb_leaves_no_transaction_behind(ledger, monkeypatch):
-    from entitlement_gate.usage import statements
+    from entitlement_gate.usage import ledger as statements
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(statements, "writing", interrupted)
+    monkeypatch.setattr(statements, "_to_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ledger.consume(ANNA, [demand(4)], key="k")
     monkeypatch.undo()
