@@ -27,9 +27,10 @@ from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import remake_after_fork
+from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.url_rules import entitlement_exempt
 from entitlement_gate.waiting import called
-from entitlement_gate.webhooks import KEYS, Malformed, Replayed, Throttle, customers_named
+from entitlement_gate.webhooks import KEYS, Malformed, Replayed, customers_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,7 +43,7 @@ __all__ = ["me", "webhook"]
 
 _SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
 _logger = logging.getLogger("entitlement_gate")
-_throttle = Throttle()
+_invalidations = TokenBucket(200, rate=20)  # at once, and a second, in this process: each may cost a fetch
 _log = FailureLog(time)
 remake_after_fork(_log)
 
@@ -104,7 +105,7 @@ def _received(request: HttpRequest) -> HttpResponse:
 
 
 def _invalidated(request: HttpRequest, customers: Collection[str]) -> HttpResponse:
-    if not _throttle.admits(len(customers)):
+    if not _invalidations.spend(len(customers)):
         _forget(request)
         return HttpResponse(status=429, headers={"Retry-After": "10"})
     try:

@@ -1,4 +1,4 @@
-"""Webhooks: who sent one (a verifier), whom it is about, and how many are too many.
+"""Webhooks: who sent one (a verifier), and whom it is about.
 
 What billing signs, and how, is not documented, so the receiver is off until a project names a verifier. Never
 here: belief in anything a webhook says beyond "look again".
@@ -18,15 +18,13 @@ from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 
 from entitlement_gate.domain.rule import canonical_uuid
-from entitlement_gate.resilience.clock import elapsed
-from entitlement_gate.resilience.fork_safety import Locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.http import HttpRequest
 
-__all__ = ["KEYS", "Malformed", "Replayed", "StandardWebhooks", "Throttle", "customers_named"]
+__all__ = ["KEYS", "Malformed", "Replayed", "StandardWebhooks", "customers_named"]
 
 _MOST_BYTES = 256 * 1024
 _MOST_CUSTOMERS = 100
@@ -103,28 +101,6 @@ def _seen(request: HttpRequest) -> str:
     """Return what a call is known by: its id and what it says; each attempt has a time and a signature of its own."""
     said = f"{request.headers['webhook-id']}.".encode() + request.body
     return f"entitlement_gate.webhook.{hashlib.sha256(said).hexdigest()}"
-
-
-class Throttle(Locked):
-    """At most ``burst`` invalidations at once and ``rate`` a second in this process: each may cost a fetch."""
-
-    def __init__(self, burst: float = 200, rate: float = 20) -> None:
-        self._burst = burst
-        self._rate = rate
-        self._tokens = burst
-        self._at = time.monotonic()
-        super().__init__()
-
-    def admits(self, many: int) -> bool:
-        """Return whether so many are within the bounds, and count them."""
-        with self._lock:
-            now = time.monotonic()
-            self._tokens = min(self._burst, self._tokens + elapsed(self._at, now) * self._rate)
-            self._at = now
-            if self._tokens < many:
-                return False
-            self._tokens -= many
-            return True
 
 
 def customers_named(body: bytes) -> frozenset[str]:

@@ -16,7 +16,8 @@ from django.urls import include, path, reverse
 from entitlement_gate import views
 from entitlement_gate.api import default_gate
 from entitlement_gate.resilience.failure_log import FailureLog
-from entitlement_gate.webhooks import KEYS, Replayed, StandardWebhooks, Throttle
+from entitlement_gate.resilience.token_bucket import TokenBucket
+from entitlement_gate.webhooks import KEYS, Replayed, StandardWebhooks
 from tests.customers import FREE, LAPSED, PRO, SETTINGS
 from tests.test_webhooks import SECRET, signed
 
@@ -51,7 +52,7 @@ async def accept_later(request):
 
 @pytest.fixture(autouse=True)
 def _project(monkeypatch):
-    monkeypatch.setattr(views, "_throttle", Throttle())
+    monkeypatch.setattr(views, "_invalidations", TokenBucket(200, rate=20))
     with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": accept}, ROOT_URLCONF=urlconf):
         yield
 
@@ -167,7 +168,7 @@ def test_a_call_that_could_not_be_acted_upon_passes_when_it_comes_again(deliver,
 def test_a_call_that_was_throttled_passes_when_it_comes_again(deliver, monkeypatch):
     statuses = []
     for burst in (0, 1, 1):
-        monkeypatch.setattr(views, "_throttle", Throttle(burst=burst))
+        monkeypatch.setattr(views, "_invalidations", TokenBucket(burst, rate=20))
         statuses.append(deliver())
     assert statuses == [429, 204, 204]
 

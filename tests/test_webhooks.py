@@ -10,7 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 
-from entitlement_gate.webhooks import Malformed, Replayed, StandardWebhooks, Throttle, customers_named
+from entitlement_gate.webhooks import Malformed, Replayed, StandardWebhooks, customers_named
 from tests.customers import FREE, PRO
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of some length").decode()
@@ -146,26 +146,3 @@ def nested(depth):
 def test_a_body_that_is_no_event_is_malformed(body, said):
     with pytest.raises(Malformed, match=said):
         customers_named(body)
-
-
-def test_a_throttle_admits_a_burst_and_then_its_rate(monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    throttle = Throttle(burst=10, rate=2)
-    assert throttle.admits(10)
-    assert not throttle.admits(1)
-    now = 1.0
-    assert throttle.admits(2)
-    assert not throttle.admits(1)
-
-
-def test_a_throttle_admits_as_ever_after_the_clock_went_back(monkeypatch):
-    now = 1_000_000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    throttle = Throttle(burst=10, rate=2)
-    assert throttle.admits(10)
-    now = 5.0
-    assert throttle.admits(10)
-    now = 6.0
-    assert throttle.admits(2)
-    assert not throttle.admits(1)

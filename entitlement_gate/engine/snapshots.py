@@ -171,6 +171,15 @@ def shared_snapshots(source: SnapshotSource, options: GateOptions, clock: Clock)
     return SharedSnapshots(source, store, log=log, clock=clock, lease=LEASE * options.deadline)  # type: ignore[arg-type]  # it has a seal, see above
 
 
+# What unknown customers cost is bounded: ids made up by a client must not drive unlimited calls to billing. Whoever
+# guesses them makes a cache miss of every request, so a customer that is not held is fetched from a bucket of tokens; a
+# customer who is held and has a grant is renewed without one, and leaves the cache only after all who have none. A
+# process that starts may fill its cache once, as fast as `max_concurrency` lets it (16 connections at 100 ms make 160
+# fetches a second); normal traffic meets new customers one sign-in at a time. Without a token the answer is `unknown`
+# at once. A second bucket bounds the renewals for customers of whom billing knows nothing, a denial of whom would
+# otherwise be worth a fetch every `denial_max_age`: two, so that these never starve who has just signed in.
+_BURST = 1_000  # fetches at once, or `max_customers` where that is more
+_RATE = 100.0  # more a second: at that rate 10,000 further customers take 100 s
 # After as many failed fetches as open the breaker, or one that made somebody wait, the customer is left alone for as
 # long where there is data to serve meanwhile: billing that fails for one customer never opens the breaker, and every
 # check would start, or wait for, one more fetch. Never for longer than the data was to be fresh.
@@ -196,8 +205,9 @@ class SnapshotStore:
         self._shared = shared_snapshots(source, options, clock)
         self._fetcher = Fetcher(source, options, clock, listener, shared=self._shared)
         self._breaker = self._fetcher.breaker
-        self._strangers = TokenBucket(clock, options.max_customers)
-        self._blanks = TokenBucket(clock, options.max_customers)
+        burst = max(options.max_customers, _BURST)
+        self._strangers = TokenBucket(burst, _RATE, clock)
+        self._blanks = TokenBucket(burst, _RATE, clock)
         self._cache = SnapshotCache(options.max_customers)
         self._patience = max(_PATIENCE, 10 * options.deadline)
         self._workers = WorkerPool(options.max_concurrency, clock, self._patience)

@@ -19,7 +19,7 @@ from entitlement_gate.domain.errors import CustomerNotFound, SourceError, Source
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.operators.terminal import OperatingError
 from entitlement_gate.resilience.database_connections import tended_connections
-from entitlement_gate.zenskar.flow import Reply
+from entitlement_gate.zenskar.retry import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

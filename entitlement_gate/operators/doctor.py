@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from entitlement_gate.operators.billing import Probe
     from entitlement_gate.operators.terminal import Tone
     from entitlement_gate.zenskar.client import ZenskarClient
-    from entitlement_gate.zenskar.flow import Reply
+    from entitlement_gate.zenskar.retry import Reply
 
 __all__ = [
     "Finding",

@@ -1,4 +1,4 @@
-"""What tells the time, and how long ago something was by a clock that may have gone back.
+"""Clocks that may go back, how long ago something was by them, and deadlines.
 
 A monotonic clock never goes back, but tests freeze and move it, and what was noted meanwhile lies ahead of it then.
 """
@@ -10,8 +10,13 @@ from typing import Protocol
 __all__ = [
     "LONG_AGO",
     "Clock",
+    "Deadline",
     "elapsed",
 ]
+
+
+LONG_AGO = float("-inf")
+"""When something happened that never did."""
 
 
 class Clock(Protocol):
@@ -24,8 +29,19 @@ class Clock(Protocol):
         """Seconds that never go back."""
 
 
-LONG_AGO = float("-inf")
-"""When something happened that never did."""
+class Deadline:
+    """One bound, in seconds from now, over everything that is done until then."""
+
+    __slots__ = ("_clock", "_ends", "seconds")
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._ends = clock.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds left, zero when it has passed; never more than there were, where the clock went back."""
+        return min(self.seconds, max(0.0, self._ends - self._clock.monotonic()))
 
 
 def elapsed(since: float, now: float) -> float:

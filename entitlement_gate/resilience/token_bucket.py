@@ -1,29 +1,12 @@
-"""Bounds what unknown customers cost: ids made up by a client must not drive unlimited calls to billing.
-
-Whoever guesses or enumerates customer ids makes a cache miss of every request. So a customer that is not held is
-fetched from a budget, a bucket of tokens for each gate (so for each process):
-
-- ``BURST``, or ``max_customers`` where that is more: a process that starts may fill its cache once, as fast as its
-  ``max_concurrency`` lets it (16 connections at 100 ms make 160 fetches a second).
-- ``RATE`` more a second. Normal traffic meets new customers one sign-in at a time; at 100 a second 10,000 further
-  customers take 100 s.
-
-A customer who is held and has a grant is renewed without a token, and leaves the cache only after all who have none
-(``cache``): a flood of made-up ids takes nothing from those who were there before it.
-
-Without a token the check answers ``unknown``/``unavailable`` at once. A second bucket of the same size bounds the
-renewals for customers of whom billing knows nothing, a denial of whom would otherwise be worth a fetch every
-``DENIAL_MAX_AGE``; without a token their older denial stands. Two, so that these never starve a customer who has
-just signed in.
-
-Never here: which fetch needs a token.
-"""
+"""A token bucket: so much at once, and so much a second."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from entitlement_gate.resilience.clock import elapsed
+from entitlement_gate.resilience.fork_safety import Locked
 
 if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
@@ -33,24 +16,39 @@ __all__ = [
 ]
 
 
-class TokenBucket:
-    """A bucket of tokens, full at the start; for use under the gate's lock."""
+class TokenBucket(Locked):
+    """Full at the start. Thread-safe.
 
-    BURST = 1_000
-    RATE = 100.0
+    Args:
+        capacity: tokens at most.
+        rate: tokens added a second; with 0 only ``add`` does it.
+        clock: has ``monotonic()``.
+    """
 
-    def __init__(self, clock: Clock, most: int) -> None:
+    def __init__(self, capacity: float, rate: float, clock: Clock = time) -> None:
+        self._capacity = capacity
+        self._rate = rate
         self._clock = clock
-        self._most = float(max(most, self.BURST))
-        self._tokens = self._most
+        self._tokens = capacity
         self._filled_at = clock.monotonic()
+        super().__init__()
 
-    def spend(self) -> bool:
-        """Return whether one more fetch is within the budget, and take it."""
-        now = self._clock.monotonic()
-        self._tokens = min(self._most, self._tokens + elapsed(self._filled_at, now) * self.RATE)
-        self._filled_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+    def add(self, tokens: float) -> None:
+        """Put tokens in, as far as there is room."""
+        with self._lock:
+            self._fill(tokens)
+
+    def spend(self, tokens: float = 1) -> bool:
+        """Return whether there are so many tokens, and take them."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._rate:
+                self._fill(elapsed(self._filled_at, now) * self._rate)
+            self._filled_at = now
+            if self._tokens < tokens:
+                return False
+            self._tokens -= tokens
+            return True
+
+    def _fill(self, tokens: float) -> None:
+        self._tokens = min(self._capacity, self._tokens + tokens)

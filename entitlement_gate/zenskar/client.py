@@ -1,7 +1,4 @@
-"""The client of the billing API: what it can be asked, and the listing of all customers.
-
-Never here: what an answer means (``flow``, ``parsing``), HTTP and the credentials on it (``http``), caches, Django.
-"""
+"""The client of the billing API: what it can be asked."""
 
 from __future__ import annotations
 
@@ -9,15 +6,17 @@ import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
-from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
+from entitlement_gate.domain.errors import SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
 from entitlement_gate.shared.signing import Seal
-from entitlement_gate.zenskar.flow import Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
 from entitlement_gate.zenskar.http import Request, Sender
 from entitlement_gate.zenskar.options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
-from entitlement_gate.zenskar.parsing import grants_of, read_page
+from entitlement_gate.zenskar.pagination import all_customers, all_rows
+from entitlement_gate.zenskar.parsing import grants_of
+from entitlement_gate.zenskar.retry import Failure, Pause, Reply, Retries, RetryBudget, get_reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,13 +24,10 @@ if TYPE_CHECKING:
     import httpx
 
     from entitlement_gate.resilience.clock import Clock
-    from entitlement_gate.zenskar.flow import Flow
     from entitlement_gate.zenskar.models import Page
+    from entitlement_gate.zenskar.retry import Flow
 
-__all__ = [
-    "ZenskarClient",
-    "all_customers",
-]
+__all__ = ["ZenskarClient"]
 
 
 class ZenskarClient(Sender):
@@ -94,8 +90,8 @@ class ZenskarClient(Sender):
         began = self._clock.time()
         statuses = None if every_status else self.options.status_filter
         params = {"limit": str(self.options.page_size), **_listed("status", statuses)}
-        limits = {"max_attempts": self.options.max_attempts, "max_pages": self.options.max_pages}
-        rows = self._run(all_rows(params, deadline, self._budget, **limits), _path(customer), deadline)
+        flow = all_rows(params, self._retries(deadline), self.options.max_pages)
+        rows = self._run(flow, _path(customer), deadline)
         return Snapshot(customer, grants_of(rows, customer), began)
 
     def list_customer_entitlements(
@@ -194,8 +190,11 @@ class ZenskarClient(Sender):
     def _answered(self, path: str, params: Mapping[str, str]) -> Reply:
         """Return the answer (status 200) to a GET, retried within a deadline of its own."""
         deadline = Deadline(self.options.deadline, self._clock)
-        reply: Reply = self._run(answer(params, deadline, self._budget, self.options.max_attempts), path, deadline)
+        reply: Reply = self._run(get_reply(params, self._retries(deadline)), path, deadline)
         return reply
+
+    def _retries(self, deadline: Deadline) -> Retries:
+        return Retries(deadline, self._budget, self.options.max_attempts, self._clock)
 
     def _once(self, request: Request) -> Reply:
         told = self._send(request, Deadline(self.options.deadline, self._clock))
@@ -244,54 +243,3 @@ def _customer(customer_id: UUID | str) -> str:
 def _listed(name: str, values: str | Iterable[str] | None) -> dict[str, str]:
     text = values if isinstance(values, str) else ",".join(values or ())
     return {name: text} if text else {}
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from entitlement_gate.zenskar.parsing import WirePage
-
-    Ask = Callable[[Mapping[str, str]], bytes]
-
-
-_MOST_PAGES = 100_000  # beyond it the other side makes cursors up
-
-
-def all_customers(ask: Ask, page_size: int) -> Iterator[str]:
-    """Yield every id in canonical form; asks for a page when its first id is wanted.
-
-    Args:
-        ask: returns the body of a page.
-        page_size: rows a page.
-
-    Raises:
-        SourceError: see ``domain.errors``; raised as the ids are iterated.
-    """
-    params, asked = {"limit": str(page_size)}, set[str]()
-    for _ in range(_MOST_PAGES):
-        page = _page(ask, params)
-        yield from map(_id_of, page.rows)
-        if page.next is None:
-            return
-        if page.next in asked:
-            raise SourceMalformed("billing repeats a cursor in the list of customers")
-        asked.add(page.next)
-        params = {**params, "cursor": page.next}
-    raise SourceMalformed(f"the list of customers has more than {_MOST_PAGES} pages")
-
-
-def _page(ask: Ask, params: Mapping[str, str]) -> WirePage:
-    try:
-        return read_page(ask(params))
-    except CustomerNotFound:
-        raise SourceRejected(404, "billing offers no list of customers here") from None
-    except SourceMalformed as error:
-        raise SourceMalformed(f"the list of customers: {error}") from None
-
-
-def _id_of(row: Any) -> str:
-    found = row.get("id") if isinstance(row, dict) else None
-    customer = canonical_uuid(found) if isinstance(found, str) else None
-    if customer is None:
-        raise SourceMalformed("a row in the list of customers has no id that is a UUID")
-    return customer

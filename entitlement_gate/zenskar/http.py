@@ -22,14 +22,14 @@ from entitlement_gate import __version__
 from entitlement_gate.domain.errors import SourceMalformed, SourceUnavailable
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.zenskar.flow import Failure, Reply
 from entitlement_gate.zenskar.options import SANDBOX
+from entitlement_gate.zenskar.retry import Failure, Reply
 from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from entitlement_gate.zenskar.flow import Deadline
+    from entitlement_gate.resilience.clock import Deadline
     from entitlement_gate.zenskar.options import ClientOptions, Credentials
 
 __all__ = ["Request", "Sender", "read_body", "without_secrets"]

@@ -1,6 +1,6 @@
 """One page with every documented field, for people, reports and commands. A gate never reads these.
 
-Never here: what decides (``wire``). The models are lenient: a field that cannot be read is None and is named in
+The models are lenient: a field that cannot be read is None and is named in
 ``unreadable``, a field that is not documented is kept in ``model_extra``.
 """
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator
 
-    from entitlement_gate.zenskar.flow import Deadline
+    from entitlement_gate.resilience.clock import Deadline
 
 __all__ = ["DEADLINE", "DeadlineTransport", "environment_proxy"]
 

@@ -15,8 +15,8 @@ from urllib.parse import quote
 from entitlement_gate.domain.errors import SourceError, SourceMalformed
 from entitlement_gate.ledger.balances import quantity_of
 from entitlement_gate.resilience.fork_safety import chance
-from entitlement_gate.zenskar.flow import read_retry_after
 from entitlement_gate.zenskar.parsing import read_error, read_json
+from entitlement_gate.zenskar.retry import is_passing, read_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from entitlement_gate.ledger.protocol import Outbox, UsageEvent
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.zenskar.client import ZenskarClient
-    from entitlement_gate.zenskar.flow import Reply
+    from entitlement_gate.zenskar.retry import Reply
 
 __all__ = ["Report", "ship"]
 
@@ -33,10 +33,8 @@ _FAILURES_IN_A_ROW = 3
 _FIRST_PAUSE = 2.0  # seconds, doubled at each attempt, of which at least half is waited
 _LONGEST_PAUSE = 3_600.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAY_COME_LATER = frozenset({408, 425, 429})
 _OURS_TO_FIX = frozenset({401, 403})
 _GOOD, _REDIRECTS = range(200, 300), range(300, 400)
-_SERVER_ERROR = 500
 
 
 @dataclass(slots=True)
@@ -137,7 +135,7 @@ class _Run:
             return self._put_off(event, str(error))
         except ValueError as error:  # a slug that no path can hold
             return self._bury(event, str(error))
-        if reply.status in _MAY_COME_LATER or reply.status >= _SERVER_ERROR:
+        if is_passing(reply.status):
             return self._put_off(event, f"HTTP {reply.status}", reply.headers.get("retry-after", ""))
         if why := _not_the_events_fault(reply):
             self._outbox.postpone(event, 0.0)

@@ -19,8 +19,10 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import Terms, decide
 from entitlement_gate.engine.evaluation import Evaluator
 from entitlement_gate.engine.options import GateOptions
-from entitlement_gate.zenskar.flow import Deadline, Get, Reply, RetryBudget, all_rows
+from entitlement_gate.resilience.clock import Deadline
+from entitlement_gate.zenskar.pagination import all_rows
 from entitlement_gate.zenskar.parsing import grants_of
+from entitlement_gate.zenskar.retry import Get, Reply, Retries, RetryBudget
 from tests.domain.conftest import CUSTOMER, NOW, a_grant, judged
 
 bounded = settings(max_examples=200, deadline=None)
@@ -211,7 +213,8 @@ def test_unknown_never_allows_unless_the_policy_says_so(requirement, reason, dat
 
 def paged(rows, size):
     """Answer a flow from rows in pages of a size, as billing would."""
-    flow = all_rows({}, Deadline(60, Still()), RetryBudget(), max_attempts=1, max_pages=50)
+    clock = Still()
+    flow = all_rows({}, Retries(Deadline(60, clock), RetryBudget(), 1, clock), max_pages=50)
     call = next(flow)
     try:
         while True:

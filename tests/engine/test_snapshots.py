@@ -463,6 +463,12 @@ class TestColdFetches:
             clock.advance(0.001 if number % 2 else 0)
         assert len(billing.calls) == pytest.approx(1_100, abs=2)
 
+    def test_a_process_may_fill_its_cache_once_at_any_speed(self, make_gate, billing):
+        gate = make_gate(max_customers=1_500)
+        for customer in customers(2_000):
+            gate.has(customer, "reports")
+        assert len(billing.calls) == 1_500
+
     def test_without_budget_the_older_denial_of_a_customer_without_grants_stands(self, billing, gate, spent, ask):
         ask(gate, "check", BERT, "reports")
         billing.clock.advance(5)

@@ -195,16 +195,16 @@ def test_a_child_that_has_its_parents_id_in_a_namespace_of_its_own_is_a_child_al
 
 
 def locked_things():
+    from entitlement_gate.resilience.token_bucket import TokenBucket
     from entitlement_gate.sandbox import Sandbox, Scenario
     from entitlement_gate.testing import FakeSource
     from entitlement_gate.testing.fakes import MovableClock
-    from entitlement_gate.webhooks import Throttle
 
     source = FakeSource()
     source.grant("10000000-0000-4000-8000-000000000001", "sso")
     sandbox = Sandbox(Scenario.default())
     return {
-        "Throttle": (Throttle(), lambda it: it.admits(1)),
+        "TokenBucket": (TokenBucket(1, rate=1), lambda it: it.spend()),
         "FakeSource": (source, lambda it: it.fetch("10000000-0000-4000-8000-000000000001")),
         "MovableClock": (MovableClock(), lambda it: it.advance(1)),
         "Sandbox": (sandbox, lambda it: it.requests),
@@ -214,7 +214,9 @@ def locked_things():
     }
 
 
-@pytest.mark.parametrize("name", ["Faults", "FakeSource", "MovableClock", "Sandbox", "State", "Throttle", "UsageBook"])
+@pytest.mark.parametrize(
+    "name", ["Faults", "FakeSource", "MovableClock", "Sandbox", "State", "TokenBucket", "UsageBook"]
+)
 def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child(name, strange):
     thing, use = locked_things()[name]
     with vars(thing)["_lock"]:
@@ -230,7 +232,6 @@ OTHERWISE = {
     ("api.py", "_lock"),  # of a class, and read through `locked()`
     ("worker_pool.py", "_outcome"),  # of one call
     ("connection.py", "_lock"),  # its owner makes it anew as a whole
-    ("flow.py", "_lock"),  # as above
     ("fork_safety.py", "_lock"),  # `Locked` itself
     ("server.py", "_guard"),  # a server's threads do not outlive a fork
     ("server.py", "stopping"),

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
-from entitlement_gate.zenskar.flow import Deadline
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.zenskar.http import read_body, without_secrets
 from tests.zenskar.scripted import CUSTOMER, HEAD, PROMPTLY, a_page, a_row, reply, took
 

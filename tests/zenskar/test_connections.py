@@ -132,7 +132,7 @@ def test_a_forked_child_connects_anew_and_inherits_no_lock(serve, connect):
     server = serve(GOOD)
     client = connect(server)
     client.fetch(CUSTOMER)
-    with held_elsewhere(client._lock), held_elsewhere(client._budget._lock):
+    with held_elsewhere(client._lock), held_elsewhere(client._budget._tokens._lock):
         child = os.fork()
         if child == 0:  # pragma: no cover - runs in the child
             try:

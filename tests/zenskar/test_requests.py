@@ -10,7 +10,7 @@ import pytest
 
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
-from entitlement_gate.zenskar import client as listing
+from entitlement_gate.zenskar import pagination
 from entitlement_gate.zenskar.client import ZenskarClient
 from tests.zenskar.scripted import (
     CUSTOMER,
@@ -181,7 +181,7 @@ def test_a_list_that_cannot_be_used_is_an_error(serve, connect, *, answer, error
 
 
 def test_cursors_without_an_end_are_an_error(monkeypatch):
-    monkeypatch.setattr(listing, "_MOST_PAGES", 10)
+    monkeypatch.setattr(pagination, "_MOST_PAGES", 10)
     numbers = itertools.count()
 
     def answer(_):

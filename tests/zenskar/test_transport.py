@@ -11,8 +11,8 @@ import httpcore
 import httpx
 import pytest
 
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.zenskar import transport as transports
-from entitlement_gate.zenskar.flow import Deadline
 from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
 from tests.zenskar.scripted import CUSTOMER, GOOD, PROMPTLY, ScriptedServer, drip, hang, reply
 

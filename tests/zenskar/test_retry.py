@@ -1,28 +1,13 @@
 import random
-from collections import deque
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
 
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
-from entitlement_gate.zenskar.flow import Deadline, Failure, Pause, Reply, RetryBudget, all_rows, answer
-from tests.zenskar.scripted import a_page, a_row
-
-NOON = 1_768_478_400.0
-
-
-class Hands:
-    """A clock whose hands a test moves."""
-
-    def __init__(self):
-        self.elapsed = 0.0
-
-    def time(self):
-        return NOON + self.elapsed
-
-    def monotonic(self):
-        return self.elapsed
+from entitlement_gate.resilience.clock import Deadline
+from entitlement_gate.zenskar.retry import Failure, Reply, Retries, RetryBudget, get_reply
+from tests.zenskar.flows import NOON, Hands, ok, run, status
 
 
 @pytest.fixture
@@ -30,47 +15,9 @@ def clock():
     return Hands()
 
 
-def run(flow, clock, *told):
-    """Tell a flow what came of each call; give its value, its calls and the pauses it took."""
-    answers, calls, pauses = deque(told), [], []
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, Pause):
-                pauses.append(step.seconds)
-                clock.elapsed += step.seconds
-                step = next(flow)
-            else:
-                calls.append(dict(step.params))
-                step = flow.send(answers.popleft() if len(answers) > 1 else answers[0])
-    except StopIteration as end:
-        return end.value, calls, pauses
-
-
 def asking(clock, *told, budget=None, attempts=3, seconds=3.0):
-    return run(answer({}, Deadline(seconds, clock), budget or RetryBudget(), attempts), clock, *told)
-
-
-def listing(clock, *told, max_pages=50):
-    limits = {"max_attempts": 3, "max_pages": max_pages}
-    return run(all_rows({"limit": "100"}, Deadline(3.0, clock), RetryBudget(), **limits), clock, *told)
-
-
-def ok(*rows, cursor=None):
-    return Reply(200, {}, a_page(*rows, cursor=cursor))
-
-
-def status(number, body=b"", **headers):
-    return Reply(number, {name.replace("_", "-"): text for name, text in headers.items()}, body)
-
-
-def test_a_deadline_counts_down_to_zero_and_no_further(clock):
-    deadline = Deadline(3.0, clock)
-    clock.elapsed = 1.0
-    assert deadline.remaining() == 2.0
-    clock.elapsed = 9.0
-    assert deadline.remaining() == 0.0
-    assert deadline.wall() == NOON + 9.0
+    retries = Retries(Deadline(seconds, clock), budget or RetryBudget(), attempts, clock)
+    return run(get_reply({}, retries), clock, *told)
 
 
 def test_a_deadline_is_never_longer_than_it_was_whatever_the_clock_does(clock):
@@ -222,53 +169,3 @@ def test_saved_retries_are_bounded():
     for _ in range(1000):
         budget.earn()
     assert sum(budget.spend() for _ in range(10)) == 5
-
-
-def test_rows_of_all_pages_come_in_order(clock):
-    rows, calls, _ = listing(clock, ok({"id": 1}, cursor="a"), ok(cursor="b"), ok({"id": 2}, {"id": 3}))
-
-    assert [row["id"] for row in rows] == [1, 2, 3]
-    assert [call.get("cursor") for call in calls] == [None, "a", "b"]
-    assert all(call["limit"] == "100" for call in calls)
-
-
-def test_a_later_page_is_retried_too(clock):
-    rows, calls, _ = listing(clock, ok({"id": 1}, cursor="a"), status(500), ok({"id": 2}))
-
-    assert [row["id"] for row in rows] == [1, 2]
-    assert [call.get("cursor") for call in calls] == [None, "a", "a"]
-
-
-def test_404_on_the_first_page_is_an_answer(clock):
-    with pytest.raises(CustomerNotFound):
-        listing(clock, status(404))
-
-
-@pytest.mark.parametrize(
-    ("second", "error"),
-    [
-        (status(404), SourceMalformed),
-        (status(401), SourceRejected),
-        (status(500), SourceUnavailable),
-        (Reply(200, {}, b"{}"), SourceMalformed),
-        (Reply(200, {}, b"<html>"), SourceMalformed),
-    ],
-    ids=str,
-)
-def test_a_part_of_an_answer_is_no_answer(clock, second, error):
-    with pytest.raises(error):
-        listing(clock, ok(a_row(), cursor="a"), second)
-
-
-@pytest.mark.parametrize("cursors", ["aa", "aba", "abcb"])
-def test_a_repeated_cursor_is_a_failed_fetch(clock, cursors):
-    with pytest.raises(SourceMalformed, match="repeats a cursor"):
-        listing(clock, *(ok(cursor=cursor) for cursor in cursors))
-
-
-def test_too_many_pages_are_a_failed_fetch(clock):
-    pages = [ok({"id": number}, cursor=str(number)) for number in range(3)]
-
-    with pytest.raises(SourceMalformed, match="more than 3 pages"):
-        listing(clock, *pages, ok(), max_pages=3)
-    assert len(listing(clock, *pages, ok({"id": 3}), max_pages=4)[0]) == 4

@@ -1,7 +1,8 @@
-"""Paging and retries as generators that say what to do and are told what came of it (sans-IO).
+"""Retries, as a generator that says what to do and is told what came of it (sans-IO).
 
-A flow yields ``Get`` ("send this") and is sent a ``Reply`` or a ``Failure``, or yields ``Pause`` ("wait this
-long") and is sent nothing. Never here: sockets, sleeping, threads. Time is asked of the ``Deadline`` alone.
+A flow yields ``Get`` ("send this") and is sent a ``Reply`` or a ``Failure``, or yields ``Pause`` ("wait this long") and
+is sent nothing. What is tried again: a connection that failed, 408, 425, 429 and 5xx; as long as the deadline, the
+number of attempts and the budget let it. Never here: sockets, sleeping, threads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.errors import (
     CustomerNotFound,
@@ -19,23 +20,22 @@ from entitlement_gate.domain.errors import (
     SourceUnavailable,
 )
 from entitlement_gate.resilience.fork_safety import chance
-from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.zenskar.parsing import read_error, read_page
+from entitlement_gate.resilience.token_bucket import TokenBucket
+from entitlement_gate.zenskar.parsing import read_error
 
 if TYPE_CHECKING:
-    from entitlement_gate.resilience.clock import Clock
-    from entitlement_gate.zenskar.parsing import WirePage
+    from entitlement_gate.resilience.clock import Clock, Deadline
 
 __all__ = [
-    "Deadline",
     "Failure",
     "Flow",
     "Get",
     "Pause",
     "Reply",
+    "Retries",
     "RetryBudget",
-    "all_rows",
-    "answer",
+    "get_reply",
+    "is_passing",
     "read_retry_after",
 ]
 
@@ -83,25 +83,6 @@ class Failure:
 Flow = Generator[Get | Pause, Any, Any]
 
 
-class Deadline:
-    """One bound, in seconds from now, over everything that a fetch does."""
-
-    __slots__ = ("_clock", "_ends", "seconds")
-
-    def __init__(self, seconds: float, clock: Clock) -> None:
-        self.seconds = seconds
-        self._clock = clock
-        self._ends = clock.monotonic() + seconds
-
-    def remaining(self) -> float:
-        """Return the seconds left, zero when it has passed; never more than there were, where the clock went back."""
-        return min(self.seconds, max(0.0, self._ends - self._clock.monotonic()))
-
-    def wall(self) -> float:
-        """Return the wall clock, which a ``Retry-After`` date is measured against."""
-        return self._clock.time()
-
-
 class RetryBudget:
     """Bounds how much retries add to the load of a billing API that is already failing.
 
@@ -113,15 +94,13 @@ class RetryBudget:
     _EARNED = 0.1
 
     def __init__(self) -> None:
-        self._tokens = self._CAPACITY
+        self._tokens = TokenBucket(self._CAPACITY, rate=0)
         self._is_vain = False
-        self._lock = Lock()
 
     def earn(self) -> None:
         """Note a success."""
-        with self._lock:
-            self._tokens = min(self._CAPACITY, self._tokens + self._EARNED)
-            self._is_vain = False
+        self._tokens.add(self._EARNED)
+        self._is_vain = False
 
     def lose(self) -> None:
         """Note a request that failed, retried or not."""
@@ -129,26 +108,39 @@ class RetryBudget:
 
     def spend(self) -> bool:
         """Return whether one more retry is within the budget, and take it."""
-        with self._lock:
-            if self._is_vain or self._tokens < 1:
-                return False
-            self._tokens -= 1
-            return True
+        return not self._is_vain and self._tokens.spend()
 
 
-def answer(params: Mapping[str, str], deadline: Deadline, budget: RetryBudget, max_attempts: int) -> Flow:
-    """Return the ``Reply`` (status 200) to one GET, retried within deadline and budget.
+class Retries(NamedTuple):
+    """What bounds the retries of a request.
+
+    Attributes:
+        deadline: of all attempts and the pauses between them.
+        budget: of the client.
+        max_attempts: the first included.
+        clock: what a ``Retry-After`` that is a date is measured against.
+    """
+
+    deadline: Deadline
+    budget: RetryBudget
+    max_attempts: int
+    clock: Clock
+
+
+def get_reply(params: Mapping[str, str], retries: Retries) -> Flow:
+    """Return the ``Reply`` (status 200) to one GET.
 
     Raises:
         SourceError: the kind that the status or failure stands for (see ``domain.errors``).
     """
+    deadline, budget, max_attempts, clock = retries
     attempt = 1
     while True:
         reply: Reply | Failure = yield Get(params)
-        if isinstance(reply, Reply) and not _is_passing(reply.status):
+        if isinstance(reply, Reply) and not is_passing(reply.status):
             budget.earn()
             return _accepted(reply)
-        wait = _backoff(attempt, reply, deadline.wall())
+        wait = _backoff(attempt, reply, clock.time())
         may_retry = isinstance(reply, Reply) or reply.may_retry
         if not may_retry or attempt >= max_attempts or wait >= deadline.remaining() or not budget.spend():
             budget.lose()
@@ -157,33 +149,8 @@ def answer(params: Mapping[str, str], deadline: Deadline, budget: RetryBudget, m
         attempt += 1
 
 
-def all_rows(
-    params: Mapping[str, str], deadline: Deadline, budget: RetryBudget, *, max_attempts: int, max_pages: int
-) -> Flow:
-    """Return the rows of all pages, or raise: a part of an answer is no answer."""
-    rows: list[Any] = []
-    asked: set[str] = set()
-    cursor: str | None = None
-    for _ in range(max_pages):
-        paged = {**params, "cursor": cursor} if cursor else params
-        try:
-            reply = yield from answer(paged, deadline, budget, max_attempts)
-        except CustomerNotFound:
-            if cursor:
-                raise SourceMalformed("HTTP 404 on a later page") from None
-            raise
-        page: WirePage = read_page(reply.body)
-        rows += page.rows
-        cursor = page.next
-        if cursor is None:
-            return rows
-        if cursor in asked:
-            raise SourceMalformed("billing repeats a cursor")
-        asked.add(cursor)
-    raise SourceMalformed(f"more than {max_pages} pages")
-
-
-def _is_passing(status: int) -> bool:
+def is_passing(status: int) -> bool:
+    """Whether a status says that the same request may fare better later."""
     return status in _TOO_EARLY_OR_MANY or status >= _SERVER_ERROR
 
 
