@@ -1,7 +1,7 @@
 """One page with every documented field, for people, reports and commands. A gate never reads these.
 
-The models are lenient: a field that cannot be read is None and is named in
-``unreadable``, a field that is not documented is kept in ``model_extra``.
+The models are lenient: a field that cannot be read is None and is named in ``unreadable``, a field that is not
+documented is kept in ``model_extra``.
 """
 
 from __future__ import annotations
