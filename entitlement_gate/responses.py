@@ -1,8 +1,7 @@
-"""What a refused request is told: words, status, form and headers. Never here: whether it is refused.
+"""What Django answers a refused request: the words and statuses of ``refusals`` in a language, a form and headers.
 
-Status by reason: 402 where more can be bought, 503 where the truth could not be learned, 403 for the rest;
-``STATUS_CODES`` overrides. Form by ``Accept``: problem details (RFC 9457) or a page. Never names of customers, plans or
-systems.
+Form by ``Accept``: problem details (RFC 9457) or a page. Never names of customers, plans or systems, and never whether
+a request is refused.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import escape_leading_slashes
-from django.utils.translation import get_language
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import get_language, gettext_lazy
 
+from entitlement_gate import refusals
 from entitlement_gate.conf import get_settings
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.url_rules import is_open
 from entitlement_gate.waiting import called
 
@@ -55,52 +54,18 @@ __all__ = [
 ]
 
 
-_UNKNOWN_TITLE = _("We cannot check your plan right now")
-_UNKNOWN_DETAIL = _("This is not about your plan: our billing system did not answer. Please try again in a moment.")
-_DENIED_TITLE = _("Not part of your plan")
-_DENIED_DETAIL = _("Your plan does not include this.")
-
-_TITLES = {
-    Reason.NO_CUSTOMER: _("Please sign in"),
-    Reason.INSUFFICIENT_QUANTITY: _("You have used up your allowance"),
-    Reason.INSUFFICIENT_CREDITS: _("You do not have enough credits"),
-    Reason.EXPIRED: _("Your access has ended"),
-    Reason.NOT_STARTED: _("Your access has not started yet"),
-}
-_DETAILS = {
-    Reason.NO_CUSTOMER: _("This needs an account with a plan."),
-    Reason.INVALID_CUSTOMER: _("Your account is not linked to a plan correctly. Please contact us."),
-    Reason.CUSTOMER_NOT_FOUND: _("Your account is not linked to a plan yet. Please contact us."),
-    Reason.INSUFFICIENT_QUANTITY: _("What remains of your allowance is not enough for this."),
-    Reason.INSUFFICIENT_CREDITS: _("What remains of your credits is not enough for this."),
-    Reason.QUANTITY_UNKNOWN: _("Your plan does not say how much of this it includes. Please contact us."),
-    Reason.FEATURE_DISABLED: _("This is switched off in your plan."),
-    Reason.NOT_STARTED: _("This becomes available when your plan starts."),
-    Reason.EXPIRED: _("Your plan included this until it ended."),
-    Reason.DRAFT: _("This becomes available when your plan is confirmed."),
-    Reason.VOIDED: _("This was withdrawn from your plan."),
-}
-
-
-def title_of(decision: Decision) -> str | _StrPromise:
+def title_of(decision: Decision) -> _StrPromise:
     """Return a headline in the active language."""
-    if decision.outcome is Outcome.UNKNOWN:
-        return _UNKNOWN_TITLE
-    return _TITLES.get(decision.reason, _DENIED_TITLE)
+    return gettext_lazy(refusals.title_of(decision))
 
 
-def detail_of(decision: Decision) -> str | _StrPromise:
+def detail_of(decision: Decision) -> _StrPromise:
     """Return a sentence in the active language."""
-    if decision.outcome is Outcome.UNKNOWN:
-        return _UNKNOWN_DETAIL
-    return _DETAILS.get(decision.reason, _DENIED_DETAIL)
+    return gettext_lazy(refusals.detail_of(decision))
 
 
 _logger = logging.getLogger("entitlement_gate")
-_PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
-_RETRY_AFTER = 5  # seconds: how long billing is left alone once it keeps failing
 _URL_NAME = re.compile(r"[^/:?#]+|(?!mailto:)[\w.-]+(?::[\w.-]+)+")
-_SAFE_SCHEMES = ("", "http", "https", "mailto")
 _TEMPLATE = "entitlement_gate/denied.html"
 
 
@@ -113,8 +78,9 @@ def denied(request: HttpRequest, decision: Decision) -> HttpResponseBase:
         response = _problem(request, decision)
     else:
         response = _page(request, decision)
-    if decision.outcome is Outcome.UNKNOWN:
-        response.headers["Retry-After"] = str(_RETRY_AFTER)
+    retry_after = refusals.retry_after_of(decision)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
     return _unkept(response)
 
 
@@ -185,12 +151,7 @@ def _path_without_language(request: HttpRequest) -> str:
 
 def status_of(decision: Decision) -> int:
     """Return the HTTP status of a refusal."""
-    override = get_settings().status_codes.get(decision.reason)
-    if override is not None:
-        return override
-    if decision.outcome is Outcome.UNKNOWN:
-        return 503
-    return 402 if decision.reason in _PAYMENT_REQUIRED else 403
+    return refusals.status_of(decision, get_settings().status_codes)
 
 
 def prefers_json(request: HttpRequest) -> bool:
@@ -230,9 +191,7 @@ def upgrade_address(url: Any) -> str | None:
     url = str(url or "")  # a lazy one is looked up here
     if _URL_NAME.fullmatch(url):
         return reverse(url)
-    if urlsplit(url.strip()).scheme not in _SAFE_SCHEMES:
-        raise ValueError(f"{url!r} is no address to visit")
-    return url or None
+    return refusals.visitable(url) or None
 
 
 def _shown(setting: object) -> str:
@@ -243,7 +202,7 @@ def _shown(setting: object) -> str:
 
 
 def _unkept(response: HttpResponseBase) -> HttpResponseBase:
-    response.headers["Cache-Control"] = "no-store, private"
+    response.headers["Cache-Control"] = refusals.CACHE_CONTROL
     patch_vary_headers(response, ("Accept", "Cookie", "Authorization"))
     return response
 
@@ -290,19 +249,15 @@ def _login_for(request: HttpRequest) -> str | None:
 
 
 def _problem(request: HttpRequest, decision: Decision) -> HttpResponse:
-    problem: dict[str, Any] = {
-        "type": f"urn:entitlement-gate:{decision.reason}",
-        "title": str(title_of(decision)),
-        "status": status_of(decision),
-        "detail": str(detail_of(decision)),
-        "code": str(decision.reason),
-        "entitlement": decision.entitlement,
-        "requested": None if decision.requested is None else f"{decision.requested:f}",
-        "remaining": None if decision.remaining is None else f"{decision.remaining:f}",
-        "upgrade_url": upgrade_url_of(request, decision),
-    }
-    said = {name: value for name, value in problem.items() if value is not None}
-    return JsonResponse(said, status=problem["status"], content_type="application/problem+json")
+    status = status_of(decision)
+    problem = refusals.problem_of(
+        decision,
+        status=status,
+        title=title_of(decision),
+        detail=detail_of(decision),
+        upgrade_url=upgrade_url_of(request, decision),
+    )
+    return JsonResponse(problem, status=status, content_type=refusals.PROBLEM)
 
 
 def _page(request: HttpRequest, decision: Decision) -> HttpResponse:

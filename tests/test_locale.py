@@ -18,7 +18,7 @@ LOCALE = Path(entitlement_gate.__file__).parent / "locale"
 
 def messages():
     package = LOCALE.parent
-    code = "".join((package / name).read_text(encoding="utf-8") for name in ("responses.py", "admin.py"))
+    code = "".join((package / name).read_text(encoding="utf-8") for name in ("refusals.py", "admin.py"))
     pages = "".join(path.read_text(encoding="utf-8") for path in (package / "templates").rglob("*.html"))
     words = re.findall(r'_\("((?:[^"\\]|\\.)+)"\)', code)
     return {*words, *re.findall(r'{% translate "(.+?)" %}', pages)} - OF_DJANGO

@@ -1,0 +1,128 @@
+"""What a refused request is told, whichever framework says it: words, status, problem details.
+
+Never here: frameworks, languages and settings (``responses``), or whether a request is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from entitlement_gate.domain.decisions import Outcome, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from entitlement_gate.domain.decisions import Decision
+
+__all__ = [
+    "CACHE_CONTROL",
+    "PROBLEM",
+    "detail_of",
+    "problem_of",
+    "retry_after_of",
+    "status_of",
+    "title_of",
+    "visitable",
+]
+
+PROBLEM = "application/problem+json"
+"""The media type of problem details (RFC 9457)."""
+
+CACHE_CONTROL = "no-store, private"
+"""Of every answer to a refused request: what is refused today may be paid for tomorrow."""
+
+
+def _(text: str) -> str:
+    """Mark what ``responses`` translates."""
+    return text
+
+
+_UNKNOWN_TITLE = _("We cannot check your plan right now")
+_UNKNOWN_DETAIL = _("This is not about your plan: our billing system did not answer. Please try again in a moment.")
+_DENIED_TITLE = _("Not part of your plan")
+_DENIED_DETAIL = _("Your plan does not include this.")
+
+_TITLES = {
+    Reason.NO_CUSTOMER: _("Please sign in"),
+    Reason.INSUFFICIENT_QUANTITY: _("You have used up your allowance"),
+    Reason.INSUFFICIENT_CREDITS: _("You do not have enough credits"),
+    Reason.EXPIRED: _("Your access has ended"),
+    Reason.NOT_STARTED: _("Your access has not started yet"),
+}
+_DETAILS = {
+    Reason.NO_CUSTOMER: _("This needs an account with a plan."),
+    Reason.INVALID_CUSTOMER: _("Your account is not linked to a plan correctly. Please contact us."),
+    Reason.CUSTOMER_NOT_FOUND: _("Your account is not linked to a plan yet. Please contact us."),
+    Reason.INSUFFICIENT_QUANTITY: _("What remains of your allowance is not enough for this."),
+    Reason.INSUFFICIENT_CREDITS: _("What remains of your credits is not enough for this."),
+    Reason.QUANTITY_UNKNOWN: _("Your plan does not say how much of this it includes. Please contact us."),
+    Reason.FEATURE_DISABLED: _("This is switched off in your plan."),
+    Reason.NOT_STARTED: _("This becomes available when your plan starts."),
+    Reason.EXPIRED: _("Your plan included this until it ended."),
+    Reason.DRAFT: _("This becomes available when your plan is confirmed."),
+    Reason.VOIDED: _("This was withdrawn from your plan."),
+}
+_PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+_RETRY_AFTER = 5  # seconds: how long billing is left alone once it keeps failing
+_SAFE_SCHEMES = ("", "http", "https", "mailto")
+
+
+def title_of(decision: Decision) -> str:
+    """Return a headline."""
+    if decision.outcome is Outcome.UNKNOWN:
+        return _UNKNOWN_TITLE
+    return _TITLES.get(decision.reason, _DENIED_TITLE)
+
+
+def detail_of(decision: Decision) -> str:
+    """Return a sentence."""
+    if decision.outcome is Outcome.UNKNOWN:
+        return _UNKNOWN_DETAIL
+    return _DETAILS.get(decision.reason, _DENIED_DETAIL)
+
+
+def status_of(decision: Decision, codes: Mapping[str, int]) -> int:
+    """Return the HTTP status of a refusal, which ``codes`` may change by reason.
+
+    402 where more can be bought, 503 where the truth could not be learned, 403 for the rest.
+    """
+    if decision.reason in codes:
+        return codes[decision.reason]
+    if decision.outcome is Outcome.UNKNOWN:
+        return 503
+    return 402 if decision.reason in _PAYMENT_REQUIRED else 403
+
+
+def retry_after_of(decision: Decision) -> int | None:
+    """Return the seconds after which to ask again; None where that would change nothing."""
+    return _RETRY_AFTER if decision.outcome is Outcome.UNKNOWN else None
+
+
+def problem_of(
+    decision: Decision, *, status: int, title: object, detail: object, upgrade_url: str | None
+) -> dict[str, Any]:
+    """Return the members of problem details, numbers as exact text; what is absent is left out."""
+    problem: dict[str, Any] = {
+        "type": f"urn:entitlement-gate:{decision.reason}",
+        "title": str(title),
+        "status": status,
+        "detail": str(detail),
+        "code": str(decision.reason),
+        "entitlement": decision.entitlement,
+        "requested": None if decision.requested is None else f"{decision.requested:f}",
+        "remaining": None if decision.remaining is None else f"{decision.remaining:f}",
+        "upgrade_url": upgrade_url,
+    }
+    return {name: value for name, value in problem.items() if value is not None}
+
+
+def visitable(url: str) -> str:
+    """Return an address that a browser visits.
+
+    Raises:
+        ValueError: it would run it (``javascript:``).
+    """
+    if urlsplit(url.strip()).scheme not in _SAFE_SCHEMES:
+        raise ValueError(f"{url!r} is no address to visit")
+    return url
