@@ -1,38 +1,54 @@
-"""``@requires_entitlement``: a gate in front of a view. Never here: what it asks or answers (``guarding``).
+"""``@requires_entitlement``: a gate in front of a view, and what a gated view says of itself.
 
 The wrapper takes the colour of the view when it decorates, keeps its name, attributes and signature, and lists its
-requirement on ``view.entitlement_requirements``.
+requirement on ``view.entitlement_requirements``. Audits and checks read the marks that it leaves on whatever it gates:
+the view, its class, a method of that, the function of an operation.
+
+Never here: what a gate asks or answers (``guard``).
 """
 
 from __future__ import annotations
 
 from functools import partial, wraps
 from inspect import CO_VARARGS, isasyncgenfunction, isgeneratorfunction
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import CellType, FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.views import View
 
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import Guard
-from entitlement_gate.marks import marked, marked_function, requirements_of
-from entitlement_gate.ninja_operations import followed
+from entitlement_gate.ninja_operations import follow_operation
 from entitlement_gate.resolvers import find_request
-from entitlement_gate.url_rules import class_of
+from entitlement_gate.url_rules import class_of, go_on_to_next_dispatch
 from entitlement_gate.waiting import is_async_class, takes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from django.http import HttpRequest
 
-__all__ = ["requirements_of", "requires_entitlement"]
+__all__ = [
+    "Mark",
+    "find_api_view_function",
+    "find_operations",
+    "find_ungated_methods",
+    "mark_view",
+    "marks_of",
+    "requirements_of",
+    "requires_entitlement",
+    "targets_of",
+]
 
 # Of Django's views, and of Django REST framework's view sets.
 _HANDLERS = frozenset(("dispatch", *View.http_method_names))
 _HANDLERS |= {"list", "create", "retrieve", "update", "partial_update", "destroy"}
 _OF_TASKS = ("apply_async", "delay", "enqueue")  # how queues name the way to hand a task over
+# A mark's attribute begins so, and goes on with what it says: `method_decorator` merges the attributes of several gates
+# into one dict, where `entitlement_requirements` of one overwrites that of the other.
+_MARK = "_entitlement_gate "
+_ITSELF = "_entitlement_gated_function"  # wrappers copy it, and it is not they that it names
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any]")
 
@@ -93,8 +109,8 @@ def requires_entitlement(
     )
 
     def gate(view: ViewT) -> ViewT:
-        guarded: ViewT = _guarded(guard, view)
-        return guarded
+        gated: ViewT = (_gate_class if isinstance(view, type) else _gate_function)(guard, view)
+        return gated
 
     return gate
 
@@ -113,14 +129,22 @@ def _check_on_denied(on_denied: object) -> None:
         raise ValueError("on_denied: the URL to redirect to is empty")
 
 
-def _guarded(guard: Guard, view: Any) -> Any:
-    if isinstance(view, type):
-        return _guarded_class(guard, view)
+def _gate_function(guard: Guard, view: Any) -> Any:
     why = _why_no_view(view)
     if why:
         raise TypeError(f"@requires_entitlement gates views, not {getattr(view, '__qualname__', repr(view))}: {why}")
-    gated = _guarded_async(guard, view) if _is_async(view) else _guarded_sync(guard, view)
-    return _marked(guard, view, followed(marked_function(gated)))
+
+    @wraps(view)
+    def gated(*args: Any, **kwargs: Any) -> Any:
+        return guard.run(_request(view, args), partial(view, *args, **kwargs))
+
+    @wraps(view)
+    async def gated_async(*args: Any, **kwargs: Any) -> Any:
+        return await guard.arun(_request(view, args), partial(view, *args, **kwargs))
+
+    function: Any = gated_async if _is_async(view) else gated
+    setattr(function, _ITSELF, function)  # it takes a request first: it is no method
+    return _mark(guard, view, follow_operation(function))
 
 
 def _why_no_view(view: Any) -> str:
@@ -160,43 +184,17 @@ def _is_handler(function: FunctionType) -> bool:
     return place not in ("", "<locals>") and name in _HANDLERS
 
 
-def _guarded_sync(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(view)
-    def gated(*args: Any, **kwargs: Any) -> Any:
-        return guard.run(_request(view, args), partial(view, *args, **kwargs))
-
-    return gated
-
-
-def _guarded_async(guard: Guard, view: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(view)
-    async def gated(*args: Any, **kwargs: Any) -> Any:
-        return await guard.arun(_request(view, args), partial(view, *args, **kwargs))
-
-    return gated
-
-
-def _guarded_class(guard: Guard, view: type) -> type:
+def _gate_class(guard: Guard, view: Any) -> Any:
     """Gate ``dispatch`` of this class, neither its parents' nor past its siblings in multiple inheritance."""
     if not issubclass(view, View):
         raise TypeError(f"@requires_entitlement gates views; {view.__name__} is a class that is none")
-    dispatch = vars(view).get("dispatch") or _inherited(view)
-    gated = _guarded_dispatch(guard, dispatch, is_async=bool(view.view_is_async))
-    view.dispatch = _marked(guard, view.dispatch, gated)  # type: ignore[method-assign]  # gating it is the point
-    return _marked(guard, view, view)  # type: ignore[no-any-return]  # the class itself
+    dispatch = vars(view).get("dispatch") or go_on_to_next_dispatch(view)
+    gated = _gate_dispatch(guard, dispatch, is_async=bool(view.view_is_async))
+    view.dispatch = _mark(guard, view.dispatch, gated)
+    return _mark(guard, view, view)
 
 
-def _inherited(view: type[View]) -> Callable[..., Any]:
-    """Return a ``dispatch`` that goes on to the next class: a captured one would skip what siblings check."""
-
-    @wraps(view.dispatch)
-    def dispatch(self: View, *args: Any, **kwargs: Any) -> Any:
-        return super(view, self).dispatch(*args, **kwargs)  # type: ignore[misc]  # self is an instance of view
-
-    return dispatch
-
-
-def _guarded_dispatch(guard: Guard, dispatch: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+def _gate_dispatch(guard: Guard, dispatch: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
     """Gate ``View.dispatch``, which looks sync on an async class but returns a coroutine.
 
     The gated one looks what it is, so that a ``login_required`` put above it by ``method_decorator`` works. A class
@@ -242,5 +240,154 @@ def _request(view: Callable[..., Any], args: tuple[Any, ...]) -> HttpRequest:
     )
 
 
-def _marked(guard: Guard, view: Any, gated: Any) -> Any:
-    return marked(gated, view, guard.requirement, on_denied=guard.on_denied, consume=guard.consume)
+class Mark(NamedTuple):
+    """What a gate says of itself: what it requires, None where only a request tells, and what it does with that."""
+
+    requirement: Requirement | None
+    consume: bool = False
+    on_denied: str | None = None  # "raise", or where it leads whom it refuses
+
+    @property
+    def leads_to(self) -> str | None:
+        """Where it leads whom it refuses."""
+        return None if self.on_denied == "raise" else self.on_denied
+
+
+def mark_view(view: Any, mark: Mark) -> None:
+    """Write on a view, a class or a method that there is such a gate on it."""
+    setattr(view, f"{_MARK}{mark!r}", mark)
+
+
+def _mark(guard: Guard, view: Any, gated: Any) -> Any:
+    """Write on a gated view what it requires beside what the view in it does, in the order that is enforced."""
+    gated.entitlement_requirements = (guard.requirement, *getattr(view, "entitlement_requirements", ()))
+    on_denied = guard.on_denied if isinstance(guard.on_denied, str) else None
+    mark_view(gated, Mark(guard.requirement, guard.consume, on_denied))
+    return gated
+
+
+def marks_of(view: Any, methods: Sequence[str] = View.http_method_names, operation: Any = None) -> tuple[Mark, ...]:
+    """Return the marks of all gates on a view, in answer to these methods: those of its class and its methods too.
+
+    Of one of the operations behind the view: those of its own gates, and of those around the view.
+    """
+    parts = _parts(view, methods) if operation is None else (_called_by(view), *_gated_in(operation))
+    attributes = (item for part in parts for item in getattr(part, "__dict__", {}).items())
+    return tuple(dict.fromkeys(value for key, value in attributes if key.startswith(_MARK)))
+
+
+def requirements_of(
+    view: Any, methods: Sequence[str] = View.http_method_names, operation: Any = None
+) -> tuple[Requirement, ...]:
+    """Return what all gates on a view require, in answer to these methods, or of one of the operations behind it.
+
+    ``view.entitlement_requirements`` knows what the outermost decorated thing knew of itself; where several
+    ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this tells all.
+    """
+    listed = getattr(view if operation is None else _called_by(view), "entitlement_requirements", ())
+    marked = (mark.requirement for mark in marks_of(view, methods, operation) if mark.requirement is not None)
+    return tuple(dict.fromkeys((*listed, *marked)))
+
+
+def targets_of(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:
+    """Return where the gates of a view lead whom they refuse (``on_denied``), in answer to these methods."""
+    return tuple(dict.fromkeys(mark.leads_to for mark in marks_of(view, methods) if mark.leads_to is not None))
+
+
+def find_ungated_methods(view: Any) -> tuple[str, ...]:
+    """Return the methods of a view's class that a gate takes for functions: it would look for a request in ``self``."""
+    view_class = class_of(view)
+    if not isinstance(view_class, type) or find_api_view_function(view_class) is not None:
+        return ()
+    defined = {name: method for base in reversed(view_class.__mro__) for name, method in vars(base).items()}
+    return tuple(name for name in dict.fromkeys(_names(view)) if _is_gated_function(defined.get(name)))
+
+
+def _is_gated_function(method: Any) -> bool:
+    while isinstance(method, FunctionType):
+        if getattr(method, _ITSELF, None) is method:
+            return True
+        method = getattr(method, "__wrapped__", None)
+    return False
+
+
+def find_operations(callback: Any) -> tuple[Any, ...]:
+    """Return the operations of Django Ninja behind a view: one URL may have one for each method.
+
+    Each has ``methods``, ``view_func`` and ``auth_callbacks``. Ninja's view is a function that closes over them; other
+    decorators may stand around it, with ``functools.wraps`` or without.
+    """
+    for function in _enclosed(callback):
+        for value in _values(function):
+            operations = getattr(value, "operations", None)
+            if isinstance(operations, list) and all(hasattr(each, "view_func") for each in operations):
+                return tuple(operations)
+    return ()
+
+
+def _enclosed(view: Any) -> Iterator[Any]:
+    """Yield the functions that a view is made of, from its outermost wrapper on."""
+    known: set[int] = set()
+    waiting = [view]
+    while waiting:
+        function = waiting.pop(0)
+        while isinstance(function, partial):
+            function = function.func
+        if isinstance(function, FunctionType) and id(function) not in known:
+            known.add(id(function))
+            yield function
+            waiting += _values(function)
+
+
+def _values(function: FunctionType) -> list[Any]:
+    """Return what a function closes over; a cell that is still empty holds nothing."""
+    cells = function.__closure__ or ()
+    return [cell.cell_contents for cell in cells if cell != CellType()]
+
+
+def find_api_view_function(view_class: Any) -> Any:
+    """Return the function that ``@api_view`` made this class of, Django REST framework's or adrf's; or None.
+
+    Its handler, the same for every method, closes over the function and keeps none of its attributes.
+    """
+    for name in View.http_method_names:
+        handler: Any = vars(view_class).get(name) if isinstance(view_class, type) else None
+        if getattr(handler, "__qualname__", "").startswith("api_view."):
+            return next(cell.cell_contents for cell in handler.__closure__)
+    return None
+
+
+def _parts(view: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[Any]:
+    """Yield the view, its class and whatever of the class answers requests; of a partial, what it calls."""
+    yield view
+    if isinstance(view, partial):
+        yield from _parts(view.func, methods)
+    view_class = view if isinstance(view, type) else class_of(view)
+    if find_api_view_function(view_class) is not None:
+        yield find_api_view_function(view_class)
+    for operation in find_operations(view):
+        if not {method.lower() for method in operation.methods}.isdisjoint(methods):
+            yield from _gated_in(operation)
+    names = _names(view, methods)
+    for base in getattr(view_class, "__mro__", ()):
+        yield from (vars(base)[name] for name in names if name in vars(base))
+
+
+def _names(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:
+    """Return the names of what in the class of a view answers requests with these methods."""
+    # Django REST framework's view sets answer by methods of other names, and say which.
+    actions = getattr(view, "actions", None)
+    actions = actions if isinstance(actions, dict) else {}
+    return ("dispatch", *methods, *(actions[method] for method in methods if method in actions))
+
+
+def _gated_in(operation: Any) -> tuple[Any, Any]:
+    """Return the function of an operation, and what ``decorate_view`` puts around that."""
+    return operation.view_func, operation.run
+
+
+def _called_by(view: Any) -> Any:
+    """Return what a partial calls in the end; anything else as it is."""
+    while isinstance(view, partial):
+        view = view.func
+    return view

@@ -13,9 +13,9 @@ from django.utils.decorators import classonlymethod
 from django.views import View
 
 from entitlement_gate.conf import get_settings
+from entitlement_gate.decorators import Mark, mark_view
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import Guard
-from entitlement_gate.marks import mark_use
 from entitlement_gate.waiting import Called, is_async_class, is_awaitable
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class EntitlementRequiredMixin(View):
         required = initkwargs.get("entitlement_required", cls.entitlement_required)
         cls._check_options(initkwargs)
         own = None if required is None else cls._requirement(required, None if callable(quantity) else quantity)
-        if initkwargs.get("entitlement_consume", cls.entitlement_consume):
-            mark_use(view, own)
+        mark_view(view, Mark(own, initkwargs.get("entitlement_consume", cls.entitlement_consume)))
         if own is not None:
             view.entitlement_requirements = (*getattr(view, "entitlement_requirements", ()), own)
         gated: Callable[..., Any] = view

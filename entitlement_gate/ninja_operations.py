@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-__all__ = ["followed"]
+__all__ = ["follow_operation"]
 
 _CONTRIBUTIONS = "_ninja_contribute_to_operation"  # by which Ninja lets a function act on the operation made of it
 
 
-def followed(gated: Any) -> Any:
+def follow_operation(gated: Any) -> Any:
     """Return a gated view whose operation, should Ninja make one of it, lets the gate see the response."""
     others = [each for each in getattr(gated, _CONTRIBUTIONS, ()) if each is not _follow]
     # The first is the innermost: below a `cache_page` of `decorate_view`, which would keep what is not private yet.

@@ -31,6 +31,7 @@ __all__ = [
     "Rule",
     "class_of",
     "entitlement_exempt",
+    "go_on_to_next_dispatch",
     "has_failed",
     "is_exempt",
     "is_logout",
@@ -153,7 +154,7 @@ def entitlement_exempt(view: ViewT) -> ViewT:
     if not isinstance(view, type):
         exempt = _telling(view)
     elif hasattr(view, "dispatch"):
-        exempt.dispatch = _telling(vars(view).get("dispatch") or _inherited_dispatch(view))
+        exempt.dispatch = _telling(vars(view).get("dispatch") or go_on_to_next_dispatch(view))
     exempt.entitlement_exempt = True
     return exempt  # type: ignore[no-any-return]  # the view, or what calls it
 
@@ -202,7 +203,7 @@ def _noting_failure(request: HttpRequest) -> Iterator[Callable[[Any], Any]]:
         raise
 
 
-def _inherited_dispatch(view: Any) -> Callable[..., Any]:
+def go_on_to_next_dispatch(view: Any) -> Callable[..., Any]:
     """Return a ``dispatch`` that goes on to the next class: a captured one would skip what siblings do."""
 
     @wraps(view.dispatch)

@@ -16,7 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from entitlement_gate import requires_entitlement
-from entitlement_gate.marks import targets_of
+from entitlement_gate.decorators import targets_of
 from entitlement_gate.routing import entitled_include
 from tests.customers import FREE, PRO, SETTINGS
 

@@ -22,13 +22,8 @@ from django.urls.resolvers import RoutePattern
 from django.views import View
 
 from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
+from entitlement_gate.decorators import find_operations, marks_of, requirements_of
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.marks import (
-    operations_of,
-    requirements_of,
-    requirements_of_operation,
-    requirements_used_up,
-)
 from entitlement_gate.operators.project import place_of, template_uses
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
 from entitlement_gate.url_rules import class_of, is_exempt, is_logout, is_static, rules_about
@@ -43,8 +38,8 @@ __all__ = [
     "Gate",
     "Origins",
     "all_gates",
+    "find_operations",
     "gated_views",
-    "operations_of",
     "permissions_of",
     "permitted",
     "rules",
@@ -270,11 +265,11 @@ def _view(pattern: URLPattern, path: _Path, origins: Origins) -> Iterator[Gate]:
         callback, (), {}, pattern.name, list(path.app_names), list(path.namespaces), route.removeprefix("/")
     )
     sample = _request(sample_of(patterns))
-    for operation in operations_of(callback):
+    for operation in find_operations(callback):
         found = [*_of_operation(callback, operation), *_ruled(match, sample, frozenset(operation.methods))]
         gate = _gate(match, found, f"{route} [{', '.join(operation.methods)}]", place_of(operation.view_func))
         yield replace(gate, is_own=origins.is_own(operation.view_func, match.app_names))
-    if not operations_of(callback):
+    if not find_operations(callback):
         for methods, found in _by_methods(match, sample):
             is_exempt_view = not found and _is_left_alone(match, sample)
             what = f"{route} [{', '.join(methods)}]" if methods else route
@@ -335,7 +330,7 @@ def _ruled(match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = 
 
 def _own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[_Found]:
     """Yield what the view itself asks for: decorators, mixins, permissions and operations of other frameworks."""
-    mixed, used_up = _mixed_in(callback, class_of(callback)), requirements_used_up(callback, methods)
+    mixed, used_up = _mixed_in(callback, class_of(callback)), _used_up(callback, methods)
     for requirement in requirements_of(callback, methods):
         yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement, requirement in used_up)
     if None in mixed:
@@ -344,9 +339,13 @@ def _own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iter
         yield from _permitted(permission)
 
 
+def _used_up(*view: Any, **operation: Any) -> set[Requirement | None]:
+    return {mark.requirement for mark in marks_of(*view, **operation) if mark.consume}
+
+
 def _of_operation(callback: Any, operation: Any) -> Iterator[_Found]:
-    used_up = requirements_used_up(callback, operation=operation)
-    for requirement in requirements_of_operation(callback, operation):
+    used_up = _used_up(callback, operation=operation)
+    for requirement in requirements_of(callback, operation=operation):
         yield _Found("@requires_entitlement", requirement, requirement in used_up)
     for permission in operation.auth_callbacks:
         yield from _permitted(permission)

@@ -19,7 +19,7 @@ from django.template.backends.django import DjangoTemplates
 from django.template.base import Lexer, TokenType
 
 from entitlement_gate.conf import get_settings
-from entitlement_gate.marks import function_of
+from entitlement_gate.decorators import find_api_view_function
 from entitlement_gate.operators.doctor import Finding, NameInCode
 from entitlement_gate.url_rules import class_of
 
@@ -216,9 +216,9 @@ def short(path: str | Path) -> str:
 def _innermost(thing: Any) -> Any:
     """Return what a person would look for: the class behind ``as_view()``, the function behind decorators."""
     view_class = class_of(thing)
-    if isinstance(view_class, type) and function_of(view_class) is None:
+    if isinstance(view_class, type) and find_api_view_function(view_class) is None:
         return view_class
-    thing = function_of(view_class) or thing
+    thing = find_api_view_function(view_class) or thing
     while isinstance(thing, functools.partial):
         thing = thing.func
     thing = inspect.unwrap(thing)

@@ -25,7 +25,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from entitlement_gate import Requirement, has_entitlement, requires_entitlement
-from entitlement_gate.marks import operations_of, raises_refusals, targets_of
+from entitlement_gate.decorators import find_operations, marks_of, targets_of
 from entitlement_gate.operators.gates import gated_views
 from tests.customers import FREE, PRO
 from tests.operators.world import run
@@ -189,7 +189,8 @@ def test_where_a_refusal_of_an_operation_leads_is_known_by_its_method():
     own.get("/x")(requires_entitlement("reports", on_denied="/plans/")(lambda request: {}))
     own.post("/x")(requires_entitlement("reports", on_denied="raise")(lambda request: {}))
     view = next(pattern.callback for pattern in own.urls[0] if str(pattern.pattern) == "x")
-    assert (targets_of(view), targets_of(view, ["post"]), raises_refusals(view)) == (("/plans/",), (), True)
+    assert (targets_of(view), targets_of(view, ["post"])) == (("/plans/",), ())
+    assert [mark.on_denied for mark in marks_of(view)] == ["/plans/", "raise"]
 
 
 def test_a_rule_holds_for_the_operations_of_its_methods():
@@ -343,7 +344,7 @@ def test_a_view_whose_closure_is_not_filled_yet_has_no_operations():
     def view(request):
         return later
 
-    assert operations_of(view) == ()
+    assert find_operations(view) == ()
     later = None
 
 
