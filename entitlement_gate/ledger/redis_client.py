@@ -12,28 +12,24 @@ import time
 import uuid
 from contextlib import contextmanager
 from functools import cache
-from hashlib import sha1
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
 from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.redis_connection import ask, connect, drop_idle, is_elsewhere, on_primary
+from entitlement_gate.resilience.redis_connection import Script, ask, connect, drop_idle, is_elsewhere, read_lua
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = [
     "BUCKETS",
-    "SCRIPTS",
     "RedisStore",
-    "script",
 ]
 
 
@@ -119,7 +115,7 @@ class RedisStore:
 
     def run_each(self, name: str, keys: Sequence[Sequence[str]], asked: Sequence[dict[str, Any]]) -> list[Any]:
         """Run a script for each of several lists of keys, in one round trip; as safe to run twice as by ``run``."""
-        text, _ = script(name)  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
+        text = _script(name).text  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
         shift = round(self._shift * 1_000_000)
         return self._pipelined(
             [
@@ -201,11 +197,7 @@ class RedisStore:
     def _evaluate(self, name: str, keys: list[str], given: str) -> Any:
         if not self._is_checked:
             self._check()
-        text, sha = script(name)
-        try:
-            return self._client.evalsha(sha, len(keys), *keys, given)
-        except NoScriptError:
-            return self._client.eval(text, len(keys), *keys, given)
+        return _script(name).run(self._client, keys, given)
 
     def _found(self, bucket: int, keys: list[str]) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
@@ -303,7 +295,7 @@ def _text(reply: bytes | str) -> str:
     return reply if isinstance(reply, str) else reply.decode()
 
 
-SCRIPTS: dict[str, tuple[str, ...]] = {
+_SCRIPTS: dict[str, tuple[str, ...]] = {
     "reserve": ("opening", "rule", "reserve", "return done(reserve)"),
     "consume": ("opening", "rule", "reserve", "settle", "consume", "return done(consume)"),
     "commit": ("opening", "settle", "return done(commit)"),
@@ -319,15 +311,10 @@ _CONSTANTS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = ([^({\n]+?)(?: --.*)?
 
 
 @cache
-def script(name: str) -> tuple[str, str]:
-    """Return a script, and the hash that Redis names it by."""
-    *parts, ending = SCRIPTS[name]
-    text = on_primary(_put_in("\n".join([*map(_read, parts), ending])), hash_key=1)
-    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _read(part: str) -> str:
-    return files("entitlement_gate.ledger").joinpath(f"{part}.lua").read_text("utf-8")
+def _script(name: str) -> Script:
+    *parts, ending = _SCRIPTS[name]
+    lua = read_lua("entitlement_gate.ledger", *parts)
+    return Script(_put_in(f"{lua}\n{ending}"), hash_key=1)
 
 
 def _put_in(text: str) -> str:

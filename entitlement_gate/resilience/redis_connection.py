@@ -1,4 +1,4 @@
-"""Clients of Redis, and what to do where it is another server by now. Never here: what Redis is asked.
+"""Clients of Redis, scripts, and what to do where it is another server by now. Never here: what Redis is asked.
 
 After a failover a connection that was open leads to the demoted server still, behind whatever name or proxy there is,
 and would for ever: it works. What says "not here any more" closes the connections that nobody uses, and the next
@@ -8,6 +8,8 @@ call connects to whoever has the name now.
 from __future__ import annotations
 
 import re
+from hashlib import sha1
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -18,6 +20,7 @@ from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
     NoPermissionError,
+    NoScriptError,
     ReadOnlyError,
     RedisError,
 )
@@ -28,14 +31,15 @@ from redis.retry import Retry
 from entitlement_gate.resilience.redis_url import read_redis_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = [
+    "Script",
     "ask",
     "connect",
     "drop_idle",
     "is_elsewhere",
-    "on_primary",
+    "read_lua",
 ]
 
 
@@ -120,6 +124,28 @@ def drop_idle(client: Any) -> None:
         pool.disconnect(inuse_connections=False)
 
 
-def on_primary(script: str, hash_key: int) -> str:
-    """Return a script that only a primary runs, also where it only reads. ``hash_key`` tells which key is a hash."""
-    return _GUARDED.format(script=script, hash_key=hash_key)
+class Script:
+    """A Lua script that only a primary runs, also where it only reads.
+
+    Args:
+        lua: the body of a function.
+        hash_key: which of the script's keys, counted from 1, is a hash.
+    """
+
+    __slots__ = ("_sha", "text")
+
+    def __init__(self, lua: str, *, hash_key: int) -> None:
+        self.text = _GUARDED.format(script=lua, hash_key=hash_key)
+        self._sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()  # what Redis names it by
+
+    def run(self, client: Any, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
+        """Run it by its name; where the server does not have it yet, send it."""
+        try:
+            return client.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return client.eval(self.text, len(keys), *keys, *arguments)
+
+
+def read_lua(package: str, *names: str) -> str:
+    """Return the Lua files of a package, one after the other."""
+    return "\n".join(files(package).joinpath(f"{name}.lua").read_text("utf-8") for name in names)

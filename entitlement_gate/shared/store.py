@@ -10,13 +10,10 @@ one hash tag: scripts touch several of them.
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from redis.exceptions import NoScriptError
-
 from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.redis_connection import ask, connect, on_primary
+from entitlement_gate.resilience.redis_connection import Script, ask, connect, read_lua
 from entitlement_gate.shared.lease import Stamp
 from entitlement_gate.shared.signing import joined
 
@@ -141,15 +138,7 @@ class SharedStore:
         return [f"{self._prefix}:{whose}:{kind}" for kind in ("generation", "record", "lease")]
 
     def _run(self, name: str, keys: list[str], *given: str | bytes | int) -> Any:
-        text, sha = _script(name)
-
-        def run() -> Any:
-            try:
-                return self._client.evalsha(sha, len(keys), *keys, *given)
-            except NoScriptError:
-                return self._client.eval(text, len(keys), *keys, *given)
-
-        return self._guarded(run)
+        return self._guarded(lambda: _script(name).run(self._client, keys, *given))
 
     def _guarded(self, call: Any) -> Any:
         if not self._breaker.admit():
@@ -192,8 +181,5 @@ def _milliseconds(seconds: float) -> int:
 
 
 @cache
-def _script(name: str) -> tuple[str, str]:
-    from hashlib import sha1  # noqa: PLC0415 - what Redis names a script by
-
-    text = on_primary(files("entitlement_gate.shared").joinpath(f"{name}.lua").read_text("utf-8"), _RECORD)
-    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
+def _script(name: str) -> Script:
+    return Script(read_lua("entitlement_gate.shared", name), hash_key=_RECORD)
