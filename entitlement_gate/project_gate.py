@@ -59,9 +59,7 @@ class RequestGate(EntitlementGate):
 
     def _resolving(self, customer: object) -> Effects[object]:
         request = find_request(customer)
-        if request is not None:
-            return (yield from resolving(request))
-        return (yield from super()._resolving(customer))
+        return customer if request is None else (yield from resolving(request))
 
     def checking(self, customer: object, requirement: Requirement) -> Effects[Decision]:
         """Answer a check as a part of other steps."""
@@ -113,10 +111,13 @@ class RequestGate(EntitlementGate):
         return {**super().health(), "webhooks": dict(self.webhooks)}
 
     def deciding(
-        self, requirement: Requirement, known: CustomerEntitlements, due: float
+        self, requirement: Requirement, known: CustomerEntitlements, due: float, decision: Decision | None
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Answer from what a request knows; return also what it knows then, newer where that was too old to deny."""
-        decision, newer = yield from self._renewing(requirement, known, due)
+        """Answer from what a request knows; return also what it knows then, newer where that was too old to deny.
+
+        ``decision`` is the one by what it knows, where it was made just before.
+        """
+        decision, newer = yield from self._renewing(requirement, known, due, decision)
         yield from self.announcing(decision, due)
         return decision, newer
 

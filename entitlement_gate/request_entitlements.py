@@ -156,12 +156,11 @@ class RequestEntitlements:
         self, gate: RequestGate, requirement: Requirement, got: tuple[CustomerEntitlements, float]
     ) -> Effects[Decision]:
         known, due = got
-        if _is_silent(gate, known, requirement):
-            decision = known.check(requirement)
-            if decision.outcome is Outcome.ALLOWED:
-                self._tally(gate)
-                return decision
-        decision, self._all = yield from gate.deciding(requirement, known, due)
+        decision = known.check(requirement) if _is_silent(gate, known, requirement) else None
+        if decision is not None and decision.outcome is Outcome.ALLOWED:
+            self._tally(gate)
+            return decision
+        decision, self._all = yield from gate.deciding(requirement, known, due, decision)
         self._tally(gate, is_done=self._all is not known)
         return decision
 

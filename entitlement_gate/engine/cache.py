@@ -142,14 +142,14 @@ class Entry:
         """
         return max(0.0, clock.monotonic() - self.fetched_at, clock.time() - self.fetched_wall)
 
-    def is_ahead(self, clock: Clock) -> bool:
-        """Return whether the fetch began in what is the future now: the monotonic clock was moved by a test."""
-        return clock.monotonic() < self.fetched_at
+    def is_older_than(self, seconds: float, clock: Clock) -> bool:
+        """Return whether it is so old, or nobody knows: its fetch began in what is the future by now."""
+        return clock.monotonic() < self.fetched_at or self.age(clock) >= seconds
 
     def is_fresh(self, clock: Clock) -> bool:
         """Return whether it serves without a look at newer data."""
-        tick = clock.monotonic()
-        return self.fetched_at <= tick < self.fetched_at + self.fresh_for and self.age(clock) < self.fresh_for
+        is_young = self.fetched_at <= clock.monotonic() < self.fetched_at + self.fresh_for
+        return is_young and clock.time() - self.fetched_wall < self.fresh_for
 
     def expired(self) -> Entry:
         """Return the same data as no longer fresh: served again only if fetching fails."""

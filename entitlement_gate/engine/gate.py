@@ -115,11 +115,17 @@ class GateQuestions:
 
     def due(self) -> float:
         """Return when a question that begins now is to have an answer, by the monotonic clock."""
-        return self._ledger_client.due()
+        return self._clock.monotonic() + self.options.deadline
 
-    def _deciding(self, requirement: Requirement, view: View, due: float) -> Effects[tuple[Decision, View]]:
-        """Return the decision, and the view it rests on: a newer one where the first was too old to deny."""
-        decision = yield from self._judged(requirement, view, due)
+    def _deciding(
+        self, requirement: Requirement, view: View, due: float, decision: Decision | None = None
+    ) -> Effects[tuple[Decision, View]]:
+        """Return the decision, and the view it rests on: a newer one where the first was too old to deny.
+
+        ``decision`` is the one by this view, where it was made just before.
+        """
+        if decision is None:
+            decision = yield from self._judged(requirement, view, due)
         if decision.outcome is not Outcome.DENIED:
             return decision, view
         newer = yield from self._snapshots.for_denial(view, due)
@@ -223,7 +229,7 @@ class GateQuestions:
         return (yield from self._renewing(requirement, known, self.due()))
 
     def _renewing(
-        self, requirement: Requirement, known: CustomerEntitlements, due: float
+        self, requirement: Requirement, known: CustomerEntitlements, due: float, decision: Decision | None = None
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Decide by what is known, as ``_deciding`` does by a view."""
         if known.view is None:
@@ -231,7 +237,7 @@ class GateQuestions:
         # A fetch that failed for this request is not tried again; one that succeeded is as old as its data.
         has_failed = known.view.was_tried and known.view.source not in ("live", "shared")
         pinned = known.view._replace(was_tried=has_failed)
-        decision, view = yield from self._deciding(requirement, pinned, due)
+        decision, view = yield from self._deciding(requirement, pinned, due, decision)
         if view is pinned:
             return decision, known
         newer = CustomerEntitlements(view, self._evaluator)

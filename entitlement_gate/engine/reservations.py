@@ -46,7 +46,7 @@ from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resilience.failure_log import text_to_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from entitlement_gate.domain.grants import Grant, Snapshot
     from entitlement_gate.engine.evaluation import Evaluator
@@ -128,14 +128,12 @@ class ReservationPlan(NamedTuple):
         parts: what is demanded; none where nothing is to be asked.
         told: what is true of each leaf.
         paid: the same once the balances have paid.
-        is_enough: whether by these numbers the whole is let in.
     """
 
     judged: Decision
     parts: tuple[Part, ...] = ()
     told: Mapping[Requirement, Decision] = MappingProxyType({})
     paid: Mapping[Requirement, Decision] = MappingProxyType({})
-    is_enough: bool = False
 
 
 class ReservationPlanner:
@@ -160,15 +158,17 @@ class ReservationPlanner:
         leaves = [leaf for leaf in self._paying(requirement, told) if told[leaf].reason in _BY_BALANCE]
         # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
         paid = told | {leaf: reasoned(told[leaf], Reason.ALLOWED, None) for leaf in leaves}
-        if not self._lets_in(requirement, paid):
+        if not self.lets_in(requirement, paid):
             return ReservationPlan(judged, told=told)
         parts: dict[str, Part] = {}
         for leaf in leaves:
-            for part in self._parts(leaf, told[leaf], entry.snapshot):
+            part = self._part(leaf, told[leaf], entry.snapshot)
+            if part is not None:
                 parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
-        return ReservationPlan(judged, tuple(parts.values()), told, paid, self._lets_in(requirement, told))
+        return ReservationPlan(judged, tuple(parts.values()), told, paid)
 
-    def _lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
+    def lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
+        """Whether the whole is let in where this is true of its leaves."""
         enforced = self._options.enforced(requirement)
         return enforced is None or enforced.judge(told.__getitem__).outcome is Outcome.ALLOWED
 
@@ -179,19 +179,19 @@ class ReservationPlanner:
         parts = requirement.parts if requirement.operator == "&" else ()
         if requirement.operator == "|":
             true = (part for part in requirement.parts if part.judge(told.__getitem__).outcome is Outcome.ALLOWED)
-            shadowed = (part for part in requirement.parts if self._lets_in(part, told))
+            shadowed = (part for part in requirement.parts if self.lets_in(part, told))
             parts = tuple(islice(chain(true, shadowed), 1))
         return tuple(leaf for part in parts for leaf in self._paying(part, told))
 
-    def _parts(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Iterator[Part]:
-        """Yield what a leaf asks of the ledger; nothing where no balance pays for it."""
+    def _part(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Part | None:
+        """Return what a leaf asks of the ledger; None where no balance pays for it."""
         rows = [row for row in rows_behind(judged) if row.is_metered]
-        if rows:
-            name = leaf.entitlement
-            may_overdraw = self._evaluator.may_overdraw(name, rows)
-            demand = self._demand(leaf, rows, snapshot)
-            overdraw = judged.unlimited or may_overdraw or self._options.is_shadowed(name)
-            yield Part(leaf, judged, dataclasses.replace(demand, overdraw=overdraw), may_overdraw)
+        if not rows:
+            return None
+        may_overdraw = self._evaluator.may_overdraw(leaf.entitlement, rows)
+        overdraw = judged.unlimited or may_overdraw or self._options.is_shadowed(leaf.entitlement)
+        quantity = micro_units(leaf.requested or _ONE)
+        return Part(leaf, judged, self._demand(leaf, rows, snapshot, quantity, overdraw=overdraw), may_overdraw)
 
     def replayed(self, requirement: Requirement, bid: ReservationPlan, view: View, receipt: Receipt) -> ReservationPlan:
         """Return a bid for what a key was paid with, as far as billing lists that still; else one without parts."""
@@ -216,16 +216,18 @@ class ReservationPlanner:
             if rows and micro_units(leaf.requested or _ONE) <= amount:
                 told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
                 judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
-                demand = dataclasses.replace(self._demand(leaf, rows, snapshot), quantity=amount)
-                return Part(leaf, judged, demand, may_overdraw=False)
+                return Part(leaf, judged, self._demand(leaf, rows, snapshot, amount), may_overdraw=False)
         return None
 
-    def _demand(self, leaf: Requirement, rows: list[Grant], snapshot: Snapshot) -> Demand:
+    def _demand(
+        self, leaf: Requirement, rows: list[Grant], snapshot: Snapshot, quantity: int, *, overdraw: bool = False
+    ) -> Demand:
         return Demand(
             entitlement_id=counted_under(rows[0]),
-            quantity=micro_units(leaf.requested or _ONE),
+            quantity=quantity,
             rows=rows_of(rows),
             ticket=snapshot.fetched_at,
+            overdraw=overdraw,
             target=self._options.target_of(leaf.entitlement) or self._options.target_of(rows[0].name),
         )
 
@@ -285,14 +287,14 @@ class Reserver:
         decision = self._evaluator.served(settled, view)
         if not decision.allowed:
             return decision, None
-        holding = Holding(self._ledger_client, trial.demands, order.owner)
-        return decision, Reservation(decision, order.key, holding if trial.receipt else None, trial.receipt)
+        holding = Holding(self._ledger_client, trial.demands, order.owner) if trial.receipt else None
+        return decision, Reservation(decision, order.key, holding, trial.receipt)
 
     def _trying(self, order: ReservationRequest, view: View, due: float) -> Effects[Trial]:
         bid = self._planner.bid(order.requirement, view, NOTHING)
         trial = Trial(bid.judged, bid.told)
         for _ in range(_ATTEMPTS if bid.parts else 0):
-            demands = tuple(part.demand for part in bid.parts)
+            demands = tuple([part.demand for part in bid.parts])
             outcome = yield from self._ledger_client.demanding(order, view.customer_id, demands, due=due)
             if isinstance(outcome, Receipt):
                 return (yield from self._admitted(order, bid, outcome, view, due=due))
@@ -304,7 +306,7 @@ class Reserver:
             # By what is used up here another entitlement of that name may do, or another side of an `|`.
             charges = yield from self._ledger_client.learning(view.customer_id, due)
             bid = self._planner.bid(order.requirement, view, charges)
-            if not (bid.parts and bid.is_enough):
+            if not (bid.parts and self._planner.lets_in(order.requirement, bid.told)):
                 return Trial(bid.judged, bid.told)
         return trial
 
@@ -331,7 +333,7 @@ class Reserver:
         told = {**bid.paid, part.leaf: decision}
         judged = order.requirement.judge(told.__getitem__)  # denied where a shadow was let in
         true = decision if judged.outcome is Outcome.ALLOWED else judged
-        return Trial(true, told, receipt, tuple(part.demand for part in bid.parts))
+        return Trial(true, told, receipt, tuple([part.demand for part in bid.parts]))
 
 
 def _paid_before(order: ReservationRequest, bid: ReservationPlan, receipt: Receipt) -> Decision:

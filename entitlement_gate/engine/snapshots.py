@@ -251,7 +251,9 @@ class SnapshotStore:
     def fresh(self, customer: object) -> View | None:
         """Return fresh data of a customer given as a UUID or its text, without a step."""
         entry = self.entries.get(customer) if type(customer) is str else None
-        if entry is None and isinstance(customer, (UUID, str)):
+        if entry is None and isinstance(customer, UUID):
+            entry = self.entries.get(str(customer))
+        elif entry is None and isinstance(customer, str):
             entry = self.entries.get(canonical_uuid(str(customer)) or "")
         if entry is None or not entry.is_fresh(self._clock):
             return None
@@ -260,7 +262,7 @@ class SnapshotStore:
     def for_denial(self, view: View, due: float | None = None) -> Effects[View]:
         """Return newer data before a denial, where the data is too old to deny and a fetch is worth it."""
         entry = view.entry
-        if entry is None or view.was_tried or not self._is_too_old_to_deny(entry):
+        if entry is None or view.was_tried or not entry.is_older_than(self._options.denial_max_age, self._clock):
             return view
         view, call, is_due = self._joined_for_denial(view, entry)
         if not is_due:
@@ -276,13 +278,13 @@ class SnapshotStore:
             current = self.entries.get(view.customer_id)
             if current is not None and current.snapshot is not entry.snapshot:
                 view, entry = View(view.customer_id, current, "cache"), current
-            if not self._is_too_old_to_deny(entry):
+            if not entry.is_older_than(self._options.denial_max_age, self._clock):
                 return view, None, False
             now = self._clock.monotonic()
             is_due = elapsed(entry.denial_tried_at, now) >= self._options.denial_max_age
             if not is_due and not self._single_flight.is_running(view.customer_id):
                 return view._replace(source="stale"), None, False
-            call = self._single_flight.join(view.customer_id, max_age=self._options.denial_max_age)
+            call = self._single_flight.join_locked(view.customer_id, max_age=self._options.denial_max_age)
             if is_due:
                 entry.denial_tried_at = now  # once the fetch runs: one that was never begun was not tried
             return view, call, True
@@ -350,7 +352,7 @@ class SnapshotStore:
         stale = View(customer_id, entry, "stale") if age <= self._options.stale_if_error else None
         if stale is not None and self._is_left_alone(entry):
             return stale
-        if age >= entry.fresh_for + self._options.stale_while_revalidate or entry.is_ahead(self._clock):
+        if entry.is_older_than(entry.fresh_for + self._options.stale_while_revalidate, self._clock):
             return None
         is_renewing = self._single_flight.is_running(customer_id) or self._single_flight.join(customer_id) is not None
         return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
@@ -383,9 +385,6 @@ class SnapshotStore:
         if entry.failures < CircuitBreaker.FAILURES:
             return False
         return elapsed(entry.failed_at, self._clock.monotonic()) < min(_HOLD_OFF, self._options.ttl)
-
-    def _is_too_old_to_deny(self, entry: Entry) -> bool:
-        return entry.is_ahead(self._clock) or entry.age(self._clock) >= self._options.denial_max_age
 
     def _admit(self, customer_id: str) -> bool:
         """Return whether a fetch may start; lock held."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import ROUND_FLOOR, Decimal, localcontext
+from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -112,27 +112,26 @@ def micro_units(quantity: Decimal) -> int:
     Raises:
         ValueError: it is not positive, is finer than a millionth, or is more than 2**53 millionths.
     """
-    with localcontext(prec=_ENOUGH_DIGITS):
-        scaled = quantity * UNIT
-        is_whole = scaled.is_finite() and scaled == scaled.to_integral_value()
-    if not is_whole:
+    if not quantity.is_finite() or (parts := _parts(quantity))[1]:
         raise ValueError(f"a ledger counts in millionths: {quantity} is finer")
-    if not 0 < scaled <= MOST:
+    if not 0 < parts[0] <= MOST:
         raise ValueError(f"a ledger counts quantities above zero and up to {quantity_of(MOST)}, not {quantity}")
-    return int(scaled)
+    return parts[0]
 
 
 def quantity_of(millionths: int) -> Decimal:
     """Return millionths as a quantity, without trailing zeros."""
+    whole, rest = divmod(millionths, UNIT)
+    if not rest:
+        return Decimal(whole)
     with localcontext(prec=_ENOUGH_DIGITS):
-        quantity = Decimal(millionths) / UNIT
-        return quantity.quantize(Decimal(1)) if quantity == quantity.to_integral_value() else quantity.normalize()
+        return (Decimal(millionths) / UNIT).normalize()
 
 
 def rows_of(grants: Iterable[Grant]) -> tuple[Row, ...]:
     """Return live metered grants of one entitlement id as rows, those that end first in front."""
     ordered = sorted(grants, key=lambda grant: (grant.expires_at is None, grant.expires_at or _NEVER, grant.id))
-    return tuple(Row(grant.id, _floor(grant.remaining), _floor(grant.used)) for grant in ordered)
+    return tuple([Row(grant.id, _floor(grant.remaining), _floor(grant.used)) for grant in ordered])
 
 
 def burden(rows: Sequence[Row], tallies: Tallies) -> int:
@@ -215,8 +214,10 @@ def _uncaught(row: Row, tally: Tally) -> int:
 
 def _floor(number: Decimal | None) -> int:
     """Return millionths, rounded down, and no wider than a column."""
-    if number is None:
-        return 0
-    with localcontext(prec=_ENOUGH_DIGITS):
-        millionths = int((Decimal(number) * UNIT).to_integral_value(rounding=ROUND_FLOOR))
-    return max(-WIDEST, min(WIDEST, millionths))
+    return 0 if number is None else max(-WIDEST, min(WIDEST, _parts(number)[0]))
+
+
+def _parts(number: Decimal) -> tuple[int, int]:
+    """Return millionths, rounded down, and whether there is more: exact, whatever the context's precision."""
+    numerator, denominator = number.as_integer_ratio()
+    return divmod(numerator * UNIT, denominator)

@@ -105,7 +105,7 @@ class Book:
         if record is not None:
             is_taken = record.state in (State.HELD, State.COMMITTED)
             asked = slice(0 if is_taken else 1, 2)  # where nothing is held any more, another entitlement may pay now
-            is_same = record.purpose == purpose if purpose and record.purpose else False
+            is_same = bool(purpose) and record.purpose == purpose
             if not is_same and [want[asked] for want in record.wants] != [want[asked] for want in wants]:
                 raise ReservationConflict("the key was used for another quantity or entitlement")
             if is_taken:
@@ -133,10 +133,12 @@ class Book:
         held = self.reserve(demands, key, 0.0, now, purpose=purpose, is_lone=is_lone)
         if isinstance(held, Refusal) or held.state is State.COMMITTED:
             return held
-        return replace(self.commit(key, now), available=held.available)
+        return self.commit(key, now, before=held.available)
 
-    def commit(self, key: str, now: float, actual: int | None = None, *, late: bool = True) -> Receipt:
-        """See ``Ledger.commit``."""
+    def commit(
+        self, key: str, now: float, actual: int | None = None, *, late: bool = True, before: tuple[int, ...] = ()
+    ) -> Receipt:
+        """See ``Ledger.commit``; ``before`` is what was available to what is held just now."""
         record = self._known(key)
         if actual is not None and len(record.wants) > 1:
             raise ValueError("a reservation of several entitlements is committed as it was held")
@@ -155,7 +157,7 @@ class Book:
         record.shares = shares
         self._settle(record, State.COMMITTED, now)
         self._report(key, record, now)
-        return record.receipt(key)
+        return record.receipt(key, before)
 
     def release(self, key: str, now: float, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""

@@ -178,16 +178,20 @@ class SingleFlight:
         is older than ``max_age``; one that has not will bring none.
         """
         with self._lock:
-            call = self._current(key)
-            if call is None:
-                call = Call(key) if self._admit(key) else None
-            elif later and call.began_at is not None:
-                call = self._successor_of(call)
-            if call is not None:
-                call.wanted_until = self._clock.monotonic() + self._deadline
-                call.max_age = min(call.max_age, max_age)
-                self._queue(call)
-            return call
+            return self.join_locked(key, later=later, max_age=max_age)
+
+    def join_locked(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> Call | None:
+        """Return what ``join`` does. Lock held."""
+        call = self._current(key)
+        if call is None:
+            call = Call(key) if self._admit(key) else None
+        elif later and call.began_at is not None:
+            call = self._successor_of(call)
+        if call is not None:
+            call.wanted_until = self._clock.monotonic() + self._deadline
+            call.max_age = min(call.max_age, max_age)
+            self._queue(call)
+        return call
 
     def is_running(self, key: str) -> bool:
         """Return whether a call is running that was not forgotten."""

@@ -186,6 +186,7 @@ class OverridingGate(RequestGate):
         requirement: Requirement,
         known: CustomerEntitlements,
         due: float,  # noqa: ARG002 - nothing is waited for
+        decision: Decision | None = None,  # noqa: ARG002 - as told below
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         # A request may have asked before the override began: what it knows does not count, whose it is does.
         yield from ()

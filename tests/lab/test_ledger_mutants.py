@@ -129,8 +129,8 @@ def test_a_wrong_statement_is_found_out(sqlite_alias, monkeypatch, mutant):  # n
 PYTHON = [
     (book, "if left < demand.quantity:", "if left <= demand.quantity:"),
     (book, "is_taken = record.state in (State.HELD, State.COMMITTED)", "is_taken = record.state is State.HELD"),
-    (book, "if purpose and record.purpose else False", "if purpose else False"),
-    (book, "is_same = record.purpose == purpose if purpose and record.purpose else False", "is_same = False"),
+    (book, "bool(purpose) and record.purpose == purpose", "record.purpose == purpose"),
+    (book, "bool(purpose) and record.purpose == purpose", "False"),
     (book, "0 if is_taken else 1", "1"),
     (book, "0 if is_taken else 1", "0"),
     (book, "        self._hold(shares, 1)\n", ""),
@@ -138,7 +138,7 @@ PYTHON = [
     (book, "is_owner = record.owner == owner", "is_owner = True"),
     (book, "LONE_RETENTION if record.is_lone else RETENTION", "RETENTION"),
     (book, "if is_owner and record.state is State.COMMITTED:", "if record.state is State.COMMITTED:"),
-    (book, "is_overage, owner=owner, is_lone", "is_overage, is_lone"),
+    (book, "is_overage, owner=owner, purpose", "is_overage, purpose"),
     (book, "elif shares is not record.shares:", "else:"),
     (book, "was_held=shares is record.shares and record.state is State.HELD", "was_held=False"),
     (
