@@ -6,8 +6,9 @@ pydantic nor Django's settings are touched.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from entitlement_gate.exports import export
 
 if TYPE_CHECKING:
     from entitlement_gate.api import (
@@ -96,32 +97,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "domain.decisions": ("Decision", "Outcome", "Reason"),
-    "domain.grants": ("EntitlementType", "Grant", "Snapshot"),
-    "domain.requirements": ("Requirement",),
-    "engine.entitlements": ("CustomerEntitlements", "Entitlement"),
-    "engine.gate": ("EntitlementGate",),
-    "engine.reservations": ("Reservation",),
-    "zenskar.client": ("ZenskarClient",),
-    "decorators": ("requires_entitlement",),
-    "url_rules": ("entitlement_exempt",),
+    **{name: "api" if name.islower() else "domain.errors" for name in __all__},
+    "Decision": "domain.decisions",
+    "Outcome": "domain.decisions",
+    "Reason": "domain.decisions",
+    "EntitlementType": "domain.grants",
+    "Grant": "domain.grants",
+    "Snapshot": "domain.grants",
+    "Requirement": "domain.requirements",
+    "CustomerEntitlements": "engine.entitlements",
+    "Entitlement": "engine.entitlements",
+    "EntitlementGate": "engine.gate",
+    "Reservation": "engine.reservations",
+    "ZenskarClient": "zenskar.client",
+    "requires_entitlement": "decorators",
+    "entitlement_exempt": "url_rules",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def _home(name: str) -> str:
-    if name in _HOME_OF:
-        return _HOME_OF[name]
-    return "api" if name.islower() else "domain.errors"
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_home(name)}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = export(__name__, _HOMES)

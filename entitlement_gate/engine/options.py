@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from entitlement_gate.domain.rule import PerName, Terms
 from entitlement_gate.ledger.protocol import Ledger, UsageTarget
 from entitlement_gate.resilience.redis_url import read_redis_url
-from entitlement_gate.zenskar.options import is_texts
+from entitlement_gate.zenskar.options import check_at_least_one, check_seconds, is_texts
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
@@ -84,10 +84,11 @@ class GateOptions:
     usage: Mapping[str, Mapping[str, str] | UsageTarget] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("ttl", "stale_while_revalidate", "stale_if_error", "denial_max_age", "deadline"):
-            _check_seconds(name, getattr(self, name))
+        check_seconds("deadline", self.deadline)
+        for name in ("ttl", "stale_while_revalidate", "stale_if_error", "denial_max_age"):
+            check_seconds(name, getattr(self, name), may_be_zero=True)
         for name in ("max_customers", "max_concurrency"):
-            _check_at_least_one(name, getattr(self, name))
+            check_at_least_one(name, getattr(self, name))
         _check_words("on_unavailable", self.on_unavailable, ("deny", "allow"))
         _check_words("on_exhausted", self.on_exhausted, ("deny", "allow"))
         _check_words("null_quantity", self.null_quantity, ("deny", "unlimited"))
@@ -114,17 +115,6 @@ class GateOptions:
         if isinstance(self.shadow, bool):
             return self.shadow
         return entitlement in self.shadow or self.aliases.get(entitlement) in self.shadow
-
-
-def _check_seconds(name: str, value: object) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf") or (name == "deadline" and value == 0):  # type: ignore[operator]  # a number, by the line above
-        raise ValueError(f"{name}: seconds, a number of at least 0 (a deadline: above 0), not {value!r}")
-
-
-def _check_at_least_one(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: a whole number of at least 1, not {value!r}")
 
 
 def _check_words(name: str, value: object, words: tuple[str, str]) -> None:

@@ -3,8 +3,9 @@
 Never here: Django, or any part of the package that the sandbox is there to test.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from entitlement_gate.exports import export
 
 if TYPE_CHECKING:
     from entitlement_gate.sandbox.core import Sandbox
@@ -34,13 +35,4 @@ _HOMES = {
     "Scenario": "scenario",
     "ScenarioError": "scenario",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = export(__name__, _HOMES)

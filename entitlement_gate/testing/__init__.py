@@ -6,8 +6,9 @@ pytest loads, and it too imports nothing before a test uses it.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from entitlement_gate.exports import export
 
 if TYPE_CHECKING:
     from entitlement_gate.testing.assertions import aassert_gated, aassert_not_gated, assert_gated, assert_not_gated
@@ -42,13 +43,4 @@ _HOMES = {
     "override_entitlements": "overrides",
     "wait_for_signals": "overrides",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = export(__name__, _HOMES)

@@ -14,7 +14,16 @@ from urllib.parse import urlsplit
 
 from entitlement_gate.domain.errors import SourceUnavailable
 
-__all__ = ["SANDBOX", "ClientKeywords", "ClientOptions", "Credentials", "Secret", "is_texts"]
+__all__ = [
+    "SANDBOX",
+    "ClientKeywords",
+    "ClientOptions",
+    "Credentials",
+    "Secret",
+    "check_at_least_one",
+    "check_seconds",
+    "is_texts",
+]
 
 SANDBOX = "sandbox:"
 """A base URL that runs the bundled sandbox in the process; a path to a scenario file may follow."""
@@ -78,9 +87,9 @@ class ClientOptions:
     def __post_init__(self) -> None:
         _check_base_url(self.base_url)
         for name in ("page_size", "max_pages", "max_body_bytes", "max_attempts", "max_concurrency"):
-            _check_at_least_one(name, getattr(self, name))
+            check_at_least_one(name, getattr(self, name))
         for name in ("deadline", "connect_timeout"):
-            _check_seconds(name, getattr(self, name))
+            check_seconds(name, getattr(self, name))
         if self.page_size > _LARGEST_PAGE:
             raise ValueError(f"page_size: billing gives {_LARGEST_PAGE} rows a page at most, not {self.page_size}")
         if self.api_version is not None and not _is_header_value(self.api_version):
@@ -157,14 +166,17 @@ def is_texts(value: object) -> bool:
     return isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(text, str) for text in value)
 
 
-def _check_at_least_one(name: str, value: object) -> None:
+def check_at_least_one(name: str, value: object) -> None:
+    """Refuse an option that is no whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}: a whole number of at least 1, not {value!r}")
 
 
-def _check_seconds(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise ValueError(f"{name}: seconds, a number above 0, not {value!r}")
+def check_seconds(name: str, value: object, *, may_be_zero: bool = False) -> None:
+    """Refuse an option that is no finite number above 0, or of at least 0."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float("inf") or (value == 0 and not may_be_zero):  # type: ignore[operator]  # a number, by the line above
+        raise ValueError(f"{name}: seconds, a number {'of at least' if may_be_zero else 'above'} 0, not {value!r}")
 
 
 def _check_base_url(base_url: object) -> None:
