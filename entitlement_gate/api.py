@@ -41,9 +41,43 @@ __all__ = [
     "get_entitlements",
     "has_entitlement",
     "invalidate_entitlements",
+    "make_gate",
     "require_entitlement",
     "reserve_entitlement",
 ]
+
+
+def make_gate(settings: Settings) -> RequestGate:
+    """Return a new gate as the settings describe it. Raises ``ImproperlyConfigured``, naming the key."""
+    source = _client(settings) if settings.source is None else _other_source(settings)
+    try:
+        return RequestGate(source, **_as_keywords(settings.gate))
+    except ValueError as error:  # as above: what is left is a ledger that is not installed
+        raise ImproperlyConfigured(f"{SETTING}['LEDGER']: {error}") from None
+
+
+def _client(settings: Settings) -> SnapshotSource:
+    from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
+
+    try:
+        return ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
+    except ValueError as error:  # the options were checked; what is left is the scenario of a sandbox
+        raise ImproperlyConfigured(f"{SETTING}['BASE_URL']: {error}") from None
+
+
+def _other_source(settings: Settings) -> SnapshotSource:
+    try:
+        source: SnapshotSource = settings.load("source")()
+    except ValueError as error:  # such as a file that cannot be read
+        raise ImproperlyConfigured(f"{SETTING}['SOURCE']: {error}") from error
+    if not callable(getattr(source, "fetch", None)):
+        kind = type(source).__name__
+        raise ImproperlyConfigured(f"{SETTING}['SOURCE']: {settings.source!r} returns {kind}, which has no fetch()")
+    return source
+
+
+def _as_keywords(options: Any) -> Any:
+    return {f.name: getattr(options, f.name) for f in fields(options)}
 
 
 class _Default:
@@ -51,7 +85,7 @@ class _Default:
 
     gate: RequestGate | None = None
     _lock = Lock()
-    make: Callable[[Settings], RequestGate] | None = None  # in place of `_made`: tests answer by gates of their own
+    make: Callable[[Settings], RequestGate] = make_gate
 
     @classmethod
     def remake(cls) -> None:
@@ -74,7 +108,7 @@ def default_gate() -> RequestGate:
     gate = _Default.gate
     if gate is None:
         with _Default.locked():
-            gate = _Default.gate = _Default.gate or (_Default.make or _made)(get_settings())
+            gate = _Default.gate = _Default.gate or _Default.make(get_settings())
     return gate
 
 
@@ -169,38 +203,6 @@ def invalidate_entitlements(customer: object) -> None:
 async def ainvalidate_entitlements(customer: object) -> None:
     """Let what is known of the customer no longer count; see ``invalidate_entitlements``."""
     await default_gate().ainvalidate(customer)
-
-
-def _made(settings: Settings) -> RequestGate:
-    source = _client(settings) if settings.source is None else _other_source(settings)
-    try:
-        return RequestGate(source, **_as_keywords(settings.gate))
-    except ValueError as error:  # as above: what is left is a ledger that is not installed
-        raise ImproperlyConfigured(f"{SETTING}['LEDGER']: {error}") from None
-
-
-def _client(settings: Settings) -> SnapshotSource:
-    from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
-
-    try:
-        return ZenskarClient(settings.api_key, settings.organisation, **_as_keywords(settings.client))
-    except ValueError as error:  # the options were checked; what is left is the scenario of a sandbox
-        raise ImproperlyConfigured(f"{SETTING}['BASE_URL']: {error}") from None
-
-
-def _other_source(settings: Settings) -> SnapshotSource:
-    try:
-        source: SnapshotSource = settings.load("source")()
-    except ValueError as error:  # such as a file that cannot be read
-        raise ImproperlyConfigured(f"{SETTING}['SOURCE']: {error}") from error
-    if not callable(getattr(source, "fetch", None)):
-        kind = type(source).__name__
-        raise ImproperlyConfigured(f"{SETTING}['SOURCE']: {settings.source!r} returns {kind}, which has no fetch()")
-    return source
-
-
-def _as_keywords(options: Any) -> Any:
-    return {f.name: getattr(options, f.name) for f in fields(options)}
 
 
 def forget_gate() -> None:

@@ -15,7 +15,7 @@ from unittest import TestCase
 
 from django.core.signals import setting_changed
 
-from entitlement_gate.api import _as_keywords, _Default
+from entitlement_gate.api import _as_keywords, _Default, make_gate
 from entitlement_gate.conf import SETTING
 from entitlement_gate.testing.fakes import canonical_customer
 from entitlement_gate.testing.override_gate import Layer, OverridingGate, read_values
@@ -43,12 +43,12 @@ class _Swapped:
 
     Attributes:
         layers: the active overrides, the innermost last.
-        make: makes the gate below them; None makes the settings' own.
+        make: makes the gate below them.
         kept: that gate, while overrides are active.
     """
 
     layers: tuple[Layer, ...] = ()
-    make: Callable[[Settings], RequestGate] | None = None
+    make: Callable[[Settings], RequestGate] = make_gate
     kept: RequestGate | None = None
 
 
@@ -119,7 +119,7 @@ def wait_for_signals(seconds: float = 30.0) -> None:
             raise AssertionError(f"a fetch or a receiver of its signals was not done after {seconds} seconds")
 
 
-def _replace(make: Callable[[Settings], RequestGate] | None) -> None:
+def _replace(make: Callable[[Settings], RequestGate]) -> None:
     with _Default.locked():
         _Swapped.make = make
         if _Swapped.layers:

@@ -9,7 +9,7 @@ from django.urls import path
 from django.views import View
 
 from entitlement_gate import Requirement, requires_entitlement
-from entitlement_gate.api import _Default
+from entitlement_gate.api import _Default, make_gate
 from entitlement_gate.mixins import EntitlementRequiredMixin
 from entitlement_gate.testing import aassert_gated, aassert_not_gated, assert_gated, assert_not_gated
 from tests.customers import FREE, SETTINGS
@@ -72,7 +72,7 @@ def _project():
     rules = [{"path": "^/ruled/", "requires": "sso"}]
     with override_settings(ENTITLEMENT_GATE={**SETTINGS, "RULES": rules}, ROOT_URLCONF=urlconf):
         yield
-    assert _Default.make is None
+    assert _Default.make is make_gate
 
 
 @pytest.mark.parametrize("url", GATED)

@@ -7,7 +7,7 @@ import pytest
 from django.test import override_settings
 
 import entitlement_gate as eg
-from entitlement_gate.api import _Default, default_gate
+from entitlement_gate.api import _Default, default_gate, make_gate
 from entitlement_gate.sandbox.scenario import KINDS, ScenarioError
 from entitlement_gate.testing import FakeBilling, override_entitlements
 from tests.customers import FREE, PRO, SETTINGS
@@ -163,7 +163,7 @@ def test_it_may_begin_and_end_inside_an_override():
             assert not check("sso")
             billing.recover()
         assert check("seats")
-    assert _Default.make is None
+    assert _Default.make is make_gate
     assert check("sso").source == "live"
 
 

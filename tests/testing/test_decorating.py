@@ -9,7 +9,7 @@ import pytest
 from django.test import SimpleTestCase
 
 import entitlement_gate as eg
-from entitlement_gate.api import _Default
+from entitlement_gate.api import _Default, make_gate
 from entitlement_gate.testing import override_entitlements
 from tests.customers import FREE
 
@@ -19,7 +19,7 @@ may = partial(eg.has_entitlement, FREE)
 @pytest.fixture(autouse=True)
 def _nothing_is_left(request):
     yield
-    assert _Default.make is None or request.cls is not None
+    assert _Default.make is make_gate or request.cls is not None
 
 
 def run(case):

@@ -13,7 +13,7 @@ from django.urls import path
 
 import entitlement_gate as eg
 from entitlement_gate import Decision, Outcome, Reason, Requirement
-from entitlement_gate.api import _Default, default_gate
+from entitlement_gate.api import _Default, default_gate, make_gate
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.signals import entitlement_denied
@@ -278,7 +278,7 @@ def test_a_gate_whose_settings_changed_meanwhile_is_not_put_back():
     with override_entitlements({"sso": True}), settings_with(TTL=5):
         assert check("sso")
     assert default_gate() is not before
-    assert _Default.make is None
+    assert _Default.make is make_gate
 
 
 def test_settings_that_change_around_and_across_an_override_leave_nothing():
@@ -383,7 +383,7 @@ def test_signals_are_sent():
 def test_without_an_override_nothing_is_in_the_way():
     with override_entitlements({"sso": True}):
         pass
-    assert (type(default_gate()).__name__, _Default.make) == ("RequestGate", None)
+    assert (type(default_gate()).__name__, _Default.make) == ("RequestGate", make_gate)
 
 
 def test_an_override_says_what_it_is():
