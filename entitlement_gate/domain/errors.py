@@ -11,9 +11,13 @@
     │  └─ ReservationNotFound
     └─ SourceError
        ├─ SourceUnavailable              network, timeout, 408/425/429/5xx, breaker open
+       │  ├─ AnswerTooLate               nothing, or not all, came within the time there was
+       │  └─ CredentialUnavailable       a callable did not give a key or an organisation
        ├─ SourceRejected(status)         400/401/403/422: ours to fix
        ├─ CustomerNotFound               404
        └─ SourceMalformed                the answer could not be read
+          ├─ BodyTooLong                 it has more bytes than are let in
+          └─ TooManyPages                it has more pages than are let in
 
 Frameworks show an exception's arguments and text to whoever called, and task queues keep them: those of ours hold no
 customer id, no key and no balance. Each survives ``pickle``, ``copy`` and ``str()``, and being made anew of its
@@ -32,6 +36,9 @@ from django.core.exceptions import PermissionDenied
 from entitlement_gate.domain.decisions import Decision, Reason
 
 __all__ = [
+    "AnswerTooLate",
+    "BodyTooLong",
+    "CredentialUnavailable",
     "CustomerNotFound",
     "EntitlementDenied",
     "EntitlementGateError",
@@ -44,6 +51,7 @@ __all__ = [
     "SourceMalformed",
     "SourceRejected",
     "SourceUnavailable",
+    "TooManyPages",
 ]
 
 
@@ -103,6 +111,14 @@ class SourceUnavailable(SourceError):
     """Billing could not be reached in time, or said to come back later."""
 
 
+class AnswerTooLate(SourceUnavailable):
+    """Nothing came within the time there was, or not all of it."""
+
+
+class CredentialUnavailable(SourceUnavailable):
+    """A callable that gives a key or an organisation failed, or gave what no header can hold."""
+
+
 class SourceRejected(SourceError):
     """Billing refused the request itself: credentials, permissions or parameters are wrong.
 
@@ -130,6 +146,14 @@ class CustomerNotFound(SourceError):
 
 class SourceMalformed(SourceError):
     """Billing answered with something that is not the documented answer."""
+
+
+class BodyTooLong(SourceMalformed):
+    """The body of an answer has more bytes than ``MAX_BODY_BYTES``."""
+
+
+class TooManyPages(SourceMalformed):
+    """A list has more pages than ``MAX_PAGES``."""
 
 
 def _told(decision: Decision | str, otherwise: Reason) -> tuple[str, Decision]:

@@ -12,7 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from entitlement_gate.domain.errors import SourceError, SourceMalformed
+from entitlement_gate.domain.errors import (
+    AnswerTooLate,
+    BodyTooLong,
+    CredentialUnavailable,
+    SourceError,
+    SourceMalformed,
+    TooManyPages,
+)
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.operators.billing import every_grant, probe
@@ -95,6 +102,8 @@ _OURS_TO_FIX = frozenset(range(400, 500)) - {408, 425, 429}
 _CLOCK_SECONDS = 5.0  # `Date` has whole seconds, and a call takes some
 _MOST = 0.8  # of a limit
 _LIST_HINT = "Check that BASE_URL is billing itself and no cache in front of it; ask Zenskar's support with this line."
+_BYTES_HINT = "Raise MAX_BODY_BYTES."
+_LIMIT_HINTS = {TooManyPages: "Raise MAX_PAGES or PAGE_SIZE.", BodyTooLong: _BYTES_HINT}
 _BASE_URL_HINT = "Set BASE_URL to the billing API, such as https://api.zenskar.com, with no path."
 
 
@@ -149,12 +158,12 @@ def _called(client: ZenskarClient, customer: str = "") -> Iterator[Finding]:
     try:
         made = probe(client, customer or _NOBODY)
     except SourceMalformed as error:
-        is_long = "longer" in str(error)
-        about, hint = ("limits", "Raise MAX_BODY_BYTES.") if is_long else ("reachability", _BASE_URL_HINT)
+        is_long = isinstance(error, BodyTooLong)
+        about, hint = ("limits", _BYTES_HINT) if is_long else ("reachability", _BASE_URL_HINT)
         yield Finding("error", about, str(error), hint)
         return
     except SourceError as error:
-        yield _unreached(client, str(error))
+        yield _unreached(client, error)
         return
     yield _judged(made.reply, customer)
     yield from _timed(client, made)
@@ -164,13 +173,13 @@ def _called(client: ZenskarClient, customer: str = "") -> Iterator[Finding]:
         yield Finding("warning", "limits", text, "Raise MAX_BODY_BYTES or lower PAGE_SIZE: a longer page fails.")
 
 
-def _unreached(client: ZenskarClient, why: str) -> Finding:
-    if "callable" in why:
-        return Finding("error", "credentials", why, "Correct the credentials.")
+def _unreached(client: ZenskarClient, error: SourceError) -> Finding:
+    if isinstance(error, CredentialUnavailable):
+        return Finding("error", "credentials", str(error), "Correct the credentials.")
     hint = "Check BASE_URL, name resolution, firewall and TLS: from this machine nothing answers there."
-    if "in time" in why or "within" in why or "longer" in why:
+    if isinstance(error, AnswerTooLate):
         hint = "Check BASE_URL, firewall and proxy; if billing is merely slow, raise CONNECT_TIMEOUT and DEADLINE."
-    return Finding("error", "reachability", f"{client.options.base_url}: {why}", hint)
+    return Finding("error", "reachability", f"{client.options.base_url}: {error}", hint)
 
 
 def _judged(reply: Reply, customer: str) -> Finding:
@@ -247,7 +256,7 @@ def _listings(client: ZenskarClient, customers: Sequence[str]) -> Iterator[Findi
         try:
             rows = len(client.fetch(customer).grants)
         except SourceError as error:
-            hint = "Raise MAX_PAGES or PAGE_SIZE." if "pages" in str(error) else _LIST_HINT
+            hint = next((hint for kind, hint in _LIMIT_HINTS.items() if isinstance(error, kind)), _LIST_HINT)
             yield Finding("error", "limits", f"{customer}: {type(error).__name__}: {error}", hint)
             continue
         text = f"{customer}: {rows} rows, of {most} that PAGE_SIZE times MAX_PAGES let in"

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
-from entitlement_gate.domain.errors import SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.clock import Deadline
@@ -199,7 +198,7 @@ class ZenskarClient(Sender):
     def _once(self, request: Request) -> Reply:
         told = self._send(request, Deadline(self.options.deadline, self._clock))
         if isinstance(told, Failure):
-            raise SourceUnavailable(told.why)
+            raise told.error(told.why)
         return told
 
     def _run(self, flow: Flow, path: str, deadline: Deadline) -> Any:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import httpx
 
 from entitlement_gate import __version__
-from entitlement_gate.domain.errors import SourceMalformed, SourceUnavailable
+from entitlement_gate.domain.errors import AnswerTooLate, BodyTooLong, SourceMalformed, SourceUnavailable
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.zenskar.options import SANDBOX
@@ -93,8 +93,8 @@ def _inflated(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
         raise SourceMalformed("the compressed body ends early")
 
 
-def _too_long(most: int) -> SourceMalformed:
-    return SourceMalformed(f"the body is longer than {most} bytes")
+def _too_long(most: int) -> BodyTooLong:
+    return BodyTooLong(f"the body is longer than {most} bytes")
 
 
 _PLACE = "entitlement_gate.location"
@@ -160,7 +160,7 @@ class Sender:
         """Return the reply, whatever its status, or why there is none; redirects are not followed."""
         left = deadline.remaining()
         if left <= 0:
-            return Failure(f"no answer within {deadline.seconds} s", may_retry=False)
+            return Failure(f"no answer within {deadline.seconds} s", AnswerTooLate, may_retry=False)
         try:
             with self._connected().stream(
                 request.method,
@@ -173,7 +173,7 @@ class Sender:
             ) as response:
                 return self._reply(response, deadline)
         except httpx.TimeoutException as error:
-            return Failure(f"no answer in time ({type(error).__name__})")
+            return Failure(f"no answer in time ({type(error).__name__})", AnswerTooLate)
         except httpx.LocalProtocolError:
             return Failure("the request could not be written", may_retry=False)
         except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed by another thread meanwhile
@@ -188,7 +188,7 @@ class Sender:
                 raise
             body = None
         if body is None and is_good:
-            return Failure(f"the answer took longer than {deadline.seconds} s", may_retry=False)
+            return Failure(f"the answer took longer than {deadline.seconds} s", AnswerTooLate, may_retry=False)
         told = {**response.headers, **response.extensions.get(_PLACE, {})}
         headers = {name.lower(): value for name, value in told.items()}
         if is_good:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 from urllib.parse import urlsplit
 
-from entitlement_gate.domain.errors import SourceUnavailable
+from entitlement_gate.domain.errors import CredentialUnavailable
 
 __all__ = [
     "SANDBOX",
@@ -133,12 +133,12 @@ class Credentials:
         """Set the two headers.
 
         Raises:
-            SourceUnavailable: a callable failed or returned what no header can hold.
+            CredentialUnavailable: a callable failed or returned what no header can hold.
         """
         try:
             headers["x-api-key"] = _revealed("api_key", self._secrets["api_key"])
             headers["organisation"] = _revealed("organisation", self._secrets["organisation"])
-        except SourceUnavailable:
+        except CredentialUnavailable:
             headers.pop("x-api-key", None)  # error pages show the locals of every frame
             raise
 
@@ -154,7 +154,7 @@ def _revealed(name: str, secret: Secret) -> str:
         if _is_header_value(value):
             return value
         value, failure = "", "no header can hold what it returned"
-    raise SourceUnavailable(f"the {name} callable failed: {failure}")
+    raise CredentialUnavailable(f"the {name} callable failed: {failure}")
 
 
 def _is_header_value(value: object) -> bool:

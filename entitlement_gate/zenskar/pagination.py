@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected
+from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, TooManyPages
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.zenskar.parsing import read_page
 from entitlement_gate.zenskar.retry import get_reply
@@ -49,7 +49,7 @@ class _Pager:
             raise SourceMalformed("billing repeats a cursor")
         self._cursors.add(page.next)
         if len(self._cursors) >= self._max_pages:
-            raise SourceMalformed(f"more than {self._max_pages} pages")
+            raise TooManyPages(f"more than {self._max_pages} pages")
         self.params = {**self._first, "cursor": page.next}
         return page.rows
 

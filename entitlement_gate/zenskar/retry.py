@@ -77,6 +77,7 @@ class Failure:
     """No answer came. ``may_retry`` is False where another try could not help."""
 
     why: str
+    error: type[SourceUnavailable] = SourceUnavailable
     may_retry: bool = True
 
 
@@ -144,7 +145,8 @@ def get_reply(params: Mapping[str, str], retries: Retries) -> Flow:
         may_retry = isinstance(reply, Reply) or reply.may_retry
         if not may_retry or attempt >= max_attempts or wait >= deadline.remaining() or not budget.spend():
             budget.lose()
-            raise SourceUnavailable(_why(reply, attempt))
+            kind = reply.error if isinstance(reply, Failure) else SourceUnavailable
+            raise kind(_why(reply, attempt))
         yield Pause(wait)
         attempt += 1
 
