@@ -34,6 +34,7 @@ SECTIONS = {
     "behaviour": "benchmarks.behaviour",
     "ledger": "benchmarks.ledger",
     "flags": "benchmarks.flags",
+    "telemetry": "benchmarks.telemetry",
 }
 
 

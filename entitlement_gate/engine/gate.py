@@ -93,6 +93,11 @@ class GateQuestions:
         self._answers = {} if self.is_heard else self._snapshots.answers
 
     @property
+    def customers_held(self) -> int:
+        """How many snapshots are in memory."""
+        return len(self._snapshots.entries)
+
+    @property
     def ledger(self) -> Ledger | None:
         """What counts here; None where nothing is counted."""
         return self._ledger_client.ledger

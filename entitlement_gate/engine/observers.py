@@ -48,12 +48,14 @@ class Fetch(NamedTuple):
             raised what is none of ``SourceError``.
         seconds: how long it took, with every page and every retry.
         status: what billing rejected it with; else None.
+        base_url: of the source, where that has one.
     """
 
     customer_id: str
     outcome: str
     seconds: float
     status: int | None = None
+    base_url: str | None = None
 
     @property
     def has_succeeded(self) -> bool:
@@ -61,11 +63,15 @@ class Fetch(NamedTuple):
         return self.outcome in ("found", "not_found")
 
     @classmethod
-    def of(cls, customer_id: str, result: Snapshot | BaseException | None, seconds: float) -> Fetch:
+    def of(
+        cls, customer_id: str, result: Snapshot | BaseException | None, seconds: float, base_url: str | None = None
+    ) -> Fetch:
         """Return what is told of a fetch that brought a snapshot, or raised."""
         if isinstance(result, BaseException):
-            return cls(customer_id, _word(_FETCHES, result), seconds, getattr(result, "status", None))
-        return cls(customer_id, "not_found" if result is not None and not result.is_found else "found", seconds)
+            status = result.status if isinstance(result, SourceRejected) else None
+            return cls(customer_id, _word(_FETCHES, result), seconds, status, base_url)
+        word = "not_found" if result is not None and not result.is_found else "found"
+        return cls(customer_id, word, seconds, base_url=base_url)
 
 
 class LedgerCall(NamedTuple):
@@ -117,6 +123,10 @@ class Observed(Protocol):
 
     def mind_observers(self) -> None:
         """See anew who hears of it."""
+
+    @property
+    def customers_held(self) -> int:
+        """How many snapshots are in memory."""
 
 
 class _Everywhere(Locked):

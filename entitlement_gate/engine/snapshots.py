@@ -573,7 +573,8 @@ class Fetcher:
         elif result.error is not None:
             listener.failed(call.key, result.error)
         brought = result.error if result.entry is None else result.entry.snapshot
-        call.context.run(listener.fetched, Fetch.of(call.key, brought, result.seconds))
+        fetch = Fetch.of(call.key, brought, result.seconds, getattr(self.source, "base_url", None))
+        call.context.run(listener.fetched, fetch)
 
 
 LEFT_ALONE = Result(error=SourceUnavailable("no fetch is begun now"))

@@ -3,8 +3,8 @@
 Whoever asks for a call pays for a place in a queue: no lock, no waking of a thread but for the first of a burst. Its
 theory of operation: the thread is *awake* from the first call on, until nothing came for ``_LINGER``. Only who finds it
 asleep wakes it, and it falls asleep before it looks at the queue for the last time, so that no call is left behind. A
-call that hangs holds up the calls after it and nobody else: the queue is bounded, and what
-comes on top is not made, with a line in the log once a minute.
+call that hangs holds up the calls after it and nobody else: the queue is bounded, and what comes on top is not made,
+with a line in the log once a minute.
 
 Never here: what is called.
 """

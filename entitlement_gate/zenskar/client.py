@@ -68,6 +68,11 @@ class ZenskarClient(Sender):
     def __repr__(self) -> str:
         return f"<ZenskarClient {self.options.base_url}>"
 
+    @property
+    def base_url(self) -> str:
+        """Where billing is."""
+        return self.options.base_url
+
     def remake(self) -> None:
         """Forget the connections, as in a process just forked; the next fetch makes new ones."""
         self._budget = RetryBudget()

@@ -18,6 +18,7 @@ from benchmarks import (
     requests,
     scaling,
     starting,
+    telemetry,
     warm,
 )
 from benchmarks.command import SECTIONS, main
@@ -126,6 +127,12 @@ def test_a_boolean_flag_is_measured_against_the_in_memory_provider():
     assert first_columns(table) == ["the SDK's `InMemoryProvider`", "`EntitlementProvider`"]
 
 
+def test_what_observing_costs_is_measured_beside_nobody():
+    (table,) = telemetry.tables(TINY)
+
+    assert first_columns(table) == ["nobody", "an observer", "OpenTelemetry: events and metrics"]
+
+
 def test_a_weight_is_what_is_still_there():
     kept = []
 
@@ -231,4 +238,5 @@ def test_the_page_has_its_markers_and_every_section_its_module():
         "behaviour",
         "ledger",
         "flags",
+        "telemetry",
     }
