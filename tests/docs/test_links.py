@@ -36,3 +36,21 @@ def test_no_page_is_about_its_making(page):
     assert not re.search(r"\bTODO\b", text)
     assert str(ROOT) not in text
     assert f"{Path.home()}/" not in text
+
+
+def test_what_the_page_on_architecture_says_where_to_find_is_there():
+    package, page = ROOT / "entitlement_gate", (DOCS / "explanation" / "architecture.md").read_text()
+    rows = re.findall(r"^\| [^|]* \| `([\w/]+\.py)` \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) > 10
+    for file, said in rows:
+        files = [package / name for name in (file, *re.findall(r"`([\w/]+\.py)`", said))]
+        source = "".join(path.read_text() for path in files)
+        names = set(re.findall(r"`([a-zA-Z_]+)`", said)) - {"RULES"}
+        assert {name for name in names if not re.search(rf"(?:def|class) {name}\b", source)} == set(), file
+
+
+def test_the_words_live_where_the_vocabulary_says():
+    page = (DOCS / "explanation" / "vocabulary.md").read_text()
+    files = re.findall(r"`([\w/]+\.py)`", page)
+    assert len(files) > 20
+    assert [file for file in files if not (ROOT / "entitlement_gate" / file).is_file()] == []
