@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-__all__ = ["follow_operation"]
+__all__ = ["follow_operation", "follow_run"]
 
 _CONTRIBUTIONS = "_ninja_contribute_to_operation"  # by which Ninja lets a function act on the operation made of it
 
@@ -37,10 +37,11 @@ def follow_operation(gated: Any) -> Any:
 def _follow(operation: Any) -> None:
     decorate_view = import_string("ninja.decorators.decorate_view")
     # Ninja's own way: a router that is mounted twice clones its operations, and decorates the clones alike.
-    decorate_view(_answering)(SimpleNamespace(_ninja_operation=operation))
+    decorate_view(follow_run)(SimpleNamespace(_ninja_operation=operation))
 
 
-def _answering(run: Callable[..., Any]) -> Callable[..., Any]:
+def follow_run(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs an operation such that its gates see the response that Ninja makes."""
     return _answering_async(run) if iscoroutinefunction(run) else _answering_sync(run)
 
 

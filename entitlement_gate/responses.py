@@ -45,12 +45,14 @@ __all__ = [
     "kept_private",
     "leads_within",
     "prefers_json",
+    "problem_details",
     "redirection",
     "set_gated",
     "status_of",
     "title_of",
     "upgrade_address",
     "upgrade_url_of",
+    "with_refusal_headers",
 ]
 
 
@@ -78,6 +80,16 @@ def denied(request: HttpRequest, decision: Decision) -> HttpResponseBase:
         response = _problem(request, decision)
     else:
         response = _page(request, decision)
+    return with_refusal_headers(response, decision)
+
+
+def problem_details(request: HttpRequest, decision: Decision) -> HttpResponseBase:
+    """Return the answer of an API to a request that ``decision`` refuses, whatever the client prefers."""
+    return with_refusal_headers(_problem(request, decision), decision)
+
+
+def with_refusal_headers(response: HttpResponseBase, decision: Decision) -> HttpResponseBase:
+    """Return the answer to a refused request, made such that no cache keeps it, and saying when to come again."""
     retry_after = refusals.retry_after_of(decision)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)

@@ -43,7 +43,7 @@ def visit(address, number, seed):
     with httpx.Client(base_url=address, trust_env=False, timeout=10) as visitor:
         for _ in range(number):
             customer = chosen.choice([*PAYING, *FREE_RIDERS, PRO, FREE])
-            url = chosen.choice(["/sync/", "/async/"])
+            url = chosen.choice(["/sync/", "/async/", "/ninja/sync/", "/ninja/async/"])
             answer = visitor.get(url, headers={"X-Customer": customer, "Accept": "application/json"})
             if customer in PAYING or customer == PRO:
                 is_right = answer.status_code == 200 and answer.json() == {"customer": customer}

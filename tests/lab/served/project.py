@@ -29,7 +29,11 @@ if "REDIS" in os.environ:
 os.environ["DJANGO_SETTINGS_MODULE"] = __name__
 django.setup()
 
-from entitlement_gate import check_entitlement, has_entitlement, requires_entitlement  # noqa: E402 - after the set-up, as in a urls.py
+# ruff: noqa: E402 - after the set-up, as in a urls.py
+from ninja import NinjaAPI
+
+from entitlement_gate import check_entitlement, has_entitlement, requires_entitlement
+from entitlement_gate.contrib import ninja
 
 if "WARM_BEFORE_FORK" in os.environ:  # what a `--preload` master may do: open connections and threads, then fork
     has_entitlement("20000000-0000-4000-8000-000000000002", "reports")
@@ -89,7 +93,23 @@ async def stream_async(request):
     return StreamingHttpResponse(body())
 
 
+api = NinjaAPI(docs_url=None)
+
+
+@api.get("sync/")
+@ninja.requires_entitlement("reports")
+def reports_ninja(request):
+    return {"customer": request.entitlements.all().customer_id}
+
+
+@api.get("async/")
+@ninja.requires_entitlement("reports")
+async def reports_ninja_async(request):
+    return {"customer": (await request.entitlements.aall()).customer_id}
+
+
 urlpatterns = [
+    path("ninja/", api.urls),
     path("own/", own),
     path("sync/", reports),
     path("async/", reports_async),
