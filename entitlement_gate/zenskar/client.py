@@ -1,4 +1,4 @@
-"""The client of the billing API: what it can be asked."""
+"""The client of the billing API: what it can be asked, over connections made at the first request."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
+import httpx
+
+from entitlement_gate.domain.errors import AnswerTooLate, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
+from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.shared.signing import Seal
-from entitlement_gate.zenskar.http import Request, Sender
+from entitlement_gate.zenskar.http import Request, make_http, read_reply
 from entitlement_gate.zenskar.options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
 from entitlement_gate.zenskar.pagination import all_customers, all_rows
 from entitlement_gate.zenskar.parsing import grants_of
 from entitlement_gate.zenskar.retry import Failure, Pause, Reply, Retries, RetryBudget, get_reply
+from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-    import httpx
 
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.zenskar.models import Page
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["ZenskarClient"]
 
 
-class ZenskarClient(Sender):
+class ZenskarClient:
     """Lists a customer's entitlements. Thread-safe; connects at the first fetch; usable as a context manager.
 
     Args:
@@ -44,6 +47,7 @@ class ZenskarClient(Sender):
     """
 
     options = ClientOptions()  # until its own are read: an error page shows the repr of a half-made client as well
+    _lock: PerProcess[Lock] = PerProcess()
     _budget: PerProcess[RetryBudget] = PerProcess()
 
     def __init__(
@@ -59,10 +63,13 @@ class ZenskarClient(Sender):
         api_key = organisation = ""  # error pages show the locals of every frame
         self.options = ClientOptions(**options)
         if self.options.base_url.startswith(SANDBOX) and transport is None:
-            transport = _sandbox(self.options.base_url.removeprefix(SANDBOX), credentials)
+            transport = _make_sandbox(self.options.base_url.removeprefix(SANDBOX), credentials)
         credentials.check()
+        self._credentials = credentials
+        self._transport = transport
         self._clock = clock
-        super().__init__(self.options, credentials, transport)
+        self._is_closed = False
+        self.remake()
         remake_after_fork(self)
 
     def __repr__(self) -> str:
@@ -73,10 +80,25 @@ class ZenskarClient(Sender):
         """Where billing is."""
         return self.options.base_url
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def remake(self) -> None:
-        """Forget the connections, as in a process just forked; the next fetch makes new ones."""
+        """Forget the connections, as in a process just forked; the next request makes new ones."""
+        self._lock = Lock()
         self._budget = RetryBudget()
-        super().remake()
+        self._http: httpx.Client | None = None
+
+    def close(self) -> None:
+        """Close the connections, now. Closing again does nothing; a later request is ``SourceUnavailable``."""
+        with self._lock:
+            self._is_closed = True
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
 
     def fetch(self, customer_id: UUID | str, *, every_status: bool = False) -> Snapshot:
         """Return all grants of a customer: every page, or an error.
@@ -89,13 +111,13 @@ class ZenskarClient(Sender):
             ValueError: the id is no canonical UUID; nothing was sent.
             SourceError: see ``domain.errors``.
         """
-        customer = _customer(customer_id)
+        customer = _check_customer(customer_id)
         deadline = Deadline(self.options.deadline, self._clock)
         began = self._clock.time()
         statuses = None if every_status else self.options.status_filter
-        params = {"limit": str(self.options.page_size), **_listed("status", statuses)}
+        params = {"limit": str(self.options.page_size), **_join("status", statuses)}
         flow = all_rows(params, self._retries(deadline), self.options.max_pages)
-        rows = self._run(flow, _path(customer), deadline)
+        rows = self._run(flow, _path_of(customer), deadline)
         return Snapshot(customer, grants_of(rows, customer), began)
 
     def list_customer_entitlements(
@@ -120,7 +142,7 @@ class ZenskarClient(Sender):
         """
         from entitlement_gate.zenskar.models import Page  # noqa: PLC0415 - pydantic costs 100 ms: only on use
 
-        customer = _customer(customer_id)
+        path = _path_of(_check_customer(customer_id))
         plain = {
             "cursor": cursor,
             "limit": limit,
@@ -129,15 +151,15 @@ class ZenskarClient(Sender):
             "search": search,
         }
         params = {name: str(value) for name, value in plain.items() if value is not None}
-        params |= _listed("populate", populate) | _listed("status", status)
-        return Page.read(self._answered(_path(customer), params).body)
+        params |= _join("populate", populate) | _join("status", status)
+        return Page.read(self._get_with_retries(path, params).body)
 
     def customers(self) -> Iterator[str]:
         """Return the id of every customer, page by page as they are iterated: all of them, or an error.
 
         Each page has a deadline of its own, and ``SourceError`` is raised where it fails.
         """
-        return all_customers(lambda params: self._answered("customers", params).body, self.options.page_size)
+        return all_customers(lambda params: self._get_with_retries("customers", params).body, self.options.page_size)
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Reply:
         """Send one GET, once, and return what came back, whatever its status: for reports and diagnosis.
@@ -154,7 +176,7 @@ class ZenskarClient(Sender):
             SourceUnavailable: no answer came in time, or a credential cannot be had.
             SourceMalformed: a good answer's body cannot be decompressed, or is longer than ``max_body_bytes``.
         """
-        return self._once(Request(method="GET", path=path, params=params or {}))
+        return self._send_once(Request(method="GET", path=path, params=params or {}))
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
         """Send one POST of JSON, once; in all else as ``get``. Whoever sends it again does so with the same key.
@@ -169,8 +191,8 @@ class ZenskarClient(Sender):
             SourceUnavailable: no answer came in time, or a credential cannot be had; it may have arrived.
             SourceMalformed: a good answer's body cannot be decompressed, or is longer than ``max_body_bytes``.
         """
-        told = {"content-type": "application/json", **(headers or {})}
-        return self._once(Request(method="POST", path=path, headers=told, body=body))
+        headers = {"content-type": "application/json", **(headers or {})}
+        return self._send_once(Request(method="POST", path=path, headers=headers, body=body))
 
     def seal(self) -> Seal:
         """Return what tells our snapshots from others' where processes share them: see ``shared.signing``.
@@ -178,21 +200,15 @@ class ZenskarClient(Sender):
         Raises:
             SourceUnavailable: a credential cannot be had now.
         """
-        told: dict[str, str] = {}
-        self._credentials.put_into(told)
+        headers: dict[str, str] = {}
+        self._credentials.put_into(headers)
         options = self.options
         statuses = ",".join(sorted(options.status_filter or ()))
-        scope = (told["organisation"], options.base_url, options.api_version or "", statuses)
-        return Seal(told.pop("x-api-key"), *scope)
+        scope = (headers["organisation"], options.base_url, options.api_version or "", statuses)
+        return Seal(headers.pop("x-api-key"), *scope)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _answered(self, path: str, params: Mapping[str, str]) -> Reply:
-        """Return the answer (status 200) to a GET, retried within a deadline of its own."""
+    def _get_with_retries(self, path: str, params: Mapping[str, str]) -> Reply:
+        """Return the answer (status 200) to a GET, within a deadline of its own."""
         deadline = Deadline(self.options.deadline, self._clock)
         reply: Reply = self._run(get_reply(params, self._retries(deadline)), path, deadline)
         return reply
@@ -200,28 +216,68 @@ class ZenskarClient(Sender):
     def _retries(self, deadline: Deadline) -> Retries:
         return Retries(deadline, self._budget, self.options.max_attempts, self._clock)
 
-    def _once(self, request: Request) -> Reply:
-        told = self._send(request, Deadline(self.options.deadline, self._clock))
-        if isinstance(told, Failure):
-            raise told.error(told.why)
-        return told
-
     def _run(self, flow: Flow, path: str, deadline: Deadline) -> Any:
         """Do what the flow says until it returns."""
-        told: Reply | Failure | None = None
+        outcome: Reply | Failure | None = None
         while True:
             try:
-                step = flow.send(told)
+                step = flow.send(outcome)
             except StopIteration as end:
                 return end.value
             if isinstance(step, Pause):
                 time.sleep(step.seconds)
-                told = None
+                outcome = None
             else:
-                told = self._send(Request(method="GET", path=path, params=step.params), deadline)
+                outcome = self._send(Request(method="GET", path=path, params=step.params), deadline)
+
+    def _send_once(self, request: Request) -> Reply:
+        outcome = self._send(request, Deadline(self.options.deadline, self._clock))
+        if isinstance(outcome, Failure):
+            raise outcome.error(outcome.why)
+        return outcome
+
+    def _send(self, request: Request, deadline: Deadline) -> Reply | Failure:
+        """Return the reply, whatever its status, or why there is none; redirects are not followed."""
+        left = deadline.remaining()
+        if left <= 0:
+            return Failure(f"no answer within {deadline.seconds} s", AnswerTooLate, may_retry=False)
+        try:
+            with self._connect().stream(
+                request.method,
+                request.path,
+                params=dict(request.params),
+                headers=dict(request.headers),
+                content=request.body,
+                timeout=httpx.Timeout(left, connect=min(left, self.options.connect_timeout)),
+                extensions={DEADLINE: deadline},
+            ) as response:
+                return read_reply(response, deadline, self.options.max_body_bytes)
+        except httpx.TimeoutException as error:
+            return Failure(f"no answer in time ({type(error).__name__})", AnswerTooLate)
+        except httpx.LocalProtocolError:
+            return Failure("the request could not be written", may_retry=False)
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed by another thread meanwhile
+            return Failure(f"no connection ({type(error).__name__})")
+
+    def _connect(self) -> httpx.Client:
+        """Return the one ``httpx.Client`` of this process: its TLS context costs 22 ms."""
+        with self._lock:
+            if self._is_closed:
+                raise SourceUnavailable("the client is closed")
+            if self._http is None:
+                self._http = make_http(self.options, self._credentials, self._transport or self._make_transport())
+            return self._http
+
+    def _make_transport(self) -> DeadlineTransport:
+        options = self.options
+        return DeadlineTransport(
+            max_connections=options.max_concurrency,
+            proxy=environment_proxy(options.base_url) if options.trust_env else None,
+            ssl_context=httpx.create_ssl_context(trust_env=options.trust_env),
+        )
 
 
-def _sandbox(path: str, credentials: Credentials) -> httpx.BaseTransport:
+def _make_sandbox(path: str, credentials: Credentials) -> httpx.BaseTransport:
     """Return a transport into a sandbox in this process.
 
     A scenario of the project's has credentials, and may be refused others; the bundled one lets everybody in.
@@ -233,17 +289,17 @@ def _sandbox(path: str, credentials: Credentials) -> httpx.BaseTransport:
     return SandboxTransport(Sandbox(scenario))
 
 
-def _path(customer: str) -> str:
+def _path_of(customer: str) -> str:
     return f"entitlements/customer/{customer}"
 
 
-def _customer(customer_id: UUID | str) -> str:
+def _check_customer(customer_id: UUID | str) -> str:
     customer = canonical_uuid(str(customer_id)) if isinstance(customer_id, (UUID, str)) else None
     if customer is None:
         raise ValueError(f"a customer id is a hyphenated UUID, not {str(customer_id)[:60]!r}")
     return customer
 
 
-def _listed(name: str, values: str | Iterable[str] | None) -> dict[str, str]:
+def _join(name: str, values: str | Iterable[str] | None) -> dict[str, str]:
     text = values if isinstance(values, str) else ",".join(values or ())
     return {name: text} if text else {}

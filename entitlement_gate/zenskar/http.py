@@ -1,10 +1,8 @@
-"""HTTP to billing: one request with its credentials, and the bytes that come back.
+"""One request with its credentials, and the bytes that come back.
 
 A body is bounded in length, and in time while it is inflated. Credentials reach the wire through httpx's auth hook: no
 frame, message or attribute of ours holds their text, and no error of httpx, whose frames do, is chained to the errors
 raised from here.
-
-Never here: what an answer means.
 """
 
 from __future__ import annotations
@@ -19,12 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 import httpx
 
 from entitlement_gate import __version__
-from entitlement_gate.domain.errors import AnswerTooLate, BodyTooLong, SourceMalformed, SourceUnavailable
-from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.domain.errors import AnswerTooLate, BodyTooLong, SourceMalformed
 from entitlement_gate.zenskar.options import SANDBOX
 from entitlement_gate.zenskar.retry import Failure, Reply
-from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -32,76 +27,15 @@ if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Deadline
     from entitlement_gate.zenskar.options import ClientOptions, Credentials
 
-__all__ = ["Request", "Sender", "read_body", "without_secrets"]
-
+__all__ = ["Request", "hide_secrets", "make_http", "read_body", "read_reply"]
 
 Text = TypeVar("Text", bytes, str)
 
-
-def read_body(chunks: Iterable[bytes], encoding: str, deadline: Deadline, *, most: int) -> bytes | None:
-    """Return the whole body, or None when the deadline passes first. Holds ``most`` bytes and one piece at a time.
-
-    Raises:
-        SourceMalformed: longer than ``most`` bytes, compressed or not, or not in an encoding that was asked for.
-    """
-    body = bytearray()
-    for piece in _decoded(_bounded(chunks, most), encoding, most):
-        body += piece
-        if deadline.remaining() <= 0:
-            return None
-        if len(body) > most:
-            raise _too_long(most)
-    return bytes(body)
-
-
-def without_secrets(told: Text, headers: Mapping[str, str], *others: str) -> Text:
-    """Blot out the credentials and others, which some servers quote: an answer ends up in logs and on error pages."""
-    for secret in (headers.get("x-api-key"), headers.get("organisation"), *others):
-        if secret:
-            told = told.replace(secret.encode(), b"***") if isinstance(told, bytes) else told.replace(secret, "***")
-    return told
-
-
-def _bounded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
-    """Refuse also what inflates to nothing for ever: empty blocks, or bytes after the end."""
-    received = 0
-    for chunk in chunks:
-        received += len(chunk)
-        if received > most:
-            raise _too_long(most)
-        yield chunk
-
-
-def _decoded(chunks: Iterable[bytes], encoding: str, most: int) -> Iterator[bytes]:
-    encoding = encoding.strip().lower()
-    if encoding in {"", "identity"}:
-        return iter(chunks)
-    if encoding in {"gzip", "x-gzip"}:
-        return _inflated(chunks, most)
-    raise SourceMalformed(f"the body is encoded as {encoding[:20]!r}, which was not asked for")
-
-
-def _inflated(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
-    """Yield never more than ``most`` bytes and one at a time: a gzip bomb stays small."""
-    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        for chunk in chunks:
-            yield b"" if inflate.eof else inflate.decompress(chunk, most + 1)
-    except zlib.error:
-        raise SourceMalformed("the body is no gzip") from None
-    if not inflate.eof:
-        raise SourceMalformed("the compressed body ends early")
-
-
-def _too_long(most: int) -> BodyTooLong:
-    return BodyTooLong(f"the body is longer than {most} bytes")
-
-
-_PLACE = "entitlement_gate.location"
+_LOCATION = "entitlement_gate.location"
 _USER_AGENT = f"entitlement_gate/{__version__}"
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # An absolute URL would carry the key to another host, and `..` out of a base URL's path.
 _PART = r"(?!\.{1,2}(?:/|\Z))(?:[\w.~-]|%[0-9A-Fa-f]{2})+"
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 
 
@@ -131,120 +65,22 @@ class Request:
             raise ValueError(f"a path below the base URL, its parts percent-encoded, not {self.path[:60]!r}")
 
 
-class Sender:
-    """Sends requests over connections that are made at the first. Thread-safe."""
-
-    _lock: PerProcess[Lock] = PerProcess()
-
-    def __init__(self, options: ClientOptions, credentials: Credentials, transport: httpx.BaseTransport | None) -> None:
-        self.options = options
-        self._credentials = credentials
-        self._transport = transport
-        self._is_closed = False
-        self.remake()
-
-    def remake(self) -> None:
-        """Forget the connections, as in a process just forked; the next request makes new ones."""
-        self._lock = Lock()
-        self._http: httpx.Client | None = None
-
-    def close(self) -> None:
-        """Close the connections, now. Closing again does nothing; a later request is ``SourceUnavailable``."""
-        with self._lock:
-            self._is_closed = True
-            http, self._http = self._http, None
-        if http is not None:
-            http.close()
-
-    def _send(self, request: Request, deadline: Deadline) -> Reply | Failure:
-        """Return the reply, whatever its status, or why there is none; redirects are not followed."""
-        left = deadline.remaining()
-        if left <= 0:
-            return Failure(f"no answer within {deadline.seconds} s", AnswerTooLate, may_retry=False)
-        try:
-            with self._connected().stream(
-                request.method,
-                request.path,
-                params=dict(request.params),
-                headers=dict(request.headers),
-                content=request.body,
-                timeout=httpx.Timeout(left, connect=min(left, self.options.connect_timeout)),
-                extensions={DEADLINE: deadline},
-            ) as response:
-                return self._reply(response, deadline)
-        except httpx.TimeoutException as error:
-            return Failure(f"no answer in time ({type(error).__name__})", AnswerTooLate)
-        except httpx.LocalProtocolError:
-            return Failure("the request could not be written", may_retry=False)
-        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed by another thread meanwhile
-            return Failure(f"no connection ({type(error).__name__})")
-
-    def _reply(self, response: httpx.Response, deadline: Deadline) -> Reply | Failure:
-        status, is_good = response.status_code, response.status_code == httpx.codes.OK
-        try:
-            body = self._body(response, deadline)
-        except (SourceMalformed, httpx.HTTPError):
-            if is_good:
-                raise
-            body = None
-        if body is None and is_good:
-            return Failure(f"the answer took longer than {deadline.seconds} s", AnswerTooLate, may_retry=False)
-        told = {**response.headers, **response.extensions.get(_PLACE, {})}
-        headers = {name.lower(): value for name, value in told.items()}
-        if is_good:
-            return Reply(status, headers, body or b"")
-        sent = response.request.headers  # any other status stands without its body, and may quote what was sent
-        whom = _ID.findall(response.request.url.path)
-        headers = {name: without_secrets(value, sent, *whom) for name, value in headers.items()}
-        return Reply(status, headers, without_secrets(body or b"", sent, *whom))
-
-    def _body(self, response: httpx.Response, deadline: Deadline) -> bytes | None:
-        # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.
-        is_read = response.is_stream_consumed
-        encoding = "" if is_read else response.headers.get("content-encoding", "")
-        chunks = [response.content] if is_read else response.iter_raw()
-        return read_body(chunks, encoding, deadline, most=self.options.max_body_bytes)
-
-    def _connected(self) -> httpx.Client:
-        with self._lock:
-            if self._is_closed:
-                raise SourceUnavailable("the client is closed")
-            if self._http is None:
-                self._http = self._connect()
-            return self._http
-
-    def _connect(self) -> httpx.Client:
-        """Make the one ``httpx.Client`` of this process: its TLS context costs 22 ms."""
-        base_url = self.options.base_url
-        headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": _USER_AGENT}
-        if self.options.api_version is not None:
-            headers["apiversion"] = self.options.api_version
-        http = httpx.Client(
-            base_url="http://sandbox" if base_url.startswith(SANDBOX) else base_url,
-            headers=headers,
-            auth=_Auth(self._credentials),
-            transport=self._transport or self._make_transport(),
-            trust_env=False,
-            follow_redirects=False,
-            event_hooks={"response": [_stay]},
-        )
-        http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # one customer's are not another's
-        return http
-
-    def _make_transport(self) -> DeadlineTransport:
-        options = self.options
-        return DeadlineTransport(
-            max_connections=options.max_concurrency,
-            proxy=environment_proxy(options.base_url) if options.trust_env else None,
-            ssl_context=httpx.create_ssl_context(trust_env=options.trust_env),
-        )
-
-
-def _stay(response: httpx.Response) -> None:
-    """Put aside where a redirect leads: httpx reads that even where it does not follow, and fails on some of it."""
-    place = response.headers.pop("location", None)
-    if place is not None:
-        response.extensions[_PLACE] = {"location": place}
+def make_http(options: ClientOptions, credentials: Credentials, transport: httpx.BaseTransport) -> httpx.Client:
+    """Return a client that follows no redirect, keeps no cookie, and looks at nothing in the environment."""
+    headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": _USER_AGENT}
+    if options.api_version is not None:
+        headers["apiversion"] = options.api_version
+    http = httpx.Client(
+        base_url="http://sandbox" if options.base_url.startswith(SANDBOX) else options.base_url,
+        headers=headers,
+        auth=_Auth(credentials),
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+        event_hooks={"response": [_set_location_aside]},
+    )
+    http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))  # one customer's are not another's
+    return http
 
 
 class _Auth(httpx.Auth):
@@ -256,3 +92,98 @@ class _Auth(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         self._credentials.put_into(request.headers)
         yield request
+
+
+def _set_location_aside(response: httpx.Response) -> None:
+    """Hide where a redirect leads: httpx reads that even where it does not follow, and fails on some of it."""
+    location = response.headers.pop("location", None)
+    if location is not None:
+        response.extensions[_LOCATION] = {"location": location}
+
+
+def read_reply(response: httpx.Response, deadline: Deadline, max_bytes: int) -> Reply | Failure:
+    """Return what came back. Any status but 200 stands without a body where that cannot be read.
+
+    Raises:
+        SourceMalformed: a good answer's body cannot be read, see ``read_body``.
+    """
+    status, is_good = response.status_code, response.status_code == httpx.codes.OK
+    # A scripted transport (httpx.MockTransport) hands over a body already read and decoded.
+    is_read = response.is_stream_consumed
+    encoding = "" if is_read else response.headers.get("content-encoding", "")
+    try:
+        chunks = [response.content] if is_read else response.iter_raw()
+        body = read_body(chunks, encoding, deadline, max_bytes=max_bytes)
+    except (SourceMalformed, httpx.HTTPError):
+        if is_good:
+            raise
+        body = None
+    if body is None and is_good:
+        return Failure(f"the answer took longer than {deadline.seconds} s", AnswerTooLate, may_retry=False)
+    headers = {**response.headers, **response.extensions.get(_LOCATION, {})}
+    headers = {name.lower(): value for name, value in headers.items()}
+    if is_good:
+        return Reply(status, headers, body or b"")
+    sent = response.request.headers  # which an error may quote
+    customers = _ID.findall(response.request.url.path)
+    headers = {name: hide_secrets(value, sent, *customers) for name, value in headers.items()}
+    return Reply(status, headers, hide_secrets(body or b"", sent, *customers))
+
+
+def hide_secrets(text: Text, headers: Mapping[str, str], *others: str) -> Text:
+    """Blot out the credentials and others, which some servers quote: an answer ends up in logs and on error pages."""
+    for secret in (headers.get("x-api-key"), headers.get("organisation"), *others):
+        if secret:
+            text = text.replace(secret.encode(), b"***") if isinstance(text, bytes) else text.replace(secret, "***")
+    return text
+
+
+def read_body(chunks: Iterable[bytes], encoding: str, deadline: Deadline, *, max_bytes: int) -> bytes | None:
+    """Return the whole body, or None when the deadline passes first. Holds ``max_bytes`` and one piece at a time.
+
+    Raises:
+        SourceMalformed: longer than ``max_bytes``, compressed or not, or not in an encoding that was asked for.
+    """
+    body = bytearray()
+    for piece in _decode(_limit(chunks, max_bytes), encoding, max_bytes):
+        body += piece
+        if deadline.remaining() <= 0:
+            return None
+        if len(body) > max_bytes:
+            raise _too_long(max_bytes)
+    return bytes(body)
+
+
+def _limit(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Refuse also what inflates to nothing for ever: empty blocks, or bytes after the end."""
+    received = 0
+    for chunk in chunks:
+        received += len(chunk)
+        if received > max_bytes:
+            raise _too_long(max_bytes)
+        yield chunk
+
+
+def _decode(chunks: Iterable[bytes], encoding: str, max_bytes: int) -> Iterator[bytes]:
+    encoding = encoding.strip().lower()
+    if encoding in {"", "identity"}:
+        return iter(chunks)
+    if encoding in {"gzip", "x-gzip"}:
+        return _inflate(chunks, max_bytes)
+    raise SourceMalformed(f"the body is encoded as {encoding[:20]!r}, which was not asked for")
+
+
+def _inflate(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Yield never more than ``max_bytes`` and one at a time: a gzip bomb stays small."""
+    gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        for chunk in chunks:
+            yield b"" if gzip.eof else gzip.decompress(chunk, max_bytes + 1)
+    except zlib.error:
+        raise SourceMalformed("the body is no gzip") from None
+    if not gzip.eof:
+        raise SourceMalformed("the compressed body ends early")
+
+
+def _too_long(max_bytes: int) -> BodyTooLong:
+    return BodyTooLong(f"the body is longer than {max_bytes} bytes")

@@ -7,40 +7,40 @@ import pytest
 
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.resilience.clock import Deadline
-from entitlement_gate.zenskar.http import read_body, without_secrets
+from entitlement_gate.zenskar.http import hide_secrets, read_body
 from tests.zenskar.scripted import CUSTOMER, HEAD, PROMPTLY, a_page, a_row, reply, took
 
 MEGABYTE = 1 << 20
 
 
 def test_a_body_is_its_pieces():
-    assert read_body([b"a", b"", b"bc"], "", Deadline(5, time), most=3) == b"abc"
+    assert read_body([b"a", b"", b"bc"], "", Deadline(5, time), max_bytes=3) == b"abc"
 
 
 def test_a_body_that_outlasts_the_deadline_is_none():
-    assert read_body([b"a"], "", Deadline(-1, time), most=3) is None
+    assert read_body([b"a"], "", Deadline(-1, time), max_bytes=3) is None
 
 
 def test_no_further_piece_is_asked_for_once_it_is_too_long():
     asked = iter([b"abc", b"d", b"never"])
 
     with pytest.raises(SourceMalformed, match="longer than 3 bytes"):
-        read_body(asked, "", Deadline(5, time), most=3)
+        read_body(asked, "", Deadline(5, time), max_bytes=3)
     assert next(asked) == b"never"
 
 
 def test_secrets_are_blotted_out():
     headers = {"x-api-key": "k1", "organisation": "o1"}
 
-    assert without_secrets(b"k1 of o1, k1", headers) == b"*** of ***, ***"
-    assert without_secrets(b"k1", {}) == b"k1"
+    assert hide_secrets(b"k1 of o1, k1", headers) == b"*** of ***, ***"
+    assert hide_secrets(b"k1", {}) == b"k1"
 
 
-def endless(head, piece=b"x" * 65536, most=64 * MEGABYTE):
+def endless(head, piece=b"x" * 65536, max_bytes=64 * MEGABYTE):
     def send(connection):
         connection.sendall(head)
         send.sent = 0
-        while send.sent < most:
+        while send.sent < max_bytes:
             connection.sendall(piece)
             send.sent += len(piece)
 
