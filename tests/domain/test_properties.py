@@ -25,7 +25,7 @@ from entitlement_gate.zenskar.parsing import grants_of
 from entitlement_gate.zenskar.retry import Get, Reply, Retries, RetryBudget
 from tests.domain.conftest import CUSTOMER, NOW, a_grant, judged
 
-bounded = settings(max_examples=200, deadline=None)
+bounded = settings(max_examples=100, deadline=None)
 
 numbers = st.decimals(-1000, 1000, allow_nan=False, allow_infinity=False, places=3)
 quantities = st.none() | st.decimals(Decimal("0.001"), 1000, places=3)
@@ -263,7 +263,7 @@ def test_the_strategies_reach_every_outcome_of_the_rule():
     """A property over data that never allows proves nothing."""
     seen = set()
 
-    @settings(max_examples=500, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
     @given(grants, quantities, terms)
     def look(rows, quantity, terms):
         seen.add(decided(rows, quantity, terms).reason)

@@ -30,7 +30,7 @@ def held(ledger):
     return {name: sum(tally.held for tally in rows.values()) for name, rows in ledger.charges(ANNA).items()}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(requirements(), st.sets(st.sampled_from([*COUNTED, "reports"])))
 def test_a_reservation_lets_in_what_a_check_does_and_overspends_nothing_outside_of_shadow(requirement, shadow):
     clock = Clock()

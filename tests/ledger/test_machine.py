@@ -21,7 +21,7 @@ class MemoryMachine(LedgerMachine):
 
 
 def test_memory_agrees_with_the_oracle():
-    run_state_machine_as_test(MemoryMachine, settings=settings(max_examples=150, stateful_step_count=40, **QUIET))
+    run_state_machine_as_test(MemoryMachine, settings=settings(max_examples=80, stateful_step_count=40, **QUIET))
 
 
 def test_redis_agrees_with_the_oracle(redis_url):

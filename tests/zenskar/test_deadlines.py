@@ -73,7 +73,8 @@ def test_the_deadline_covers_every_byte(serve, connect, step):
 )
 def test_a_dripping_connection_is_gone_with_its_fetch(serve, connect, first):
     server = serve(drip(first))
-    took(lambda: connect(server, deadline=0.2).fetch(CUSTOMER))
+    while not server.seen:  # where the machine is too busy to ask within the deadline
+        took(lambda: connect(server, deadline=0.2).fetch(CUSTOMER))
 
     assert server.gone.wait(PROMPTLY)
 
