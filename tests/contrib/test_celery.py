@@ -182,6 +182,21 @@ def test_what_runs_out_while_a_run_takes_it_over_counts_late(export, ledger, lef
     assert (held(), left()) == (0, 6)
 
 
+@pytest.mark.parametrize("first", [None, ValueError("no")], ids=["returns", "fails"])
+@pytest.mark.parametrize("second", [None, ValueError("no")], ids=["returns", "fails"])
+def test_runs_at_once_count_once_where_one_of_them_returns(app, ledger, first, second):
+    @app.task(bind=True)
+    @consumes_entitlement("calls", 4, customer="customer_id")
+    def export(self, customer_id, ends, other=()):
+        if other:  # delivered again while it runs
+            export.apply(other, task_id=self.request.id)
+        if ends is not None:
+            raise ends
+
+    export.apply((PRO, first, (PRO, second)), task_id=EXPORT)
+    assert (held(), left()) == (0, 10 if first and second else 6)
+
+
 def test_a_count_that_did_not_arrive_fails_the_task_and_its_retry_counts_once(export, ledger):
     ledger.failing = "commit"
     assert isinstance(export.apply((PRO,), task_id=EXPORT).result, LedgerUnavailable)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from celery import Celery
-from celery.exceptions import TimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from entitlement_gate import EntitlementDenied, EntitlementGate, ZenskarClient
 from entitlement_gate.sandbox import Sandbox, SandboxServer
@@ -43,8 +43,8 @@ class Queue:
                 worker.terminate()
                 assert worker.wait(PATIENCE) is not None
 
-    def send(self, name, *args):
-        return self.app.send_task(name, (CUSTOMER, *args))
+    def send(self, name, *args, **options):
+        return self.app.send_task(name, (CUSTOMER, *args), **options)
 
     def left(self):
         return int(self.gate.check(CUSTOMER, "calls").remaining)
@@ -75,11 +75,13 @@ def test_tasks_whose_process_is_killed_or_that_are_retried_or_run_out_of_time_co
         retried = [queue.send("stubborn", 7, fails) for fails in (0, 2, 9)]
         endless = queue.send("endless", 100)
         replaced = queue.send("relay", 7)
+        warned = queue.send("endless", 100, soft_time_limit=1, time_limit=3_000)
         refused = queue.send("export", GRANTED + 1, "never")
         assert [each.get(timeout=PATIENCE) for each in killed] == list(range(1, 21))
         assert [each.get(timeout=PATIENCE) for each in retried[:2]] == [0, 2]
         assert replaced.get(timeout=PATIENCE) == 0
-        for failed, error in ((retried[2], KeyError), (endless, TimeLimitExceeded), (refused, EntitlementDenied)):
+        failures = {retried[2]: KeyError, endless: TimeLimitExceeded, warned: SoftTimeLimitExceeded}
+        for failed, error in {**failures, refused: EntitlementDenied}.items():
             with pytest.raises(error):
                 failed.get(timeout=PATIENCE)
     runs = [int(queue.app.backend.client.get(f"runs {each.id}")) for each in killed]

@@ -19,6 +19,8 @@ from entitlement_gate import (
     require_entitlement,
     requires_entitlement,
 )
+from entitlement_gate.contrib import ninja
+from entitlement_gate.contrib.celery import consumes_entitlement
 from entitlement_gate.mixins import EntitlementRequiredMixin
 
 
@@ -59,6 +61,16 @@ class MixedIn(EntitlementRequiredMixin, TemplateView):
         return HttpResponse(decision.reason, status=403)
 
 
+@ninja.requires_entitlement("reports")
+def operation(request: HttpRequest, page: int = 1) -> dict[str, int]:
+    return {"page": page}
+
+
+@consumes_entitlement("calls", "pages", customer="customer_id")
+def export(customer_id: str, pages: int) -> list[int]:
+    return list(range(pages))
+
+
 async def uses(request: HttpRequest) -> None:
     assert_type(report(request, 2026), HttpResponse)
     assert_type(report(request, year=2026, slug="q1"), HttpResponse)
@@ -68,6 +80,8 @@ async def uses(request: HttpRequest) -> None:
     assert_type(Reports().get(request, 2026), HttpResponse)
     assert_type(await AsyncReports().get(request, 2026), HttpResponse)
     assert_type(MixedIn().get_entitlement_requirement(), Requirement)
+    assert_type(operation(request, page=2), dict[str, int])
+    assert_type(export("20000000-0000-4000-8000-000000000002", pages=2), list[int])
     assert_type(has_entitlement(request, "reports"), bool)
     assert_type(check_entitlement(request, "seats", 2), Decision)
     assert_type(require_entitlement(request, "seats", Decimal(2)), Decision)
@@ -77,6 +91,7 @@ async def uses(request: HttpRequest) -> None:
 def what_a_checker_must_refuse(request: HttpRequest) -> None:
     report(request)  # type: ignore[call-arg]  # the year is missing
     report(request, "2026")  # type: ignore[arg-type]  # the year is text
+    export(5, 2)  # type: ignore[arg-type]  # a customer's id is text here
     requires_entitlement(5)  # type: ignore[arg-type]  # an entitlement is text
     requires_entitlement("reports", customer="me")  # type: ignore[arg-type]  # a customer is found by a callable
 
