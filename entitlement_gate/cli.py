@@ -58,7 +58,6 @@ __all__ = [
     "main",
 ]
 
-
 EXIT_CODES = "exit codes: 0 allowed, or all is well; 1 denied, or something is not; 2 unknown, or misuse"
 
 

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = [
-    "TemplateEntitlements",
-    "decided",
-    "entitlements",
-]
+__all__ = ["TemplateEntitlements", "decided", "entitlements"]
 
 
 def entitlements(request: HttpRequest) -> dict[str, TemplateEntitlements]:

@@ -28,10 +28,7 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.snapshots import SnapshotSource
     from entitlement_gate.resilience.effects import Effects
 
-__all__ = [
-    "RequestGate",
-]
-
+__all__ = ["RequestGate"]
 
 _logger = logging.getLogger("entitlement_gate")
 

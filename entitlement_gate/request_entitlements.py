@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.project_gate import RequestGate
 
-__all__ = [
-    "RequestEntitlements",
-    "entitlements_of",
-]
+__all__ = ["RequestEntitlements", "entitlements_of"]
 
 
 class _Counted(NamedTuple):

@@ -54,7 +54,6 @@ __all__ = [
     "TooManyPages",
 ]
 
-
 _REJECTION = re.compile(r"HTTP (\d{3})(?:: (.*))?\Z", re.DOTALL)
 
 

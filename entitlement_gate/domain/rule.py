@@ -23,16 +23,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = [
-    "Burden",
-    "PerName",
-    "Terms",
-    "canonical_uuid",
-    "counted_under",
-    "decide",
-    "live_metered",
-    "rows_named",
-]
+__all__ = ["Burden", "PerName", "Terms", "canonical_uuid", "counted_under", "decide", "live_metered", "rows_named"]
 
 PerName = str | Mapping[str, str]
 """One word for every entitlement, or ``{"name": word, "*": word}``."""

@@ -42,7 +42,6 @@ __all__ = [
     "warm",
 ]
 
-
 _INSTEAD = "name the customers yourself"
 
 

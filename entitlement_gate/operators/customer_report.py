@@ -44,7 +44,6 @@ __all__ = [
     "window_of",
 ]
 
-
 _ANY = "*"
 _UUID_DIGITS = 32
 

@@ -37,15 +37,7 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.client import ZenskarClient
     from entitlement_gate.zenskar.retry import Reply
 
-__all__ = [
-    "Finding",
-    "NameInCode",
-    "examine",
-    "ledger_findings",
-    "redis_findings",
-    "tell_findings",
-]
-
+__all__ = ["Finding", "NameInCode", "examine", "ledger_findings", "redis_findings", "tell_findings"]
 
 _TONES: dict[str, Tone] = {"ok": "good", "note": "faint", "warning": "warning", "error": "bad"}
 

@@ -23,17 +23,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.domain.rule import Terms
 
-__all__ = [
-    "Explanation",
-    "Facts",
-    "RowStanding",
-    "day",
-    "explained",
-    "meaning",
-    "moment",
-    "number",
-]
-
+__all__ = ["Explanation", "Facts", "RowStanding", "day", "explained", "meaning", "moment", "number"]
 
 Part = Literal["counted", "closest", "none"]
 

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = [
-    "did_you_mean",
-    "enum_source",
-    "nearest",
-]
-
+__all__ = ["did_you_mean", "enum_source", "nearest"]
 
 _MOST = 3
 _CUTOFF = 0.6

@@ -29,15 +29,7 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
 
-__all__ = [
-    "TagUse",
-    "calls_in",
-    "names_in_code",
-    "place_of",
-    "settings_findings",
-    "template_uses",
-]
-
+__all__ = ["TagUse", "calls_in", "names_in_code", "place_of", "settings_findings", "template_uses"]
 
 _TAG = "entitlement_gate"
 

@@ -21,15 +21,7 @@ if TYPE_CHECKING:
     from entitlement_gate.operators.terminal import Stop
     from entitlement_gate.zenskar.client import ZenskarClient
 
-__all__ = [
-    "Plan",
-    "deliver_all",
-    "outbox_of",
-    "passes",
-    "revive_all",
-    "tell_dead",
-]
-
+__all__ = ["Plan", "deliver_all", "outbox_of", "passes", "revive_all", "tell_dead"]
 
 _SHOWN = 100
 _AT_ONCE = 1_000

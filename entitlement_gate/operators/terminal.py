@@ -55,7 +55,6 @@ __all__ = [
     "tell_error",
 ]
 
-
 FINE = 0
 """Allowed, or nothing found."""
 DENIED = 1

@@ -23,10 +23,7 @@ from entitlement_gate.resilience.worker_pool import WorkerPool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "Background",
-]
-
+__all__ = ["Background"]
 
 _LINGER = 0.05  # seconds: as often as that a thread may have to be woken, which costs as much as 50 calls
 _PATIENCE = 30.0  # seconds after which a call is taken for hung; there is one thread, so that frees no other

@@ -11,9 +11,7 @@ from entitlement_gate.resilience.lock import Lock
 if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "CircuitBreaker",
-]
+__all__ = ["CircuitBreaker"]
 
 
 class CircuitBreaker:

@@ -7,13 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = [
-    "LONG_AGO",
-    "Clock",
-    "Deadline",
-    "elapsed",
-]
-
+__all__ = ["LONG_AGO", "Clock", "Deadline", "elapsed"]
 
 LONG_AGO = float("-inf")
 """When something happened that never did."""

@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = [
-    "closing_connections",
-    "tended_connections",
-]
-
+__all__ = ["closing_connections", "tended_connections"]
 
 T = TypeVar("T")
 

@@ -15,14 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-__all__ = [
-    "Completion",
-    "Effects",
-    "Waitable",
-    "run_async",
-    "run_sync",
-]
-
+__all__ = ["Completion", "Effects", "Waitable", "run_async", "run_sync"]
 
 T = TypeVar("T")
 

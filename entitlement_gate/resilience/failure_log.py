@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "FailureLog",
-    "text_to_log",
-    "traceback_to_log",
-]
-
+__all__ = ["FailureLog", "text_to_log", "traceback_to_log"]
 
 _logger = logging.getLogger("entitlement_gate")
 _CREDENTIALS = (401, 403)

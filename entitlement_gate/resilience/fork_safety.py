@@ -20,16 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from entitlement_gate.resilience.lock import Lock, members
 
-__all__ = [
-    "Locked",
-    "PerProcess",
-    "Remade",
-    "abandon",
-    "chance",
-    "notice_fork",
-    "remake_after_fork",
-]
-
+__all__ = ["Locked", "PerProcess", "Remade", "abandon", "chance", "notice_fork", "remake_after_fork"]
 
 Value = TypeVar("Value")
 

@@ -18,11 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from weakref import WeakSet
 
-__all__ = [
-    "Lock",
-    "members",
-]
-
+__all__ = ["Lock", "members"]
 
 _LONGEST_PAUSE = 0.001  # seconds between two looks whether the lock is free
 _LONGER = 0.00005

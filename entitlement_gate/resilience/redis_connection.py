@@ -33,15 +33,7 @@ from entitlement_gate.resilience.redis_url import read_redis_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = [
-    "Script",
-    "ask",
-    "connect",
-    "drop_idle",
-    "is_elsewhere",
-    "read_lua",
-]
-
+__all__ = ["Script", "ask", "connect", "drop_idle", "is_elsewhere", "read_lua"]
 
 _NOT_HERE = (
     AuthenticationError,

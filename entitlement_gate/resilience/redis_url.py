@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from urllib.parse import SplitResult
 
-__all__ = [
-    "RedisURL",
-    "read_redis_url",
-]
-
+__all__ = ["RedisURL", "read_redis_url"]
 
 _EXAMPLE = "a URL such as redis://127.0.0.1:6379/0 (rediss:// and unix:// work too)"
 _TRUE, _FALSE = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")

@@ -32,12 +32,7 @@ if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.worker_pool import WorkerPool
 
-__all__ = [
-    "Call",
-    "Result",
-    "SingleFlight",
-    "Wait",
-]
+__all__ = ["Call", "Result", "SingleFlight", "Wait"]
 
 
 class Result(NamedTuple):

@@ -11,9 +11,7 @@ from entitlement_gate.resilience.fork_safety import Locked
 if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "TokenBucket",
-]
+__all__ = ["TokenBucket"]
 
 
 class TokenBucket(Locked):

@@ -25,11 +25,7 @@ from entitlement_gate.resilience.lock import Lock
 if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "PoolCall",
-    "WorkerPool",
-]
-
+__all__ = ["PoolCall", "WorkerPool"]
 
 _Work = Callable[[], None]
 _IDLE_SECONDS = 30.0  # a thread without work for this long ends

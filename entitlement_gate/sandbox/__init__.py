@@ -14,16 +14,7 @@ if TYPE_CHECKING:
     from entitlement_gate.sandbox.server import SandboxServer
     from entitlement_gate.sandbox.transport import SandboxTransport
 
-__all__ = [
-    "Fault",
-    "Reply",
-    "Request",
-    "Sandbox",
-    "SandboxServer",
-    "SandboxTransport",
-    "Scenario",
-    "ScenarioError",
-]
+__all__ = ["Fault", "Reply", "Request", "Sandbox", "SandboxServer", "SandboxTransport", "Scenario", "ScenarioError"]
 
 _HOMES = {
     "Fault": "scenario",

@@ -32,7 +32,6 @@ from entitlement_gate.sandbox.state import Row, State, UsageBook, UsageEvent, in
 
 __all__ = ["Clock", "Sandbox"]
 
-
 _KEPT = 1_000
 _CONTROL = ("_sandbox", "openapi.json")
 

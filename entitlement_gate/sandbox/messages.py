@@ -32,7 +32,6 @@ __all__ = [
     "write_json",
 ]
 
-
 _PIECE = 65_536
 
 

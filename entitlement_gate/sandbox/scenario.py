@@ -41,7 +41,6 @@ __all__ = [
     "text",
 ]
 
-
 Reader = Callable[[Any, str], Any]
 
 # Exact, yet bounded: a number of a million digits is a mistake, and 1e400 (beyond every float) is not.

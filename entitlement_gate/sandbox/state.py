@@ -31,7 +31,6 @@ __all__ = [
     "use_row",
 ]
 
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Two numbers of at most 500 digits either side of the point add up within this, exactly.
 _EXACT = Context(prec=1_100)

@@ -22,13 +22,7 @@ from entitlement_gate.responses import is_login_url, status_of
 from entitlement_gate.testing.override_gate import Layer
 from entitlement_gate.testing.overrides import overriding
 
-__all__ = [
-    "RealBillingRefused",
-    "aassert_gated",
-    "aassert_not_gated",
-    "assert_gated",
-    "assert_not_gated",
-]
+__all__ = ["RealBillingRefused", "aassert_gated", "aassert_not_gated", "assert_gated", "assert_not_gated"]
 
 
 class RealBillingRefused(SourceRejected):

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "FakeSource",
-    "MovableClock",
-    "canonical_customer",
-]
-
+__all__ = ["FakeSource", "MovableClock", "canonical_customer"]
 
 Kind = Literal["unavailable", "rejected", "malformed_response"]
 

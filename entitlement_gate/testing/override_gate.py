@@ -28,14 +28,7 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.resilience.effects import Effects
 
-__all__ = [
-    "Layer",
-    "OverridingGate",
-    "Said",
-    "decided",
-    "read_values",
-]
-
+__all__ = ["Layer", "OverridingGate", "Said", "decided", "read_values"]
 
 Said = bool | Decimal | Decision | Literal["unavailable"]
 """Yes or no, a balance, a whole decision, or an outage."""

@@ -25,12 +25,7 @@ if TYPE_CHECKING:
     from entitlement_gate.testing.billing import FakeBilling
     from entitlement_gate.testing.overrides import override_entitlements
 
-__all__ = [
-    "Guard",
-    "advice",
-    "entitlements",
-]
-
+__all__ = ["Guard", "advice", "entitlements"]
 
 _MARKER = (
     "entitlements(entitlements={}, /, customer=None, **entitlements): override_entitlements around the test and its "

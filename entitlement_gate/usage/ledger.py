@@ -36,17 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from entitlement_gate.ledger.balances import Row
-    from entitlement_gate.ledger.protocol import (
-        Charges,
-        Demand,
-        Receipt,
-        Refusal,
-    )
+    from entitlement_gate.ledger.protocol import Charges, Demand, Receipt, Refusal
     from entitlement_gate.usage.connection import Rows, Statement
 
-__all__ = [
-    "DatabaseLedger",
-]
+__all__ = ["DatabaseLedger"]
 
 Result = TypeVar("Result")
 

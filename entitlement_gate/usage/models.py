@@ -44,7 +44,7 @@ class Charge(models.Model):
     class Meta:
         app_label = _APP_LABEL
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["customer_id", "entitlement_id", "row_id"], name="entitlement_charge_once"),
+            models.UniqueConstraint(fields=["customer_id", "entitlement_id", "row_id"], name="entitlement_charge_once")
         ]
 
     def __str__(self) -> str:
@@ -69,9 +69,7 @@ class Hold(models.Model):
 
     class Meta:
         app_label = _APP_LABEL
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["customer_id", "key"], name="entitlement_hold_once"),
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["customer_id", "key"], name="entitlement_hold_once")]
         indexes: ClassVar = [
             models.Index(
                 fields=["customer_id", "until"], condition=models.Q(state="held"), name="entitlement_hold_runs_out"
@@ -98,9 +96,7 @@ class Event(models.Model):
 
     class Meta:
         app_label = _APP_LABEL
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["customer_id", "key"], name="entitlement_event_once"),
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["customer_id", "key"], name="entitlement_event_once")]
         indexes: ClassVar = [models.Index(fields=["why", "due"], name="entitlement_event_due")]
 
     def __str__(self) -> str:

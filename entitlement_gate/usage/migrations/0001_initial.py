@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         fields=("customer_id", "entitlement_id", "row_id"), name="entitlement_charge_once"
                     )
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
