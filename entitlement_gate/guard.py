@@ -21,12 +21,12 @@ from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.reservations import order
-from entitlement_gate.holds import Hold, awaited, is_held_by, mark_refusal
+from entitlement_gate.holds import Hold, is_held_by, mark_refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import aresolved, resolved
-from entitlement_gate.responses import address_of, is_page, kept_private, redirection
-from entitlement_gate.waiting import Called
+from entitlement_gate.responses import address_of, is_page, keep_private, redirection
+from entitlement_gate.waiting import Call, await_result
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -70,7 +70,7 @@ class Guard:
             view = view if reservation is None else partial(Hold(reservation).run, request, view)
         else:
             refused = self._enter(request)
-        return kept_private(request, view() if refused is None else refused)
+        return keep_private(request, view() if refused is None else refused)
 
     async def arun(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         """Return the same in an event loop."""
@@ -79,7 +79,7 @@ class Guard:
             view = view if reservation is None else partial(Hold(reservation).arun, request, view)
         else:
             refused = await self._aenter(request)
-        return kept_private(request, await awaited(view()) if refused is None else refused)
+        return keep_private(request, await await_result(view()) if refused is None else refused)
 
     def _enter(self, request: HttpRequest) -> HttpResponseBase | None:
         """Return what ``_passing`` does, on this thread; without a step where what is at hand lets the request in.
@@ -126,8 +126,8 @@ class Guard:
     def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the same, having reserved what is to be used up, and what is held of it."""
         requirement = yield from self._required(request)
-        key = None if self.key is None else (yield Called(self.key, request))
-        customer = request if self.customer is None else (yield Called(self.customer, request))
+        key = None if self.key is None else (yield Call(self.key, request))
+        customer = request if self.customer is None else (yield Call(self.customer, request))
         asked = order(requirement, 1, key if key is None else str(key), _TTL)
         decision, held = yield from default_gate().holding(customer, asked)
         refused = yield from self._answering(request, decision)
@@ -170,13 +170,13 @@ class Guard:
     def _required(self, request: HttpRequest) -> Effects[Requirement]:
         if self.quantity is None:
             return self.requirement
-        return as_requirement(self.requirement, (yield Called(self.quantity, request)))
+        return as_requirement(self.requirement, (yield Call(self.quantity, request)))
 
     def _checking(self, request: HttpRequest) -> Effects[Decision]:
         requirement = yield from self._required(request)
         if self.customer is None:
             return (yield from entitlements_of(request).checking(requirement))
-        customer = yield Called(self.customer, request)
+        customer = yield Call(self.customer, request)
         return (yield from default_gate().checking(customer, requirement))
 
     def _settled(self, decision: Decision) -> Decision:
@@ -196,7 +196,7 @@ def refusal(
     """
     _note(request, decision)
     handler = handler or get_settings().load("denied_handler")
-    response = yield Called(handler, request, decision)
+    response = yield Call(handler, request, decision)
     if not isinstance(response, HttpResponseBase):
         name = getattr(handler, "__qualname__", handler)
         raise TypeError(f"a refused request needs an HttpResponse, and {name} gave {response!r}")

@@ -32,7 +32,7 @@ from django.db import connections
 from django.http import HttpResponseBase
 
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.waiting import is_awaitable
+from entitlement_gate.waiting import await_result, is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Hold",
     "Transactions",
-    "awaited",
     "expecting_answer",
     "is_held_by",
     "mark_refusal",
@@ -89,7 +88,7 @@ class Hold:
     async def arun(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         """Return the same in an event loop; a client that leaves cancels the view, which releases."""
         try:
-            response = await awaited(view())
+            response = await await_result(view())
         except BaseException as error:
             await self.agive_back(error)
             raise
@@ -195,11 +194,6 @@ class Hold:
         reservation = self._take()
         if reservation is not None:  # a client left between the view and its answer, which nobody closed
             reservation.give_back_elsewhere()
-
-
-async def awaited(response: Any) -> Any:
-    """Return what an async view gives; a decorator that took an async ``dispatch`` for a sync one may give it plain."""
-    return await response if is_awaitable(response) else response
 
 
 @contextmanager
@@ -362,7 +356,7 @@ def _rendering(response: Any, hold: Hold) -> Callable[[], Any]:
 
 
 class _Closed:
-    """Called when Django closes a streaming response: at its end, or when the client left."""
+    """Call when Django closes a streaming response: at its end, or when the client left."""
 
     def __init__(self, hold: Hold) -> None:
         self.hold = hold

@@ -22,9 +22,9 @@ from entitlement_gate.holds import releasing, settling_response
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import resolving
-from entitlement_gate.responses import is_gated, is_way_in, kept_private, leads_within, set_gated
+from entitlement_gate.responses import is_gated, is_way_in, keep_private, leads_within, set_gated
 from entitlement_gate.url_rules import has_failed, is_open, note_failure, rules_about
-from entitlement_gate.waiting import Called
+from entitlement_gate.waiting import Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -58,7 +58,7 @@ class EntitlementMiddleware:
             # or a test's, whatever its colour, is left to Django.
             if type(self).process_view is _PROCESS_VIEW:
                 self.process_view = self._process_view_async  # type: ignore[method-assign]  # the other colour of it
-        self.process_view = _noting(self.process_view)  # type: ignore[method-assign]  # a subclass's own too
+        self.process_view = _note_reached(self.process_view)  # type: ignore[method-assign]  # a subclass's own too
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Give the request its entitlements, and settle what a replaced response held; a coroutine in async mode."""
@@ -73,7 +73,7 @@ class EntitlementMiddleware:
             run_sync(settling_response(request, None))
             raise
         run_sync(settling_response(request, response, is_in_thread=True))
-        return kept_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_gated(request) else response
 
     async def _answer_async(self, request: HttpRequest) -> Any:
         try:
@@ -83,7 +83,7 @@ class EntitlementMiddleware:
             await run_async(settling_response(request, None))
             raise
         await run_async(settling_response(request, response))
-        return kept_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_gated(request) else response
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:
         """Enforce ``RULES``: every rule that is about this request must hold."""
@@ -102,7 +102,7 @@ class EntitlementMiddleware:
         refused = (yield from _refusing(request, None)) if is_act else None
         if refused is not None:
             return refused
-        response: Any = yield Called(self.get_response, request)
+        response: Any = yield Call(self.get_response, request)
         if is_act or request.method == "OPTIONS" or _is_views_own(request, response):
             return response
         refused = yield from _refusing(request, _match_of_answer(request))
@@ -132,7 +132,7 @@ def _is_raised_in_rendering(exception: Exception) -> bool:
     return any(frame.f_code is SimpleTemplateResponse.render.__code__ for frame, _ in frames)
 
 
-def _noting(process_view: Callable[..., Any]) -> Callable[..., Any]:
+def _note_reached(process_view: Callable[..., Any]) -> Callable[..., Any]:
     """Let a request tell that it came as far as this: a ``process_view`` of a middleware above may answer before."""
 
     @wraps(process_view)
@@ -179,7 +179,7 @@ def _match(request: HttpRequest) -> ResolverMatch | None:
 def _refusing(request: HttpRequest, match: ResolverMatch | None) -> Effects[Any]:
     """Return a refusal, ready to be sent: nobody renders what a middleware answers with."""
     refused: Any = yield from _holding(request, match)
-    return refused if getattr(refused, "is_rendered", True) else (yield Called(refused.render))
+    return refused if getattr(refused, "is_rendered", True) else (yield Call(refused.render))
 
 
 def _holding(request: HttpRequest, match: ResolverMatch | None) -> Effects[HttpResponseBase | None]:

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from entitlement_gate.holds import expecting_answer, settling_operation
 from entitlement_gate.resilience.effects import run_async, run_sync
-from entitlement_gate.responses import is_gated, kept_private
+from entitlement_gate.responses import is_gated, keep_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,32 +42,25 @@ def _follow(operation: Any) -> None:
 
 def follow_run(run: Callable[..., Any]) -> Callable[..., Any]:
     """Return what runs an operation such that its gates see the response that Ninja makes."""
-    return _answering_async(run) if iscoroutinefunction(run) else _answering_sync(run)
 
-
-def _answering_sync(run: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(run)
-    def answering(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    def run_and_settle(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         response = None
         try:
             with expecting_answer(request):
                 response = run(request, *args, **kwargs)
         finally:
             run_sync(settling_operation(request, response))
-        return kept_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_gated(request) else response
 
-    return answering
-
-
-def _answering_async(run: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(run)
-    async def answering(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    async def run_and_settle_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         response = None
         try:
             with expecting_answer(request):
                 response = await run(request, *args, **kwargs)
         finally:
             await run_async(settling_operation(request, response))
-        return kept_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_gated(request) else response
 
-    return answering
+    return run_and_settle_async if iscoroutinefunction(run) else run_and_settle

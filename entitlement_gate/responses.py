@@ -28,7 +28,7 @@ from entitlement_gate import refusals
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.url_rules import is_open
-from entitlement_gate.waiting import called
+from entitlement_gate.waiting import Call
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -42,7 +42,7 @@ __all__ = [
     "is_login_url",
     "is_page",
     "is_way_in",
-    "kept_private",
+    "keep_private",
     "leads_within",
     "prefers_json",
     "problem_details",
@@ -185,7 +185,7 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
     """
     setting = get_settings().upgrade_url
     try:
-        return upgrade_address(called(setting, request, decision) if callable(setting) else setting)
+        return upgrade_address(Call(setting, request, decision).wait() if callable(setting) else setting)
     except NoReverseMatch:
         _logger.error("UPGRADE_URL: there is no URL named %r", _shown(setting))  # noqa: TRY400 - adds nothing
     except ValueError:
@@ -297,7 +297,7 @@ _SAID = _FOR_ALL | {"private", "no-store"}
 _FOUND_BY = ("Cookie", "Authorization")  # what customers are found by; another header only the resolver knows
 
 
-def kept_private(request: HttpRequest, answer: Any) -> Any:
+def keep_private(request: HttpRequest, answer: Any) -> Any:
     """Return the answer of a gated view, made such that no shared cache gives it to another customer.
 
     A view that says itself who may keep it has the last word. What is no response yet, because a framework makes one

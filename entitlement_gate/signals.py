@@ -33,7 +33,7 @@ from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock, members
 from entitlement_gate.resilience.worker_pool import WorkerPool
-from entitlement_gate.waiting import beside_loop
+from entitlement_gate.waiting import run_beside_loop
 
 if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
@@ -117,7 +117,7 @@ class Sent:
     def wait(self) -> None:
         """Send on this thread; on another where a loop runs on this one, which no receiver could await anything in."""
         try:
-            beside_loop(self._send)
+            run_beside_loop(self._send)
         except (Exception, CancelledError) as error:  # noqa: BLE001 - receivers are anybody's code
             _log(error)
 

@@ -152,9 +152,9 @@ def entitlement_exempt(view: ViewT) -> ViewT:
     """
     exempt: Any = view
     if not isinstance(view, type):
-        exempt = _telling(view)
+        exempt = _note_failures(view)
     elif hasattr(view, "dispatch"):
-        exempt.dispatch = _telling(vars(view).get("dispatch") or go_on_to_next_dispatch(view))
+        exempt.dispatch = _note_failures(vars(view).get("dispatch") or go_on_to_next_dispatch(view))
     exempt.entitlement_exempt = True
     return exempt  # type: ignore[no-any-return]  # the view, or what calls it
 
@@ -169,35 +169,35 @@ def has_failed(request: HttpRequest) -> bool:
     return getattr(request, _FAILED, False)
 
 
-def _telling(view: Callable[..., Any]) -> Callable[..., Any]:
+def _note_failures(view: Callable[..., Any]) -> Callable[..., Any]:
     """Return the same view, or ``dispatch``, which notes on the request where it fails; of the same colour."""
 
     @wraps(view)
-    def telling(*args: Any, **kwargs: Any) -> Any:
+    def noting(*args: Any, **kwargs: Any) -> Any:
         request = next((arg for arg in args if isinstance(arg, HttpRequest)), None)
         if request is None:
             return view(*args, **kwargs)
-        with _noting_failure(request) as told:
+        with _noting_failure(request) as note:
             answer = view(*args, **kwargs)
-            return _told_later(request, answer) if is_awaitable(answer) else told(answer)
+            return _note_later(request, answer) if is_awaitable(answer) else note(answer)
 
-    return markcoroutinefunction(telling) if iscoroutinefunction(view) else telling
+    return markcoroutinefunction(noting) if iscoroutinefunction(view) else noting
 
 
-async def _told_later(request: HttpRequest, answer: Any) -> Any:
-    with _noting_failure(request) as told:
-        return told(await answer)
+async def _note_later(request: HttpRequest, answer: Any) -> Any:
+    with _noting_failure(request) as note:
+        return note(await answer)
 
 
 @contextmanager
 def _noting_failure(request: HttpRequest) -> Iterator[Callable[[Any], Any]]:
-    def told(answer: Any) -> Any:
+    def note(answer: Any) -> Any:
         has_failed = getattr(answer, "status_code", 0) >= _AN_ERROR
         setattr(request, _FAILED, has_failed)  # also of a view that made up for one that it called
         return answer
 
     try:
-        yield told
+        yield note
     except Exception:
         note_failure(request)
         raise

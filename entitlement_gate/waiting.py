@@ -19,16 +19,16 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from entitlement_gate.resilience.database_connections import closing_connections
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from django.views import View
 
-__all__ = ["Called", "acalled", "beside_loop", "called", "is_async_class", "is_awaitable", "takes"]
+__all__ = ["Call", "await_result", "is_async_class", "is_awaitable", "run_beside_loop", "takes"]
 
 _colours: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
-class Called:
+class Call:
     """A call to wait for. ``twin`` is the same thing written for an event loop, where there is one."""
 
     __slots__ = ("_args", "_call", "_twin")
@@ -39,12 +39,20 @@ class Called:
         self._twin = twin
 
     def wait(self) -> Any:
-        """Call on this thread."""
-        return called(self._call, *self._args)
+        """Call on this thread; what is async, and what only looked sync, has its own loop."""
+        result = self._call(*self._args)
+        return run_beside_loop(async_to_sync(await_result), result) if is_awaitable(result) else result
 
     async def wait_async(self) -> Any:
         """Await what is async, and run what is not beside the loop."""
-        return await acalled(self._twin or self._call, *self._args)
+        call = self._twin or self._call
+        is_async = iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)
+        return await await_result(await (call if is_async else sync_to_async(call))(*self._args))
+
+
+async def await_result(result: Any) -> Any:
+    """Return what a call gave, awaited where it is to be: a plain wrapper of async code looks sync."""
+    return await result if is_awaitable(result) else result
 
 
 def takes(call: Callable[..., Any], count: int) -> bool:
@@ -61,17 +69,7 @@ def takes(call: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def called(call: Callable[..., Any], *args: Any) -> Any:
-    """Return what a call gives, from this thread."""
-    result = call(*args)
-    return _waited_for(result) if is_awaitable(result) else result
-
-
-def _waited_for(result: Any) -> Any:
-    return beside_loop(async_to_sync(_awaited), result)
-
-
-def beside_loop(call: Callable[..., Any], *args: Any) -> Any:
+def run_beside_loop(call: Callable[..., Any], *args: Any) -> Any:
     """Return what a call gives: called here, or on a thread of its own where a loop runs on this one.
 
     There it has a loop of its own, and waits for nothing of the one that stands still meanwhile.
@@ -84,14 +82,6 @@ def beside_loop(call: Callable[..., Any], *args: Any) -> Any:
         return thread.submit(copy_context().run, closing_connections, partial(call, *args)).result()
 
 
-async def acalled(call: Callable[..., Any], *args: Any) -> Any:
-    """Return what a call gives, from an event loop."""
-    if _is_async(call):
-        return await call(*args)
-    result = await sync_to_async(call)(*args)
-    return await result if is_awaitable(result) else result
-
-
 def is_awaitable(result: object) -> bool:
     """Whether to wait for what a call gave; ``inspect.isawaitable`` asks abstract classes too, at thrice the time."""
     return hasattr(result, "__await__")
@@ -99,17 +89,7 @@ def is_awaitable(result: object) -> bool:
 
 def is_async_class(view_class: type[View]) -> bool:
     """Whether a view class is async; looked up once, as by ``as_view()``: Django's own look costs 5 us a request."""
-    known = _colours.get(view_class)
-    if known is None:
-        known = _colours[view_class] = bool(view_class.view_is_async)
-    return known
-
-
-def _is_async(call: Callable[..., Any]) -> bool:
-    """Whether it is a coroutine function, or an object that is called like one."""
-    return iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)
-
-
-async def _awaited(result: Awaitable[Any]) -> Any:
-    """Await what a call gave, also where the call looked sync: a plain wrapper of async code."""
-    return await result
+    is_async = _colours.get(view_class)
+    if is_async is None:
+        is_async = _colours[view_class] = bool(view_class.view_is_async)
+    return is_async

@@ -309,12 +309,15 @@ def test_the_customer_may_be_another(using_up, consume):
 
 
 @pytest.mark.parametrize("consume", [True, False])
-def test_a_customer_may_be_left_to_the_resolver(make, billing, consume):
+def test_customer_and_key_may_be_left_to_what_they_are_by_default(make, billing, consume):
     base = make(entitlement_required="calls", entitlement_consume=consume)
 
     class Page(base):
         def get_entitlement_customer(self):
             return super().get_entitlement_customer()
+
+        def get_entitlement_key(self):
+            return super().get_entitlement_key()
 
     assert ask(Page.as_view()).status_code == 200
     assert left() == 10 - consume

@@ -23,7 +23,7 @@ from entitlement_gate.ninja_operations import follow_run
 from entitlement_gate.openapi import documented_refusals
 from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.responses import problem_details
-from entitlement_gate.waiting import beside_loop
+from entitlement_gate.waiting import run_beside_loop
 
 try:
     from ninja import NinjaAPI, Router, router
@@ -89,7 +89,7 @@ def answer_refusals(api: NinjaAPI) -> NinjaAPI:
 
 def _answer(request: HttpRequest, error: Any) -> Any:
     # Ninja answers exceptions of async operations in the event loop, where `UPGRADE_URL` could not ask the database.
-    return beside_loop(run_sync, refusal(request, error.decision, problem_details))
+    return run_beside_loop(run_sync, refusal(request, error.decision, problem_details))
 
 
 def _gate_router(gated: Router, gate: Callable[[Any], Any]) -> None:
