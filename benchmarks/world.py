@@ -11,7 +11,7 @@ from uuid import UUID
 
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.sandbox import Request, Sandbox, Scenario
-from entitlement_gate.zenskar.parsing import grants_of, read_page
+from entitlement_gate.zenskar.parsing import read_grants, read_page
 
 __all__ = [
     "ASKED",
@@ -117,4 +117,4 @@ class Source:
 
 def snapshot_from(body: bytes, customer_id: str) -> Snapshot:
     """Return what the client makes of one page."""
-    return Snapshot(customer_id, grants_of(read_page(body).rows, customer_id), 0.0)
+    return Snapshot(customer_id, read_grants(read_page(body).rows, customer_id), 0.0)

@@ -151,9 +151,9 @@ class LedgerClient:
             self._note(error, *_texts(args, keywords))
             return None
         except Exception:  # a conflict, or a bug: whoever raises it is there
-            self._breaker.answered()
+            self._breaker.record_answer()
             raise
-        self._breaker.succeeded()
+        self._breaker.record_success()
         return result
 
     def demanding(
@@ -267,9 +267,9 @@ class LedgerClient:
 
     def _note(self, error: LedgerUnavailable, *hidden: str) -> None:
         if isinstance(error, LedgerOverflow):
-            self._breaker.answered()
+            self._breaker.record_answer()
         else:
-            self._breaker.failed()
+            self._breaker.record_failure()
         self._log.note_ledger(error, *hidden)
 
 

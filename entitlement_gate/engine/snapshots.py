@@ -502,9 +502,9 @@ class Fetcher:
                 return
             call.is_counted = True
         if isinstance(error, SourceRejected) and error.status in _HARMLESS_STATUSES:
-            self.breaker.answered()
+            self.breaker.record_answer()
         else:
-            self.breaker.failed()
+            self.breaker.record_failure()
         self.health.failed(error)
         self.log.note(error)
 
@@ -524,7 +524,7 @@ class Fetcher:
         call.afterwards = partial(self._tell, call)
         result = self._asked(call.key, stamp)
         if result.error is None:
-            self.breaker.succeeded()
+            self.breaker.record_success()
             self.health.succeeded()
         else:
             self.failed(call, result.error)

@@ -22,7 +22,14 @@ from redis.exceptions import TimeoutError as TimedOut
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
 from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.redis_connection import Script, ask, connect, drop_idle, is_elsewhere, read_lua
+from entitlement_gate.resilience.redis_connection import (
+    Script,
+    call_with_retry,
+    close_idle_connections,
+    connect,
+    is_failover,
+    read_lua,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -159,7 +166,7 @@ class RedisStore:
         asked["shift"] = round(self._shift * 1_000_000)
         given = _encoded(asked)
         with self._told_apart():
-            return ask(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
+            return call_with_retry(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
 
     def _run_noting(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
         """Run a verb, and remember what it is told of the epoch."""
@@ -191,7 +198,7 @@ class RedisStore:
             return replies
 
         with self._told_apart():
-            answers: list[Any] = ask(self._client, call, self._look_anew)
+            answers: list[Any] = call_with_retry(self._client, call, self._look_anew)
         return answers
 
     def _evaluate(self, name: str, keys: list[str], given: str) -> Any:
@@ -258,8 +265,8 @@ class RedisStore:
         try:
             yield
         except RedisError as error:
-            if is_elsewhere(error):
-                drop_idle(self._client)
+            if is_failover(error):
+                close_idle_connections(self._client)
                 self._look_anew()
             raise LedgerUnavailable(f"Redis: {_kind(error)}") from None  # Redis quotes what it does not run
 

@@ -50,18 +50,18 @@ class CircuitBreaker:
                 self._opened_at = self._clock.monotonic()  # a probe that never reports back is followed by another
             return state != "open"
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Note that upstream answered as it should."""
         with self._lock:
             self._failures = 0
             self._opened_at = None
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         """Note an answer that says no more than "I am there": it ends an outage, and counts for nothing else."""
         if self._opened_at is not None:
-            self.succeeded()
+            self.record_success()
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         """Note a failed fetch."""
         with self._lock:
             self._failures += 1

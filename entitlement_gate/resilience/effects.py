@@ -39,11 +39,11 @@ def run_sync(steps: Effects[T]) -> T:
         waitable = next(steps)
         while True:
             try:
-                told = waitable.wait()
+                outcome = waitable.wait()
             except BaseException as error:  # noqa: BLE001 - the steps let it go on, once they know
                 waitable = steps.throw(error)
             else:
-                waitable = steps.send(told)
+                waitable = steps.send(outcome)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -55,11 +55,11 @@ async def run_async(steps: Effects[T]) -> T:
         waitable = next(steps)
         while True:
             try:
-                told = await waitable.wait_async()
+                outcome = await waitable.wait_async()
             except BaseException as error:  # noqa: BLE001 - as above
                 waitable = steps.throw(error)
             else:
-                waitable = steps.send(told)
+                waitable = steps.send(outcome)
     except StopIteration as end:
         result: T = end.value
         return result

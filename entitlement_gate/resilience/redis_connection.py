@@ -33,7 +33,8 @@ from entitlement_gate.resilience.redis_url import read_redis_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Script", "ask", "connect", "drop_idle", "is_elsewhere", "read_lua"]
+__all__ = ["Script", "call_with_retry", "close_idle_connections", "connect", "is_failover", "read_lua"]
+
 
 _NOT_HERE = (
     AuthenticationError,
@@ -78,35 +79,36 @@ def connect(url: str, *, timeout: float, patience: float = 0.0) -> redis.Redis:
     return redis.Redis.from_url(place, retry=Retry(NoBackoff(), 0), **options)
 
 
-def ask(client: Any, call: Callable[[], Any], left: Callable[[], None] = lambda: None) -> Any:
+def call_with_retry(client: Any, call: Callable[[], Any], on_failover: Callable[[], None] = lambda: None) -> Any:
     """Return what a call gives, which is safe to make twice; made again, over a new connection, where that may help.
 
-    A server that hangs is not asked again: callers wait. ``left`` is called where the next call may meet another one.
+    A server that hangs is not asked again: callers wait. ``on_failover`` is called where the next call may meet another
+    server.
     """
 
-    def tried() -> Any:
+    def attempt() -> Any:
         try:
             return call()
         except RedisError as error:
-            if is_elsewhere(error):
-                drop_idle(client)
-                left()
+            if is_failover(error):
+                close_idle_connections(client)
+                on_failover()
             raise
 
     try:
-        return tried()
+        return attempt()
     except RedisError as error:
-        if not is_elsewhere(error) or isinstance(error, TimedOut):
+        if not is_failover(error) or isinstance(error, TimedOut):
             raise
-    return tried()
+    return attempt()
 
 
-def is_elsewhere(error: RedisError) -> bool:
+def is_failover(error: RedisError) -> bool:
     """Whether a server refuses, or is silent, where another one of the same name might answer."""
     return isinstance(error, _NOT_HERE) or _NOT_HERE_CODES.search(str(error)) is not None
 
 
-def drop_idle(client: Any) -> None:
+def close_idle_connections(client: Any) -> None:
     """Close the connections that nobody uses now; those in use find out by themselves.
 
     A client with another kind of pool, as that of a cluster, sees to that itself.

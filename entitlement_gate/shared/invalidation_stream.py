@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock, members
-from entitlement_gate.resilience.redis_connection import drop_idle
+from entitlement_gate.resilience.redis_connection import close_idle_connections
 from entitlement_gate.shared.store import EVERYBODY, is_cut, last_news, parts_of
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _listen(whom: Callable[[], Listening | None], client: redis.Redis, closing: 
             news: Any = client.xread(where, count=_AT_A_TIME, block=round(_BLOCK * 1_000))
         except Exception:  # noqa: BLE001 - whatever it is, it is tried again; checks note the failure themselves
             news = listening = None
-            drop_idle(client)  # it may be another server by now
+            close_idle_connections(client)  # it may be another server by now
             closing.wait(_PAUSE)
         if news and (listening := whom()) is not None:
             listening.take(news)

@@ -94,10 +94,10 @@ class Breaking(Protocol):
     def admit(self) -> bool:
         """Return whether one call may be made now."""
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Note a call that succeeded."""
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         """Note one that failed."""
 
     def remake(self) -> None:

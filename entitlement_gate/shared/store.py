@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.redis_connection import Script, ask, connect, read_lua
+from entitlement_gate.resilience.redis_connection import Script, call_with_retry, connect, read_lua
 from entitlement_gate.shared.lease import Stamp
 from entitlement_gate.shared.signing import joined
 
@@ -144,12 +144,12 @@ class SharedStore:
         if not self._breaker.admit():
             return None
         try:
-            reply = ask(self._client, call)
+            reply = call_with_retry(self._client, call)
         except Exception as error:  # noqa: BLE001 - whatever it is, a check goes on without what is shared
-            self._breaker.failed()
+            self._breaker.record_failure()
             self._log.note(error)
             return None
-        self._breaker.succeeded()
+        self._breaker.record_success()
         return reply
 
 

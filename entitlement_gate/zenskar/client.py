@@ -18,7 +18,7 @@ from entitlement_gate.shared.signing import Seal
 from entitlement_gate.zenskar.http import Request, make_http, read_reply
 from entitlement_gate.zenskar.options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
 from entitlement_gate.zenskar.pagination import all_customers, all_rows
-from entitlement_gate.zenskar.parsing import grants_of
+from entitlement_gate.zenskar.parsing import read_grants
 from entitlement_gate.zenskar.retry import Failure, Pause, Reply, Retries, RetryBudget, get_reply
 from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
 
@@ -118,7 +118,7 @@ class ZenskarClient:
         params = {"limit": str(self.options.page_size), **_join("status", statuses)}
         flow = all_rows(params, self._retries(deadline), self.options.max_pages)
         rows = self._run(flow, _path_of(customer), deadline)
-        return Snapshot(customer, grants_of(rows, customer), began)
+        return Snapshot(customer, read_grants(rows, customer), began)
 
     def list_customer_entitlements(
         self,

@@ -136,14 +136,14 @@ class Credentials:
             CredentialUnavailable: a callable failed or returned what no header can hold.
         """
         try:
-            headers["x-api-key"] = _revealed("api_key", self._secrets["api_key"])
-            headers["organisation"] = _revealed("organisation", self._secrets["organisation"])
+            headers["x-api-key"] = _reveal("api_key", self._secrets["api_key"])
+            headers["organisation"] = _reveal("organisation", self._secrets["organisation"])
         except CredentialUnavailable:
             headers.pop("x-api-key", None)  # error pages show the locals of every frame
             raise
 
 
-def _revealed(name: str, secret: Secret) -> str:
+def _reveal(name: str, secret: Secret) -> str:
     if not callable(secret):
         return secret
     try:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WirePage",
-    "grants_of",
     "read_error",
+    "read_grants",
     "read_instant",
     "read_json",
     "read_page",
@@ -57,18 +57,18 @@ class _Unreadable(ValueError):
     """A field that decides holds something that cannot be read."""
 
 
-def _fraction(text: str) -> Decimal | None:
+def _parse_fraction(text: str) -> Decimal | None:
     return _shared_number(text) if len(text) <= _LONGEST_SHARED else exact_number(text)
 
 
-def _whole(text: str) -> int | None:
+def _parse_whole(text: str) -> int | None:
     number = exact_number(text)
     return None if number is None else int(number)
 
 
-_DECODER = json.JSONDecoder(parse_float=_fraction, parse_constant=lambda _: None)
+_DECODER = json.JSONDecoder(parse_float=_parse_fraction, parse_constant=lambda _: None)
 # `int` refuses text of 4,300 digits, and with it the whole page; reading every integer ourselves doubles the time.
-_PATIENT_DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_fraction, parse_constant=lambda _: None)
+_PATIENT_DECODER = json.JSONDecoder(parse_int=_parse_whole, parse_float=_parse_fraction, parse_constant=lambda _: None)
 
 
 def read_json(body: bytes) -> Any:
@@ -78,12 +78,12 @@ def read_json(body: bytes) -> Any:
         SourceMalformed: not UTF-8, not JSON, or nested too deeply to read.
     """
     try:
-        return _decoded(body.decode("utf-8-sig"))
+        return _decode(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise SourceMalformed(f"the body is no JSON ({type(error).__name__})") from None
 
 
-def _decoded(text: str) -> Any:
+def _decode(text: str) -> Any:
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError:
@@ -107,7 +107,7 @@ def read_page(body: bytes) -> WirePage:
     return WirePage(page["results"], cursor or None, page)
 
 
-def grants_of(rows: Iterable[Any], customer_id: str) -> tuple[Grant, ...]:
+def read_grants(rows: Iterable[Any], customer_id: str) -> tuple[Grant, ...]:
     """Return the customer's own grants among the rows of all pages, one per row id.
 
     Raises:
@@ -117,7 +117,7 @@ def grants_of(rows: Iterable[Any], customer_id: str) -> tuple[Grant, ...]:
     own = [row for row in readable if row.get("customer") == customer_id or _owner_of(row) == customer_id]
     if readable and not own:
         raise SourceMalformed("every row belongs to another customer")
-    return dedupe([_grant(row, name) for row in own if isinstance(name := row.get("name"), str) and name])
+    return dedupe([_read_grant(row, name) for row in own if isinstance(name := row.get("name"), str) and name])
 
 
 def read_error(body: bytes) -> str:
@@ -132,12 +132,12 @@ def read_error(body: bytes) -> str:
     if not isinstance(answer, dict):
         return ""
     detail = answer.get("detail") or answer.get("Message") or answer.get("message") or ""
-    lines = [_error_line(item) for item in detail] if isinstance(detail, list) else [detail]
+    lines = [_format_error(item) for item in detail] if isinstance(detail, list) else [detail]
     said = "; ".join(line for line in lines if isinstance(line, str) and line)
     return " ".join(filter(str.isprintable, " ".join(said.split())[:_LONGEST_DETAIL].split()))
 
 
-def _error_line(item: object) -> object:
+def _format_error(item: object) -> object:
     if not isinstance(item, dict):
         return item
     places = item.get("loc")
@@ -152,62 +152,62 @@ def _owner_of(row: Mapping[str, Any]) -> str | None:
     return customer.lower() if isinstance(customer, str) else None
 
 
-def _grant(row: Mapping[str, Any], name: str) -> Grant:
+def _read_grant(row: Mapping[str, Any], name: str) -> Grant:
     get = row.get
     status, units, option = get("status"), get("units"), get("feature_option_value")
-    entitlement_id = _entitlement_id(get("entitlement"))
+    entitlement_id = _read_entitlement_id(get("entitlement"))
     try:
         return quick_grant(
-            _row_id(get("id")),
+            _read_row_id(get("id")),
             intern(name),
             entitlement_id,
-            _type(get("type")),
-            "active" if status == "active" else _status(status),  # one text for every row, not one a row
+            _read_type(get("type")),
+            "active" if status == "active" else _read_status(status),  # one text for every row, not one a row
             intern(units) if isinstance(units, str) else None,
             read_instant(get("active_from")),
             read_instant(get("expiry_at")),
-            _number(get("quantity")),
-            _number(get("quantity_used")),
-            _number(get("quantity_remaining")),
+            _read_number(get("quantity")),
+            _read_number(get("quantity_used")),
+            _read_number(get("quantity_remaining")),
             option is not None and _is_false_like(option),
         )
     except _Unreadable:
-        return Grant(id=_identifier(get("id")) or "", name=name, entitlement_id=entitlement_id, is_malformed=True)
+        return Grant(id=_read_id(get("id")) or "", name=name, entitlement_id=entitlement_id, is_malformed=True)
 
 
-def _row_id(value: object) -> str:
-    row_id = _identifier(value)
+def _read_row_id(value: object) -> str:
+    row_id = _read_id(value)
     if row_id is None:
         raise _Unreadable
     return row_id
 
 
-def _identifier(value: object) -> str | None:
+def _read_id(value: object) -> str | None:
     """Ids are lenient text: documented as UUIDs, exemplified as anything, a number included."""
     if isinstance(value, str):
         return value or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _entitlement_id(value: object) -> str | None:
+def _read_entitlement_id(value: object) -> str | None:
     """UUIDs are compared without case; what is none is compared as it stands."""
     if isinstance(value, str) and len(value) == _UUID_LENGTH:
-        return _shared_id(value)
-    return _identifier(value)
+        return _intern_id(value)
+    return _read_id(value)
 
 
 @lru_cache(maxsize=4096)
-def _shared_id(text: str) -> str:
+def _intern_id(text: str) -> str:
     return intern(canonical_uuid(text) or text)
 
 
-def _number(value: object) -> Decimal | None:
+def _read_number(value: object) -> Decimal | None:
     if value is None or type(value) is Decimal:  # of this file's own decoder: already judged
         return value
     return _shared_number(value) if type(value) is int else exact_number(value)
 
 
-def _type(value: object) -> EntitlementType | str | None:
+def _read_type(value: object) -> EntitlementType | str | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -215,7 +215,7 @@ def _type(value: object) -> EntitlementType | str | None:
     return _TYPES.get(value) or _TYPES.get(value.casefold(), value.casefold())
 
 
-def _status(value: object) -> str | None:
+def _read_status(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -233,11 +233,11 @@ def read_instant(value: object) -> datetime | None:
         return None
     if not isinstance(value, str):
         raise _Unreadable
-    return _parsed_instant(value)
+    return _parse_instant(value)
 
 
 @lru_cache(maxsize=4096)
-def _parsed_instant(text: str) -> datetime:
+def _parse_instant(text: str) -> datetime:
     """Read ISO 8601; without an offset it is UTC, a bare date is its first instant."""
     if not _TRACE_OF_A_DATE.fullmatch(text):  # `fromisoformat` also takes week dates and compact forms
         raise _Unreadable

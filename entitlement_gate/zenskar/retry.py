@@ -35,7 +35,7 @@ __all__ = [
     "Retries",
     "RetryBudget",
     "get_reply",
-    "is_passing",
+    "is_transient",
     "read_retry_after",
 ]
 
@@ -98,12 +98,12 @@ class RetryBudget:
         self._tokens = TokenBucket(self._CAPACITY, rate=0)
         self._is_vain = False
 
-    def earn(self) -> None:
+    def record_success(self) -> None:
         """Note a success."""
         self._tokens.add(self._EARNED)
         self._is_vain = False
 
-    def lose(self) -> None:
+    def record_failure(self) -> None:
         """Note a request that failed, retried or not."""
         self._is_vain = True
 
@@ -138,25 +138,25 @@ def get_reply(params: Mapping[str, str], retries: Retries) -> Flow:
     attempt = 1
     while True:
         reply: Reply | Failure = yield Get(params)
-        if isinstance(reply, Reply) and not is_passing(reply.status):
-            budget.earn()
-            return _accepted(reply)
+        if isinstance(reply, Reply) and not is_transient(reply.status):
+            budget.record_success()
+            return _check_status(reply)
         wait = _backoff(attempt, reply, clock.time())
         may_retry = isinstance(reply, Reply) or reply.may_retry
         if not may_retry or attempt >= max_attempts or wait >= deadline.remaining() or not budget.spend():
-            budget.lose()
+            budget.record_failure()
             kind = reply.error if isinstance(reply, Failure) else SourceUnavailable
-            raise kind(_why(reply, attempt))
+            raise kind(_describe(reply, attempt))
         yield Pause(wait)
         attempt += 1
 
 
-def is_passing(status: int) -> bool:
+def is_transient(status: int) -> bool:
     """Whether a status says that the same request may fare better later."""
     return status in _TOO_EARLY_OR_MANY or status >= _SERVER_ERROR
 
 
-def _accepted(reply: Reply) -> Reply:
+def _check_status(reply: Reply) -> Reply:
     if reply.status == _OK:
         return reply
     if reply.status == _NOT_FOUND:
@@ -166,7 +166,7 @@ def _accepted(reply: Reply) -> Reply:
     raise SourceMalformed(f"HTTP {reply.status} is no answer to a list request")
 
 
-def _why(reply: Reply | Failure, attempts: int) -> str:
+def _describe(reply: Reply | Failure, attempts: int) -> str:
     what = f"HTTP {reply.status}" if isinstance(reply, Reply) else reply.why
     return f"{what} ({attempts} attempt{'s' if attempts > 1 else ''})"
 

@@ -84,7 +84,7 @@ class DeadlineTransport(httpx.BaseTransport):
             "keepalive_expiry": _KEEPALIVE_SECONDS,
             "network_backend": _Backend(self._deadlines),
         }
-        self._pool = httpcore.ConnectionPool(**options) if proxy is None else _proxy_pool(httpx.Proxy(proxy), options)
+        self._pool = _make_pool(proxy, options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See ``httpx.BaseTransport``."""
@@ -93,7 +93,7 @@ class DeadlineTransport(httpx.BaseTransport):
             response = self._pool.handle_request(
                 httpcore.Request(
                     request.method,
-                    _httpcore_url(request.url),
+                    _to_httpcore_url(request.url),
                     headers=request.headers.raw,
                     content=request.stream,
                     extensions=request.extensions,
@@ -111,12 +111,15 @@ class DeadlineTransport(httpx.BaseTransport):
         self._pool.close()
 
 
-def _proxy_pool(proxy: httpx.Proxy, options: dict[str, Any]) -> httpcore.ConnectionPool:
+def _make_pool(proxy_url: str | None, options: dict[str, Any]) -> httpcore.ConnectionPool:
+    if proxy_url is None:
+        return httpcore.ConnectionPool(**options)
+    proxy = httpx.Proxy(proxy_url)
     kind = httpcore.SOCKSProxy if proxy.url.scheme.startswith("socks") else httpcore.HTTPProxy
-    return kind(_httpcore_url(proxy.url), proxy_auth=proxy.raw_auth, **options)
+    return kind(_to_httpcore_url(proxy.url), proxy_auth=proxy.raw_auth, **options)
 
 
-def _httpcore_url(url: httpx.URL) -> httpcore.URL:
+def _to_httpcore_url(url: httpx.URL) -> httpcore.URL:
     return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
@@ -176,7 +179,7 @@ class _Backend(_Bounded, httpcore.NetworkBackend):
         Tried one by one here: the standard library gives *each* address of a name the whole timeout.
         """
         error: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
-        for address in _addresses(host, port):
+        for address in _resolve(host, port):
             left = self._left(timeout, httpcore.ConnectTimeout)
             try:
                 inner = self._inner.connect_tcp(address, port, left, local_address, socket_options)
@@ -187,7 +190,7 @@ class _Backend(_Bounded, httpcore.NetworkBackend):
         raise error or httpcore.ConnectError("the name has no address")
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def _resolve(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long

@@ -16,7 +16,7 @@ from entitlement_gate.domain.errors import SourceError, SourceMalformed
 from entitlement_gate.ledger.balances import quantity_of
 from entitlement_gate.resilience.fork_safety import chance
 from entitlement_gate.zenskar.parsing import read_error, read_json
-from entitlement_gate.zenskar.retry import is_passing, read_retry_after
+from entitlement_gate.zenskar.retry import is_transient, read_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def ship(
             break
         left -= len(events)
         for event in events:
-            run.take_on(event, should_stop)
+            run.ship_or_return(event, should_stop)
     return run.report
 
 
@@ -116,7 +116,7 @@ class _Run:
         self._client = client
         self._failures = 0
 
-    def take_on(self, event: UsageEvent, should_stop: Callable[[], bool]) -> None:
+    def ship_or_return(self, event: UsageEvent, should_stop: Callable[[], bool]) -> None:
         """Send the event, or give it back where the run is over."""
         if not self.report.stopped and should_stop():
             self.report.stopped = "interrupted"
@@ -130,26 +130,26 @@ class _Run:
     def _ship(self, event: UsageEvent) -> bool:
         """Send the event and note what came of it; return whether billing answered."""
         try:
-            reply = _sent(event, self._client)
+            reply = _post(event, self._client)
         except SourceError as error:
-            return self._put_off(event, str(error))
+            return self._postpone(event, str(error))
         except ValueError as error:  # a slug that no path can hold
             return self._bury(event, str(error))
-        if is_passing(reply.status):
-            return self._put_off(event, f"HTTP {reply.status}", reply.headers.get("retry-after", ""))
-        if why := _not_the_events_fault(reply):
+        if is_transient(reply.status):
+            return self._postpone(event, f"HTTP {reply.status}", reply.headers.get("retry-after", ""))
+        if why := _diagnose(reply):
             self._outbox.postpone(event, 0.0)
             self.report.postponed += 1
             self.report.stopped = why
             return True
-        if why := _refusal(event, reply):
+        if why := _read_refusal(event, reply):
             return self._bury(event, why)
         self._outbox.delivered(event)
         self.report.delivered += 1
         return True
 
-    def _put_off(self, event: UsageEvent, why: str, asked: str = "") -> bool:
-        self._outbox.postpone(event, _pause(event, asked, self._clock.time()))
+    def _postpone(self, event: UsageEvent, why: str, retry_after: str = "") -> bool:
+        self._outbox.postpone(event, _backoff(event, retry_after, self._clock.time()))
         self.report.postponed += 1
         self.report.last_failure = why
         return False
@@ -160,7 +160,7 @@ class _Run:
         return True
 
 
-def _sent(event: UsageEvent, client: ZenskarClient) -> Reply:
+def _post(event: UsageEvent, client: ZenskarClient) -> Reply:
     path = f"usage/{quote(event.target.slug, safe='')}"
     return client.post(path, body_of(event), {"idempotency-key": quote(event.key, safe=_HEADER_TEXT)})
 
@@ -169,7 +169,7 @@ _HEADER_TEXT = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 """What a key keeps as it is; the rest is percent-encoded, because a header is ASCII."""
 
 
-def _not_the_events_fault(reply: Reply) -> str:
+def _diagnose(reply: Reply) -> str:
     """Return why no event would fare better; empty when billing judged this one."""
     if reply.status in _OURS_TO_FIX:
         return f"billing refuses the credentials: HTTP {reply.status}"
@@ -182,7 +182,7 @@ def _not_the_events_fault(reply: Reply) -> str:
     return ""
 
 
-def _refusal(event: UsageEvent, reply: Reply) -> str:
+def _read_refusal(event: UsageEvent, reply: Reply) -> str:
     """Return why billing does not take the event; empty when it does."""
     if reply.status not in _GOOD:
         return f"HTTP {reply.status}: {read_error(reply.body)}"
@@ -191,7 +191,7 @@ def _refusal(event: UsageEvent, reply: Reply) -> str:
     return ""
 
 
-def _pause(event: UsageEvent, asked: str, wall: float) -> float:
+def _backoff(event: UsageEvent, retry_after: str, wall: float) -> float:
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(event.attempts, 20))
     pause = longest * chance.uniform(0.5, 1.0)
-    return min(_LONGEST_PAUSE, max(pause, read_retry_after(asked, wall)))
+    return min(_LONGEST_PAUSE, max(pause, read_retry_after(retry_after, wall)))

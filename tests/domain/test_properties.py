@@ -21,7 +21,7 @@ from entitlement_gate.engine.evaluation import Evaluator
 from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.zenskar.pagination import all_rows
-from entitlement_gate.zenskar.parsing import grants_of
+from entitlement_gate.zenskar.parsing import read_grants
 from entitlement_gate.zenskar.retry import Get, Reply, Retries, RetryBudget
 from tests.domain.conftest import CUSTOMER, NOW, a_grant, judged
 
@@ -224,7 +224,7 @@ def paged(rows, size):
             body = json.dumps({"results": rows[start : start + size], "next": further}).encode()
             call = flow.send(Reply(200, {}, body))
     except StopIteration as end:
-        return grants_of(end.value, CUSTOMER)
+        return read_grants(end.value, CUSTOMER)
 
 
 class Still:

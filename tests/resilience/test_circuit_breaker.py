@@ -12,32 +12,32 @@ def breaker(clock):
 @pytest.fixture
 def open_breaker(breaker):
     for _ in range(CircuitBreaker.FAILURES):
-        breaker.failed()
+        breaker.record_failure()
     return breaker
 
 
 def test_it_opens_at_the_fifth_failure_in_a_row(breaker):
     for _ in range(4):
-        breaker.failed()
+        breaker.record_failure()
     assert (breaker.state, breaker.admit()) == ("closed", True)
-    breaker.failed()
+    breaker.record_failure()
     assert (breaker.state, breaker.admit()) == ("open", False)
 
 
 def test_a_success_starts_the_count_again(breaker):
     for _ in range(4):
-        breaker.failed()
-    breaker.succeeded()
+        breaker.record_failure()
+    breaker.record_success()
     for _ in range(4):
-        breaker.failed()
+        breaker.record_failure()
     assert breaker.state == "closed"
 
 
 def test_an_answer_that_says_nothing_of_health_leaves_the_count(breaker):
     for _ in range(4):
-        breaker.failed()
-    breaker.answered()
-    breaker.failed()
+        breaker.record_failure()
+    breaker.record_answer()
+    breaker.record_failure()
     assert breaker.state == "open"
 
 
@@ -50,7 +50,7 @@ def test_after_five_seconds_one_probe_is_let_through(open_breaker, clock):
     assert open_breaker.state == "open"
 
 
-@pytest.mark.parametrize("verb", ["succeeded", "answered"])
+@pytest.mark.parametrize("verb", ["record_success", "record_answer"])
 def test_a_probe_that_is_answered_closes_it(open_breaker, clock, verb):
     clock.advance(5)
     assert open_breaker.admit()
@@ -61,7 +61,7 @@ def test_a_probe_that_is_answered_closes_it(open_breaker, clock, verb):
 def test_a_probe_that_fails_opens_it_again(open_breaker, clock):
     clock.advance(5)
     assert open_breaker.admit()
-    open_breaker.failed()
+    open_breaker.record_failure()
     clock.advance(4.9)
     assert open_breaker.state == "open"
 

@@ -8,14 +8,14 @@ import pytest
 
 from entitlement_gate.domain.errors import SourceMalformed
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
-from entitlement_gate.zenskar.parsing import grants_of, read_error, read_instant, read_json, read_page
+from entitlement_gate.zenskar.parsing import read_error, read_grants, read_instant, read_json, read_page
 from tests.zenskar.scripted import CUSTOMER, a_page, a_row
 
 OTHER = "22222222-2222-4222-8222-222222222222"
 
 
 def grant(**fields):
-    (made,) = grants_of([a_row(**fields)], CUSTOMER)
+    (made,) = read_grants([a_row(**fields)], CUSTOMER)
     return made
 
 
@@ -100,27 +100,27 @@ def test_a_row_that_cannot_be_read_is_set_aside(field, value):
 def test_a_broken_row_hurts_no_other():
     rows = [a_row(1, status=5), a_row(2), a_row(id=None), "row", None, a_row(3, name=None), a_row(4, name="")]
 
-    assert [made.is_malformed for made in grants_of(rows, CUSTOMER)] == [True, False, True]
+    assert [made.is_malformed for made in read_grants(rows, CUSTOMER)] == [True, False, True]
 
 
 @pytest.mark.parametrize("customer", [CUSTOMER, CUSTOMER.upper(), {"id": CUSTOMER.upper(), "name": "x"}])
 def test_a_row_names_its_customer_as_text_or_object(customer):
-    assert grants_of([a_row(customer=customer)], CUSTOMER)
+    assert read_grants([a_row(customer=customer)], CUSTOMER)
 
 
 @pytest.mark.parametrize("customer", [OTHER, None, 5, {}, {"id": None}, {"id": OTHER}, [CUSTOMER], f" {CUSTOMER}"])
 def test_rows_that_are_all_foreign_are_no_answer(customer):
     with pytest.raises(SourceMalformed, match="another customer"):
-        grants_of([a_row(customer=customer), "row"], CUSTOMER)
+        read_grants([a_row(customer=customer), "row"], CUSTOMER)
 
 
 def test_a_foreign_row_among_own_ones_is_dropped():
-    assert [made.id[-1] for made in grants_of([a_row(1), a_row(2, customer=OTHER)], CUSTOMER)] == ["1"]
+    assert [made.id[-1] for made in read_grants([a_row(1), a_row(2, customer=OTHER)], CUSTOMER)] == ["1"]
 
 
 def test_no_rows_are_no_grants():
-    assert grants_of([], CUSTOMER) == ()
-    assert grants_of([None, 5], CUSTOMER) == ()
+    assert read_grants([], CUSTOMER) == ()
+    assert read_grants([None, 5], CUSTOMER) == ()
 
 
 @pytest.mark.parametrize(
@@ -271,10 +271,10 @@ def full_rows(customer=CUSTOMER):
 def test_twenty_grants_cost_five_kilobytes_a_customer():
     bodies = [(str(uuid.uuid4()), None) for _ in range(300)]
     bodies = [(customer, a_page(*full_rows(customer))) for customer, _ in bodies]
-    grants_of(read_page(bodies[0][1]).rows, bodies[0][0])
+    read_grants(read_page(bodies[0][1]).rows, bodies[0][0])
     tracemalloc.start()
     try:
-        kept = [Snapshot(customer, grants_of(read_page(body).rows, customer), 0.0) for customer, body in bodies]
+        kept = [Snapshot(customer, read_grants(read_page(body).rows, customer), 0.0) for customer, body in bodies]
         held = tracemalloc.get_traced_memory()[0] / len(kept)
     finally:
         tracemalloc.stop()

@@ -152,20 +152,20 @@ def test_successes_earn_retries_back():
     budget = RetryBudget()
     assert [budget.spend() for _ in range(6)] == [True] * 5 + [False]
     for _ in range(11):
-        budget.earn()
+        budget.record_success()
     assert [budget.spend(), budget.spend()] == [True, False]
 
 
 def test_after_a_failure_nothing_is_retried_until_something_succeeds():
     budget = RetryBudget()
-    budget.lose()
+    budget.record_failure()
     assert not budget.spend()
-    budget.earn()
+    budget.record_success()
     assert budget.spend()
 
 
 def test_saved_retries_are_bounded():
     budget = RetryBudget()
     for _ in range(1000):
-        budget.earn()
+        budget.record_success()
     assert sum(budget.spend() for _ in range(10)) == 5
