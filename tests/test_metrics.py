@@ -105,6 +105,24 @@ def test_overrides_are_told_as_overrides(project, counts):
     assert counts.told() == [("sso", "override", "override")]
 
 
+def test_the_ledger_is_heard_too():
+    class Verbs(Observer):
+        def __init__(self):
+            self.told = []
+
+        def ledger(self, call):
+            self.told.append((call.verb, call.outcome))
+
+    source, verbs = FakeSource(), Verbs()
+    source.grant(PRO, "calls", 10)
+    with EntitlementGate(source) as gate:
+        observe(verbs, gate)
+        gate.consume(PRO, "calls")
+        assert flush_observers(60)
+        assert ("consume", "done") in verbs.told
+        assert not gate.is_heard
+
+
 def test_an_observer_of_one_gate_hears_of_no_other():
     source = FakeSource()
     source.grant(PRO, "sso")

@@ -570,8 +570,8 @@ class Fetcher:
             return
         if result.entry is not None:
             listener.refreshed(result.entry.snapshot)
-        elif result.error is not None:
-            listener.failed(call.key, result.error)
+        else:
+            listener.failed(call.key, result.error)  # type: ignore[arg-type]  # where there is no entry there is one
         brought = result.error if result.entry is None else result.entry.snapshot
         fetch = Fetch.of(call.key, brought, result.seconds, getattr(self.source, "base_url", None))
         call.context.run(listener.fetched, fetch)

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY
 
 from entitlement_gate import EntitlementDenied, EntitlementGate, ZenskarClient, has_entitlement
 from entitlement_gate.contrib.opentelemetry import _Instrumented, instrument, uninstrument
@@ -346,6 +346,16 @@ def test_uninstrumenting_ends_it_and_it_can_begin_again(gate, recorded):
         assert [point.value for point in recorded.metrics["entitlement_gate.customers"]] == [1]
 
 
+def test_gates_are_instrumented_and_left_one_by_one(gate, source, recorded):
+    other_s = Recorded()
+    with EntitlementGate(source) as other, instrumented(gate, **recorded.providers):
+        with instrumented(other, **other_s.providers):
+            assert gate.has(PRO, "sso")
+            assert other.has(PRO, "sso")
+        assert gate.has(PRO, "sso")
+        assert (sum(recorded.checks().values()), sum(other_s.checks().values())) == (2, 1)
+
+
 def test_every_gate_is_instrumented_at_once(gate, source, recorded):
     with (
         override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}),
@@ -448,14 +458,15 @@ def test_checks_take_no_longer_while_the_exporter_hangs(gate, recorded):
 @pytest.fixture(scope="module")
 def exported():
     """Everything that a Prometheus would scrape: sample name → the names of its labels."""
-    registry, source, recorded = CollectorRegistry(), FakeSource(), Recorded()
-    meter_provider = MeterProvider([PrometheusMetricReader(registry=registry)])
+    source, recorded = FakeSource(), Recorded()
+    meter_provider = MeterProvider([PrometheusMetricReader()])
     providers = {**recorded.providers, "meter_provider": meter_provider}
     source.grant(PRO, "calls", 10)
     with EntitlementGate(source) as gate, instrumented(gate, **providers):
         gate.consume(PRO, "calls")
         recorded.spans()
-        samples = [sample for metric in registry.collect() for sample in metric.samples]
+        samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    meter_provider.shutdown()
     found = {}
     for sample in samples:
         found.setdefault(sample.name, set()).update(sample.labels)

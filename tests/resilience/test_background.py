@@ -72,6 +72,19 @@ def test_a_call_that_raises_is_logged_by_its_class_and_the_next_is_made(backgrou
     assert BERT not in caplog.text
 
 
+def test_a_call_that_strikes_the_thread_leaves_none_behind(background, held, caplog):
+    def strike():
+        raise SystemExit
+
+    made = []
+    background.call(strike)
+    background.call(made.append, 1)
+    held.set()
+    assert background.flush(60)
+    assert made == [1]
+    assert "interrupted at its work: SystemExit" in caplog.text
+
+
 def test_a_forked_process_has_a_queue_of_its_own(background, held):
     made = []
     background.call(made.append, "the parent's")
