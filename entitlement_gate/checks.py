@@ -41,7 +41,7 @@ from entitlement_gate.resolvers import from_user
 from entitlement_gate.responses import upgrade_address
 from entitlement_gate.url_rules import class_of, namespaces_of
 from entitlement_gate.waiting import takes
-from entitlement_gate.zenskar.options import SANDBOX
+from entitlement_gate.zenskar.client_options import SANDBOX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -38,7 +38,7 @@ from entitlement_gate.operators.terminal import (
     printable,
     tell_error,
 )
-from entitlement_gate.zenskar.options import SANDBOX, ClientOptions
+from entitlement_gate.zenskar.client_options import SANDBOX, ClientOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

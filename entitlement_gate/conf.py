@@ -1,6 +1,6 @@
 """The settings: one dict, ``ENTITLEMENT_GATE``, read when it is first needed and again when it changes.
 
-Never here: what the options of the gate and the client mean (``engine.options``, ``zenskar.options``); their
+Never here: what the options of the gate and the client mean (``engine.options``, ``zenskar.client_options``); their
 defaults and their validation live there and are only named in upper case here.
 """
 
@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.url_rules import Rule, read_rules
-from entitlement_gate.zenskar.options import SANDBOX, ClientOptions, Credentials, Secret, is_texts
+from entitlement_gate.zenskar.client_options import SANDBOX, ClientOptions, Credentials, Secret, is_texts
 
 __all__ = [
     "SETTING",

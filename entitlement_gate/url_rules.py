@@ -22,7 +22,7 @@ from django.urls.converters import StringConverter, get_converters
 
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.waiting import is_awaitable
-from entitlement_gate.zenskar.options import is_texts
+from entitlement_gate.zenskar.client_options import is_texts
 
 if TYPE_CHECKING:
     from django.urls import ResolverMatch

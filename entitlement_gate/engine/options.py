@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from entitlement_gate.domain.rule import PerName, Terms
 from entitlement_gate.ledger.protocol import Ledger, UsageTarget
 from entitlement_gate.resilience.redis_url import read_redis_url
-from entitlement_gate.zenskar.options import check_at_least_one, check_seconds, is_texts
+from entitlement_gate.zenskar.client_options import check_at_least_one, check_seconds, is_texts
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
-    from entitlement_gate.resilience.single_flight import Call
+    from entitlement_gate.resilience.single_flight import SharedCall
     from entitlement_gate.shared.cache import SharedSnapshots
     from entitlement_gate.shared.lease import Stamp
 
@@ -272,7 +272,7 @@ class SnapshotStore:
             newer = yield from self.for_denial(newer, due)
         return view._replace(source="stale") if newer.entry is None else newer
 
-    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, Call | None, bool]:
+    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, SharedCall | None, bool]:
         """Return what is known by now, the call to wait for, and whether to wait."""
         with self._lock:  # held over all of it, or who comes in between sees no fetch due, none running and none kept
             current = self.entries.get(view.customer_id)
@@ -357,7 +357,7 @@ class SnapshotStore:
         is_renewing = self._single_flight.is_running(customer_id) or self._single_flight.join(customer_id) is not None
         return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
 
-    def _fetched(self, customer_id: str, call: Call | None, due: float | None = None) -> Effects[View]:
+    def _fetched(self, customer_id: str, call: SharedCall | None, due: float | None = None) -> Effects[View]:
         result, now = LEFT_ALONE, self._clock.monotonic()
         due = now + self._options.deadline if due is None else due
         if call is None and self._breaker.state != "open":
@@ -371,7 +371,7 @@ class SnapshotStore:
             return View(customer_id, entry, "stale", was_tried=True)
         return View(customer_id, None, "fallback", _reason(result.error), was_tried=True)
 
-    def _outlasted(self, call: Call) -> Result:
+    def _outlasted(self, call: SharedCall) -> Result:
         """Take a fetch that outlasts those who wait for a failed one, before it ends, if ever it does."""
         began = call.began_at
         if began is not None and elapsed(began, self._clock.monotonic()) >= _ALL_OF_IT * self._options.deadline:
@@ -407,7 +407,7 @@ class SnapshotStore:
             entry.failed_at = self._clock.monotonic()
             entry.failures += CircuitBreaker.FAILURES if result.seconds >= _SLOW else 1
 
-    def _fetch(self, call: Call) -> Result:
+    def _fetch(self, call: SharedCall) -> Result:
         return self._fetcher.fetch(call, self.entries.get(call.key))
 
 
@@ -465,7 +465,7 @@ class Fetcher:
         self.breaker.remake()
         self.log.remake()
 
-    def fetch(self, call: Call, held: Entry | None) -> Result:
+    def fetch(self, call: SharedCall, held: Entry | None) -> Result:
         """Return what will do for the call, given what is held of its customer; never raises."""
         try:
             return self._fetched(call) if self._shared is None else self._found(call, held, self._shared)
@@ -473,7 +473,7 @@ class Fetcher:
             self.failed(call, error)
             return Result(error=error)
 
-    def _found(self, call: Call, held: Entry | None, shared: SharedSnapshots) -> Result:
+    def _found(self, call: SharedCall, held: Entry | None, shared: SharedSnapshots) -> Result:
         """Return what others fetched, or what is fetched here, for all."""
         customer_id = call.key
         found = shared.look(customer_id, self._wanted(call, held))
@@ -495,7 +495,7 @@ class Fetcher:
             return result._replace(entry=result.entry.expired())  # for those who wait, and nobody after them
         return result
 
-    def failed(self, call: Call, error: BaseException) -> None:
+    def failed(self, call: SharedCall, error: BaseException) -> None:
         """Note a failure, once for each call."""
         with self._lock:
             if call.is_counted:
@@ -508,7 +508,7 @@ class Fetcher:
         self.health.failed(error)
         self.log.note(error)
 
-    def _wanted(self, call: Call, held: Entry | None) -> Wanted:
+    def _wanted(self, call: SharedCall, held: Entry | None) -> Wanted:
         """Return what of others' would do: what is fresh, newer than what is held, and as young as the call asks."""
         max_age, unlike = min(call.max_age, self._options.ttl), None
         if held is not None and not held.is_invalidated:  # what was said to be overtaken is no measure
@@ -518,7 +518,7 @@ class Fetcher:
     def _is_newer(self, found: Found | None, held: Entry) -> bool:
         return found is not None and found.stamp != held.stamp and found.age < held.age(self._clock)
 
-    def _fetched(self, call: Call, stamp: Stamp | None = None) -> Result:
+    def _fetched(self, call: SharedCall, stamp: Stamp | None = None) -> Result:
         if self.is_closed or not self.breaker.admit():
             return LEFT_ALONE
         call.afterwards = partial(self._tell, call)
@@ -563,7 +563,7 @@ class Fetcher:
         jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
         return self._options.ttl * jitter
 
-    def _tell(self, call: Call, result: Result) -> None:
+    def _tell(self, call: SharedCall, result: Result) -> None:
         """Tell of a fetch of this process; what others fetched they have told of."""
         listener = self._listener()
         if listener is None:

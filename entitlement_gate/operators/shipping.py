@@ -12,8 +12,7 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.operators.explanation import moment, number
 from entitlement_gate.operators.terminal import DENIED, FINE, UNKNOWN, Cell, Line, OperatingError, Report, Table
-from entitlement_gate.zenskar.usage import Report as Shipped
-from entitlement_gate.zenskar.usage import ship
+from entitlement_gate.zenskar.usage import DeliveryReport, ship
 
 if TYPE_CHECKING:
     from entitlement_gate.engine.gate import EntitlementGate
@@ -82,13 +81,13 @@ def outbox_of(gate: EntitlementGate, *, to_ship: bool = False) -> Outbox:
 
 def deliver_all(
     outbox: Outbox, client: ZenskarClient, plan: Plan, *, should_stop: Callable[[], bool], progress: Progress
-) -> Shipped:
+) -> DeliveryReport:
     """Deliver events batch by batch until nothing is due, the limit is reached, or the end is asked for.
 
     Raises:
         LedgerUnavailable: the outbox could not be asked.
     """
-    total = Shipped()
+    total = DeliveryReport()
     while not total.stopped and not should_stop():
         left = plan.batch if plan.limit is None else min(plan.batch, plan.limit - _tried(total))
         done = ship(outbox, client, limit=left, should_stop=should_stop)
@@ -102,12 +101,12 @@ def deliver_all(
     return total
 
 
-def _said_of(shipped: Shipped) -> str:
+def _said_of(shipped: DeliveryReport) -> str:
     """Return what was done, for people."""
     return f"{shipped.delivered} delivered, {shipped.postponed} postponed, {shipped.buried} set aside"
 
 
-def _tell_shipped(shipped: Shipped, outbox: Outbox) -> Report:
+def _tell_shipped(shipped: DeliveryReport, outbox: Outbox) -> Report:
     """Report what a run did, and what waits still."""
     pending = outbox.pending()
     data = {
@@ -179,7 +178,7 @@ def _dead(outbox: Outbox, limit: int | None) -> Iterator[DeadLetter]:
         yield from letters
 
 
-def _tried(shipped: Shipped) -> int:
+def _tried(shipped: DeliveryReport) -> int:
     return shipped.delivered + shipped.postponed + shipped.buried
 
 

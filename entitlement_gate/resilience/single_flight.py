@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.worker_pool import WorkerPool
 
-__all__ = ["Call", "Result", "SingleFlight", "Wait"]
+__all__ = ["Result", "SharedCall", "SingleFlight", "Wait"]
 
 
 class Result(NamedTuple):
@@ -59,7 +59,7 @@ _UNWANTED = Result(error=SourceUnavailable("nobody waits any longer for this fet
 _NO_WORKER = Result(error=SourceUnavailable("the gate is closed, or the process can start no thread"))
 
 
-class Call:
+class SharedCall:
     """One fetch, and all who wait for it.
 
     Attributes:
@@ -102,7 +102,7 @@ class Call:
         self.generation: str | None = None
         self.is_forgotten = False
         self.is_counted = False
-        self.successor: Call | None = None
+        self.successor: SharedCall | None = None
         self.afterwards: Callable[[Result], None] | None = None
         self.context = copy_context()
 
@@ -115,7 +115,7 @@ class Call:
 class Wait(NamedTuple):
     """Wait for a call, at most so many seconds; gives its result, or None when the time is up."""
 
-    call: Call
+    call: SharedCall
     seconds: float
 
     def wait(self) -> Result | None:
@@ -150,7 +150,7 @@ class SingleFlight:
         clock: Clock,
         *,
         admit: Callable[[str], bool],
-        fetch: Callable[[Call], Result],
+        fetch: Callable[[SharedCall], Result],
         keep: Callable[[str, Result], None],
         deadline: float,
         patience: float,
@@ -163,9 +163,9 @@ class SingleFlight:
         self._keep = keep
         self._deadline = deadline
         self._patience = patience
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, SharedCall] = {}
 
-    def join(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> Call | None:
+    def join(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> SharedCall | None:
         """Return the call for a key, starting one where there is none; None where none may start.
 
         With ``later`` its fetch begins after now: where one has begun already it is the successor, which starts when
@@ -175,11 +175,11 @@ class SingleFlight:
         with self._lock:
             return self.join_locked(key, later=later, max_age=max_age)
 
-    def join_locked(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> Call | None:
+    def join_locked(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> SharedCall | None:
         """Return what ``join`` does. Lock held."""
         call = self._current(key)
         if call is None:
-            call = Call(key) if self._admit(key) else None
+            call = SharedCall(key) if self._admit(key) else None
         elif later and call.began_at is not None:
             call = self._successor_of(call)
         if call is not None:
@@ -193,7 +193,7 @@ class SingleFlight:
         call = self._calls.get(key)
         return call is not None and not self._is_lost(call)
 
-    def is_current(self, call: Call) -> bool:
+    def is_current(self, call: SharedCall) -> bool:
         """Return whether what a call brings is for all, and not only for its waiters."""
         return self._calls.get(call.key) is call and not call.is_forgotten
 
@@ -208,7 +208,7 @@ class SingleFlight:
         call.is_forgotten = True
         self._remove(call)
 
-    def _current(self, key: str) -> Call | None:
+    def _current(self, key: str) -> SharedCall | None:
         """Return the running call, having put its successor in the place of one that is lost."""
         call = self._calls.get(key)
         if call is None or not self._is_lost(call):
@@ -216,7 +216,7 @@ class SingleFlight:
         self.forget(key)
         return self._calls.get(key)
 
-    def _is_lost(self, call: Call) -> bool:
+    def _is_lost(self, call: SharedCall) -> bool:
         """Whether nothing more comes of a call that is noted as running."""
         if call.is_forgotten or call.result is not None:
             return True
@@ -226,12 +226,12 @@ class SingleFlight:
             return True
         return elapsed(call.began_at, self._clock.monotonic()) > self._patience
 
-    def _successor_of(self, call: Call) -> Call | None:
+    def _successor_of(self, call: SharedCall) -> SharedCall | None:
         if call.successor is None and self._admit(call.key):
-            call.successor = Call(call.key)
+            call.successor = SharedCall(call.key)
         return call.successor
 
-    def _queue(self, call: Call) -> None:
+    def _queue(self, call: SharedCall) -> None:
         """Queue a call that has not begun, unless another of its key has to end first. Lock held."""
         if call.began_at is not None or self._calls.setdefault(call.key, call) is not call:
             return
@@ -239,14 +239,14 @@ class SingleFlight:
             del self._calls[call.key]
             call.set_result(_NO_WORKER)
 
-    def _remove(self, call: Call) -> None:
+    def _remove(self, call: SharedCall) -> None:
         """Take out a call that has ended, or was forgotten, and queue its successor. Lock held."""
         if self._calls.get(call.key) is call:
             del self._calls[call.key]
         if call.successor is not None:
             self._queue(call.successor)
 
-    def _run(self, call: Call) -> None:
+    def _run(self, call: SharedCall) -> None:
         try:
             result = self._fetch_once(call)
             if result is not None:
@@ -257,7 +257,7 @@ class SingleFlight:
             call.set_result(call.result or Result(error=error))
             raise
 
-    def _fetch_once(self, call: Call) -> Result | None:
+    def _fetch_once(self, call: SharedCall) -> Result | None:
         """Fetch; return None where another thread does: a call may have been queued twice.
 
         A call that nobody waits for any longer is not worth a request.
@@ -271,7 +271,7 @@ class SingleFlight:
                 self._remove(call)  # at once: nobody is to join it any more
         return self._fetch(call) if is_wanted else _UNWANTED
 
-    def _deliver(self, call: Call, result: Result) -> None:
+    def _deliver(self, call: SharedCall, result: Result) -> None:
         try:
             with self._lock:
                 try:

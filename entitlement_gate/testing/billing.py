@@ -15,7 +15,7 @@ from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
 from entitlement_gate.testing.fakes import MovableClock, canonical_customer
 from entitlement_gate.testing.overrides import billing_by, forget_billing
 from entitlement_gate.zenskar.client import ZenskarClient
-from entitlement_gate.zenskar.options import SANDBOX
+from entitlement_gate.zenskar.client_options import SANDBOX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

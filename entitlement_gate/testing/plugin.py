@@ -196,9 +196,9 @@ pytest -p no:entitlement_gate"""
 def _is_loopback(address: str) -> bool:
     from urllib.parse import urlsplit  # noqa: PLC0415 - with the client, which is here by now
 
-    from entitlement_gate.zenskar import options  # noqa: PLC0415 - as above
+    from entitlement_gate.zenskar.client_options import is_loopback  # noqa: PLC0415 - as above
 
-    return options._is_loopback(urlsplit(address).hostname or "")  # noqa: SLF001 - the client's own idea of it
+    return is_loopback(urlsplit(address).hostname or "")
 
 
 def _refusal(address: str) -> Exception:

@@ -15,12 +15,12 @@ from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
 from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.shared.signing import Seal
-from entitlement_gate.zenskar.http import Request, make_http, read_reply
-from entitlement_gate.zenskar.options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
+from entitlement_gate.zenskar.client_options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
+from entitlement_gate.zenskar.http import check_path, make_http, read_reply
+from entitlement_gate.zenskar.network import DEADLINE, DeadlineTransport, environment_proxy
 from entitlement_gate.zenskar.pagination import all_customers, all_rows
 from entitlement_gate.zenskar.parsing import read_grants
 from entitlement_gate.zenskar.retry import Failure, Pause, Reply, Retries, RetryBudget, get_reply
-from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -176,7 +176,7 @@ class ZenskarClient:
             SourceUnavailable: no answer came in time, or a credential cannot be had.
             SourceMalformed: a good answer's body cannot be decompressed, or is longer than ``max_body_bytes``.
         """
-        return self._send_once(Request(method="GET", path=path, params=params or {}))
+        return self._send_once("GET", path, params=params)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
         """Send one POST of JSON, once; in all else as ``get``. Whoever sends it again does so with the same key.
@@ -192,7 +192,7 @@ class ZenskarClient:
             SourceMalformed: a good answer's body cannot be decompressed, or is longer than ``max_body_bytes``.
         """
         headers = {"content-type": "application/json", **(headers or {})}
-        return self._send_once(Request(method="POST", path=path, headers=headers, body=body))
+        return self._send_once("POST", path, headers=headers, content=body)
 
     def seal(self) -> Seal:
         """Return what tells our snapshots from others' where processes share them: see ``shared.signing``.
@@ -228,29 +228,27 @@ class ZenskarClient:
                 time.sleep(step.seconds)
                 outcome = None
             else:
-                outcome = self._send(Request(method="GET", path=path, params=step.params), deadline)
+                outcome = self._send(deadline, "GET", path, params=step.params)
 
-    def _send_once(self, request: Request) -> Reply:
-        outcome = self._send(request, Deadline(self.options.deadline, self._clock))
+    def _send_once(self, method: str, path: str, **message: Any) -> Reply:
+        check_path(path)
+        outcome = self._send(Deadline(self.options.deadline, self._clock), method, path, **message)
         if isinstance(outcome, Failure):
             raise outcome.error(outcome.why)
         return outcome
 
-    def _send(self, request: Request, deadline: Deadline) -> Reply | Failure:
-        """Return the reply, whatever its status, or why there is none; redirects are not followed."""
+    def _send(self, deadline: Deadline, method: str, path: str, **message: Any) -> Reply | Failure:
+        """Return the reply, whatever its status, or why there is none; redirects are not followed.
+
+        ``message`` is what httpx takes: ``params``, ``headers``, ``content``.
+        """
         left = deadline.remaining()
         if left <= 0:
             return Failure(f"no answer within {deadline.seconds} s", AnswerTooLate, may_retry=False)
         try:
-            with self._connect().stream(
-                request.method,
-                request.path,
-                params=dict(request.params),
-                headers=dict(request.headers),
-                content=request.body,
-                timeout=httpx.Timeout(left, connect=min(left, self.options.connect_timeout)),
-                extensions={DEADLINE: deadline},
-            ) as response:
+            timeout = httpx.Timeout(left, connect=min(left, self.options.connect_timeout))
+            extensions = {DEADLINE: deadline}
+            with self._connect().stream(method, path, timeout=timeout, extensions=extensions, **message) as response:
                 return read_reply(response, deadline, self.options.max_body_bytes)
         except httpx.TimeoutException as error:
             return Failure(f"no answer in time ({type(error).__name__})", AnswerTooLate)

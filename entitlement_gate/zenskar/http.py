@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,16 +16,16 @@ import httpx
 
 from entitlement_gate import __version__
 from entitlement_gate.domain.errors import AnswerTooLate, BodyTooLong, SourceMalformed
-from entitlement_gate.zenskar.options import SANDBOX
+from entitlement_gate.zenskar.client_options import SANDBOX
 from entitlement_gate.zenskar.retry import Failure, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from entitlement_gate.resilience.clock import Deadline
-    from entitlement_gate.zenskar.options import ClientOptions, Credentials
+    from entitlement_gate.zenskar.client_options import ClientOptions, Credentials
 
-__all__ = ["Request", "hide_secrets", "make_http", "read_body", "read_reply"]
+__all__ = ["check_path", "hide_secrets", "make_http", "read_body", "read_reply"]
 
 Text = TypeVar("Text", bytes, str)
 
@@ -39,30 +37,10 @@ _PART = r"(?!\.{1,2}(?:/|\Z))(?:[\w.~-]|%[0-9A-Fa-f]{2})+"
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is sent.
-
-    Attributes:
-        method: ``GET`` or ``POST``.
-        path: below the base URL, its segments percent-encoded.
-        params: of the query.
-        headers: besides those that every request has.
-        body: the bytes; None for none.
-
-    Raises:
-        ValueError: the path is not below the base URL.
-    """
-
-    method: str
-    path: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if not _PATH.fullmatch(self.path):
-            raise ValueError(f"a path below the base URL, its parts percent-encoded, not {self.path[:60]!r}")
+def check_path(path: str) -> None:
+    """Raise ``ValueError`` for a path that is not below the base URL, its segments percent-encoded."""
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"a path below the base URL, its parts percent-encoded, not {path[:60]!r}")
 
 
 def make_http(options: ClientOptions, credentials: Credentials, transport: httpx.BaseTransport) -> httpx.Client:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from entitlement_gate.zenskar.client import ZenskarClient
     from entitlement_gate.zenskar.retry import Reply
 
-__all__ = ["Report", "ship"]
+__all__ = ["DeliveryReport", "ship"]
 
 _BATCH = 50
 _FAILURES_IN_A_ROW = 3
@@ -38,7 +38,7 @@ _GOOD, _REDIRECTS = range(200, 300), range(300, 400)
 
 
 @dataclass(slots=True)
-class Report:
+class DeliveryReport:
     """What one run did.
 
     Attributes:
@@ -67,7 +67,7 @@ def ship(
     limit: int = 1_000,
     should_stop: Callable[[], bool] = _never,
     clock: Clock = time,
-) -> Report:
+) -> DeliveryReport:
     """Deliver up to ``limit`` events that are due; several may ship at once, from anywhere.
 
     An event that billing refuses (4xx) is set aside. One that did not arrive (network, 408, 425, 429, 5xx) is
@@ -85,7 +85,7 @@ def ship(
     Raises:
         LedgerUnavailable: the outbox could not be asked.
     """
-    run, left = _Run(outbox, client, clock), limit
+    run, left = _Delivery(outbox, client, clock), limit
     lease = 2 * _BATCH * client.options.deadline
     while left > 0 and not run.report.stopped:
         events = outbox.take(min(_BATCH, left), lease=lease)
@@ -106,11 +106,11 @@ def body_of(event: UsageEvent) -> bytes:
     return text.encode()
 
 
-class _Run:
+class _Delivery:
     """One run: its report, and how many events in a row did not arrive."""
 
     def __init__(self, outbox: Outbox, client: ZenskarClient, clock: Clock) -> None:
-        self.report = Report()
+        self.report = DeliveryReport()
         self._clock = clock
         self._outbox = outbox
         self._client = client

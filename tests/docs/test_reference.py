@@ -16,7 +16,7 @@ from entitlement_gate.domain import errors
 from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.responses import denied
 from entitlement_gate.sandbox.scenario import KINDS
-from entitlement_gate.zenskar.options import ClientOptions
+from entitlement_gate.zenskar.client_options import ClientOptions
 from tests.docs.pages import DOCS, PAGES, ROOT, in_code, name_of, rows_of
 
 REFERENCE = DOCS / "reference"

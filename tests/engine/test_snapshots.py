@@ -7,7 +7,7 @@ from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.engine.snapshots import Fetcher
-from entitlement_gate.resilience.single_flight import Call
+from entitlement_gate.resilience.single_flight import SharedCall
 from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature
 
 
@@ -193,7 +193,7 @@ def test_a_fetch_that_outlives_the_gate_tells_nobody(gate, billing, clock):
 
     asking = Fetcher(billing, gate.options, clock, Gone(), shared=None)
     asking.remake()
-    assert asking.fetch(Call(ANNA), None).entry.snapshot.customer_id == ANNA
+    assert asking.fetch(SharedCall(ANNA), None).entry.snapshot.customer_id == ANNA
 
 
 class TestDenials:
@@ -547,7 +547,7 @@ class TestClosing:
 
 def test_a_failure_is_noted_once_whoever_is_first(gate):
     asking = gate._snapshots._fetcher
-    call = Call(ANNA)
+    call = SharedCall(ANNA)
     asking.failed(call, DOWN)
     asking.failed(call, DOWN)
     assert asking.breaker._failures == 1

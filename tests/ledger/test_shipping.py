@@ -13,7 +13,7 @@ from entitlement_gate.ledger.protocol import UsageTarget
 from entitlement_gate.sandbox import Sandbox, SandboxTransport
 from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 from entitlement_gate.zenskar.client import ZenskarClient
-from entitlement_gate.zenskar.usage import Report, ship
+from entitlement_gate.zenskar.usage import DeliveryReport, ship
 from tests.ledger.test_memory import Clock
 
 ORGANISATION = "00000000-0000-4000-8000-000000000001"
@@ -57,8 +57,8 @@ def test_each_commit_arrives_once_with_its_key(ledger, client, sandbox):
     target = UsageTarget(slug_of(sandbox), "count")
     use(ledger, "a b/ü", 2_500_000, target)
     use(ledger, "k2", 3_000_000, target)
-    assert ship(ledger, client) == Report(delivered=2)
-    assert ship(ledger, client) == Report()
+    assert ship(ledger, client) == DeliveryReport(delivered=2)
+    assert ship(ledger, client) == DeliveryReport()
     first, second = sandbox.usage_events
     assert (first.key, second.key) == ("a%20b/%C3%BC", "k2")
     assert (first.slug, first.customer_id) == (target.slug, ANNA)
@@ -79,7 +79,7 @@ def test_an_event_that_arrived_unnoticed_is_not_counted_again(ledger, client, sa
 
 def test_a_meter_that_billing_does_not_have_is_set_aside(ledger, client, sandbox):
     use(ledger, "k", target=UsageTarget("no such meter", "count"))
-    assert ship(ledger, client) == Report(buried=1)
+    assert ship(ledger, client) == DeliveryReport(buried=1)
     (letter,) = ledger.dead_letters()
     assert "no such meter" in letter.why
     assert not sandbox.usage_events
@@ -88,7 +88,7 @@ def test_a_meter_that_billing_does_not_have_is_set_aside(ledger, client, sandbox
 def test_a_refused_event_is_set_aside_with_what_billing_said(ledger):
     use(ledger, "k")
     client = scripted(lambda _: httpx.Response(422, json={"detail": "no such field"}))
-    assert ship(ledger, client) == Report(buried=1)
+    assert ship(ledger, client) == DeliveryReport(buried=1)
     assert ledger.dead_letters()[0].why == "HTTP 422: no such field"
 
 
@@ -98,7 +98,7 @@ def test_an_event_that_did_not_arrive_is_tried_later_and_later(ledger, clock, st
     client = scripted(lambda _: httpx.Response(status))
     waits = []
     for _ in range(4):
-        assert ship(ledger, client) == Report(postponed=1)
+        assert ship(ledger, client) == DeliveryReport(postponed=1)
         waits.append(ledger._waiting[ANNA, "k"][0] - clock.now)
         clock.now += waits[-1]
     assert all(2**n <= wait <= 2 ** (n + 1) for n, wait in enumerate(waits, start=1))

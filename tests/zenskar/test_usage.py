@@ -8,7 +8,7 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
 from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 from entitlement_gate.zenskar.client import ZenskarClient
-from entitlement_gate.zenskar.usage import Report, ship
+from entitlement_gate.zenskar.usage import DeliveryReport, ship
 from tests.zenskar.scripted import KEY, ORGANISATION, raw, reply
 
 
@@ -44,7 +44,7 @@ def test_what_is_no_fault_of_an_events_ends_the_run_and_sets_nothing_aside(serve
 @pytest.mark.parametrize("answer", [reply(200), reply(201, b'{"ok": true}'), reply(204), reply(202, b"[]")])
 def test_every_success_is_one(serve, connect, ledger, answer):
     use(ledger, "a")
-    assert ship(ledger, connect(serve(answer))) == Report(delivered=1)
+    assert ship(ledger, connect(serve(answer))) == DeliveryReport(delivered=1)
 
 
 @pytest.mark.parametrize("slug", ["..", ".", "a/../b", "über", "x y"])
@@ -54,10 +54,10 @@ def test_a_slug_is_one_part_of_the_path_or_its_event_is_set_aside(serve, connect
     report = ship(ledger, connect(server))
 
     if slug.strip("."):
-        assert report == Report(delivered=1)
+        assert report == DeliveryReport(delivered=1)
         assert server.seen[0].target.count("/") == 2
     else:
-        assert report == Report(buried=1)
+        assert report == DeliveryReport(buried=1)
         assert not server.seen
         assert "a path below the base URL" in ledger.dead_letters()[0].why
 
@@ -83,5 +83,5 @@ def test_whoever_wants_the_end_has_it_after_the_event_that_is_under_way(ledger):
     client = ZenskarClient("key", "org", transport=httpx.MockTransport(lambda _: httpx.Response(200)))
     report = ship(ledger, client, should_stop=lambda: next(asked))
 
-    assert report == Report(delivered=2, stopped="interrupted")
+    assert report == DeliveryReport(delivered=2, stopped="interrupted")
     assert len(ledger.take(5)) == 3

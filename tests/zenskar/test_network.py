@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from entitlement_gate.resilience.clock import Deadline
-from entitlement_gate.zenskar import transport as transports
-from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
+from entitlement_gate.zenskar import network
+from entitlement_gate.zenskar.network import DEADLINE, DeadlineTransport, environment_proxy
 from tests.zenskar.scripted import CUSTOMER, GOOD, PROMPTLY, ScriptedServer, drip, hang, reply
 
 
@@ -94,8 +94,8 @@ def test_every_error_of_httpcore_has_its_namesake_in_httpx():
     kinds = [kind for name in httpcore.__all__ if isinstance(kind := getattr(httpcore, name), type)]
     errors = {kind for kind in kinds if issubclass(kind, Exception)} - {httpcore.ConnectionNotAvailable}
 
-    assert {kind.__name__ for kind in errors} == {kind.__name__ for kind in transports._ERRORS}
-    assert all(kind.__name__ == namesake.__name__ for kind, namesake in transports._ERRORS.items())
+    assert {kind.__name__ for kind in errors} == {kind.__name__ for kind in network._ERRORS}
+    assert all(kind.__name__ == namesake.__name__ for kind, namesake in network._ERRORS.items())
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ __all__ = [
     "Secret",
     "check_at_least_one",
     "check_seconds",
+    "is_loopback",
     "is_texts",
 ]
 
@@ -193,11 +194,12 @@ def _check_base_url(base_url: object) -> None:
         raise ValueError("base_url: credentials do not belong into the URL; use api_key and organisation")
     if re.search(r"[^\x21-\x7e]|[\\?#]", str(base_url)):
         raise ValueError("base_url: visible ASCII without query, fragment or backslash")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ValueError("base_url: https, or http to a loopback address: the key would travel in the clear")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine."""
     if host == "localhost":
         return True
     try:

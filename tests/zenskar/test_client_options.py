@@ -4,7 +4,7 @@ import traceback
 import pytest
 
 from entitlement_gate.domain.errors import SourceUnavailable
-from entitlement_gate.zenskar.options import ClientOptions, Credentials
+from entitlement_gate.zenskar.client_options import ClientOptions, Credentials
 from tests.zenskar.scripted import KEY, ORGANISATION
 
 
