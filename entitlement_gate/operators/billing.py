@@ -6,7 +6,10 @@ cache is full before the first check.
 
 from __future__ import annotations
 
+import keyword
+import re
 import time
+import unicodedata
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +36,7 @@ __all__ = [
     "Probe",
     "Warmth",
     "client_of",
+    "enum_source",
     "every_customer",
     "every_grant",
     "ids_in",
@@ -250,3 +254,47 @@ def _warm(gate: EntitlementGate, customer: str) -> Result:
     if basis.reason is Reason.CUSTOMER_NOT_FOUND:
         return "missing"
     return "fetched" if basis.source == "live" else "held"
+
+
+_HEAD = '''"""What billing lists, spelled as billing spells it.
+
+Written by `manage.py entitlements names`; write it again when billing changes.
+"""
+
+from enum import StrEnum
+
+__all__ = ["Entitlements"]
+
+
+class Entitlements(StrEnum):
+    """Every entitlement; a member is accepted wherever a name is."""
+
+'''
+
+
+def enum_source(names: Iterable[str]) -> str:
+    """Return Python source of a ``StrEnum`` with a member for each name."""
+    members: dict[str, str] = {}
+    for name in sorted(set(names)):
+        members[_free(_member(name), members)] = name
+    lines = [f"    {member} = {_quoted(name)}\n" for member, name in members.items()]
+    return _HEAD + ("".join(lines) or "    pass\n")
+
+
+def _member(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
+    member = re.sub(r"[^0-9A-Za-z]+", "_", plain).strip("_").upper() or "UNNAMED"
+    return f"N{member}" if member[0].isdigit() else member
+
+
+def _free(member: str, taken: Iterable[str]) -> str:
+    free, number = member, 1
+    while free in taken or keyword.iskeyword(free):
+        number += 1
+        free = f"{member}_{number}"
+    return free
+
+
+def _quoted(name: str) -> str:
+    """Return the literal as a formatter would leave it: in double quotes where that needs no escape."""
+    return repr(name) if '"' in name else f'"{repr(chr(39) + name)[2:]}'

@@ -226,10 +226,12 @@ def tell_check(asked: Asked, why: str = "") -> Report:
 def tell_explanation(asked: Asked, why: str = "") -> Report:
     """Report a decision with every row's part in it and what would have to change."""
     decision, explanation = asked.decision, asked.explanation
-    listed = [_standing_data(row) for row in explanation.rows]
     data = {
         "decision": decision.as_dict(),
-        "rows": listed,
+        "rows": [
+            {**grant_data(row.grant), "part": row.part, "standing": row.standing, "why": row.why}
+            for row in explanation.rows
+        ],
         "change": explanation.change,
         "near": list(explanation.near),
     }
@@ -295,10 +297,6 @@ def _used_here(rows: Iterable[RowStanding], decision: Decision) -> Decimal | Non
     if decision.remaining is None or not decided:
         return None
     return difference(total(decided), decision.remaining) or None
-
-
-def _standing_data(row: RowStanding) -> dict[str, Any]:
-    return {**grant_data(row.grant), "part": row.part, "standing": row.standing, "why": row.why}
 
 
 def _no_holding(holding: Holding, why: str, data: dict[str, Any]) -> Report:

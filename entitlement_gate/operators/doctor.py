@@ -23,7 +23,7 @@ from entitlement_gate.domain.errors import (
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.ledger.health import examined
 from entitlement_gate.operators.billing import every_grant, probe
-from entitlement_gate.operators.names import did_you_mean, nearest
+from entitlement_gate.operators.explanation import did_you_mean, nearest
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
 from entitlement_gate.zenskar.client_options import SANDBOX
 from entitlement_gate.zenskar.parsing import read_error, read_json, read_page

@@ -1,10 +1,12 @@
-"""Why a decision is what it is: the part of each row in it, and what would have to change. Pure.
+"""Why a decision is what it is: the part of each row in it, what would have to change, what was perhaps meant. Pure.
 
 Every row is judged by ``domain.rule.decide`` itself, alone; the rule is not told a second time here.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +15,6 @@ from entitlement_gate.domain.grants import Grant, Snapshot
 from entitlement_gate.domain.numbers import difference
 from entitlement_gate.domain.requirements import as_requirement
 from entitlement_gate.domain.rule import decide, rows_named
-from entitlement_gate.operators.names import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.domain.rule import Terms
 
-__all__ = ["Explanation", "Facts", "RowStanding", "day", "explained", "meaning", "moment", "number"]
+__all__ = [
+    "Explanation",
+    "Facts",
+    "RowStanding",
+    "day",
+    "did_you_mean",
+    "explained",
+    "meaning",
+    "moment",
+    "nearest",
+    "number",
+]
 
 Part = Literal["counted", "closest", "none"]
 
@@ -125,7 +137,9 @@ def explained(facts: Facts, asked: Requirement, now: datetime, terms: Terms) -> 
     named = rows_named(_snapshot(facts.grants), asked.entitlement, terms)
     hidden = rows_named(_snapshot(facts.overlooked), asked.entitlement, terms)
     standings = [_standing(row, decision, _alone(row, asked, now, terms)) for row in named]
-    standings += [_hidden(row, _alone(row, asked, now, terms)) for row in hidden]
+    for row in hidden:
+        alone = _alone(row, asked, now, terms)
+        standings.append(RowStanding(row, "none", alone, f"{_why(row, alone)}; STATUS_FILTER does not ask for it"))
     told = decision
     if decision.outcome is Outcome.DENIED and hidden:
         told = decide(_snapshot((*named, *hidden)), asked, now, terms)
@@ -187,10 +201,6 @@ def _standing(row: Grant, decision: Decision, alone: Reason) -> RowStanding:
     return RowStanding(row, "none", alone, why)
 
 
-def _hidden(row: Grant, alone: Reason) -> RowStanding:
-    return RowStanding(row, "none", alone, f"{_why(row, alone)}; STATUS_FILTER does not ask for it")
-
-
 def _why(row: Grant, standing: Reason) -> str:
     if standing in _BY_BALANCE:
         left = number(row.remaining, row.units)
@@ -238,3 +248,29 @@ def _more(decision: Decision) -> str:
     else:
         short = "at least " + number(difference(decision.requested, remaining), decision.units)
     return f"Grant {short} more in billing, or let usage of it be taken back."
+
+
+_MOST = 3
+_CUTOFF = 0.6
+
+
+def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the known names that somebody who wrote ``name`` may have meant, nearest first.
+
+    Case, blanks, hyphens and underscores count for nothing; a name is not near to itself.
+    """
+    folded: dict[str, list[str]] = {}
+    for other in sorted(set(known) - {name}):
+        folded.setdefault(_folded(other), []).append(other)
+    found = difflib.get_close_matches(_folded(name), folded, n=_MOST, cutoff=_CUTOFF)
+    return tuple(other for key in found for other in folded[key])[:_MOST]
+
+
+def did_you_mean(near: Iterable[str]) -> str:
+    """Return the question, or nothing where nothing is near."""
+    quoted = [repr(name) for name in near]
+    return f"Did you mean {' or '.join(quoted)}?" if quoted else ""
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_\-.:/]+", "", name).casefold()

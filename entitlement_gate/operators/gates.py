@@ -34,20 +34,7 @@ if TYPE_CHECKING:
     from django.urls import URLPattern
 
 
-__all__ = [
-    "Gate",
-    "Origins",
-    "all_gates",
-    "find_operations",
-    "gated_views",
-    "permissions_of",
-    "permitted",
-    "rules",
-    "sample_of",
-    "shown",
-    "shown_route",
-    "tell_gates",
-]
+__all__ = ["Gate", "all_gates", "gated_views", "sample_of", "shown", "shown_route", "tell_gates"]
 
 _CONVERTER = re.compile(r"<(?:([^>\s:]+):)?[^>\s]+>")
 _SAMPLES = {"int": "1", "uuid": "00000000-0000-4000-8000-000000000000"}
@@ -57,17 +44,13 @@ _SET = re.compile(r"(?:\[[^\]]*\]|\\[dw])[*+?]?")
 
 def shown_route(patterns: Iterable[Any]) -> str:
     """Return the route as it is written, includes joined."""
-    return "/" + "".join(_written(pattern) for pattern in patterns).removeprefix("/")
+    parts = ((str(pattern), isinstance(pattern, RoutePattern)) for pattern in patterns)
+    return "/" + "".join(text if is_route else text.removeprefix("^") for text, is_route in parts).removeprefix("/")
 
 
 def sample_of(patterns: Iterable[Any]) -> str:
     """Return a path that the route would take, as near as can be told without solving regular expressions."""
     return "/" + "".join(_sample(pattern) for pattern in patterns).removeprefix("/")
-
-
-def _written(pattern: Any) -> str:
-    text = str(pattern)
-    return text if isinstance(pattern, RoutePattern) else text.removeprefix("^")
 
 
 def _sample(pattern: Any) -> str:
@@ -78,19 +61,11 @@ def _sample(pattern: Any) -> str:
     return _SET.sub("1", text).replace("\\", "")
 
 
-def permissions_of(callback: Any) -> tuple[Any, ...]:
+def _permissions_of(callback: Any) -> tuple[Any, ...]:
     """Return the permission classes of a view of Django REST framework: as_view()'s or an action's own go first."""
     given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
     listed = given.get("permission_classes", getattr(class_of(callback), "permission_classes", None))
     return tuple(listed or ())
-
-
-def permitted(permission: Any) -> Iterator[Requirement]:
-    """Yield what a permission lists as ``entitlement_requirements``, through ``&``, ``|`` and ``~`` of permissions."""
-    yield from getattr(permission, "entitlement_requirements", ())
-    for operand in ("op1_class", "op2_class"):
-        if hasattr(permission, operand):
-            yield from permitted(getattr(permission, operand))
 
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -99,7 +74,7 @@ _GENERIC = ("django.views.generic.", "django.views.static", "django.contrib.flat
 _SIGNING_IN = "django.contrib.auth.views"
 
 
-class Origins:
+class _Origins:
     """Tells whose views are. A project that is installed itself is known by its URLs and its settings."""
 
     def is_own(self, view: Any, app_names: list[str]) -> bool:
@@ -200,7 +175,7 @@ def all_gates() -> Iterator[Gate]:
 def gated_views() -> Iterator[Gate]:
     """Yield every view that a URL leads to, gated or not; once where it has several names at one route."""
     known: dict[tuple[str, str], Gate] = {}
-    origins = Origins()
+    origins = _Origins()
     for urlconf in urlconfs_in_settings():
         for pattern, path in _views(get_resolver(urlconf), _Path()):
             for gate in _view(pattern, path, origins):
@@ -257,20 +232,23 @@ def _views(resolver: URLResolver, path: _Path) -> Iterator[tuple[URLPattern, _Pa
             yield pattern, path
 
 
-def _view(pattern: URLPattern, path: _Path, origins: Origins) -> Iterator[Gate]:
+def _view(pattern: URLPattern, path: _Path, origins: _Origins) -> Iterator[Gate]:
     patterns = (*path.patterns, pattern.pattern)
     route, callback = shown_route(patterns), pattern.callback
     match = ResolverMatch(
         callback, (), {}, pattern.name, list(path.app_names), list(path.namespaces), route.removeprefix("/")
     )
-    sample = _request(sample_of(patterns))
+    sample = HttpRequest()
+    sample.path = sample.path_info = sample_of(patterns)
     for operation in find_operations(callback):
         found = [*_of_operation(callback, operation), *_ruled(match, sample, frozenset(operation.methods))]
         gate = _gate(match, found, f"{route} [{', '.join(operation.methods)}]", place_of(operation.view_func))
         yield replace(gate, is_own=origins.is_own(operation.view_func, match.app_names))
     if not find_operations(callback):
         for methods, found in _by_methods(match, sample):
-            is_exempt_view = not found and _is_left_alone(match, sample)
+            # Static files are left alone; files elsewhere may be paid for.
+            is_left_alone = is_exempt(callback, match) or is_logout(match) or is_static(sample, match)
+            is_exempt_view = not found and is_left_alone
             what = f"{route} [{', '.join(methods)}]" if methods else route
             gate = _gate(match, [_Found("exempt", None)] if is_exempt_view else found, what, place_of(callback))
             yield replace(gate, is_own=origins.is_own(callback, match.app_names))
@@ -299,17 +277,6 @@ def _methods_of(callback: Any) -> tuple[str, ...]:
     return tuple(name for name in answered if name != "head" or "get" not in answered)
 
 
-def _request(path: str) -> HttpRequest:
-    request = HttpRequest()
-    request.path = request.path_info = path
-    return request
-
-
-def _is_left_alone(match: ResolverMatch, sample: HttpRequest) -> bool:
-    """Whether a view is exempt, the way out, or one of static files; files elsewhere may be paid for."""
-    return is_exempt(match.func, match) or is_logout(match) or is_static(sample, match)
-
-
 def _gate(match: ResolverMatch, found: list[_Found], what: str, where: str) -> Gate:
     asked = [each.requirement for each in found if isinstance(each.requirement, Requirement)]
     names = tuple(leaf.entitlement for requirement in asked for leaf in requirement.leaves())
@@ -334,7 +301,7 @@ def _own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iter
         yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement, requirement in used_up)
     if None in mixed:
         yield _Found(_MIXIN, "(by the request)", None in used_up)
-    for permission in permissions_of(callback):
+    for permission in _permissions_of(callback):
         yield from _permitted(permission)
 
 
@@ -361,8 +328,12 @@ def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
 
 
 def _permitted(permission: Any) -> Iterator[_Found]:
-    for requirement in permitted(permission):
+    """Yield what a permission lists as ``entitlement_requirements``, through ``&``, ``|`` and ``~`` of permissions."""
+    for requirement in getattr(permission, "entitlement_requirements", ()):
         yield _Found("permission", requirement)
+    for operand in ("op1_class", "op2_class"):
+        if hasattr(permission, operand):
+            yield from _permitted(getattr(permission, operand))
 
 
 def tell_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Sequence[str] = ()) -> Report:

@@ -149,19 +149,14 @@ def revive_all(outbox: Outbox, limit: int | None) -> Report:
     return Report(data={"revived": revived}, parts=(Line(told),))
 
 
-def _unavailable(error: LedgerUnavailable) -> Report:
-    """Report that the ledger cannot be asked."""
-    text = f"the ledger cannot be asked: {error}"
-    return Report(exit_code=UNKNOWN, data={"error": text}, error=text)
-
-
 def passes(outbox: Outbox, client: ZenskarClient, plan: Plan, *, stop: Stop, progress: Progress) -> Iterator[Report]:
     """Yield the report of one run; or of one after the other, so many seconds apart, until the end is asked for."""
     while True:
         try:
             yield _tell_shipped(deliver_all(outbox, client, plan, should_stop=stop, progress=progress), outbox)
         except LedgerUnavailable as error:
-            yield _unavailable(error)
+            text = f"the ledger cannot be asked: {error}"
+            yield Report(exit_code=UNKNOWN, data={"error": text}, error=text)
         if plan.watch is None or stop.wait(plan.watch):
             return
 

@@ -142,10 +142,6 @@ _ROOMY = 120  # from this width on, bars are long
 _SHORT_BAR, _LONG_BAR = 10, 20
 
 
-def _plain(_: Tone, text: str) -> str:
-    return text
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """Where the text goes.
@@ -157,7 +153,7 @@ class Page:
     """
 
     width: int = 80
-    paint: Callable[[Tone, str], str] = _plain
+    paint: Callable[[Tone, str], str] = lambda _, text: text
     can_draw: bool = True
 
     @property

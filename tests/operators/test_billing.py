@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entitlement_gate import EntitlementGate, ZenskarClient
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.billing import names_held, sampled
+from entitlement_gate.operators.billing import enum_source, names_held, sampled
 from entitlement_gate.operators.terminal import OperatingError, Progress
 from tests.ledger.conftest import redis_url
 from tests.operators.world import EMPTY, GRANTS, ONE, STRANGER, Terminal, configured, run
@@ -208,3 +211,28 @@ def test_a_closed_pipe_is_one_line_and_no_traceback(tmp_path, arguments):
     assert (done.returncode, done.stderr) == (
         2, "CommandError: the output was closed before everything was written\n",
     )  # fmt: skip
+
+
+def test_the_module_has_a_member_for_each_name():
+    source = enum_source(["API Calls", "api-calls", "2fa", "", "Größe", 'a "b"', "日本"])
+    assert 'API_CALLS = "API Calls"' in source
+    assert 'API_CALLS_2 = "api-calls"' in source
+    assert 'N2FA = "2fa"' in source
+    assert 'GROSSE = "Größe"' in source or 'GROE = "Größe"' in source
+    assert "A_B = 'a \"b\"'" in source
+    assert 'UNNAMED = ""' in source
+
+
+def test_a_module_without_names_is_a_module_still():
+    namespace = {}
+    exec(enum_source([]), namespace)
+    assert list(namespace["Entitlements"]) == []
+
+
+@given(st.lists(st.text(max_size=8), max_size=8, unique=True))
+def test_whatever_billing_lists_comes_back_from_the_module(names):
+    namespace = {}
+    exec(enum_source(names), namespace)
+    members = namespace["Entitlements"]
+    assert sorted(member.value for member in members) == sorted(names)
+    assert not any(keyword.iskeyword(member.name) for member in members)

@@ -9,7 +9,7 @@ from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.domain.rule import Terms, decide
-from entitlement_gate.operators.explanation import Facts, day, explained, meaning, number
+from entitlement_gate.operators.explanation import Facts, day, did_you_mean, explained, meaning, nearest, number
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 PAST, FUTURE = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
@@ -131,3 +131,19 @@ def test_every_reason_has_a_meaning_and_a_change(reason):
 
 def test_numbers_and_days_may_be_missing():
     assert (number(None), number(Decimal("1E+3"), "c"), day(None), day(NOW)) == ("", "1000 c", "", "2026-01-15")
+
+
+def test_a_typo_finds_what_was_meant():
+    assert nearest("seets", ["seats", "sso"]) == ("seats",)
+    assert nearest("api-calls", ["API Calls", "sso"]) == ("API Calls",)
+    assert nearest("xyz", ["seats"]) == ()
+
+
+def test_a_name_is_not_near_to_itself():
+    assert nearest("seats", ["seats"]) == ()
+    assert nearest("seats", ["seats", "Seats", "SEATS", "se ats", "s-eats"]) == ("SEATS", "Seats", "s-eats")
+
+
+def test_the_question_names_what_is_near():
+    assert did_you_mean(()) == ""
+    assert did_you_mean(("a", "b")) == "Did you mean 'a' or 'b'?"

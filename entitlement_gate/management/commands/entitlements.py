@@ -25,7 +25,16 @@ from entitlement_gate.cli import (
     deliver,
 )
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.operators.billing import Warmth, client_of, every_customer, ids_in, names_held, sampled, warm
+from entitlement_gate.operators.billing import (
+    Warmth,
+    client_of,
+    enum_source,
+    every_customer,
+    ids_in,
+    names_held,
+    sampled,
+    warm,
+)
 from entitlement_gate.operators.customer_report import customer_named, failures
 from entitlement_gate.operators.doctor import (
     Finding,
@@ -36,7 +45,6 @@ from entitlement_gate.operators.doctor import (
     tell_findings,
 )
 from entitlement_gate.operators.gates import all_gates, tell_gates
-from entitlement_gate.operators.names import enum_source
 from entitlement_gate.operators.project import names_in_code, settings_findings
 from entitlement_gate.operators.shipping import Plan, outbox_of, passes, revive_all, tell_dead
 from entitlement_gate.operators.terminal import (
