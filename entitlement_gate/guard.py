@@ -21,12 +21,12 @@ from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.reservations import order
-from entitlement_gate.holds import Hold, is_held_by, mark_refusal
+from entitlement_gate.holds import RequestHold, is_held_by, mark_refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import aresolved, resolved
 from entitlement_gate.responses import address_of, is_page, keep_private, redirection
-from entitlement_gate.waiting import Call, await_result
+from entitlement_gate.waiting import Invocation, await_result
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -67,7 +67,7 @@ class Guard:
         """Return what the view answers, or what a refused request is answered, on this thread."""
         if self._is_to_use_up(request):
             refused, reservation = run_sync(self._holding(request))
-            view = view if reservation is None else partial(Hold(reservation).run, request, view)
+            view = view if reservation is None else partial(RequestHold(reservation).run, request, view)
         else:
             refused = self._enter(request)
         return keep_private(request, view() if refused is None else refused)
@@ -76,7 +76,7 @@ class Guard:
         """Return the same in an event loop."""
         if self._is_to_use_up(request):
             refused, reservation = await run_async(self._holding(request))
-            view = view if reservation is None else partial(Hold(reservation).arun, request, view)
+            view = view if reservation is None else partial(RequestHold(reservation).arun, request, view)
         else:
             refused = await self._aenter(request)
         return keep_private(request, await await_result(view()) if refused is None else refused)
@@ -113,7 +113,7 @@ class Guard:
             return None
         refused, reservation = yield from self._holding(request)
         if reservation is not None:
-            Hold(reservation, rule).wait_for(request)
+            RequestHold(reservation, rule).wait_for(request)
         return refused
 
     def _is_to_use_up(self, request: HttpRequest) -> bool:
@@ -126,8 +126,8 @@ class Guard:
     def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the same, having reserved what is to be used up, and what is held of it."""
         requirement = yield from self._required(request)
-        key = None if self.key is None else (yield Call(self.key, request))
-        customer = request if self.customer is None else (yield Call(self.customer, request))
+        key = None if self.key is None else (yield Invocation(self.key, request))
+        customer = request if self.customer is None else (yield Invocation(self.customer, request))
         asked = order(requirement, 1, key if key is None else str(key), _TTL)
         decision, held = yield from default_gate().holding(customer, asked)
         refused = yield from self._answering(request, decision)
@@ -170,13 +170,13 @@ class Guard:
     def _required(self, request: HttpRequest) -> Effects[Requirement]:
         if self.quantity is None:
             return self.requirement
-        return as_requirement(self.requirement, (yield Call(self.quantity, request)))
+        return as_requirement(self.requirement, (yield Invocation(self.quantity, request)))
 
     def _checking(self, request: HttpRequest) -> Effects[Decision]:
         requirement = yield from self._required(request)
         if self.customer is None:
             return (yield from entitlements_of(request).checking(requirement))
-        customer = yield Call(self.customer, request)
+        customer = yield Invocation(self.customer, request)
         return (yield from default_gate().checking(customer, requirement))
 
     def _settled(self, decision: Decision) -> Decision:
@@ -196,7 +196,7 @@ def refusal(
     """
     _note(request, decision)
     handler = handler or get_settings().load("denied_handler")
-    response = yield Call(handler, request, decision)
+    response = yield Invocation(handler, request, decision)
     if not isinstance(response, HttpResponseBase):
         name = getattr(handler, "__qualname__", handler)
         raise TypeError(f"a refused request needs an HttpResponse, and {name} gave {response!r}")

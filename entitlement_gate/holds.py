@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.reservations import Reservation
 
 __all__ = [
-    "Hold",
+    "RequestHold",
     "Transactions",
     "expecting_answer",
     "is_held_by",
@@ -60,7 +60,7 @@ _EXPECTED = "_entitlement_answer_expected"
 _REFUSAL = "_is_entitlement_refusal"
 
 
-class Hold:
+class RequestHold:
     """What is held for a request. Whoever first knows how that ended concludes it; else it returns.
 
     Args:
@@ -174,7 +174,7 @@ class Hold:
         elif getattr(response, "streaming", False):
             is_left = request.method != "HEAD" and response.status_code not in _BODILESS
             if is_left:
-                body = _AsyncBody if response.is_async else _Body
+                body = _AsyncStreamedBody if response.is_async else _StreamedBody
                 response.streaming_content = body(response.streaming_content, _Closed(self))
         elif not getattr(response, "is_rendered", True):
             response.render = _rendering(response, self)
@@ -293,7 +293,7 @@ class _RequestEnd:
 
     def __init__(self, request: HttpRequest | None = None) -> None:
         self._request = weakref.ref(request) if request is not None else lambda: None
-        self.holds: list[Hold] = []
+        self.holds: list[RequestHold] = []
 
     def __call__(self) -> None:
         request = self._request()
@@ -309,7 +309,7 @@ class _RequestEnd:
         return _RequestEnd, ()  # a request is pickled without what is held for it
 
 
-def _waiting_holds(request: HttpRequest) -> list[Hold]:
+def _waiting_holds(request: HttpRequest) -> list[RequestHold]:
     end = vars(request).get("close")
     return end.holds if isinstance(end, _RequestEnd) else []
 
@@ -323,7 +323,7 @@ def _fail(*, request: HttpRequest | None = None, **_: Any) -> None:
 got_request_exception.connect(_fail, dispatch_uid="entitlement_gate.holds")
 
 
-def _rendering(response: Any, hold: Hold) -> Callable[[], Any]:
+def _rendering(response: Any, hold: RequestHold) -> Callable[[], Any]:
     """Return what renders a template response and concludes: no callback of Django's hears that rendering failed."""
     original = response.render
 
@@ -358,7 +358,7 @@ def _rendering(response: Any, hold: Hold) -> Callable[[], Any]:
 class _Closed:
     """Call when Django closes a streaming response: at its end, or when the client left."""
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: RequestHold) -> None:
         self.hold = hold
         self.is_begun = False
         self.body: Callable[[], object] = lambda: None
@@ -368,7 +368,7 @@ class _Closed:
         self.hold.conclude(has_failed=self.is_begun or self.body() is not None)
 
 
-class _Body:
+class _StreamedBody:
     """A streaming body that concludes at its end: committed where it was read, released where it fails."""
 
     def __init__(self, parts: Iterator[bytes], closed: _Closed) -> None:
@@ -391,7 +391,7 @@ class _Body:
             raise
 
 
-class _AsyncBody:
+class _AsyncStreamedBody:
     """The same for an event loop, whose responses Django closes on a thread."""
 
     def __init__(self, parts: AsyncIterator[bytes], closed: _Closed) -> None:

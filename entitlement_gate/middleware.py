@@ -24,7 +24,7 @@ from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import resolving
 from entitlement_gate.responses import is_gated, is_way_in, keep_private, leads_within, set_gated
 from entitlement_gate.url_rules import has_failed, is_open, note_failure, rules_about
-from entitlement_gate.waiting import Call
+from entitlement_gate.waiting import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -102,7 +102,7 @@ class EntitlementMiddleware:
         refused = (yield from _refusing(request, None)) if is_act else None
         if refused is not None:
             return refused
-        response: Any = yield Call(self.get_response, request)
+        response: Any = yield Invocation(self.get_response, request)
         if is_act or request.method == "OPTIONS" or _is_views_own(request, response):
             return response
         refused = yield from _refusing(request, _match_of_answer(request))
@@ -179,7 +179,7 @@ def _match(request: HttpRequest) -> ResolverMatch | None:
 def _refusing(request: HttpRequest, match: ResolverMatch | None) -> Effects[Any]:
     """Return a refusal, ready to be sent: nobody renders what a middleware answers with."""
     refused: Any = yield from _holding(request, match)
-    return refused if getattr(refused, "is_rendered", True) else (yield Call(refused.render))
+    return refused if getattr(refused, "is_rendered", True) else (yield Invocation(refused.render))
 
 
 def _holding(request: HttpRequest, match: ResolverMatch | None) -> Effects[HttpResponseBase | None]:

@@ -16,7 +16,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.decorators import Mark, mark_view
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import Guard
-from entitlement_gate.waiting import Call, await_result, is_async_class
+from entitlement_gate.waiting import Invocation, await_result, is_async_class
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -88,7 +88,7 @@ class EntitlementRequiredMixin(View):
 
         Raise ``EntitlementDenied(decision)`` to leave it to the middleware.
         """
-        answer = Call(get_settings().load("denied_handler"), self.request, decision)
+        answer = Invocation(get_settings().load("denied_handler"), self.request, decision)
         response: HttpResponseBase | Awaitable[HttpResponseBase]
         response = answer.wait_async() if is_async_class(type(self)) else answer.wait()
         return response

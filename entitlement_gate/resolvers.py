@@ -18,7 +18,7 @@ from django.utils.functional import LazyObject, empty
 
 from entitlement_gate.conf import get_settings
 from entitlement_gate.resilience.effects import run_async, run_sync
-from entitlement_gate.waiting import Call
+from entitlement_gate.waiting import Invocation
 
 if TYPE_CHECKING:
     from entitlement_gate.resilience.effects import Effects
@@ -118,10 +118,10 @@ def _remembered(request: HttpRequest) -> Any:
 def _resolving(request: HttpRequest) -> Effects[Any]:
     notes = _notes_of(request)
     if notes.wrapper is not None:
-        yield Call(_authenticate, notes.wrapper)
+        yield Invocation(_authenticate, notes.wrapper)
     user, auser, settings = getattr(request, "user", None), getattr(request, "auser", None), get_settings()
     resolver = settings.load("customer_resolver")
-    customer = (yield from _finding(request)) if resolver is _FROM_USER else (yield Call(resolver, request))
+    customer = (yield from _finding(request)) if resolver is _FROM_USER else (yield Invocation(resolver, request))
     if customer is not None and user is getattr(request, "user", None):
         notes.found = user, auser, settings, customer
     return customer
@@ -135,14 +135,14 @@ def _finding(request: HttpRequest) -> Effects[Any]:
     user, auser = getattr(request, "user", _MISSING), getattr(request, "auser", None)
     is_sessions = isinstance(user, LazyObject) and _is_djangos(vars(user).get("_setupfunc"))
     if auser is not None and (user is _MISSING or (is_sessions and not _is_djangos(getattr(auser, "func", None)))):
-        user = yield Call(auser)  # who was put there alone
+        user = yield Invocation(auser)  # who was put there alone
     elif isinstance(user, LazyObject) and user._wrapped is empty:  # noqa: SLF001 - else reading it may cost I/O unseen
-        told = yield Call(partial(_read, user), twin=auser if is_sessions else None)
+        told = yield Invocation(partial(_read, user), twin=auser if is_sessions else None)
         user = user if told is None else told
     try:
         return _customer_of(user, request)
     except SynchronousOnlyOperation:  # the path crosses a relation that is not loaded
-        return (yield Call(_customer_of, user, request))
+        return (yield Invocation(_customer_of, user, request))
 
 
 def _customer_of(user: Any, request: HttpRequest) -> Any:

@@ -28,7 +28,7 @@ from entitlement_gate import refusals
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.url_rules import is_open
-from entitlement_gate.waiting import Call
+from entitlement_gate.waiting import Invocation
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -185,7 +185,7 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
     """
     setting = get_settings().upgrade_url
     try:
-        return upgrade_address(Call(setting, request, decision).wait() if callable(setting) else setting)
+        return upgrade_address(Invocation(setting, request, decision).wait() if callable(setting) else setting)
     except NoReverseMatch:
         _logger.error("UPGRADE_URL: there is no URL named %r", _shown(setting))  # noqa: TRY400 - adds nothing
     except ValueError:

@@ -29,7 +29,7 @@ from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import remake_after_fork
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.url_rules import entitlement_exempt
-from entitlement_gate.waiting import Call
+from entitlement_gate.waiting import Invocation
 from entitlement_gate.webhooks import KEYS, Malformed, Replayed, customers_named
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _is_new(request: HttpRequest) -> bool:
         _logger.error("%s", error)  # noqa: TRY400 - a traceback adds nothing
         raise PermissionDenied from None
     try:
-        is_let_in = Call(verify, request).wait() is not False
+        is_let_in = Invocation(verify, request).wait() is not False
     except Replayed:
         return False
     except PermissionDenied:
@@ -158,7 +158,7 @@ def _forget(request: HttpRequest) -> None:
     """Let the verifier, where it remembers calls, take this one again."""
     forget = getattr(get_settings().load("webhook_verifier"), "forget", None)
     if forget is not None:
-        Call(forget, request).wait()
+        Invocation(forget, request).wait()
 
 
 def _shown(entitlement: Entitlement) -> dict[str, Any]:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from django.views import View
 
-__all__ = ["Call", "await_result", "is_async_class", "is_awaitable", "run_beside_loop", "takes"]
+__all__ = ["Invocation", "await_result", "is_async_class", "is_awaitable", "run_beside_loop", "takes"]
 
 _colours: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
-class Call:
+class Invocation:
     """A call to wait for. ``twin`` is the same thing written for an event loop, where there is one."""
 
     __slots__ = ("_args", "_call", "_twin")

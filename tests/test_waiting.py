@@ -6,7 +6,7 @@ from functools import partial, wraps
 import pytest
 from asgiref.sync import sync_to_async
 
-from entitlement_gate.waiting import Call
+from entitlement_gate.waiting import Invocation
 
 
 def thread(*args):
@@ -37,19 +37,19 @@ CALLS = [thread, thread_async, partial(thread_async), Callable(), AsyncCallable(
 
 @pytest.mark.parametrize("call", CALLS)
 def test_anything_that_can_be_called_is_waited_for_on_a_thread(call):
-    assert Call(call, 1, 2).wait()[:2] == (1, 2)
+    assert Invocation(call, 1, 2).wait()[:2] == (1, 2)
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_anything_that_can_be_called_is_waited_for_in_an_event_loop(call):
-    assert (await Call(call, 1, 2).wait_async())[:2] == (1, 2)
+    assert (await Invocation(call, 1, 2).wait_async())[:2] == (1, 2)
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_what_is_async_is_waited_for_beside_a_loop_that_runs_on_the_thread(call):
     here = threading.get_ident()
     is_plain = call in (CALLS[0], CALLS[3])
-    *args, there = Call(call, 1, 2).wait()
+    *args, there = Invocation(call, 1, 2).wait()
     assert (args, there == here) == ([1, 2], is_plain)
 
 
@@ -60,27 +60,27 @@ async def test_beside_a_loop_plain_code_may_be_awaited_and_context_is_kept():
     async def asks():
         return await sync_to_async(word.get)()
 
-    assert Call(asks).wait() == "kept"
+    assert Invocation(asks).wait() == "kept"
 
 
 async def test_what_belongs_to_the_loop_that_stands_still_is_an_error_and_no_deadlock():
     future = asyncio.get_running_loop().create_future()
     with pytest.raises(RuntimeError, match="attached to a different loop"):
-        Call(lambda: future).wait()
+        Invocation(lambda: future).wait()
 
 
 async def test_what_is_async_runs_in_the_loop_and_what_is_not_runs_beside_it():
     here = threading.get_ident()
-    assert await Call(thread_async).wait_async() == (here,)
-    assert await Call(thread).wait_async() != (here,)
+    assert await Invocation(thread_async).wait_async() == (here,)
+    assert await Invocation(thread).wait_async() != (here,)
 
 
 def test_a_plain_call_stays_on_its_thread():
-    assert Call(thread).wait() == (threading.get_ident(),)
+    assert Invocation(thread).wait() == (threading.get_ident(),)
 
 
 async def test_a_twin_answers_in_an_event_loop():
-    called = Call(lambda: "plain", twin=partial(thread_async, "twin"))
+    called = Invocation(lambda: "plain", twin=partial(thread_async, "twin"))
     assert (await called.wait_async())[0] == "twin"
     assert called.wait() == "plain"
 
@@ -90,6 +90,6 @@ async def test_an_error_is_passed_on():
         raise LookupError("gone")
 
     with pytest.raises(LookupError, match="gone"):
-        await Call(fails).wait_async()
+        await Invocation(fails).wait_async()
     with pytest.raises(LookupError, match="gone"):
-        Call(fails).wait()
+        Invocation(fails).wait()
