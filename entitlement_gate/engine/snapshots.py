@@ -39,7 +39,7 @@ from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import PerProcess, chance
 from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.single_flight import Result, SingleFlight, Wait
+from entitlement_gate.resilience.single_flight import SharedCall, SingleFlight, Wait
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 from entitlement_gate.shared.lease import Found, Wanted
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
-    from entitlement_gate.resilience.single_flight import SharedCall
     from entitlement_gate.shared.cache import SharedSnapshots
     from entitlement_gate.shared.lease import Stamp
 
@@ -93,6 +92,30 @@ class Listener(Protocol):
 
     def fetched(self, fetch: Fetch) -> None:
         """Hear how a fetch went, after one of the two, in the context of the check that began it."""
+
+
+class FetchResult(NamedTuple):
+    """What a fetch came to: an entry, or the error that all who waited share.
+
+    Attributes:
+        entry: the data.
+        error: why there is none.
+        source: ``live``, or ``shared`` where another process fetched it.
+        is_new: that fetch began after it was asked for.
+        instead: where there is none, older data that other processes had.
+        seconds: how long it took.
+    """
+
+    entry: Entry | None = None
+    error: BaseException | None = None
+    source: Source = "live"
+    is_new: bool = True
+    instead: Entry | None = None
+    seconds: float = 0.0
+
+
+SharedFetch = SharedCall[FetchResult]
+"""A fetch, and all who wait for it."""
 
 
 class View(NamedTuple):
@@ -197,7 +220,7 @@ class SnapshotStore:
     """The snapshots of one source."""
 
     _lock: PerProcess[Lock] = PerProcess()
-    _single_flight: PerProcess[SingleFlight] = PerProcess()
+    _single_flight: PerProcess[SingleFlight[FetchResult]] = PerProcess()
 
     def __init__(self, source: SnapshotSource, options: GateOptions, clock: Clock, listener: Listener) -> None:
         self._options = options
@@ -234,6 +257,7 @@ class SnapshotStore:
             self._clock,
             admit=self._admit,
             fetch=self._fetch,
+            fail=lambda error: FetchResult(error=error),
             keep=self._keep,
             deadline=self._options.deadline,
             patience=self._patience,
@@ -272,7 +296,7 @@ class SnapshotStore:
             newer = yield from self.for_denial(newer, due)
         return view._replace(source="stale") if newer.entry is None else newer
 
-    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, SharedCall | None, bool]:
+    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, SharedFetch | None, bool]:
         """Return what is known by now, the call to wait for, and whether to wait."""
         with self._lock:  # held over all of it, or who comes in between sees no fetch due, none running and none kept
             current = self.entries.get(view.customer_id)
@@ -357,7 +381,7 @@ class SnapshotStore:
         is_renewing = self._single_flight.is_running(customer_id) or self._single_flight.join(customer_id) is not None
         return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
 
-    def _fetched(self, customer_id: str, call: SharedCall | None, due: float | None = None) -> Effects[View]:
+    def _fetched(self, customer_id: str, call: SharedFetch | None, due: float | None = None) -> Effects[View]:
         result, now = LEFT_ALONE, self._clock.monotonic()
         due = now + self._options.deadline if due is None else due
         if call is None and self._breaker.state != "open":
@@ -371,7 +395,7 @@ class SnapshotStore:
             return View(customer_id, entry, "stale", was_tried=True)
         return View(customer_id, None, "fallback", _reason(result.error), was_tried=True)
 
-    def _outlasted(self, call: SharedCall) -> Result:
+    def _outlasted(self, call: SharedFetch) -> FetchResult:
         """Take a fetch that outlasts those who wait for a failed one, before it ends, if ever it does."""
         began = call.began_at
         if began is not None and elapsed(began, self._clock.monotonic()) >= _ALL_OF_IT * self._options.deadline:
@@ -395,7 +419,7 @@ class SnapshotStore:
             return self._strangers.spend()
         return bool(entry.snapshot.grants) or entry.is_invalidated or self._blanks.spend()
 
-    def _keep(self, customer_id: str, result: Result) -> None:
+    def _keep(self, customer_id: str, result: FetchResult) -> None:
         """Keep what a call brought; lock held."""
         if result.entry is not None:
             self._cache.put(result.entry)
@@ -407,13 +431,13 @@ class SnapshotStore:
             entry.failed_at = self._clock.monotonic()
             entry.failures += CircuitBreaker.FAILURES if result.seconds >= _SLOW else 1
 
-    def _fetch(self, call: SharedCall) -> Result:
+    def _fetch(self, call: SharedFetch) -> FetchResult:
         return self._fetcher.fetch(call, self.entries.get(call.key))
 
 
 _ANY = float("inf")
 _OUTLASTED = SourceUnavailable("no answer within the deadline")
-_NO_ANSWER = Result(error=_OUTLASTED, seconds=_ANY)
+_NO_ANSWER = FetchResult(error=_OUTLASTED, seconds=_ANY)
 
 
 def _reason(error: BaseException | None) -> Reason:
@@ -465,21 +489,21 @@ class Fetcher:
         self.breaker.remake()
         self.log.remake()
 
-    def fetch(self, call: SharedCall, held: Entry | None) -> Result:
+    def fetch(self, call: SharedFetch, held: Entry | None) -> FetchResult:
         """Return what will do for the call, given what is held of its customer; never raises."""
         try:
             return self._fetched(call) if self._shared is None else self._found(call, held, self._shared)
         except BaseException as error:  # noqa: BLE001 - a source, a seal and a ledger are anybody's code
             self.failed(call, error)
-            return Result(error=error)
+            return FetchResult(error=error)
 
-    def _found(self, call: SharedCall, held: Entry | None, shared: SharedSnapshots) -> Result:
+    def _found(self, call: SharedFetch, held: Entry | None, shared: SharedSnapshots) -> FetchResult:
         """Return what others fetched, or what is fetched here, for all."""
         customer_id = call.key
         found = shared.look(customer_id, self._wanted(call, held))
         if isinstance(found, Found):
             call.generation = found.stamp.generation
-            return Result(self._adopted(found), source="shared", is_new=found.is_new)
+            return FetchResult(self._adopted(found), source="shared", is_new=found.is_new)
         call.generation = found.stamp.generation if found.stamp else None
         result = LEFT_ALONE
         try:
@@ -495,7 +519,7 @@ class Fetcher:
             return result._replace(entry=result.entry.expired())  # for those who wait, and nobody after them
         return result
 
-    def failed(self, call: SharedCall, error: BaseException) -> None:
+    def failed(self, call: SharedFetch, error: BaseException) -> None:
         """Note a failure, once for each call."""
         with self._lock:
             if call.is_counted:
@@ -508,7 +532,7 @@ class Fetcher:
         self.health.failed(error)
         self.log.note(error)
 
-    def _wanted(self, call: SharedCall, held: Entry | None) -> Wanted:
+    def _wanted(self, call: SharedFetch, held: Entry | None) -> Wanted:
         """Return what of others' would do: what is fresh, newer than what is held, and as young as the call asks."""
         max_age, unlike = min(call.max_age, self._options.ttl), None
         if held is not None and not held.is_invalidated:  # what was said to be overtaken is no measure
@@ -518,7 +542,7 @@ class Fetcher:
     def _is_newer(self, found: Found | None, held: Entry) -> bool:
         return found is not None and found.stamp != held.stamp and found.age < held.age(self._clock)
 
-    def _fetched(self, call: SharedCall, stamp: Stamp | None = None) -> Result:
+    def _fetched(self, call: SharedFetch, stamp: Stamp | None = None) -> FetchResult:
         if self.is_closed or not self.breaker.admit():
             return LEFT_ALONE
         call.afterwards = partial(self._tell, call)
@@ -530,7 +554,7 @@ class Fetcher:
             self.failed(call, result.error)
         return result
 
-    def _asked(self, customer_id: str, stamp: Stamp | None) -> Result:
+    def _asked(self, customer_id: str, stamp: Stamp | None) -> FetchResult:
         self._foretell()
         began, wall = self._clock.monotonic(), self._clock.time()
         try:
@@ -538,10 +562,10 @@ class Fetcher:
         except CustomerNotFound:
             snapshot = Snapshot(customer_id, (), wall, is_found=False)
         except BaseException as error:  # noqa: BLE001 - a source is anybody's code; those who wait share what it raised
-            return Result(error=error, seconds=max(0.0, self._clock.monotonic() - began))
+            return FetchResult(error=error, seconds=max(0.0, self._clock.monotonic() - began))
         seconds = max(0.0, self._clock.monotonic() - began)
         self._adopt(snapshot)
-        return Result(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp), seconds=seconds)
+        return FetchResult(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp), seconds=seconds)
 
     def _foretell(self) -> None:
         listener = self._listener()
@@ -563,7 +587,7 @@ class Fetcher:
         jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
         return self._options.ttl * jitter
 
-    def _tell(self, call: SharedCall, result: Result) -> None:
+    def _tell(self, call: SharedFetch, result: FetchResult) -> None:
         """Tell of a fetch of this process; what others fetched they have told of."""
         listener = self._listener()
         if listener is None:
@@ -577,5 +601,5 @@ class Fetcher:
         call.context.run(listener.fetched, fetch)
 
 
-LEFT_ALONE = Result(error=SourceUnavailable("no fetch is begun now"))
+LEFT_ALONE = FetchResult(error=SourceUnavailable("no fetch is begun now"))
 """Known by identity: what was not tried has not failed."""

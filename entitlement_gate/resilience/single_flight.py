@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from entitlement_gate.domain.errors import SourceUnavailable
 from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.effects import Completion
 
@@ -27,40 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from entitlement_gate.domain.decisions import Source
-    from entitlement_gate.engine.cache import Entry
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.worker_pool import WorkerPool
 
-__all__ = ["Result", "SharedCall", "SingleFlight", "Wait"]
+__all__ = ["NotFetchedError", "SharedCall", "SingleFlight", "Wait"]
 
 
-class Result(NamedTuple):
-    """What a fetch came to: an entry, or the error that all who waited share.
-
-    Attributes:
-        entry: the data.
-        error: why there is none.
-        source: ``live``, or ``shared`` where another process fetched it.
-        is_new: that fetch began after the call was made.
-        instead: where there is none, older data that other processes had.
-        seconds: how long it took.
-    """
-
-    entry: Entry | None = None
-    error: BaseException | None = None
-    source: Source = "live"
-    is_new: bool = True
-    instead: Entry | None = None
-    seconds: float = 0.0
+R = TypeVar("R")
 
 
-_UNWANTED = Result(error=SourceUnavailable("nobody waits any longer for this fetch"))
-_NO_WORKER = Result(error=SourceUnavailable("the gate is closed, or the process can start no thread"))
+class NotFetchedError(Exception):
+    """Nobody waits for the fetch any longer, or there is nobody who could do it."""
 
 
-class SharedCall:
-    """One fetch, and all who wait for it.
+class SharedCall(Generic[R]):
+    """One fetch, and all who wait for its result, which is never None.
 
     Attributes:
         key: whose data is fetched.
@@ -69,7 +49,7 @@ class SharedCall:
         wanted_until: monotonic clock when the last waiter gives up.
         max_age: seconds that data of other processes must be younger than to do; below 0 where it must be fetched
             after the call began.
-        generation: the customer's in the shared store when the fetch began; None where that is not known.
+        generation: of the data in a store that processes share, when the fetch began; None where that is not known.
         is_forgotten: only those who wait for it get what it brings.
         is_counted: its failure, if only that it outlasted its waiters, has been noted.
         successor: the call that starts when this one is done.
@@ -94,7 +74,7 @@ class SharedCall:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.result: Result | None = None
+        self.result: R | None = None
         self.done = Completion()
         self.began_at: float | None = None
         self.wanted_until = float("-inf")
@@ -102,34 +82,34 @@ class SharedCall:
         self.generation: str | None = None
         self.is_forgotten = False
         self.is_counted = False
-        self.successor: SharedCall | None = None
-        self.afterwards: Callable[[Result], None] | None = None
+        self.successor: SharedCall[R] | None = None
+        self.afterwards: Callable[[R], None] | None = None
         self.context = copy_context()
 
-    def set_result(self, result: Result) -> None:
+    def set_result(self, result: R) -> None:
         """Wake the waiters; again is harmless."""
         self.result = result
         self.done.set()
 
 
-class Wait(NamedTuple):
+class Wait(NamedTuple, Generic[R]):
     """Wait for a call, at most so many seconds; gives its result, or None when the time is up."""
 
-    call: SharedCall
+    call: SharedCall[R]
     seconds: float
 
-    def wait(self) -> Result | None:
+    def wait(self) -> R | None:
         """Block this thread."""
         self.call.done.wait(self.seconds)
         return self.call.result
 
-    async def wait_async(self) -> Result | None:
+    async def wait_async(self) -> R | None:
         """Leave the loop free. Cancelling this never cancels the call."""
         await self.call.done.wait_async(self.seconds)
         return self.call.result
 
 
-class SingleFlight:
+class SingleFlight(Generic[R]):
     """At most one call for a key at a time.
 
     Args:
@@ -138,6 +118,7 @@ class SingleFlight:
         clock: has ``monotonic()``.
         admit: whether a fetch for a key may start; called with the lock held.
         fetch: what a call does, on a worker's thread.
+        fail: makes a result of why there is none.
         keep: keeps a result; called with the lock held, and only for a call that was not forgotten.
         deadline: seconds that anybody waits.
         patience: seconds after which a fetch that has begun is taken for hung, and another may start.
@@ -150,8 +131,9 @@ class SingleFlight:
         clock: Clock,
         *,
         admit: Callable[[str], bool],
-        fetch: Callable[[SharedCall], Result],
-        keep: Callable[[str, Result], None],
+        fetch: Callable[[SharedCall[R]], R],
+        fail: Callable[[BaseException], R],
+        keep: Callable[[str, R], None],
         deadline: float,
         patience: float,
     ) -> None:
@@ -160,12 +142,13 @@ class SingleFlight:
         self._clock = clock
         self._admit = admit
         self._fetch = fetch
+        self._fail = fail
         self._keep = keep
         self._deadline = deadline
         self._patience = patience
-        self._calls: dict[str, SharedCall] = {}
+        self._calls: dict[str, SharedCall[R]] = {}
 
-    def join(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> SharedCall | None:
+    def join(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> SharedCall[R] | None:
         """Return the call for a key, starting one where there is none; None where none may start.
 
         With ``later`` its fetch begins after now: where one has begun already it is the successor, which starts when
@@ -175,11 +158,11 @@ class SingleFlight:
         with self._lock:
             return self.join_locked(key, later=later, max_age=max_age)
 
-    def join_locked(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> SharedCall | None:
+    def join_locked(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> SharedCall[R] | None:
         """Return what ``join`` does. Lock held."""
         call = self._current(key)
         if call is None:
-            call = SharedCall(key) if self._admit(key) else None
+            call = SharedCall[R](key) if self._admit(key) else None
         elif later and call.began_at is not None:
             call = self._successor_of(call)
         if call is not None:
@@ -193,14 +176,14 @@ class SingleFlight:
         call = self._calls.get(key)
         return call is not None and not self._is_lost(call)
 
-    def is_current(self, call: SharedCall) -> bool:
+    def is_current(self, call: SharedCall[R]) -> bool:
         """Return whether what a call brings is for all, and not only for its waiters."""
         return self._calls.get(call.key) is call and not call.is_forgotten
 
     def forget(self, key: str, *, unless: str | None = None) -> None:
         """Let later callers start another call; what the running one brings is for its waiters alone. Lock held.
 
-        A call that fetches ``unless``, a generation of the customer's, is let be.
+        A call that fetches the generation ``unless`` is let be.
         """
         call = self._calls.get(key)
         if call is None or (unless is not None and call.generation == unless):
@@ -208,7 +191,7 @@ class SingleFlight:
         call.is_forgotten = True
         self._remove(call)
 
-    def _current(self, key: str) -> SharedCall | None:
+    def _current(self, key: str) -> SharedCall[R] | None:
         """Return the running call, having put its successor in the place of one that is lost."""
         call = self._calls.get(key)
         if call is None or not self._is_lost(call):
@@ -216,7 +199,7 @@ class SingleFlight:
         self.forget(key)
         return self._calls.get(key)
 
-    def _is_lost(self, call: SharedCall) -> bool:
+    def _is_lost(self, call: SharedCall[R]) -> bool:
         """Whether nothing more comes of a call that is noted as running."""
         if call.is_forgotten or call.result is not None:
             return True
@@ -226,27 +209,27 @@ class SingleFlight:
             return True
         return elapsed(call.began_at, self._clock.monotonic()) > self._patience
 
-    def _successor_of(self, call: SharedCall) -> SharedCall | None:
+    def _successor_of(self, call: SharedCall[R]) -> SharedCall[R] | None:
         if call.successor is None and self._admit(call.key):
             call.successor = SharedCall(call.key)
         return call.successor
 
-    def _queue(self, call: SharedCall) -> None:
+    def _queue(self, call: SharedCall[R]) -> None:
         """Queue a call that has not begun, unless another of its key has to end first. Lock held."""
         if call.began_at is not None or self._calls.setdefault(call.key, call) is not call:
             return
         if not self._workers.submit(partial(self._run, call), name=call):
             del self._calls[call.key]
-            call.set_result(_NO_WORKER)
+            call.set_result(self._fail(NotFetchedError("the gate is closed, or the process can start no thread")))
 
-    def _remove(self, call: SharedCall) -> None:
+    def _remove(self, call: SharedCall[R]) -> None:
         """Take out a call that has ended, or was forgotten, and queue its successor. Lock held."""
         if self._calls.get(call.key) is call:
             del self._calls[call.key]
         if call.successor is not None:
             self._queue(call.successor)
 
-    def _run(self, call: SharedCall) -> None:
+    def _run(self, call: SharedCall[R]) -> None:
         try:
             result = self._fetch_once(call)
             if result is not None:
@@ -254,10 +237,10 @@ class SingleFlight:
         except BaseException as error:  # whatever struck this thread, somebody waits for an answer
             with self._lock:
                 self._remove(call)
-            call.set_result(call.result or Result(error=error))
+            call.set_result(self._fail(error) if call.result is None else call.result)
             raise
 
-    def _fetch_once(self, call: SharedCall) -> Result | None:
+    def _fetch_once(self, call: SharedCall[R]) -> R | None:
         """Fetch; return None where another thread does: a call may have been queued twice.
 
         A call that nobody waits for any longer is not worth a request.
@@ -269,9 +252,9 @@ class SingleFlight:
             is_wanted = call.began_at <= call.wanted_until
             if not is_wanted:
                 self._remove(call)  # at once: nobody is to join it any more
-        return self._fetch(call) if is_wanted else _UNWANTED
+        return self._fetch(call) if is_wanted else self._fail(NotFetchedError("nobody waits any longer for this fetch"))
 
-    def _deliver(self, call: SharedCall, result: Result) -> None:
+    def _deliver(self, call: SharedCall[R], result: R) -> None:
         try:
             with self._lock:
                 try:

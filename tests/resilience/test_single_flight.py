@@ -3,9 +3,7 @@ import threading
 
 import pytest
 
-from entitlement_gate.domain.grants import Snapshot
-from entitlement_gate.engine.cache import Entry
-from entitlement_gate.resilience.single_flight import Result, SingleFlight, Wait
+from entitlement_gate.resilience.single_flight import NotFetchedError, SingleFlight, Wait
 from entitlement_gate.resilience.worker_pool import WorkerPool
 from tests.engine.fakes import ANNA, BERT, eventually
 
@@ -27,6 +25,7 @@ class Upstream:
             clock,
             admit=lambda _: self.is_open,
             fetch=self._fetch,
+            fail=lambda error: error,
             keep=lambda *kept: self.kept.append(kept),
             deadline=3,
             patience=30,
@@ -40,7 +39,7 @@ class Upstream:
         number = len(self.fetched)
         self.begun.release()
         assert self.may_end.acquire(timeout=60)
-        return Result(Entry(Snapshot(call.key, (), number), self.clock.monotonic(), 0, 60))
+        return number
 
     def begin(self):
         assert self.begun.acquire(timeout=60)
@@ -54,7 +53,7 @@ class Upstream:
 
 
 def number_of(call):
-    return Wait(call, 60).wait().entry.snapshot.fetched_at
+    return Wait(call, 60).wait()
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_a_later_call_begins_after_the_one_that_runs_and_is_shared(upstream):
     assert upstream.fetched == [ANNA]
     upstream.end(2)
     assert (number_of(first), number_of(second)) == (1, 2)
-    assert [result.entry.snapshot.fetched_at for _, result in upstream.kept] == [1, 2]
+    assert [result for _, result in upstream.kept] == [1, 2]
 
 
 def test_a_call_that_has_not_begun_is_late_enough(clock):
@@ -122,7 +121,7 @@ def test_a_forgotten_call_ends_for_those_who_wait_and_nobody_else(upstream):
     upstream.begin()
     upstream.end(2)
     assert {number_of(first), number_of(second)} == {1, 2}
-    assert [result.entry.snapshot.fetched_at for _, result in upstream.kept] == [2]
+    assert [result for _, result in upstream.kept] == [2]
 
 
 def test_forgetting_a_call_starts_the_later_one_at_once(upstream):
@@ -168,7 +167,9 @@ def test_what_nobody_waits_for_any_longer_is_not_fetched(clock):
     clock.advance(3.1)
     upstream.end()
     assert number_of(first) == 1
-    assert "nobody" in str(Wait(unwanted, 60).wait().error)
+    error = Wait(unwanted, 60).wait()
+    assert isinstance(error, NotFetchedError)
+    assert "nobody" in str(error)
     assert upstream.fetched == [ANNA]
     upstream.workers.close()
 
@@ -189,7 +190,7 @@ def test_a_queued_call_that_somebody_joins_is_wanted_for_longer(clock):
 def test_without_workers_a_call_ends_at_once(upstream):
     upstream.workers.close()
     call = upstream.join(ANNA)
-    assert "closed" in str(Wait(call, 60).wait().error)
+    assert "closed" in str(Wait(call, 60).wait())
     assert not upstream.is_running(ANNA)
 
 
@@ -213,7 +214,7 @@ def test_a_cancelled_waiter_harms_nobody(upstream):
 
     call = upstream.join(ANNA)
     first, *cancelled = asyncio.run(storm())
-    assert first.entry.snapshot.fetched_at == 1
+    assert first == 1
     assert all(isinstance(one, asyncio.CancelledError) for one in cancelled)
 
 
@@ -221,7 +222,7 @@ def test_a_call_that_is_done_is_read_at_once_in_any_loop(upstream):
     call = upstream.join(ANNA)
     upstream.end()
     assert number_of(call) == 1
-    assert asyncio.run(Wait(call, 0).wait_async()).entry.snapshot.fetched_at == 1
+    assert asyncio.run(Wait(call, 0).wait_async()) == 1
 
 
 def test_a_loop_closed_while_the_call_runs_makes_no_noise(upstream, caplog):
@@ -275,7 +276,7 @@ def struck(*_, **__):
 
 def test_whatever_strikes_a_thread_at_a_fetch_those_who_wait_are_told(upstream, caplog):
     upstream.single_flight._fetch = struck
-    assert isinstance(Wait(upstream.join(ANNA), 60).wait().error, Strike)
+    assert isinstance(Wait(upstream.join(ANNA), 60).wait(), Strike)
     assert not upstream.is_running(ANNA)
 
 
