@@ -185,12 +185,12 @@ class Sandbox(Locked):
     def _handlers(self, segments: tuple[str, ...], *, foreign: bool) -> Mapping[str, Handler]:
         match segments:
             case ("entitlements", "customer", customer_id) if customer_id:
-                return {"GET": lambda request: self._entitlements(request, foreign=foreign)}
+                return {"GET": lambda request: self._listed(list_entitlements, request, foreign=foreign)}
             case ("usage", slug) if slug:
                 return {"POST": self._post_usage}
         faults = {"GET": self._list_faults, "PUT": self._put_faults, "DELETE": self._delete_faults}
         fixed: Mapping[tuple[str, ...], Mapping[str, Handler]] = {
-            ("customers",): {"GET": self._customers},
+            ("customers",): {"GET": lambda request: self._listed(list_customers, request)},
             ("openapi.json",): {"GET": self._openapi},
             ("_sandbox",): {"GET": self._summary},
             ("_sandbox", "faults"): faults,
@@ -202,13 +202,9 @@ class Sandbox(Locked):
         if key != self.scenario.api_key or organisation.lower() != self.scenario.organisation:
             raise Refusal(Reply.json({"Message": "Unauthorized"}, 401))
 
-    def _entitlements(self, request: Request, *, foreign: bool) -> Reply:
+    def _listed(self, rows: Callable[..., Any], request: Request, **options: bool) -> Reply:
         self._authenticate(request)
-        return Reply.json(list_entitlements(self._state, request, foreign=foreign))
-
-    def _customers(self, request: Request) -> Reply:
-        self._authenticate(request)
-        return Reply.json(list_customers(self._state, request))
+        return Reply.json(rows(self._state, request, **options))
 
     def _post_usage(self, request: Request) -> Reply:
         self._authenticate(request)
@@ -262,7 +258,10 @@ def list_entitlements(state: State, request: Request, *, foreign: bool = False) 
     Raises:
         Refusal: 422 for an id or a parameter that cannot be, then 404 for an unknown customer.
     """
-    customer_id = _customer_id(request.segments[-1])
+    try:
+        customer_id = identifier(request.segments[-1], "customer_id")
+    except ScenarioError:
+        raise invalid(["path", "customer_id"], "value is not a valid uuid", "type_error.uuid") from None
     given = read_parameters(request, _PARAMETERS)
     populate = _populate(given)
     customer = state.customer(customer_id)
@@ -272,13 +271,6 @@ def list_entitlements(state: State, request: Request, *, foreign: bool = False) 
         read_limit(given)
         raise Refusal(Reply.json({"detail": "Customer not found"}, 404))
     return cut_page(kept, given, customer_id, lambda row: render_row(row, populate, customer))
-
-
-def _customer_id(text: str) -> str:
-    try:
-        return identifier(text, "customer_id")
-    except ScenarioError:
-        raise invalid(["path", "customer_id"], "value is not a valid uuid", "type_error.uuid") from None
 
 
 def _populate(given: Mapping[str, str]) -> frozenset[str]:

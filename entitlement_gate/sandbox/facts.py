@@ -94,14 +94,12 @@ def _schema(fact: Mapping[str, Any]) -> dict[str, Any]:
     if "type" in fact:
         options.insert(0, {key: fact[key] for key in ("type", "format") if key in fact})
     if "list_of" in fact:
-        options.append({"type": "array", "items": _items(fact["list_of"])})
+        item = fact["list_of"]
+        items = _reference(item) if isinstance(item, str) else {"anyOf": [{"type": name} for name in item]}
+        options.append({"type": "array", "items": items})
     if fact["nullable"]:
         options.append({"type": "null"})
     return options[0] if len(options) == 1 else {"anyOf": options}
-
-
-def _items(item: str | list[str]) -> dict[str, Any]:
-    return _reference(item) if isinstance(item, str) else {"anyOf": [{"type": name} for name in item]}
 
 
 def _reference(name: str) -> dict[str, Any]:

@@ -222,13 +222,9 @@ def _place(cursor: str) -> tuple[int, int] | None:
 
 def page_number(request: Request) -> int:
     """Say which page a request is for, by its cursor; 1 where it has none that can be read."""
-    cursor = next((value for name, value in _leniently(request) if name == "cursor"), "")
+    pairs = (pair.partition("=") for pair in request.target.partition("?")[2].split("&"))
+    cursor = next((unquote_plus(value) for name, _, value in pairs if name == "cursor"), "")
     return (_place(cursor) or (0, 1))[1]
-
-
-def _leniently(request: Request) -> list[tuple[str, str]]:
-    pairs = request.target.partition("?")[2].split("&")
-    return [(name, unquote_plus(value)) for name, _, value in (pair.partition("=") for pair in pairs)]
 
 
 def cut_page(rows: Sequence[Any], given: Mapping[str, str], scope: str, render: Callable[[Any], Any]) -> dict[str, Any]:

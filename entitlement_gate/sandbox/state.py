@@ -292,30 +292,24 @@ class UsageBook(Locked):
             Refusal: The body is malformed, or the key was used for another body.
         """
         with self._lock:
-            self._forget(now)
+            self._answers = {key: kept for key, kept in self._answers.items() if now < kept[0]}
             seen = sha256(slug.encode() + b"\0" + body).digest()
             if key in self._answers:
-                return _replayed(self._answers[key], seen)
+                _, before, reply = self._answers[key]
+                if before != seen:
+                    raise Refusal(Reply.json({"detail": "Idempotency-Key was used with another body"}, 400))
+                return reply
             events = [_event(slug, item, at, key) for at, item in _items(body)]
             reply = self._accept(slug, events)
             if key:
                 self._answers[key] = (now + _REMEMBERED, seen, reply)
             return reply
 
-    def _forget(self, now: float) -> None:
-        self._answers = {key: kept for key, kept in self._answers.items() if now < kept[0]}
-
     def _accept(self, slug: str, events: list[UsageEvent]) -> Reply:
         if slug not in self._slugs:
             return Reply.json(None)
         self._events.extend(events)
         return Reply.json({"status": "accepted", "count": len(events)})
-
-
-def _replayed(kept: tuple[float, bytes, Reply], seen: bytes) -> Reply:
-    if kept[1] != seen:
-        raise Refusal(Reply.json({"detail": "Idempotency-Key was used with another body"}, 400))
-    return kept[2]
 
 
 def _items(body: bytes) -> list[tuple[list[str | int], Any]]:
@@ -333,24 +327,11 @@ def _items(body: bytes) -> list[tuple[list[str | int], Any]]:
 def _event(slug: str, item: Any, at: list[str | int], key: str | None) -> UsageEvent:
     if not isinstance(item, Mapping):
         raise invalid(at, "value is not a valid object", "type_error.dict")
-    for name, is_good in (("customer_id", _is_text), ("timestamp", _is_date), ("data", _is_object)):
+    for name in ("customer_id", "timestamp", "data"):
         if name not in item:
             raise invalid([*at, name], "field required", "value_error.missing")
-        if not is_good(item[name]):
+        if not (isinstance(item[name], Mapping) if name == "data" else isinstance(item[name], str) and item[name]):
             raise invalid([*at, name], "value is not valid", "type_error")
+    if not _moment(item["timestamp"]):
+        raise invalid([*at, "timestamp"], "value is not valid", "type_error")
     return UsageEvent(slug, item["customer_id"], item["timestamp"], item["data"], key)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _is_date(value: Any) -> bool:
-    try:
-        return bool(datetime.fromisoformat(value))
-    except (TypeError, ValueError):
-        return False
