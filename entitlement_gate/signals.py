@@ -29,7 +29,7 @@ from weakref import WeakSet
 
 from django.dispatch import Signal
 
-from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
+from entitlement_gate.engine.failure_log import FailureLog, traceback_to_log
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock, members
 from entitlement_gate.resilience.worker_pool import WorkerPool

@@ -22,10 +22,10 @@ from django.views.decorators.http import require_POST, require_safe
 from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.guard import refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import run_sync
-from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import remake_after_fork
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.url_rules import entitlement_exempt

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from entitlement_gate import __version__
 from entitlement_gate.domain.decisions import Reason, rows_behind
 from entitlement_gate.engine.observers import Observer, everywhere
-from entitlement_gate.resilience.background import Background
+from entitlement_gate.metrics import Background
 from entitlement_gate.resilience.lock import members
 
 try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from entitlement_gate.domain.errors import ReservationError
 from entitlement_gate.domain.rule import Burden, live_metered
+from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.engine.observers import LedgerCall
 from entitlement_gate.engine.validation import vetted_charges, vetted_outcome
 from entitlement_gate.ledger.balances import burden, quantity_of, rows_of
@@ -20,7 +21,6 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt, State
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.effects import run_sync
-from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from entitlement_gate.domain.errors import (
     SourceRejected,
     SourceUnavailable,
 )
+from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Refusal
-from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.resilience.lock import members
 

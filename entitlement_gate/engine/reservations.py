@@ -39,11 +39,11 @@ from entitlement_gate.domain.grants import EntitlementType
 from entitlement_gate.domain.numbers import valid_quantity
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import counted_under
+from entitlement_gate.engine.failure_log import text_to_log
 from entitlement_gate.engine.ledger_client import NOTHING, LedgerClient
 from entitlement_gate.ledger.balances import available, micro_units, quantity_of, rows_of
 from entitlement_gate.ledger.protocol import Demand, Ledger, Receipt, Refusal, State, checked_key
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resilience.failure_log import text_to_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

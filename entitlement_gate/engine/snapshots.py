@@ -31,12 +31,12 @@ from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, So
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import Entry, SnapshotCache
+from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.engine.health import Health
 from entitlement_gate.engine.observers import Fetch
 from entitlement_gate.engine.validation import vetted
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.clock import elapsed
-from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import PerProcess, chance
 from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.resilience.single_flight import SharedCall, SingleFlight, Wait

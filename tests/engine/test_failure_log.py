@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
-from entitlement_gate.resilience.failure_log import FailureLog
+from entitlement_gate.engine.failure_log import FailureLog
 from tests.engine.fakes import held_elsewhere
 
 
