@@ -1,0 +1,112 @@
+"""django-debug-toolbar: the checks of a request, with their reasons, where the data came from, and its rows.
+
+DEBUG_TOOLBAR_PANELS = [..., "entitlement_gate.contrib.debug_toolbar.EntitlementsPanel"]
+
+A panel hears of every gate while its request is answered, and keeps what was checked in the request's own context: its
+task, and whatever threads that hands its context to. Never here: why a decision is what it is (``manage.py
+entitlements explain``).
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from django.utils.html import format_html, format_html_join
+
+from entitlement_gate.engine.observers import Observer, everywhere
+
+try:
+    from debug_toolbar.panels import Panel
+except ImportError as error:
+    raise ImportError(f"the toolbar is not here: install entitlement_gate[debug-toolbar]: {error}") from error
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+    from entitlement_gate.domain.decisions import Decision
+
+__all__ = ["EntitlementsPanel"]
+
+_current: ContextVar[_Checks | None] = ContextVar("entitlement_gate.contrib.debug_toolbar", default=None)
+
+
+class _Checks(Observer):
+    """The checks that are made in one context, as JSON has them: the toolbar stores them so."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def check(self, decision: Decision, seconds: float) -> None:
+        if _current.get() is self:
+            self.told.append({**decision.as_dict(), "milliseconds": seconds * 1000})
+
+
+class EntitlementsPanel(Panel):
+    """Shows what was checked while a request was answered, by whatever gate."""
+
+    is_async = True
+    title = nav_title = "Entitlements"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._checks = _Checks()
+
+    @property
+    def nav_subtitle(self) -> str:
+        """How many, how many of them refused, and what they took."""
+        told = self._told
+        refused = sum(not check["allowed"] for check in told)
+        took = sum(check["milliseconds"] for check in told)
+        checks = f"{len(told)} check{'' if len(told) == 1 else 's'}"
+        return f"{checks}{f', {refused} refused' if refused else ''} in {took:.2f}{_SPACE}ms"
+
+    @property
+    def content(self) -> str:
+        """The table."""
+        if not self._told:
+            return format_html("<p>{}</p>", "Nothing was checked.")
+        head = format_html_join("", "<th>{}</th>", ((name,) for name in _COLUMNS))
+        rows = format_html_join("", "<tr>{}</tr>", ((_row(check),) for check in self._told))
+        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, rows)
+
+    def enable_instrumentation(self) -> None:
+        """Begin to hear of checks."""
+        _current.set(self._checks)
+        everywhere.discard(self._checks)
+        everywhere.add(self._checks)
+
+    def disable_instrumentation(self) -> None:
+        """Hear no more."""
+        everywhere.discard(self._checks)
+        _current.set(None)
+
+    def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:  # noqa: ARG002 - the toolbar's
+        """Hand what was checked to the toolbar."""
+        self.record_stats({"checks": self._checks.told})  # type: ignore[no-untyped-call]  # the toolbar annotates little
+
+    @property
+    def _told(self) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = self.get_stats().get("checks", [])  # type: ignore[no-untyped-call]  # as above
+        return told
+
+
+_SPACE = "\N{NO-BREAK SPACE}"
+_COLUMNS = ("Entitlement", "Quantity", "Answer", "Reason", "Left", "Source", "Age", "Time", "Rows", "Customer")
+
+
+def _row(check: dict[str, Any]) -> str:
+    answer = "allowed" if check["allowed"] else "refused"
+    cells = (
+        check["entitlement"],
+        check["requested"] or "",
+        f"{answer} (shadow)" if check["shadow"] else answer,
+        check["reason"],
+        "unlimited" if check["unlimited"] else check["remaining"] or "",
+        check["source"],
+        "" if check["age"] is None else f"{check['age']:.1f}{_SPACE}s",
+        f"{check['milliseconds']:.2f}{_SPACE}ms",
+        ", ".join(check["grants"]),
+        check["customer_id"] or "",
+    )
+    return format_html_join("", "<td>{}</td>", ((cell,) for cell in cells))
