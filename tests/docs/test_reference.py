@@ -42,6 +42,7 @@ def test_no_page_names_a_settings_key_that_does_not_exist():
     own = known_keys() | {"ENTITLEMENT_GATE"}
     others = {"INSTALLED_APPS", "MIDDLEWARE", "DEBUG", "DIRS", "DEMO", "MATRIX", "BENCH", "TEMPLATES", "CUSTOMER_ID"}
     others |= {"PATH_TO_THE_CHECKOUT", "PRICES", "CUSTOMERS", "FIELDNOTES_CUSTOMERS", "WEBHOOK_SECRET", "SECRET_KEY"}
+    others |= {"DEBUG_TOOLBAR_PANELS", "PANELS_DEFAULTS"}
     others |= {"ATOMIC_REQUESTS", "LOGIN_URL", "ROOT_URLCONF", "STATIC_URL"}
     for page in PAGES:
         said = {word for code in in_code(page.read_text()) for word in re.findall(r"\b[A-Z][A-Z_]{2,}\b", code)}
