@@ -19,8 +19,8 @@ from django.core.signals import setting_changed
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 
-from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.engine.options import GateOptions
+from entitlement_gate.refusals import checked_status_codes
 from entitlement_gate.url_rules import Rule, read_rules
 from entitlement_gate.zenskar.client_options import SANDBOX, ClientOptions, Credentials, Secret, is_texts
 
@@ -37,7 +37,6 @@ __all__ = [
 SETTING = "ENTITLEMENT_GATE"
 _Options = TypeVar("_Options", GateOptions, ClientOptions)
 # Not settings of the project: `trust_env` is for scripts that make their own client.
-_REFUSALS = range(400, 600)
 _ONLY_IN_CODE = frozenset({"TRUST_ENV"})
 
 
@@ -94,9 +93,8 @@ class Settings:
             raise _wrong("CUSTOMER_ATTRIBUTE", f"a dotted path from the user, not {self.customer_attribute!r}")
         if not (self.upgrade_url is None or callable(self.upgrade_url) or isinstance(self.upgrade_url, (str, Promise))):
             raise _wrong("UPGRADE_URL", f"a URL, a URL name or a callable, not {self.upgrade_url!r}")
-        codes = self.status_codes.values() if isinstance(self.status_codes, Mapping) else (None,)
-        if not all(type(code) is int and code in _REFUSALS for code in codes) or self.status_codes.keys() - _REASONS:
-            raise _wrong("STATUS_CODES", "a dict of reason (see the reference) to an HTTP status from 400 to 599")
+        with _named_by_key():
+            checked_status_codes(self.status_codes)
 
     def _check_choices(self) -> None:
         if not (self.source is None or callable(self.source) or isinstance(self.source, str)):
@@ -124,7 +122,6 @@ class Settings:
         return None if value is None else _load("RULES", f"{rule}: {name}: ", value)
 
 
-_REASONS = frozenset(Reason)
 _OWN = frozenset(f.name for f in fields(Settings)) - {"client", "gate"}
 
 

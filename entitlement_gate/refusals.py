@@ -5,19 +5,19 @@ Never here: frameworks, languages and settings (``responses``), or whether a req
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from entitlement_gate.domain.decisions import Outcome, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from entitlement_gate.domain.decisions import Decision
 
 __all__ = [
     "CACHE_CONTROL",
     "PROBLEM",
+    "checked_status_codes",
     "detail_of",
     "problem_of",
     "retry_after_of",
@@ -63,6 +63,8 @@ _DETAILS = {
     Reason.DRAFT: _("This becomes available when your plan is confirmed."),
     Reason.VOIDED: _("This was withdrawn from your plan."),
 }
+_REASONS = frozenset(Reason)
+_ERRORS = range(400, 600)
 _PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _RETRY_AFTER = 5  # seconds: how long billing is left alone once it keeps failing
 _SAFE_SCHEMES = ("", "http", "https", "mailto")
@@ -80,6 +82,18 @@ def detail_of(decision: Decision) -> str:
     if decision.outcome is Outcome.UNKNOWN:
         return _UNKNOWN_DETAIL
     return _DETAILS.get(decision.reason, _DENIED_DETAIL)
+
+
+def checked_status_codes(codes: object) -> Mapping[str, int]:
+    """Return what changes the statuses of refusals.
+
+    Raises:
+        ValueError: it is no dict of reasons to statuses of errors.
+    """
+    statuses = codes.values() if isinstance(codes, Mapping) else (None,)
+    if not all(type(code) is int and code in _ERRORS for code in statuses) or codes.keys() - _REASONS:  # type: ignore[attr-defined]  # a mapping: None is no status
+        raise ValueError("status_codes: a dict of reason (see the reference) to an HTTP status from 400 to 599")
+    return codes  # type: ignore[return-value]  # as above
 
 
 def status_of(decision: Decision, codes: Mapping[str, int]) -> int:
