@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RequestHold",
     "Transactions",
+    "abandoning",
     "expecting_answer",
     "is_held_by",
     "mark_refusal",
@@ -90,7 +91,7 @@ class RequestHold:
         try:
             response = await await_result(view())
         except BaseException as error:
-            await self.agive_back(error)
+            await run_async(self.abandoning(error))
             raise
         await run_async(self.settling(request, response))
         return response
@@ -122,11 +123,11 @@ class RequestHold:
         """Do so in this event loop."""
         await run_async(self.concluding(has_failed=has_failed))
 
-    async def agive_back(self, error: BaseException) -> None:
+    def abandoning(self, error: BaseException) -> Effects[None]:
         """Release, once, because of an error; of a coroutine that is destroyed, without waiting."""
         reservation = self._take()
         if reservation is not None:
-            await run_async(reservation.abandoning(error))
+            yield from reservation.abandoning(error)
 
     def wait_for(self, request: HttpRequest, response: Any = None) -> None:
         """Leave the conclusion to the end of the response or, where another takes its place, of the request."""
@@ -219,20 +220,19 @@ def settling_operation(request: HttpRequest, response: HttpResponseBase | None) 
             yield from hold.concluding(has_failed=has_failed)
 
 
-def settling_response(
-    request: HttpRequest, response: HttpResponseBase | None, *, is_in_thread: bool = False
-) -> Effects[None]:
-    """Settle what rules hold, and what waits for the end of a response that this one took the place of.
-
-    Without a response a client has left.
-    """
+def settling_response(request: HttpRequest, response: HttpResponseBase, *, is_in_thread: bool = False) -> Effects[None]:
+    """Settle what rules hold, and what waits for the end of a response that this one took the place of."""
     for hold in _waiting_holds(request):
-        if hold.is_of(response):
-            continue
-        if hold.is_by_rule and response is not None:
+        if hold.is_by_rule:
             yield from hold.settling(request, response, is_in_thread=is_in_thread)
-        else:
+        elif not hold.is_of(response):
             yield from hold.concluding(has_failed=_is_failure(response))
+
+
+def abandoning(request: HttpRequest, error: BaseException) -> Effects[None]:
+    """Give back what waits for the end of a request that has none: a client has left, a worker is told to exit."""
+    for hold in _waiting_holds(request):
+        yield from hold.abandoning(error)
 
 
 def releasing(request: HttpRequest) -> Effects[None]:
@@ -347,7 +347,7 @@ def _rendering(response: Any, hold: RequestHold) -> Callable[[], Any]:
         try:
             rendered = await begin()
         except BaseException as error:
-            await hold.agive_back(error)
+            await run_async(hold.abandoning(error))
             raise
         await hold.aconclude(has_failed=has_failed(rendered))
         return rendered
@@ -410,7 +410,7 @@ class _AsyncStreamedBody:
             await self.close.hold.aconclude(has_failed=False)
             raise
         except BaseException as error:
-            await self.close.hold.agive_back(error)
+            await run_async(self.close.hold.abandoning(error))
             raise
 
 

@@ -6,7 +6,6 @@ Never here: I/O before something is asked. One class for both modes, without ``M
 
 from __future__ import annotations
 
-import asyncio
 from functools import wraps
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from django.urls import Resolver404, resolve
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.guard import Guard, refusal
-from entitlement_gate.holds import releasing, settling_response
+from entitlement_gate.holds import abandoning, releasing, settling_response
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import resolving
@@ -69,8 +68,8 @@ class EntitlementMiddleware:
     def _answer_sync(self, request: HttpRequest) -> Any:
         try:
             response: Any = run_sync(self._answering(request)) if get_settings().rules else self.get_response(request)
-        except BaseException:  # what Django makes no response of: the worker is told to exit
-            run_sync(settling_response(request, None))
+        except BaseException as error:
+            run_sync(abandoning(request, error))
             raise
         run_sync(settling_response(request, response, is_in_thread=True))
         return keep_private(request, response) if is_gated(request) else response
@@ -79,8 +78,8 @@ class EntitlementMiddleware:
         try:
             answer: Any = run_async(self._answering(request)) if get_settings().rules else self.get_response(request)
             response = await answer
-        except asyncio.CancelledError:  # the client left, and nobody gets what the view answered
-            await run_async(settling_response(request, None))
+        except BaseException as error:
+            await run_async(abandoning(request, error))
             raise
         await run_async(settling_response(request, response))
         return keep_private(request, response) if is_gated(request) else response

@@ -159,6 +159,10 @@ def fail(request):
     raise LookupError
 
 
+def raise_denial(request, decision):
+    raise EntitlementDenied(decision)
+
+
 class Answering:
     """A middleware below ours that answers by itself: a page in place of a 404, of an error, or of any view."""
 
@@ -380,6 +384,11 @@ class TestMiddlewareThatAnswers:
         assert visit("/status/200/", **{"X-Answer": "first"}).content == b"kept"
         assert (during, left(), held()) == ([], 9, 0)
         assert visit("/status/200/", FREE, **{"X-Answer": "first"}).status_code == 403
+
+    def test_a_rule_whose_refusal_is_raised_gives_back_what_another_holds(self, visit, rules):
+        rules(LIST, {"path": "^/", "requires": "nothing"}, DENIED_HANDLER=raise_denial)
+        assert visit("/status/200/", **{"X-Answer": "first"}).status_code == 403
+        assert (during, left(), held()) == ([], 10, 0)
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_a_page_in_place_of_a_404_counts_once(self, visit, method):
