@@ -43,7 +43,7 @@ from entitlement_gate.zenskar.client_options import SANDBOX, ClientOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from entitlement_gate.operators.terminal import Page, Report, Stream
+    from entitlement_gate.operators.terminal import Report, Screen, Stream
 
 __all__ = [
     "EXIT_CODES",
@@ -140,7 +140,7 @@ def answered(gate: EntitlementGate, options: Mapping[str, Any]) -> Report:
         return (tell_check if is_check else tell_explanation)(asked, heard.why)
 
 
-def deliver(report: Report, style: str, page: Page, stream: Stream) -> int:
+def deliver(report: Report, style: str, page: Screen, stream: Stream) -> int:
     """Write the report and return its exit code.
 
     Raises:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked",
     "Heard",
-    "Holding",
+    "Holdings",
     "ask",
     "customer_named",
     "failures",
@@ -76,7 +76,7 @@ def failures() -> Iterator[Heard]:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class Holdings:
     """All that a customer holds, or why that cannot be said.
 
     Attributes:
@@ -132,7 +132,7 @@ def customer_named(text: str) -> str:
     raise OperatingError(f"{text[:60]!r} is no customer id: a hyphenated UUID{hint}")
 
 
-def holding(gate: EntitlementGate, customer: str) -> Holding:
+def holding(gate: EntitlementGate, customer: str) -> Holdings:
     """Return all that the customer holds.
 
     Raises:
@@ -142,7 +142,7 @@ def holding(gate: EntitlementGate, customer: str) -> Holding:
     known = gate.inspect(customer_id)
     basis = known.check(_ANY)
     listed = () if basis.outcome is Outcome.UNKNOWN else tuple(known[name] for name in known)
-    return Holding(customer_id, basis, listed)
+    return Holdings(customer_id, basis, listed)
 
 
 def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None, *, in_full: bool = True) -> Asked:
@@ -196,7 +196,7 @@ _PARTS = {"counted": "yes", "closest": "decided", "none": "no"}
 _PART_TONES: dict[str, Tone] = {"counted": "good", "closest": "bad", "none": "faint"}
 
 
-def tell_holding(holding: Holding, why: str = "", *, with_rows: bool = False) -> Report:
+def tell_holding(holding: Holdings, why: str = "", *, with_rows: bool = False) -> Report:
     """Report all that a customer holds."""
     data: dict[str, Any] = {"customer_id": holding.customer_id}
     if not holding.is_found:
@@ -299,7 +299,7 @@ def _used_here(rows: Iterable[RowStanding], decision: Decision) -> Decimal | Non
     return difference(total(decided), decision.remaining) or None
 
 
-def _no_holding(holding: Holding, why: str, data: dict[str, Any]) -> Report:
+def _no_holding(holding: Holdings, why: str, data: dict[str, Any]) -> Report:
     if holding.is_known:
         error = f"billing does not know the customer {holding.customer_id}"
         return Report(exit_code=DENIED, data={**data, "error": error}, error=error)
@@ -326,7 +326,7 @@ def _entitlement_row(entitlement: Entitlement) -> tuple[Cell | str, ...]:
     )
 
 
-def _rows_table(holding: Holding) -> Table:
+def _rows_table(holding: Holdings) -> Table:
     grants = [grant for entitlement in holding.entitlements for grant in entitlement.grants]
     headers = ("NAME", "STATUS", "TYPE", "LIMIT", "USED", "LEFT", "WINDOW", "ROW")
     return Table(headers, tuple(_grant_row(grant) for grant in grants))

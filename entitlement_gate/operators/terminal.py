@@ -35,10 +35,10 @@ __all__ = [
     "Line",
     "Notes",
     "OperatingError",
-    "Page",
     "Paint",
     "Progress",
     "Report",
+    "Screen",
     "Stop",
     "Stream",
     "Table",
@@ -143,7 +143,7 @@ _SHORT_BAR, _LONG_BAR = 10, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Screen:
     """Where the text goes.
 
     Attributes:
@@ -162,7 +162,7 @@ class Page:
         return _LONG_BAR if self.width >= _ROOMY else _SHORT_BAR
 
 
-def render(parts: tuple[Line | Table, ...], page: Page) -> str:
+def render(parts: tuple[Line | Table, ...], page: Screen) -> str:
     """Return the parts as text that ends in a line break."""
     lines = [line for part in parts for line in (_table(part, page) if isinstance(part, Table) else _line(part, page))]
     return "".join(f"{line.rstrip()}\n" for line in lines)
@@ -175,7 +175,7 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
-def _line(line: Line, page: Page) -> Iterator[str]:
+def _line(line: Line, page: Screen) -> Iterator[str]:
     margin = " " * line.indent
     if line.is_whole:
         yield margin + page.paint(line.tone, printable(line.text))
@@ -184,7 +184,7 @@ def _line(line: Line, page: Page) -> Iterator[str]:
         yield margin + page.paint(line.tone, text)
 
 
-def _table(table: Table, page: Page) -> Iterator[str]:
+def _table(table: Table, page: Screen) -> Iterator[str]:
     header = tuple(Cell(text, "heading") for text in table.headers)
     rows = [header, *(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in table.rows)]
     texts = [[_drawn(cell, page) for cell in row] for row in rows]
@@ -193,7 +193,7 @@ def _table(table: Table, page: Page) -> Iterator[str]:
         yield from _row([cell.tone for cell in cells], row, widths, page)
 
 
-def _row(tones: list[Tone], row: list[str], widths: list[int], page: Page) -> Iterator[str]:
+def _row(tones: list[Tone], row: list[str], widths: list[int], page: Screen) -> Iterator[str]:
     """Yield the lines of one row: as many as its tallest cell has."""
     columns = [_wrapped(text, width) for text, width in zip(row, widths, strict=True)]
     for number in range(max(map(len, columns))):
@@ -204,12 +204,12 @@ def _row(tones: list[Tone], row: list[str], widths: list[int], page: Page) -> It
         yield _GAP.join(cells)
 
 
-def _drawn(cell: Cell, page: Page) -> str:
+def _drawn(cell: Cell, page: Screen) -> str:
     text = printable(cell.text)
     return text if cell.bar is None else f"{_bar(cell.bar, page)} {text}"
 
 
-def _bar(bar: Bar, page: Page) -> str:
+def _bar(bar: Bar, page: Screen) -> str:
     full = round(bar.share * page.bar_width)
     if 0 < bar.share < 1:  # neither full nor empty looks so
         full = min(max(full, 1), page.bar_width - 1)
@@ -340,14 +340,14 @@ def painter(style: Any) -> Paint:
     return lambda tone, text: str(getattr(style, _STYLES[tone])(text)) if tone else text
 
 
-def page_for(stream: object, paint: Paint | None = None) -> Page:
+def page_for(stream: object, paint: Paint | None = None) -> Screen:
     """Return the page that a stream offers: as wide as the terminal, or ``COLUMNS``, or 80."""
     width = max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST_PAGE)
     can_draw = _can_write("█░…", _encoding(stream))
-    return Page(width, paint, can_draw) if paint else Page(width, can_draw=can_draw)
+    return Screen(width, paint, can_draw) if paint else Screen(width, can_draw=can_draw)
 
 
-def as_text(report: Report, style: str, page: Page, stream: object) -> str:
+def as_text(report: Report, style: str, page: Screen, stream: object) -> str:
     """Return what goes to the output: JSON, JSON in one line, or text that the stream's encoding can hold."""
     if style in JSON:
         return json.dumps(report.data, indent=JSON[style]) + "\n"

@@ -8,15 +8,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from entitlement_gate import __version__
+from entitlement_gate.resilience.clock import Clock
 from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import facts
 from entitlement_gate.sandbox.faults import REPLACING, Faults, replacement, spoil
 from entitlement_gate.sandbox.messages import (
-    Refusal,
+    RefusedRequest,
     Reply,
     Request,
     cut_page,
@@ -28,22 +29,22 @@ from entitlement_gate.sandbox.messages import (
     read_parameters,
 )
 from entitlement_gate.sandbox.scenario import Fault, Scenario, ScenarioError, identifier, parse_faults
-from entitlement_gate.sandbox.state import Row, State, UsageBook, UsageEvent, instant, render_row, sort_key_of
+from entitlement_gate.sandbox.state import (
+    BillingRow,
+    BillingState,
+    ReceivedUsage,
+    UsageBook,
+    instant,
+    render_row,
+    sort_key_of,
+)
 
-__all__ = ["Clock", "Sandbox"]
+__all__ = ["Sandbox"]
 
 _KEPT = 1_000
 _CONTROL = ("_sandbox", "openapi.json")
 
 Handler = Callable[[Request], Reply]
-
-
-class Clock(Protocol):
-    """Whatever tells the time in seconds since 1970: the ``time`` module does."""
-
-    def time(self) -> float:
-        """Seconds since 1970."""
-        ...
 
 
 class Sandbox(Locked):
@@ -68,7 +69,7 @@ class Sandbox(Locked):
         self.scenario = Scenario.default() if scenario is None else scenario
         self.faults = Faults(self.scenario.faults)
         self._clock = clock
-        self._state = State(self.scenario, self._now())
+        self._state = BillingState(self.scenario, self._now())
         self._usage = UsageBook(self.scenario.usage_slugs)
         super().__init__()
         self._requests: deque[tuple[str, str]] = deque(maxlen=_KEPT)
@@ -89,7 +90,7 @@ class Sandbox(Locked):
         return self._request_count
 
     @property
-    def usage_events(self) -> list[UsageEvent]:
+    def usage_events(self) -> list[ReceivedUsage]:
         """The usage events accepted, exactly once per ``Idempotency-Key``."""
         return self._usage.events
 
@@ -151,7 +152,7 @@ class Sandbox(Locked):
         """Answer a request; whatever it holds, there is an answer."""
         try:
             reply = self._respond(request)
-        except Refusal as refusal:
+        except RefusedRequest as refusal:
             reply = refusal.reply
         return replace(reply, body=b"") if request.method == "HEAD" else reply
 
@@ -170,7 +171,7 @@ class Sandbox(Locked):
             return replacement(fault)
         try:
             honest = self._handled(request, foreign=fault.kind == "foreign")
-        except Refusal as refusal:
+        except RefusedRequest as refusal:
             honest = refusal.reply
         return spoil(fault, honest, request.segments[-1].lower())
 
@@ -200,7 +201,7 @@ class Sandbox(Locked):
     def _authenticate(self, request: Request) -> None:
         key, organisation = request.header("x-api-key"), request.header("organisation") or ""
         if key != self.scenario.api_key or organisation.lower() != self.scenario.organisation:
-            raise Refusal(Reply.json({"Message": "Unauthorized"}, 401))
+            raise RefusedRequest(Reply.json({"Message": "Unauthorized"}, 401))
 
     def _listed(self, rows: Callable[..., Any], request: Request, **options: bool) -> Reply:
         self._authenticate(request)
@@ -247,7 +248,7 @@ class Sandbox(Locked):
 _PARAMETERS = ("cursor", "limit", "sort_key", "sort_type", "search", "populate", "status")
 
 
-def list_entitlements(state: State, request: Request, *, foreign: bool = False) -> dict[str, Any]:
+def list_entitlements(state: BillingState, request: Request, *, foreign: bool = False) -> dict[str, Any]:
     """List one customer's rows as the request asks.
 
     Args:
@@ -256,7 +257,7 @@ def list_entitlements(state: State, request: Request, *, foreign: bool = False) 
         foreign: Give other customers' rows instead: a fault.
 
     Raises:
-        Refusal: 422 for an id or a parameter that cannot be, then 404 for an unknown customer.
+        RefusedRequest: 422 for an id or a parameter that cannot be, then 404 for an unknown customer.
     """
     try:
         customer_id = identifier(request.segments[-1], "customer_id")
@@ -269,7 +270,7 @@ def list_entitlements(state: State, request: Request, *, foreign: bool = False) 
     kept = [row for row in found if _matches(row, given)]
     if customer is None:
         read_limit(given)
-        raise Refusal(Reply.json({"detail": "Customer not found"}, 404))
+        raise RefusedRequest(Reply.json({"detail": "Customer not found"}, 404))
     return cut_page(kept, given, customer_id, lambda row: render_row(row, populate, customer))
 
 
@@ -282,7 +283,7 @@ def _populate(given: Mapping[str, str]) -> frozenset[str]:
     return kinds
 
 
-def _sorted(found: Sequence[Row], given: Mapping[str, str]) -> Sequence[Row]:
+def _sorted(found: Sequence[BillingRow], given: Mapping[str, str]) -> Sequence[BillingRow]:
     """Order the rows: nulls last either way, equals in the order they were granted."""
     key = read_choice(given, "sort_key", facts.sort_keys(), "")
     descending = read_choice(given, "sort_type", facts.SORTS, "asc") == "desc"
@@ -293,14 +294,14 @@ def _sorted(found: Sequence[Row], given: Mapping[str, str]) -> Sequence[Row]:
     return sorted(known, key=lambda row: sort_key_of(row, key), reverse=descending) + nulls
 
 
-def _matches(row: Row, given: Mapping[str, str]) -> bool:
+def _matches(row: BillingRow, given: Mapping[str, str]) -> bool:
     """Whether a row passes ``status`` and ``search``; a null status passes no filter."""
     statuses = {status.strip().lower() for status in given.get("status", "").split(",")} - {""}
     named = given.get("search", "").casefold() in row.name.casefold()
     return named and (not statuses or row.status in statuses)
 
 
-def list_customers(state: State, request: Request) -> dict[str, Any]:
+def list_customers(state: BillingState, request: Request) -> dict[str, Any]:
     """List the customers, or those with one ``external_id``."""
     given = read_parameters(request, ("external_id", "cursor", "limit"))
     wanted = given.get("external_id")

@@ -18,7 +18,7 @@ from entitlement_gate.sandbox import facts
 
 __all__ = [
     "Delivery",
-    "Refusal",
+    "RefusedRequest",
     "Reply",
     "Request",
     "cut_page",
@@ -63,7 +63,7 @@ class Request:
         """Read the query's pairs in order, blank values kept.
 
         Raises:
-            Refusal: The query is no UTF-8, or has more pairs than anyone means.
+            RefusedRequest: The query is no UTF-8, or has more pairs than anyone means.
         """
         text = self.target.partition("?")[2]
         try:
@@ -120,7 +120,7 @@ class Reply:
             yield self.body[start : min(start + size, end)]
 
 
-class Refusal(Exception):
+class RefusedRequest(Exception):
     """Raised anywhere under the core: the request is answered with ``reply``."""
 
     def __init__(self, reply: Reply) -> None:
@@ -128,9 +128,9 @@ class Refusal(Exception):
         self.reply = reply
 
 
-def invalid(loc: list[str | int], msg: str, kind: str) -> Refusal:
+def invalid(loc: list[str | int], msg: str, kind: str) -> RefusedRequest:
     """Make the documented 422: where, what, and which kind of error."""
-    return Refusal(Reply.json({"detail": [{"loc": loc, "msg": msg, "type": kind}]}, status=422))
+    return RefusedRequest(Reply.json({"detail": [{"loc": loc, "msg": msg, "type": kind}]}, status=422))
 
 
 def read_json(text: str | bytes) -> Any:
@@ -172,7 +172,7 @@ def read_parameters(request: Request, names: Iterable[str]) -> dict[str, str]:
     """Read the named query read_parameters; the others are ignored, as the real endpoint does.
 
     Raises:
-        Refusal: One of them is repeated, which says two things at once.
+        RefusedRequest: One of them is repeated, which says two things at once.
     """
     wanted, found = frozenset(names), dict[str, str]()
     for name, value in request.query():
@@ -231,7 +231,7 @@ def cut_page(rows: Sequence[Any], given: Mapping[str, str], scope: str, render: 
     """Cut the page that ``cursor`` and ``limit`` ask for and put it into the envelope.
 
     Raises:
-        Refusal: The limit cannot be, or the cursor is not one this list gave out.
+        RefusedRequest: The limit cannot be, or the cursor is not one this list gave out.
     """
     limit = read_limit(given)
     offset, page = 0, 1

@@ -24,10 +24,10 @@ __all__ = [
     "KINDS",
     "Customer",
     "Fault",
-    "Grant",
     "Reader",
     "Scenario",
     "ScenarioError",
+    "ScenarioGrant",
     "derived_id",
     "identifier",
     "integer",
@@ -321,7 +321,7 @@ def derived_id(*parts: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class ScenarioGrant:
     """One row to be given to a customer.
 
     Attributes:
@@ -334,7 +334,7 @@ class Grant:
     echoed: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, value: Any, place: str) -> "Grant":
+    def parse(cls, value: Any, place: str) -> "ScenarioGrant":
         """Read a grant, or raise ``ScenarioError`` naming the place."""
         given = mapping(value, place, [*_FIELDS, *_ECHOED, "raw"])
         if "name" not in given:
@@ -355,7 +355,7 @@ class Customer:
     name: str
     email: str | None = None
     external_id: str | None = None
-    grants: tuple[Grant, ...] = ()
+    grants: tuple[ScenarioGrant, ...] = ()
 
     @classmethod
     def parse(cls, value: Any, place: str) -> "Customer":
@@ -371,7 +371,9 @@ class Customer:
             name=name,
             email=optional(text)(given.get("email"), f"{place}.email"),
             external_id=external,
-            grants=tuple(Grant.parse(item, at) for at, item in listed(given.get("grants", []), f"{place}.grants")),
+            grants=tuple(
+                ScenarioGrant.parse(item, at) for at, item in listed(given.get("grants", []), f"{place}.grants")
+            ),
         )
 
 

@@ -14,14 +14,22 @@ from uuid import UUID
 
 from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import facts
-from entitlement_gate.sandbox.messages import Refusal, Reply, invalid, read_json
-from entitlement_gate.sandbox.scenario import Customer, Grant, Scenario, ScenarioError, derived_id, identifier, number
+from entitlement_gate.sandbox.messages import RefusedRequest, Reply, invalid, read_json
+from entitlement_gate.sandbox.scenario import (
+    Customer,
+    Scenario,
+    ScenarioError,
+    ScenarioGrant,
+    derived_id,
+    identifier,
+    number,
+)
 
 __all__ = [
-    "Row",
-    "State",
+    "BillingRow",
+    "BillingState",
+    "ReceivedUsage",
     "UsageBook",
-    "UsageEvent",
     "end_row",
     "instant",
     "is_usable",
@@ -39,7 +47,7 @@ _DATES = ("active_from", "expiry_at", "created_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BillingRow:
     """One row, ready to send.
 
     Attributes:
@@ -67,7 +75,7 @@ def instant(seconds: float) -> datetime:
     return _EPOCH + timedelta(seconds=seconds)
 
 
-def make_row(grant: Grant, customer_id: str, ordinal: int, now: datetime) -> Row:
+def make_row(grant: ScenarioGrant, customer_id: str, ordinal: int, now: datetime) -> BillingRow:
     """Make the row of a grant; what the grant leaves open is derived, the same in every run."""
     given = {name: _settled(value, now) for name, value in grant.values.items()}
     name = given["name"]
@@ -85,7 +93,7 @@ def make_row(grant: Grant, customer_id: str, ordinal: int, now: datetime) -> Row
     fields = {**dict.fromkeys(facts.row_fields()), **defaults, **given, "customer": customer_id}
     details = {kind: _details(kind, fields) for kind in ("contract", "product", "invoice")}
     fields |= {"contract": None, "product": None, "invoice": None, **_remaining(given), **grant.echoed}
-    return Row(fields, details)
+    return BillingRow(fields, details)
 
 
 def _settled(value: Any, now: datetime) -> Any:
@@ -110,7 +118,7 @@ def _details(kind: str, fields: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"id": own, "name": name, "email": None} if own else None
 
 
-def render_row(row: Row, populate: frozenset[str], customer: Customer) -> Mapping[str, Any]:
+def render_row(row: BillingRow, populate: frozenset[str], customer: Customer) -> Mapping[str, Any]:
     """Give a row's JSON object, with the objects that ``populate`` asks for."""
     if not populate:
         return row.fields
@@ -120,7 +128,7 @@ def render_row(row: Row, populate: frozenset[str], customer: Customer) -> Mappin
     return {**row.fields, **shown}
 
 
-def sort_key_of(row: Row, key: str) -> tuple[int, Any]:
+def sort_key_of(row: BillingRow, key: str) -> tuple[int, Any]:
     """Give the sorting key of a field: numbers, then dates, then text without case."""
     value = row.fields[key]
     if isinstance(value, int | Decimal):
@@ -138,18 +146,18 @@ def _moment(value: Any) -> datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def is_usable(row: Row, now: datetime) -> bool:
+def is_usable(row: BillingRow, now: datetime) -> bool:
     """Whether the balance of a row can be drawn on: it has one, and it is live."""
     start, end = _moment(row.fields["active_from"]), _moment(row.fields["expiry_at"])
     in_time = (start is None or start <= now) and (end is None or now < end)
     return in_time and row.status in {None, "active"} and isinstance(_left(row), int | Decimal)
 
 
-def _left(row: Row) -> Any:
+def _left(row: BillingRow) -> Any:
     return row.fields["quantity_remaining"]
 
 
-def use_row(row: Row, wanted: Decimal, *, overdraw: bool) -> tuple[Row, Decimal]:
+def use_row(row: BillingRow, wanted: Decimal, *, overdraw: bool) -> tuple[BillingRow, Decimal]:
     """Move a row's balance, down to nothing or below it, and give what it could not cover."""
     left = Decimal(_left(row))
     taken = wanted if overdraw else min(wanted, max(left, Decimal(0)))
@@ -160,24 +168,24 @@ def use_row(row: Row, wanted: Decimal, *, overdraw: bool) -> tuple[Row, Decimal]
     return replace(row, fields={**row.fields, **moved}), _EXACT.subtract(wanted, taken)
 
 
-def end_row(row: Row, now: datetime) -> Row:
+def end_row(row: BillingRow, now: datetime) -> BillingRow:
     """End a row a second ago; its status stays, as billing leaves it until it gets round to it."""
     return replace(row, fields={**row.fields, "expiry_at": _text(now - timedelta(seconds=1))})
 
 
-class State(Locked):
+class BillingState(Locked):
     """Who has which rows now; relative dates were settled at ``now``, once."""
 
     def __init__(self, scenario: Scenario, now: datetime) -> None:
         super().__init__()
         self._customers = {customer.id: customer for customer in scenario.customers}
         self._made: dict[str, int] = {}
-        self._rows: dict[str, tuple[Row, ...]] = {}
+        self._rows: dict[str, tuple[BillingRow, ...]] = {}
         for customer in scenario.customers:
             for grant in customer.grants:
                 self._add(customer.id, grant, now)
 
-    def _add(self, customer_id: str, grant: Grant, now: datetime) -> Row:
+    def _add(self, customer_id: str, grant: ScenarioGrant, now: datetime) -> BillingRow:
         ordinal = self._made.get(customer_id, 0)
         row = make_row(grant, customer_id, ordinal, now)
         self._made[customer_id] = ordinal + 1
@@ -193,11 +201,11 @@ class State(Locked):
         """Find a customer by the lower-case text of the id."""
         return self._customers.get(customer_id)
 
-    def rows(self, customer_id: str) -> tuple[Row, ...]:
+    def rows(self, customer_id: str) -> tuple[BillingRow, ...]:
         """Give a customer's rows in the order they were granted."""
         return self._rows.get(customer_id, ())
 
-    def foreign_rows(self, customer_id: str) -> tuple[Row, ...]:
+    def foreign_rows(self, customer_id: str) -> tuple[BillingRow, ...]:
         """Give the rows of every other customer; with no other, the customer's own under another's id."""
         others = tuple(row for owner, found in list(self._rows.items()) if owner != customer_id for row in found)
         stranger = {"customer": "ffffffff-0000-4000-8000-000000000000"}
@@ -207,7 +215,7 @@ class State(Locked):
     def grant(self, customer: UUID | str, values: dict[str, Any], now: datetime) -> str:
         """Give a customer one more row, creating the customer where needed; the answer is the row's id."""
         customer_id = identifier(customer, "customer")
-        grant = Grant.parse(values, "grant")
+        grant = ScenarioGrant.parse(values, "grant")
         with self._lock:
             if customer_id not in self._customers:
                 made = Customer(customer_id, f"Customer {customer_id[:8]}")
@@ -227,7 +235,7 @@ class State(Locked):
         if not self._change(customer, name, lambda row: end_row(row, now)):
             raise LookupError(f"customer {customer} has no row named {name!r}")
 
-    def _change(self, customer: UUID | str, name: str, change: Callable[[Row], Row | None]) -> int:
+    def _change(self, customer: UUID | str, name: str, change: Callable[[BillingRow], BillingRow | None]) -> int:
         customer_id = identifier(customer, "customer")
         with self._lock:
             before = self.rows(customer_id)
@@ -260,7 +268,7 @@ _REMEMBERED = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class UsageEvent:
+class ReceivedUsage:
     """One event that was accepted; ``key`` is the request's ``Idempotency-Key``."""
 
     slug: str
@@ -276,11 +284,11 @@ class UsageBook(Locked):
     def __init__(self, slugs: Collection[str]) -> None:
         self._slugs = frozenset(slugs)
         super().__init__()
-        self._events: list[UsageEvent] = []
+        self._events: list[ReceivedUsage] = []
         self._answers: dict[str, tuple[float, bytes, Reply]] = {}
 
     @property
-    def events(self) -> list[UsageEvent]:
+    def events(self) -> list[ReceivedUsage]:
         """The events accepted so far, in order."""
         with self._lock:
             return list(self._events)
@@ -289,7 +297,7 @@ class UsageBook(Locked):
         """Take one event or a list of them, or replay the answer the key was given before.
 
         Raises:
-            Refusal: The body is malformed, or the key was used for another body.
+            RefusedRequest: The body is malformed, or the key was used for another body.
         """
         with self._lock:
             self._answers = {key: kept for key, kept in self._answers.items() if now < kept[0]}
@@ -297,7 +305,7 @@ class UsageBook(Locked):
             if key in self._answers:
                 _, before, reply = self._answers[key]
                 if before != seen:
-                    raise Refusal(Reply.json({"detail": "Idempotency-Key was used with another body"}, 400))
+                    raise RefusedRequest(Reply.json({"detail": "Idempotency-Key was used with another body"}, 400))
                 return reply
             events = [_event(slug, item, at, key) for at, item in _items(body)]
             reply = self._accept(slug, events)
@@ -305,7 +313,7 @@ class UsageBook(Locked):
                 self._answers[key] = (now + _REMEMBERED, seen, reply)
             return reply
 
-    def _accept(self, slug: str, events: list[UsageEvent]) -> Reply:
+    def _accept(self, slug: str, events: list[ReceivedUsage]) -> Reply:
         if slug not in self._slugs:
             return Reply.json(None)
         self._events.extend(events)
@@ -324,7 +332,7 @@ def _items(body: bytes) -> list[tuple[list[str | int], Any]]:
     return [(["body", index], item) for index, item in enumerate(payload)]
 
 
-def _event(slug: str, item: Any, at: list[str | int], key: str | None) -> UsageEvent:
+def _event(slug: str, item: Any, at: list[str | int], key: str | None) -> ReceivedUsage:
     if not isinstance(item, Mapping):
         raise invalid(at, "value is not a valid object", "type_error.dict")
     for name in ("customer_id", "timestamp", "data"):
@@ -334,4 +342,4 @@ def _event(slug: str, item: Any, at: list[str | int], key: str | None) -> UsageE
             raise invalid([*at, name], "value is not valid", "type_error")
     if not _moment(item["timestamp"]):
         raise invalid([*at, "timestamp"], "value is not valid", "type_error")
-    return UsageEvent(slug, item["customer_id"], item["timestamp"], item["data"], key)
+    return ReceivedUsage(slug, item["customer_id"], item["timestamp"], item["data"], key)

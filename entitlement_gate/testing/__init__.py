@@ -12,7 +12,7 @@ from entitlement_gate.exports import export
 
 if TYPE_CHECKING:
     from entitlement_gate.testing.assertions import aassert_gated, aassert_not_gated, assert_gated, assert_not_gated
-    from entitlement_gate.testing.billing import FakeBilling
+    from entitlement_gate.testing.fake_billing import FakeBilling
     from entitlement_gate.testing.fakes import FakeSource
     from entitlement_gate.testing.ledger_contract import LedgerContract
     from entitlement_gate.testing.overrides import override_entitlements, wait_for_signals
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FakeBilling": "billing",
+    "FakeBilling": "fake_billing",
     "FakeSource": "fakes",
     "LedgerContract": "ledger_contract",
     "SourceContract": "source_contract",

@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from entitlement_gate.testing.billing import FakeBilling
+    from entitlement_gate.testing.fake_billing import FakeBilling
     from entitlement_gate.testing.overrides import override_entitlements
 
-__all__ = ["Guard", "advice", "entitlements"]
+__all__ = ["BillingGuard", "advice", "entitlements"]
 
 _MARKER = (
     "entitlements(entitlements={}, /, customer=None, **entitlements): override_entitlements around the test and its "
     "function fixtures: @pytest.mark.entitlements(sso=True, seats=5), or a dict for names that are no keywords."
 )
-_GUARD = pytest.StashKey["Guard"]()
+_GUARD = pytest.StashKey["BillingGuard"]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and put the guard up."""
     config.addinivalue_line("markers", _MARKER)
-    config.stash[_GUARD] = Guard()
+    config.stash[_GUARD] = BillingGuard()
     config.stash[_GUARD].start()
 
 
@@ -69,7 +69,7 @@ def entitlements() -> Iterator[FakeBilling]:
 
     It has ``grant``, ``revoke``, ``use``, ``expire``, ``fail``, ``recover``, ``freeze`` and ``advance``.
     """
-    from entitlement_gate.testing.billing import FakeBilling  # noqa: PLC0415 - on use only
+    from entitlement_gate.testing.fake_billing import FakeBilling  # noqa: PLC0415 - on use only
 
     with FakeBilling() as billing:
         yield billing
@@ -106,7 +106,7 @@ def _override(values: object = None, /, customer: object = None, **named: Any) -
 _CLIENT = "entitlement_gate.zenskar.client"
 
 
-class Guard(MetaPathFinder):
+class BillingGuard(MetaPathFinder):
     """Stands before every ``ZenskarClient`` of the process from ``start`` to ``stop``."""
 
     def __init__(self) -> None:

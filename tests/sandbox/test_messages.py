@@ -4,7 +4,15 @@ from urllib.parse import quote
 
 import pytest
 
-from entitlement_gate.sandbox.messages import Delivery, Refusal, Reply, Request, encode_cursor, read_json, write_json
+from entitlement_gate.sandbox.messages import (
+    Delivery,
+    RefusedRequest,
+    Reply,
+    Request,
+    encode_cursor,
+    read_json,
+    write_json,
+)
 
 
 def test_headers_are_found_whatever_their_case():
@@ -23,7 +31,7 @@ def test_a_query_keeps_blanks_and_order():
 
 @pytest.mark.parametrize("query", ["a=%ff", "&".join(f"a{n}=1" for n in range(101))])
 def test_a_query_that_cannot_be_read_is_refused(query):
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         Request("GET", f"/?{query}").query()
     assert caught.value.reply.status == 422
 

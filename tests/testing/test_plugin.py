@@ -11,7 +11,7 @@ from entitlement_gate import EntitlementGate, ZenskarClient
 from entitlement_gate.api import default_gate
 from entitlement_gate.testing import FakeBilling, plugin
 from entitlement_gate.testing.assertions import RealBillingRefused
-from entitlement_gate.testing.plugin import Guard, advice
+from entitlement_gate.testing.plugin import BillingGuard, advice
 from tests.customers import FREE, PRO
 from tests.testing.projects import CUSTOMER
 
@@ -236,7 +236,7 @@ CLIENT = "entitlement_gate.zenskar.client"
 @pytest.fixture
 def guard():
     """A guard of our own inside the one of this very run, which hears nothing of it."""
-    guard = Guard()
+    guard = BillingGuard()
     guard.start()
     yield guard
     guard.stop()
@@ -272,7 +272,7 @@ def test_the_sandbox_is_not(guard):
 
 def test_a_guard_leaves_everything_as_it_was():
     before, finders = ZenskarClient._make_transport, list(sys.meta_path)
-    guard = Guard()
+    guard = BillingGuard()
     guard.start()
     assert ZenskarClient._make_transport is not before
     guard.stop()
@@ -294,7 +294,7 @@ def not_imported(monkeypatch):
 def test_the_client_is_guarded_when_it_is_imported(not_imported):
     import importlib
 
-    guard = Guard()
+    guard = BillingGuard()
     guard.start()
     module = importlib.import_module(CLIENT)
     try:
@@ -308,7 +308,7 @@ def test_the_client_is_guarded_when_it_is_imported(not_imported):
 
 
 def test_a_client_that_is_never_imported_is_watched_for_until_the_end(not_imported):
-    guard = Guard()
+    guard = BillingGuard()
     guard.start()
     assert guard.find_spec("json") is None
     assert guard in sys.meta_path
