@@ -6,7 +6,7 @@ Never here: a template engine's own API (``templatetags``, ``contrib.jinja2``).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["TemplateEntitlements", "decided", "entitlements"]
+__all__ = ["TemplateEntitlements", "decided", "entitlements", "listed"]
 
 
 def entitlements(request: HttpRequest) -> dict[str, TemplateEntitlements]:
@@ -49,6 +49,20 @@ def decided(given: object, entitlement: str | Requirement, quantity: object = No
     _logger.warning("a template asked for %r without a request in its context: not entitled", entitlement)
     leaf = next(as_requirement(entitlement, quantity).leaves())
     return Decision.of(Reason.NO_CUSTOMER, leaf.entitlement, requested=leaf.requested)
+
+
+def listed(given: object) -> dict[str, Any]:
+    """Return what a page may know of its customer, as ``me/`` tells it; nothing of nobody, or while that is unknown."""
+    request = find_request(given)
+    nothing: dict[str, Any] = {"customer_id": None, "entitlements": []}
+    if request is None:
+        return nothing
+    try:
+        return entitlements_of(request).all().as_dict()
+    except EntitlementUnavailable:
+        return nothing
+    except SynchronousOnlyOperation as error:
+        raise SynchronousOnlyOperation(_IN_A_LOOP) from error
 
 
 class TemplateEntitlements:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, RequestDataTooBig
@@ -37,11 +37,8 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponseBase
 
-    from entitlement_gate.engine.entitlements import Entitlement
-
 __all__ = ["me", "webhook"]
 
-_SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
 _logger = logging.getLogger("entitlement_gate")
 _invalidations = TokenBucket(200, rate=20)  # at once, and a second, in this process: each may cost a fetch
 _log = FailureLog(time)
@@ -56,10 +53,9 @@ def me(request: HttpRequest) -> HttpResponseBase:
     if known.customer_id is None:
         return run_sync(refusal(request, known.check("me")))
     try:
-        listed = [_shown(known[name]) for name in known]
+        body = JsonResponse(known.as_dict())
     except EntitlementUnavailable as error:
         return run_sync(refusal(request, error.decision))
-    body = JsonResponse({"customer_id": known.customer_id, "entitlements": listed})
     etag = f'"{hashlib.sha256(body.content).hexdigest()[:32]}"'
     response = get_conditional_response(request, etag, response=body) or body
     response.headers["ETag"] = etag
@@ -159,8 +155,3 @@ def _forget(request: HttpRequest) -> None:
     forget = getattr(get_settings().load("webhook_verifier"), "forget", None)
     if forget is not None:
         Invocation(forget, request).wait()
-
-
-def _shown(entitlement: Entitlement) -> dict[str, Any]:
-    plain = entitlement.decision.as_dict()
-    return {"name": entitlement.name, **{name: plain[name] for name in _SHOWN}}

@@ -55,6 +55,8 @@ def test_it_holds_the_package_whole_and_nothing_else_of_the_repository(names):
         "sandbox/facts.json",
         "locale/de/LC_MESSAGES/django.mo",
         "templatetags/entitlements.py",
+        "static/entitlement_gate/entitlements.js",
+        "static/entitlement_gate/entitlements.d.ts",
     ],
 )
 def test_what_is_no_module_is_in_it_too(names, name):

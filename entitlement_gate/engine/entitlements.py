@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
@@ -146,6 +146,10 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
         return required(self.check(entitlement, quantity))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it in plain JSON types, numbers as exact text; raises as reading it as a mapping does."""
+        return {"customer_id": self.customer_id, "entitlements": [_shown(self[name]) for name in self]}
+
     def __getitem__(self, name: str) -> Entitlement:
         if not (isinstance(name, str) and name):
             raise KeyError(name)
@@ -181,6 +185,14 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         if self.view is None:
             return self._evaluator.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
         return self._evaluator.decide(requirement, self.view, self._charges)
+
+
+_SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
+
+
+def _shown(entitlement: Entitlement) -> dict[str, Any]:
+    plain = entitlement.decision.as_dict()
+    return {"name": entitlement.name, **{name: plain[name] for name in _SHOWN}}
 
 
 def required(decision: Decision) -> Decision:

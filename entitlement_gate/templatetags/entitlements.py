@@ -1,21 +1,23 @@
-"""``{% ifentitled %}`` and ``{% entitlement %}``. Never here: the answer (``templating``)."""
+"""``{% ifentitled %}``, ``{% entitlement %}``, ``{% entitlements_json %}``. Never here: the answer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from django import template
+from django.utils.html import json_script
 
-from entitlement_gate.context_processors import decided
+from entitlement_gate.context_processors import decided, listed
 from entitlement_gate.resolvers import find_request
 
 if TYPE_CHECKING:
     from django.template.base import FilterExpression, NodeList, Parser, Token
     from django.template.context import Context
+    from django.utils.safestring import SafeString
 
     from entitlement_gate.domain.decisions import Decision
 
-__all__ = ["IfEntitledNode", "entitlement", "register"]
+__all__ = ["IfEntitledNode", "entitlement", "entitlements_json", "register"]
 
 register = template.Library()
 _MOST_PARTS = 3
@@ -25,6 +27,12 @@ _MOST_PARTS = 3
 def entitlement(context: Context, name: str, quantity: object = None) -> Decision:
     """Put the decision into the context: ``{% entitlement "seats" as seats %}``, then ``seats.remaining``."""
     return decided(_request(context), name, quantity)
+
+
+@register.simple_tag(takes_context=True)
+def entitlements_json(context: Context, element_id: str = "entitlements") -> SafeString:
+    """Put what the customer may into the page, for scripts: as ``json_script`` does, whatever a name may hold."""
+    return json_script(listed(_request(context)), element_id)
 
 
 class IfEntitledNode(template.Node):
