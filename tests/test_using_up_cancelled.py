@@ -375,6 +375,37 @@ def test_a_process_that_ends_while_something_is_counted_counts_it():
     assert (ended.stdout, ended.stderr) == ("counted\n", "")
 
 
+LEFT_BEHIND = """
+from entitlement_gate import EntitlementGate
+from entitlement_gate.testing import FakeSource
+
+class Left:
+    def __init__(self):
+        self.reservation = EntitlementGate(source).reserve(customer, "calls")
+
+    def __del__(self):
+        self.reservation.give_back_elsewhere()
+        print(f"left {self.reservation.state}", flush=True)
+
+source, customer = FakeSource(), "10000000-0000-4000-8000-000000000001"
+source.grant(customer, "calls", 10)
+left = Left()
+"""
+
+
+def test_a_process_that_ends_with_something_held_ends():
+    ended = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, timeout=60, check=True)
+    assert (ended.stdout, ended.stderr) == ("left held\n", "")
+
+
+def test_no_thread_is_asked_of_an_interpreter_that_ends(billing, monkeypatch):
+    reservation = default_gate().reserve(PRO, "calls", 3)
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    reservation.give_back_elsewhere()
+    assert reservation.state == "held"
+    reservation.release()
+
+
 @pytest.mark.parametrize("door", ["sync", "async"])
 def test_a_time_limit_that_strikes_in_a_receiver_leaves_nothing_held(billing, door):
     def strike(**_):

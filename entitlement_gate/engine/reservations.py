@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 import uuid
 from contextlib import suppress
 from decimal import Decimal
@@ -561,7 +562,9 @@ class Reservation:
 
     def give_back_elsewhere(self) -> None:
         """Give back on a thread of its own: this one may be collecting garbage in the middle of anything."""
-        with suppress(RuntimeError):  # the interpreter is about to exit: it returns when its time is up
+        if sys.is_finalizing():  # Python 3.11 would wait for ever for a thread; it returns when its time is up
+            return
+        with suppress(RuntimeError):  # as above, from Python 3.12 on
             Thread(target=run_sync, args=(self.concluding(has_failed=True),), name="entitlement_gate-return").start()
 
     def _extending(self, ttl: float) -> Effects[None]:
