@@ -36,7 +36,13 @@ from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys, urlconfs_in_settings
-from entitlement_gate.decorators import find_ungated_methods, marks_of, requirements_of, targets_of
+from entitlement_gate.decorators import (
+    find_ungated_methods,
+    marks_of,
+    marks_of_permissions,
+    requirements_of,
+    targets_of,
+)
 from entitlement_gate.resolvers import from_user
 from entitlement_gate.responses import upgrade_address
 from entitlement_gate.url_rules import class_of, namespaces_of
@@ -291,7 +297,11 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
     """Tell of gates that use something up where no ledger counts it: each request would fail."""
     if settings.gate.ledger is not None:
         return
-    using = {_called(view) for view, _ in _views() if any(mark.consume for mark in marks_of(view))}
+    using = {
+        _called(view)
+        for view, _ in _views()
+        if any(mark.consume for mark in (*marks_of(view), *marks_of_permissions(view)))
+    }
     using |= {f"{SETTING}['RULES']: {rule}" for rule in settings.rules if rule.consume}
     for name in sorted(using):
         yield _message(
@@ -303,7 +313,7 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
 
 def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
     """Warn of middleware that keeps pages for everybody and answers with them before any gate is asked."""
-    if not (_is_installed() or any(requirements_of(view) for view, _ in _views())):
+    if not (_is_installed() or any(requirements_of(view) or marks_of_permissions(view) for view, _ in _views())):
         return
     kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"
     hint = (

@@ -34,8 +34,11 @@ __all__ = [
     "find_api_view_function",
     "find_operations",
     "find_ungated_methods",
+    "guard_of",
     "mark_view",
     "marks_of",
+    "marks_of_permission",
+    "marks_of_permissions",
     "requirements_of",
     "requires_entitlement",
     "targets_of",
@@ -86,6 +89,34 @@ def requires_entitlement(
         ValueError: an argument cannot work; at import, not at the first request.
         TypeError: an argument, or what is decorated, is of the wrong kind; as above.
     """
+    guard = guard_of(
+        entitlement,
+        quantity,
+        consume=consume,
+        key=key,
+        customer=customer,
+        on_unavailable=on_unavailable,
+        on_denied=on_denied,
+    )
+
+    def gate(view: ViewT) -> ViewT:
+        gated: ViewT = (_gate_class if isinstance(view, type) else _gate_function)(guard, view)
+        return gated
+
+    return gate
+
+
+def guard_of(
+    entitlement: str | Requirement,
+    quantity: Any = None,
+    *,
+    consume: bool = False,
+    key: Callable[..., Any] | None = None,
+    customer: Callable[..., Any] | None = None,
+    on_unavailable: str | None = None,
+    on_denied: Callable[..., Any] | str | None = None,
+) -> Guard:
+    """Return the guard that these arguments of a gate ask for; see ``requires_entitlement``."""
     requirement = as_requirement(entitlement, None if callable(quantity) else quantity)
     if callable(quantity):
         as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
@@ -98,7 +129,7 @@ def requires_entitlement(
     if on_unavailable not in (None, "deny", "allow"):
         raise ValueError(f'on_unavailable: "deny", "allow" or None, not {on_unavailable!r}')
     _check_on_denied(on_denied)
-    guard = Guard(
+    return Guard(
         requirement=requirement,
         quantity=quantity if callable(quantity) else None,
         customer=customer,
@@ -107,12 +138,6 @@ def requires_entitlement(
         consume=consume,
         key=key,
     )
-
-    def gate(view: ViewT) -> ViewT:
-        gated: ViewT = (_gate_class if isinstance(view, type) else _gate_function)(guard, view)
-        return gated
-
-    return gate
 
 
 def _check_takes_request(name: str, value: Any, gives: str) -> None:
@@ -287,6 +312,39 @@ def requirements_of(
     listed = getattr(view if operation is None else _called_by(view), "entitlement_requirements", ())
     marked = (mark.requirement for mark in marks_of(view, methods, operation) if mark.requirement is not None)
     return tuple(dict.fromkeys((*listed, *marked)))
+
+
+def marks_of_permissions(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[Mark, ...]:
+    """Return what the permissions of a view of Django REST framework ask for, in answer to these methods.
+
+    Those of ``as_view()`` and of an action go before those of the class.
+    """
+    given = getattr(view, "initkwargs", None) or getattr(view, "view_initkwargs", None) or {}
+    permissions = given.get("permission_classes", getattr(class_of(view), "permission_classes", None)) or ()
+    actions = getattr(view, "actions", None)
+    if isinstance(actions, dict):
+        asked = [(method, actions[method]) for method in methods if method in actions]
+    else:
+        asked = [(method, None) for method in methods]
+    marks = (
+        mark for permission in permissions for answer in asked for mark in marks_of_permission(permission, *answer)
+    )
+    return tuple(dict.fromkeys(marks))
+
+
+def marks_of_permission(permission: Any, method: str = "", action: str | None = None) -> Iterator[Mark]:
+    """Yield what a permission asks for, perhaps at an HTTP method or an action of a view set alone.
+
+    It lists that as ``entitlement_requirements``. Classes and instances alike, through ``&``, ``|`` and ``~``.
+    """
+    methods, actions = (getattr(permission, f"entitlement_{about}", ()) for about in ("methods", "actions"))
+    is_about_method = not (method and methods) or method.upper() in methods
+    if is_about_method and (not (action and actions) or action in actions):
+        for requirement in getattr(permission, "entitlement_requirements", ()):
+            yield Mark(requirement, getattr(permission, "entitlement_consume", False))
+    for operand in ("op1", "op2", "op1_class", "op2_class"):
+        if hasattr(permission, operand):
+            yield from marks_of_permission(getattr(permission, operand), method, action)
 
 
 def targets_of(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ __all__ = [
     "leads_within",
     "prefers_json",
     "problem_details",
+    "problem_of",
     "redirection",
     "set_gated",
     "status_of",
@@ -260,16 +261,20 @@ def _login_for(request: HttpRequest) -> str | None:
     return None if getattr(getattr(request, "user", None), "is_authenticated", False) else _login_url()
 
 
-def _problem(request: HttpRequest, decision: Decision) -> HttpResponse:
-    status = status_of(decision)
-    problem = refusals.problem_of(
+def problem_of(request: HttpRequest, decision: Decision) -> dict[str, Any]:
+    """Return the members of problem details, in the active language."""
+    return refusals.problem_of(
         decision,
-        status=status,
+        status=status_of(decision),
         title=title_of(decision),
         detail=detail_of(decision),
         upgrade_url=upgrade_url_of(request, decision),
     )
-    return JsonResponse(problem, status=status, content_type=refusals.PROBLEM)
+
+
+def _problem(request: HttpRequest, decision: Decision) -> HttpResponse:
+    problem = problem_of(request, decision)
+    return JsonResponse(problem, status=problem["status"], content_type=refusals.PROBLEM)
 
 
 def _page(request: HttpRequest, decision: Decision) -> HttpResponse:

@@ -37,6 +37,7 @@ __all__ = [
     "is_logout",
     "is_open",
     "is_static",
+    "methods_of",
     "namespaces_of",
     "note_failure",
     "read_rules",
@@ -278,17 +279,20 @@ def _read(number: int, entry: Any) -> Rule:
         requirement = as_requirement(entry["requires"], entry.get("quantity"))
     except (re.error, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from None
-    upper = {method.upper() for method in methods}
-    if "GET" in upper:
-        upper.add("HEAD")  # which runs the view as GET does
     return Rule(
         about=about[0],
         name=name,
         requirement=requirement,
-        methods=frozenset(upper),
+        methods=methods_of(methods),
         pattern=pattern,
         **_read_use(place, entry),
     )
+
+
+def methods_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the HTTP methods of these names; HEAD wherever GET is, because it runs the view as GET does."""
+    upper = {name.upper() for name in names}
+    return frozenset(upper | {"HEAD"} if "GET" in upper else upper)
 
 
 def _read_use(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:

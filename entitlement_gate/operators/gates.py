@@ -22,7 +22,13 @@ from django.urls.resolvers import RoutePattern
 from django.views import View
 
 from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
-from entitlement_gate.decorators import find_operations, marks_of, requirements_of
+from entitlement_gate.decorators import (
+    find_operations,
+    marks_of,
+    marks_of_permission,
+    marks_of_permissions,
+    requirements_of,
+)
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.operators.project import place_of, template_uses
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from django.urls import URLPattern
+
+    from entitlement_gate.decorators import Mark
 
 
 __all__ = ["Gate", "all_gates", "gated_views", "sample_of", "shown", "shown_route", "tell_gates"]
@@ -59,13 +67,6 @@ def _sample(pattern: Any) -> str:
         return _CONVERTER.sub(lambda found: _SAMPLES.get(found[1] or "", "x"), text)
     text = _GROUP.sub("1", text.removeprefix("^").removesuffix("$").removesuffix("\\Z"))
     return _SET.sub("1", text).replace("\\", "")
-
-
-def _permissions_of(callback: Any) -> tuple[Any, ...]:
-    """Return the permission classes of a view of Django REST framework: as_view()'s or an action's own go first."""
-    given = getattr(callback, "initkwargs", None) or getattr(callback, "view_initkwargs", None) or {}
-    listed = given.get("permission_classes", getattr(class_of(callback), "permission_classes", None))
-    return tuple(listed or ())
 
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -301,8 +302,7 @@ def _own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iter
         yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement, requirement in used_up)
     if None in mixed:
         yield _Found(_MIXIN, "(by the request)", None in used_up)
-    for permission in _permissions_of(callback):
-        yield from _permitted(permission)
+    yield from _permitted(marks_of_permissions(callback, methods))
 
 
 def _used_up(*view: Any, **operation: Any) -> set[Requirement | None]:
@@ -314,7 +314,7 @@ def _of_operation(callback: Any, operation: Any) -> Iterator[_Found]:
     for requirement in requirements_of(callback, operation=operation):
         yield _Found("@requires_entitlement", requirement, requirement in used_up)
     for permission in operation.auth_callbacks:
-        yield from _permitted(permission)
+        yield from _permitted(marks_of_permission(permission))
 
 
 def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
@@ -327,13 +327,9 @@ def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
     return (None if required is None else as_requirement(required, None if callable(quantity) else quantity),)
 
 
-def _permitted(permission: Any) -> Iterator[_Found]:
-    """Yield what a permission lists as ``entitlement_requirements``, through ``&``, ``|`` and ``~`` of permissions."""
-    for requirement in getattr(permission, "entitlement_requirements", ()):
-        yield _Found("permission", requirement)
-    for operand in ("op1_class", "op2_class"):
-        if hasattr(permission, operand):
-            yield from _permitted(getattr(permission, operand))
+def _permitted(marks: Iterable[Mark]) -> Iterator[_Found]:
+    for mark in marks:
+        yield _Found("permission", mark.requirement, mark.consume)
 
 
 def tell_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Sequence[str] = ()) -> Report:

@@ -1,0 +1,582 @@
+"""Django REST framework: gates among its permissions, a throttle, refusals as problem details, their documentation.
+
+``permission_classes = [IsAuthenticated, HasEntitlement.of("reports")]``
+
+The framework's own ``&``, ``|`` and ``~`` forget who refused and why, and its ``~`` would let in whose entitlements
+cannot be learned. Whatever is composed with a permission of this module is one of this module again
+(``_ComposedPermission``), which knows its parts and three answers: of several refusals it tells the one that decided.
+
+A permission may be asked more than once: for the forms of the browsable API, for ``OPTIONS``, for a schema. So asking
+never uses anything up. What is to be used up is held around the handler of the request, by the guard that decorators
+use too, once all permissions and throttles let the request in.
+
+Never here: what a gate asks (``guard``), or what a refused request is told (``responses``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+
+from entitlement_gate.conf import get_settings
+from entitlement_gate.decorators import guard_of, marks_of_permission, requirements_of
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
+from entitlement_gate.domain.requirements import Requirement
+from entitlement_gate.guard import note_refusal
+from entitlement_gate.openapi import documented_refusals
+from entitlement_gate.refusals import PROBLEM, retry_after_of
+from entitlement_gate.resolvers import find_request
+from entitlement_gate.responses import detail_of, problem_of, set_gated, status_of, with_refusal_headers
+from entitlement_gate.url_rules import methods_of
+from entitlement_gate.waiting import Invocation, run_beside_loop
+from entitlement_gate.zenskar.client_options import is_texts
+
+try:
+    from rest_framework import exceptions, views
+    from rest_framework.permissions import AND, NOT, OR, BasePermission, OperandHolder, SingleOperandHolder
+    from rest_framework.response import Response
+    from rest_framework.throttling import BaseThrottle
+except ImportError as error:
+    raise ImportError(
+        "entitlement_gate.contrib.rest_framework needs Django REST framework: "
+        "pip install 'entitlement-gate[rest-framework]'"
+    ) from error
+
+try:  # adrf, where it is installed, has operators of its own
+    from adrf.permissions import (
+        AsyncBasePermissionMetaClass,
+        AsyncOperandHolder,
+        AsyncSingleOperandHolder,
+    )
+except ImportError:
+    from rest_framework.permissions import BasePermissionMetaclass
+
+    _OPERANDS: tuple[type, ...] = (BasePermissionMetaclass, OperandHolder, SingleOperandHolder)
+else:
+    _OPERANDS = (AsyncBasePermissionMetaClass, AsyncOperandHolder, AsyncSingleOperandHolder)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from django.http import HttpRequest
+
+    from entitlement_gate.guard import Guard
+
+__all__ = [
+    "DocumentedRefusals",
+    "EntitlementAutoSchema",  # noqa: F822 - made when it is asked for, by `__getattr__`
+    "EntitlementRefused",
+    "EntitlementThrottle",
+    "HasEntitlement",
+    "answering_refusals",
+    "exception_handler",
+]
+
+_DECIDED = "_entitlement_refusals"
+_BY_BALANCE = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+_CLOSENESS = {reason: rank for rank, reason in enumerate(Reason)}
+
+
+class EntitlementRefused(exceptions.APIException):
+    """A request is refused, with the status of its reason: 402, 403 or 503, unless ``STATUS_CODES`` says otherwise.
+
+    Attributes:
+        decision: says why.
+    """
+
+    def __init__(self, decision: Decision, message: Any = None) -> None:
+        super().__init__(message or detail_of(decision), code=str(decision.reason))
+        self.args = ()  # reports of errors show them: no customer's number
+        self.decision = decision
+        self.message = message
+        self.status_code = status_of(decision)
+        self.wait = retry_after_of(decision)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.decision, self.message)
+
+
+class _Refusal(NamedTuple):
+    """Why a permission refuses: by a decision of ours, or what another permission says of itself."""
+
+    decision: Decision | None = None
+    message: Any = None
+    code: Any = None
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.decision is not None and self.decision.outcome is Outcome.UNKNOWN
+
+    @property
+    def rank(self) -> tuple[bool, int, bool]:
+        """The lower, the rather it is told, of several: what is unknown, what came closest, what has words."""
+        closeness = len(_CLOSENESS) if self.decision is None else _CLOSENESS[self.decision.reason]
+        return not self.is_unknown, closeness, self.message is None
+
+
+class _OurPermissions(*_OPERANDS):  # type: ignore[misc]  # one of two sets of bases
+    """The class of our permission classes, which composes them.
+
+    A subclass of whatever may stand to the left of an operator: Python then asks the right operand first.
+    """
+
+    __init__, __call__, __eq__, __hash__ = type.__init__, type.__call__, type.__eq__, type.__hash__
+
+    def __and__(self, other: Any) -> Any:
+        return _composed(self, other, is_any=False)
+
+    def __or__(self, other: Any) -> Any:
+        return _composed(self, other, is_any=True)
+
+    def __rand__(self, other: Any) -> Any:
+        return _composed(other, self, is_any=False)
+
+    def __ror__(self, other: Any) -> Any:
+        return _composed(other, self, is_any=True)
+
+    def __invert__(self) -> Any:
+        return self.inverted()
+
+
+class _OurPermission(BasePermission, metaclass=_OurPermissions):
+    """A permission that tells why it refuses."""
+
+    entitlement_consume = False
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        """Let the request in, or raise ``EntitlementRefused``; False where a permission of others decided."""
+        return self._admits(self.refusal(request, view), request, view)
+
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        """Let it at the object, or raise; as above. An entitlement is about no object."""
+        return self._admits(self.object_refusal(request, view, obj), request, view)
+
+    def refusal(self, request: Any, view: Any) -> _Refusal | None:
+        raise NotImplementedError
+
+    def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:  # noqa: ARG002 - see above
+        return None
+
+    def _admits(self, refusal: _Refusal | None, request: Any, view: Any) -> bool:
+        if refusal is None:
+            return True
+        if refusal.decision is not None:
+            _refuse(request, view, refusal.decision, refusal.message)
+        self.message, self.code = refusal.message, refusal.code  # which the framework reads of who refused
+        return False
+
+
+class HasEntitlement(_OurPermission):
+    """A permission: the request's customer has an entitlement. ``HasEntitlement.of(…)`` is the permission class.
+
+    Attributes:
+        message: what a refused request is told in place of our words; set it in a subclass.
+        entitlement_requirements: what it asks for.
+        entitlement_methods: the HTTP methods that it is about; empty for all.
+        entitlement_actions: the actions of a view set that it is about; empty for all.
+    """
+
+    message: Any = None
+    entitlement_requirements: tuple[Requirement, ...] = ()
+    entitlement_methods: frozenset[str] = frozenset()
+    entitlement_actions: frozenset[str] = frozenset()
+    _guard: Guard
+
+    @classmethod
+    def of(
+        cls,
+        entitlement: str | Requirement,
+        quantity: Any = None,
+        *,
+        consume: bool = False,
+        key: Callable[..., Any] | None = None,
+        customer: Callable[..., Any] | None = None,
+        on_unavailable: str | None = None,
+        methods: Iterable[str] = (),
+        actions: Iterable[str] = (),
+    ) -> type[HasEntitlement]:
+        """Return the permission class that asks for an entitlement.
+
+        Who is not authenticated and has no customer is asked to authenticate, as by any permission: 401 before 403.
+
+        Args:
+            entitlement: a name, an alias, an entitlement id, or a ``Requirement``.
+            quantity: how much is needed; a number, or ``(request) -> number``, sync or async. The framework's request.
+            consume: use it up, by default 1: held before the handler of the request, committed when the response is
+                below 400, given back otherwise. ``OPTIONS`` uses nothing up, nor does whoever asks for a form or a
+                schema.
+            key: ``(request) -> text``, names what is used up, so that a retry of the same is counted once. From the
+                application's data, never from a client's header.
+            customer: ``(request) -> id`` in place of the resolver; sync or async.
+            on_unavailable: ``"deny"`` or ``"allow"`` in place of ``ON_UNAVAILABLE``.
+            methods: HTTP methods to ask at, GET standing for HEAD too; others are let in.
+            actions: actions of a view set to ask at; others are let in.
+
+        Raises:
+            ValueError: an argument cannot work.
+            TypeError: an argument is of the wrong kind.
+        """
+        if not is_texts(methods) or not is_texts(actions):
+            raise ValueError(f"methods and actions are lists such as ['POST'] and ['create']: {methods!r}, {actions!r}")
+        guard = guard_of(
+            entitlement, quantity, consume=consume, key=key, customer=customer, on_unavailable=on_unavailable
+        )
+        return cls._guarded(guard, methods_of(methods), frozenset(actions))
+
+    @classmethod
+    def _guarded(cls, guard: Guard, methods: frozenset[str], actions: frozenset[str]) -> type[HasEntitlement]:
+        members = {
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+            "entitlement_requirements": (guard.requirement,),
+            "entitlement_methods": methods,
+            "entitlement_actions": actions,
+            "entitlement_consume": guard.consume,
+            "_guard": guard,
+        }
+        made: type[HasEntitlement] = _OurPermissions(cls.__name__, (cls,), members)
+        return made
+
+    @classmethod
+    def inverted(cls) -> type[HasEntitlement]:
+        """Return what ``~`` makes of it: who has the entitlement is refused; who cannot be checked stays refused."""
+        cls.check_complete()
+        guard = cls._guard
+        if guard.consume or guard.quantity is not None:
+            raise ValueError("~ of what uses something up, or of a quantity that only the request tells, says nothing")
+        negated = dataclasses.replace(guard, requirement=~guard.requirement)
+        return cls._guarded(negated, cls.entitlement_methods, cls.entitlement_actions)
+
+    @classmethod
+    def check_complete(cls) -> None:
+        """Raise ``ValueError`` where this asks for nothing."""
+        if not cls.entitlement_requirements:
+            raise ValueError(f"{cls.__name__} asks for nothing: write {cls.__name__}.of(…) with what it is to ask for")
+
+    def __init__(self) -> None:
+        self.check_complete()
+
+    def refusal(self, request: Any, view: Any) -> _Refusal | None:
+        """Return why the request is refused, or None. What was decided for a request stands for as long as that."""
+        decided = vars(request).setdefault(_DECIDED, {})
+        kind = type(self)
+        if kind not in decided:
+            decided[kind] = self._decide(request, view)
+        refusal: _Refusal | None = decided[kind]
+        return refusal
+
+    def _decide(self, request: Any, view: Any) -> _Refusal | None:
+        if not self._is_about(request, view):
+            return None
+        django_request, guard = _request_of(request), _asking(self._guard, request)
+        if guard.consume and request.method == django_request.method and request.method != "OPTIONS":
+            on_denied = partial(_refuse_at_handler, request, view, self.message)
+            _hold_around_handler(dataclasses.replace(guard, on_denied=on_denied), django_request, view)
+            return None
+        decision = guard.refuse(django_request)
+        if decision is not None:
+            return _Refusal(decision, self.message)
+        set_gated(django_request)
+        return None
+
+    def _is_about(self, request: Any, view: Any) -> bool:
+        if self.entitlement_methods and request.method not in self.entitlement_methods:
+            return False
+        if not self.entitlement_actions:
+            return True
+        unknown = sorted(name for name in self.entitlement_actions if not hasattr(view, name))
+        if unknown:  # a slip of the pen would open what it was to gate
+            raise ImproperlyConfigured(f"{type(view).__qualname__} has no action {', '.join(unknown)} to be gated")
+        action = getattr(view, "action", None)
+        return action is None or action in self.entitlement_actions
+
+
+class _ComposedPermission(_OurPermission):
+    """Several permissions joined by ``&`` or ``|``, one of them ours; ``~`` stands before single ones only.
+
+    As ``Requirement`` has it: a denial decides ``&`` and an allowance ``|``; unknown is told where neither did.
+    """
+
+    op1_class: Any  # the operands as they were given, under the framework's names for them
+    op2_class: Any
+    is_any = False
+    parts: tuple[Callable[[], Any], ...] = ()
+
+    def __init__(self) -> None:
+        self._parts = [part() for part in self.parts]
+
+    @classmethod
+    def inverted(cls) -> Any:
+        """Return what ``~`` makes of it, by De Morgan's laws."""
+        return _composed(~cls.op1_class, ~cls.op2_class, is_any=not cls.is_any)
+
+    def refusal(self, request: Any, view: Any) -> _Refusal | None:
+        return self._deciding(part.refusal(request, view) for part in self._parts)
+
+    def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:
+        if not self.is_any:
+            return self._deciding(part.object_refusal(request, view, obj) for part in self._parts)
+        # As the framework does it: the part that lets somebody in has to be the one that shows the object.
+        return self._deciding(
+            part.refusal(request, view) or part.object_refusal(request, view, obj) for part in self._parts
+        )
+
+    def _deciding(self, refusals: Iterator[_Refusal | None]) -> _Refusal | None:
+        told = []
+        for refusal in refusals:
+            if refusal is None:
+                if self.is_any:
+                    return None
+            elif self.is_any or refusal.is_unknown:
+                told.append(refusal)
+            else:
+                return refusal
+        return min(told, key=lambda refusal: refusal.rank, default=None)
+
+
+class _OtherPermission:
+    """A permission that is not ours, within a composition; may be one of adrf's, which is asked in async."""
+
+    entitlement_consume = False
+
+    def __init__(self, permission_class: Callable[[], Any], *, is_negated: bool) -> None:
+        self._permission = permission_class()
+        self._is_negated = is_negated
+
+    def refusal(self, request: Any, view: Any) -> _Refusal | None:
+        return self._refusal_by(Invocation(self._permission.has_permission, request, view).wait())
+
+    def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:
+        if self._is_negated:  # whom it does not let in at all it does not let at an object
+            return None
+        return self._refusal_by(Invocation(self._permission.has_object_permission, request, view, obj).wait())
+
+    def _refusal_by(self, allows: Any) -> _Refusal | None:
+        if bool(allows) is not self._is_negated:
+            return None
+        if self._is_negated:  # its words would say the opposite
+            return _Refusal()
+        return _Refusal(None, getattr(self._permission, "message", None), getattr(self._permission, "code", None))
+
+
+def _composed(left: Any, right: Any, *, is_any: bool) -> Any:
+    """Return the permission class of two operands.
+
+    Raises:
+        ValueError: an operand is no permission class, or both sides of an ``|`` use something up.
+    """
+    parts = [_part_of(operand) for operand in (left, right)]
+    using = [part for part in parts if getattr(part, "entitlement_consume", False)]
+    if is_any and len(using) > 1:
+        raise ValueError(
+            "which side of the | is used up? Join what is asked for instead: "
+            "HasEntitlement.of(Requirement(…) | Requirement(…), consume=True)"
+        )
+    # What uses something up is asked last: the handler comes before an alternative could be tried.
+    parts.sort(key=using.__contains__)
+    members = {
+        "__module__": __name__,
+        "op1_class": left,
+        "op2_class": right,
+        "is_any": is_any,
+        "parts": tuple(parts),
+        "entitlement_consume": bool(using),
+    }
+    return _OurPermissions(_ComposedPermission.__name__, (_ComposedPermission,), members)
+
+
+def _part_of(operand: Any, *, is_negated: bool = False) -> Callable[[], Any]:
+    """Return what makes a part of a composition: compositions of the framework's own are taken apart."""
+    if isinstance(operand, Requirement):
+        operand = HasEntitlement.of(operand)
+    if isinstance(operand, _OurPermissions):
+        getattr(operand, "check_complete", bool)()
+        part: Callable[[], Any] = ~operand if is_negated else operand
+        return part
+    if isinstance(operand, SingleOperandHolder) and issubclass(operand.operator_class, NOT):
+        return _part_of(operand.op1_class, is_negated=not is_negated)
+    if isinstance(operand, OperandHolder) and issubclass(operand.operator_class, (AND, OR)):
+        left, right = operand.op1_class, operand.op2_class
+        is_any = issubclass(operand.operator_class, OR) is not is_negated
+        composed: Callable[[], Any] = _composed(*((~left, ~right) if is_negated else (left, right)), is_any=is_any)
+        return composed
+    if not callable(operand):
+        raise ValueError(f"{operand!r} is no permission class; one is composed with the class, not with an instance")
+    return partial(_OtherPermission, operand, is_negated=is_negated)
+
+
+def _request_of(request: Any) -> HttpRequest:
+    """Return Django's request in the framework's, having noted that this one knows who asks."""
+    found = find_request(request)
+    if found is None:
+        raise TypeError(f"a permission is asked of a request, not of {request!r}")
+    return found
+
+
+def _asking(guard: Guard, request: Any) -> Guard:
+    """Return the guard for a request of the framework's, whose data the project's callables read."""
+    calls = {name: getattr(guard, name) for name in ("quantity", "customer", "key")}
+    given: dict[str, Any] = {name: _given(call, request) for name, call in calls.items() if call is not None}
+    return dataclasses.replace(guard, **given) if given else guard
+
+
+def _given(call: Callable[..., Any], request: Any) -> Callable[..., Any]:
+    return lambda _: call(request)
+
+
+def _hold_around_handler(guard: Guard, request: HttpRequest, view: Any) -> None:
+    """Hold what is to be used up while the view's handler of this request runs; a view lives for one request.
+
+    Set on the view as view sets set theirs: the framework looks the handler up after all permissions and throttles.
+    """
+    name = (request.method or "").lower()
+    handler = getattr(view, name, None) if name in view.http_method_names else None
+    if handler is None:  # which is answered 405
+        return
+
+    @wraps(handler)
+    def holding(*args: Any, **kwargs: Any) -> Any:
+        return guard.run(request, partial(handler, *args, **kwargs))
+
+    @wraps(handler)
+    async def holding_async(*args: Any, **kwargs: Any) -> Any:
+        return await guard.arun(request, partial(handler, *args, **kwargs))
+
+    setattr(view, name, holding_async if iscoroutinefunction(handler) else holding)
+
+
+def _refuse(request: Any, view: Any, decision: Decision, message: Any = None) -> None:
+    """Raise what the framework answers; who may have a customer once authenticated is asked for that first."""
+    if decision.reason is Reason.NO_CUSTOMER:
+        with suppress(exceptions.PermissionDenied):
+            view.permission_denied(request, message=message or detail_of(decision), code=str(decision.reason))
+    django_request = _request_of(request)
+    if request.method == django_request.method:  # else a form for another method is not shown
+        note_refusal(django_request, decision)
+    raise EntitlementRefused(decision, message)
+
+
+def _refuse_at_handler(request: Any, view: Any, message: Any, *told: Any) -> None:
+    _, decision = told
+    _refuse(request, view, decision, message)
+
+
+class EntitlementThrottle(BaseThrottle):
+    """A throttle by what is left of a quantity: 429, and ``Retry-After`` where the end of the grants is known.
+
+    It uses nothing up. Whoever lacks the entitlement for any other reason is refused as by ``HasEntitlement``.
+    """
+
+    _guard: Guard
+    _decision: Decision
+
+    @classmethod
+    def of(
+        cls,
+        entitlement: str | Requirement,
+        quantity: Any = None,
+        *,
+        customer: Callable[..., Any] | None = None,
+        on_unavailable: str | None = None,
+    ) -> type[EntitlementThrottle]:
+        """Return the throttle class; arguments and errors as those of ``HasEntitlement.of``."""
+        guard = guard_of(entitlement, quantity, customer=customer, on_unavailable=on_unavailable)
+        return type(cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__, "_guard": guard})
+
+    def __init__(self) -> None:
+        if not hasattr(self, "_guard"):
+            raise ValueError(f"{type(self).__name__} asks for nothing: write {type(self).__name__}.of(…)")
+
+    def allow_request(self, request: Any, view: Any) -> bool:
+        """Return whether enough is left."""
+        decision = _asking(self._guard, request).refuse(_request_of(request))
+        if decision is None:
+            return True
+        if decision.reason not in _BY_BALANCE:
+            _refuse(request, view, decision)
+        self._decision = decision
+        return False
+
+    def wait(self) -> float | None:
+        """Return the seconds until what was used up ends, when a new allowance may begin; None where it never does."""
+        ends = self._decision.expires_at
+        return None if ends is None else max((ends - datetime.now(UTC)).total_seconds(), 1.0)
+
+
+def answering_refusals(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an exception handler that answers refusals with problem details, and leaves all else to ``handler``.
+
+    Refusals are those of permissions and throttles, and what a view raises: ``EntitlementDenied`` and
+    ``EntitlementUnavailable``.
+    """
+
+    @wraps(handler)
+    def answering(exc: Exception, context: dict[str, Any]) -> Any:
+        if isinstance(exc, (EntitlementRefused, EntitlementDenied, EntitlementUnavailable)):
+            return _problem(exc, context["request"])
+        return handler(exc, context)
+
+    return answering
+
+
+exception_handler = answering_refusals(views.exception_handler)
+"""What ``EXCEPTION_HANDLER`` of the framework's settings takes: refusals as problem details, the rest as ever."""
+
+
+def _problem(exc: Any, request: Any) -> Any:
+    decision: Decision = exc.decision
+    django_request = _request_of(request)
+    note_refusal(django_request, decision)
+    views.set_rollback()
+    # A project's `UPGRADE_URL` may ask the database; adrf answers exceptions in the event loop.
+    problem = run_beside_loop(problem_of, django_request, decision)
+    message = getattr(exc, "message", None)
+    if message is not None:
+        problem["detail"] = str(message)
+    # The browsable API, or a renderer of XML, says itself what it sends.
+    is_json = getattr(getattr(request, "accepted_renderer", None), "format", None) == "json"
+    response = Response(problem, status=problem["status"], content_type=PROBLEM if is_json else None)
+    return with_refusal_headers(response, decision)
+
+
+class DocumentedRefusals:
+    """What drf-spectacular tells of a gated view: 402, 403 and 503 with problem details. A base beside its own.
+
+    ``class Schema(DocumentedRefusals, AutoSchema)``; ``EntitlementAutoSchema`` is just that.
+    """
+
+    view: Any
+    method: str
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the operation with the answers to refused requests, beside those that the view documents itself."""
+        operation = super().get_operation(*args, **kwargs)  # type: ignore[misc]  # of drf-spectacular's class
+        if operation is not None and self._is_gated():
+            for status, told in documented_refusals(get_settings().status_codes).items():
+                operation["responses"].setdefault(str(status), told)
+        return operation
+
+    def _is_gated(self) -> bool:
+        view, action = self.view, getattr(self.view, "action", None)
+        if requirements_of(type(view), [self.method.lower(), *filter(None, [action])]):
+            return True
+        return any(any(marks_of_permission(each, self.method, action)) for each in view.get_permissions())
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``EntitlementAutoSchema`` when it is asked for: drf-spectacular is needed for nothing else."""
+    if name != "EntitlementAutoSchema":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from drf_spectacular.openapi import AutoSchema  # noqa: PLC0415 - see above
+    except ImportError as error:
+        raise ImportError(f"{name} needs drf-spectacular: pip install drf-spectacular") from error
+    made = type(name, (DocumentedRefusals, AutoSchema), {"__module__": __name__, "__doc__": DocumentedRefusals.__doc__})
+    return globals().setdefault(name, made)
