@@ -1,6 +1,6 @@
 """The gate of a Django project: asked about requests, and heard by whoever listens to the signals.
 
-Never here: how a gate answers (``runtime``), or which one the settings describe (``api``).
+Never here: how a gate answers (``engine``), or which one the settings describe (``api``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a gate asks its ledger, from either door, and what it makes of one that cannot be reached.
 
-Never here: the rule of using up and its stores (``ledger``), or whether a customer may (``judging``).
+Never here: the rule of using up and its stores (``ledger``), or whether a customer may (``evaluation``).
 """
 
 from __future__ import annotations

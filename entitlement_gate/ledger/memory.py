@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.ledger.book import Book, set_apart
-from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import (
     LONE_RETENTION,
     Charges,
@@ -28,6 +27,7 @@ from entitlement_gate.ledger.protocol import (
     checked_key,
     checked_ttl,
     checked_word,
+    examined,
 )
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
 from entitlement_gate.resilience.lock import Lock, members

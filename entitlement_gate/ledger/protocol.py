@@ -1,6 +1,30 @@
 """What a ledger promises, and the values it takes and gives. Never here: how a store keeps them.
 
-Every verb blocks, is atomic, and is idempotent by the customer's key: a retry after a lost reply is safe.
+The theory of operation. A ledger keeps one book for each customer: a *tally* for each row that was ever charged, and a
+*record* for each key. What may become of a key:
+
+==========  ====================================================================================
+state       next
+==========  ====================================================================================
+unknown     held, by a reserve that admits
+held        committed, released by its owner, or expired when its time is over
+committed   unknown again, after ``RETENTION``
+released    held, by another reserve; committed, late; or unknown again, after ``RETENTION``
+expired     as released
+==========  ====================================================================================
+
+``consume`` is reserve and commit in one step. A reserve of a key that is held or committed replays: it changes nothing.
+
+Every verb is one atomic step on one book, which nobody else sees half done: under the lock of the ledger in memory, in
+one Lua script, in one transaction that holds the lock of the customer's row. No lock is held between two verbs, nor
+while a verb waits for anything but its store. Time is the store's, and takes effect when a book is next opened: a hold
+that ran out is given back before anything else is decided.
+
+Between two verbs of one caller anything may happen: others hold and commit, a hold runs out, billing sends other rows,
+the process dies. What is lost on the way, a verb or its reply, is tried again under the same key, and a key counts
+once. What never may happen: more is admitted than is available unless it was demanded so; a key counts twice or gives
+back what another owner holds; an acknowledged commit is undone; a store that lost its books admits anything before
+somebody has accepted the loss; a commit that is reported leaves no event, or two.
 """
 
 from __future__ import annotations
@@ -10,13 +34,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.ledger.balances import MOST, Row, Share, Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "LONGEST_KEY",
@@ -40,6 +64,7 @@ __all__ = [
     "checked_key",
     "checked_ttl",
     "checked_word",
+    "examined",
 ]
 
 
@@ -92,7 +117,7 @@ class Demand:
     Attributes:
         entitlement_id: the id whose rows are summed; tallies are kept under it.
         quantity: millionths, 1 to 2**53.
-        rows: its live metered rows, those that end first in front (``rule.rows_of``); at least one.
+        rows: its live metered rows, those that end first in front (``balances.rows_of``); at least one.
         ticket: ``Snapshot.fetched_at`` of the snapshot the rows are from, in POSIX seconds.
         overdraw: admit even what is not available.
         target: where a commit is reported; None ships nothing.
@@ -245,7 +270,7 @@ class Ledger(Protocol):
         """Learn a newer snapshot: the live metered rows of each entitlement id. Older news changes nothing."""
 
     def charges(self, customer_id: str) -> Charges:
-        """Return what is held and committed, for ``rule.burden`` and ``rule.available``."""
+        """Return what is held and committed, for ``balances.burden`` and ``balances.available``."""
 
     def close(self) -> None:
         """Let connections go; as often as you like."""
@@ -321,3 +346,20 @@ def checked_demands(demands: Sequence[Demand]) -> Sequence[Demand]:
         if not demand.rows:
             raise ValueError(f"no row can pay for {demand.entitlement_id}")
     return demands
+
+
+# A URL's user and password, and passwords as libpq's messages may repeat them.
+_SECRET = re.compile(r"(?<=://)[^\s/@]*(?=@)|(?<=password=)(?:'[^']*'|\S+)", re.IGNORECASE)
+
+
+def examined(store: str, look: Callable[[dict[str, Any]], None], **unknown: Any) -> dict[str, Any]:
+    """Return what a store says of itself: what ``look`` found out as far as it got, the rest None. Raises nothing.
+
+    An error is told as ``"error": "<class>: <text>"``, without secrets.
+    """
+    report: dict[str, Any] = {"store": store, "reachable": False, "pending": None, "dead_letters": None, **unknown}
+    try:
+        look(report)
+    except Exception as error:  # noqa: BLE001 - a report of what is wrong must not fail of it
+        report["error"] = _SECRET.sub("***", f"{type(error).__name__}: {error}")
+    return report

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 from entitlement_gate.domain.errors import ReservationConflict, ReservationExpired, ReservationNotFound
 from entitlement_gate.ledger.balances import MOST, Share, Tally
 from entitlement_gate.ledger.book import ticket_of
-from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import (
     FORGOTTEN_AFTER,
-    LONE_RETENTION,
-    RETENTION,
     Charges,
     DeadLetter,
     Demand,
@@ -30,6 +27,7 @@ from entitlement_gate.ledger.protocol import (
     checked_key,
     checked_ttl,
     checked_word,
+    examined,
 )
 from entitlement_gate.ledger.redis_client import BUCKETS, RedisStore
 from entitlement_gate.resilience.fork_safety import chance
@@ -148,7 +146,6 @@ def _event(text: bytes | str) -> UsageEvent:
 
 
 _MICRO = 1_000_000
-_RETENTION, _LONE_RETENTION = round(RETENTION * _MICRO), round(LONE_RETENTION * _MICRO)
 _EVENTS = ("events", "event-due", "dead")
 _REFUSED = 2
 _TOO_WIDE = "a ledger in Redis counts up to 2**53 millionths a row: the database counts further"
@@ -250,7 +247,6 @@ class RedisLedger(RedisOutbox):
 
     def _verb(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> Any:
         """Run a verb in the epoch this process knows; return what the script says."""
-        asked.update(retention=_RETENTION, lone_retention=_LONE_RETENTION)
         status, told = self.run_in_epoch(verb, customer_id, asked, *extra)
         if status == "failed":
             error, why = _FAILURES[told]

@@ -1,13 +1,12 @@
 """The way to Redis: connections, scripts, buckets, and noticing that what was kept is gone.
 
-Never here: what is kept (``redis``, ``redis_outbox``).
+Never here: what is kept (``redis``).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 import uuid
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 
-from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
+from entitlement_gate.ledger.protocol import LONE_RETENTION, RETENTION, LedgerLost, LedgerUnavailable
 from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
 from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.resilience.redis_connection import (
@@ -43,6 +42,7 @@ __all__ = [
 BUCKETS = 64
 _TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
 _FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
+_REMEMBERED = (round(RETENTION * 1_000_000), round(LONE_RETENTION * 1_000_000))  # how long keys are, in microseconds
 _NOTHING_KNOWN = ("", 0)  # of an epoch: whichever there is will do
 _SWEEPS = 100  # round trips of a verb, where more holds of its customer ran out together than a script gives back
 _LOST = ("missing", "other", "behind")
@@ -123,13 +123,8 @@ class RedisStore:
     def run_each(self, name: str, keys: Sequence[Sequence[str]], asked: Sequence[dict[str, Any]]) -> list[Any]:
         """Run a script for each of several lists of keys, in one round trip; as safe to run twice as by ``run``."""
         text = _script(name).text  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
-        shift = round(self._shift * 1_000_000)
-        return self._pipelined(
-            [
-                ("EVAL", text, len(some), *some, _encoded({**each, "shift": shift}))
-                for some, each in zip(keys, asked, strict=True)
-            ]
-        )
+        given = zip(keys, map(self._given, asked), strict=True)
+        return self._pipelined([("EVAL", text, len(some), *some, each) for some, each in given])
 
     def run_in_epoch(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> tuple[str, str]:
         """Run a verb on the customer's book; return ``done`` or ``failed``, and what it says. Raises ``LedgerLost``.
@@ -146,32 +141,35 @@ class RedisStore:
         if "key" in asked:
             keys.append(f"{tag}:kept:{len(customer_id)}:{customer_id}:{asked['key']}")
         keys += [f"{tag}:{name}" for name in extra]
-        asked["epoch"], asked["seq"] = self._known.get(bucket, _NOTHING_KNOWN)
-        status, told = self._run_noting(verb, bucket, keys, asked)
+        known = self._known.get(bucket, _NOTHING_KNOWN)
+        status, told = self._run_noting(verb, bucket, keys, asked, known=known)
         if status == "missing" and bucket not in self._known:
             self._found(bucket, keys)
-            status, told = self._run_noting(verb, bucket, keys, asked)
+            status, told = self._run_noting(verb, bucket, keys, asked, known=known)
         elif status == "accepted":  # what this thread knew is over; others may know either by now
-            asked["epoch"], asked["seq"] = _NOTHING_KNOWN
-            status, told = self._run_noting(verb, bucket, keys, asked)
+            status, told = self._run_noting(verb, bucket, keys, asked, known=_NOTHING_KNOWN)
         if status in _LOST:
             raise LedgerLost(f"the ledger in Redis lost what it held ({status}); see accept_loss()")
         return status, told
 
-    def run(self, name: str, keys: list[str], asked: dict[str, Any]) -> Any:
+    def run(self, name: str, keys: list[str], asked: dict[str, Any], *arguments: str | int) -> Any:
         """Run a script; safe to run twice, so it is where the connection broke. Raises ``LedgerUnavailable``.
 
         A server that hangs is not asked again: callers wait.
         """
-        asked["shift"] = round(self._shift * 1_000_000)
-        given = _encoded(asked)
+        given = (self._given(asked), *arguments)
         with self._told_apart():
             return call_with_retry(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
 
-    def _run_noting(self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any]) -> tuple[str, str]:
+    def _given(self, asked: dict[str, Any]) -> str:
+        return _encoded({**asked, "shift": round(self._shift * 1_000_000)} if self._shift else asked)
+
+    def _run_noting(
+        self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any], *, known: tuple[str, int]
+    ) -> tuple[str, str]:
         """Run a verb, and remember what it is told of the epoch."""
         for _ in range(_SWEEPS):
-            status, _, told = _text(self.run(verb, keys, asked)).partition(" ")
+            status, _, told = _text(self.run(verb, keys, asked, *known, *_REMEMBERED)).partition(" ")
             if status != "more":
                 break
         else:
@@ -201,10 +199,10 @@ class RedisStore:
             answers: list[Any] = call_with_retry(self._client, call, self._look_anew)
         return answers
 
-    def _evaluate(self, name: str, keys: list[str], given: str) -> Any:
+    def _evaluate(self, name: str, keys: list[str], given: tuple[str | int, ...]) -> Any:
         if not self._is_checked:
             self._check()
-        return _script(name).run(self._client, keys, given)
+        return _script(name).run(self._client, keys, *given)
 
     def _found(self, bucket: int, keys: list[str]) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
@@ -303,31 +301,20 @@ def _text(reply: bytes | str) -> str:
 
 
 _SCRIPTS: dict[str, tuple[str, ...]] = {
-    "reserve": ("opening", "rule", "reserve", "return done(reserve)"),
-    "consume": ("opening", "rule", "reserve", "settle", "consume", "return done(consume)"),
-    "commit": ("opening", "settle", "return done(commit)"),
-    "release": ("opening", "settle", "return done(release)"),
-    "extend": ("opening", "settle", "return done(extend)"),
-    "adopt": ("opening", "rule", "news", "return done(adopt_all)"),
-    "charges": ("opening", "rule", "news", "return done(charges, told)"),
+    "reserve": ("book", "reserve", "return done(reserve)"),
+    "consume": ("book", "reserve", "settle", "consume", "return done(consume)"),
+    "commit": ("book", "settle", "return done(commit)"),
+    "release": ("book", "settle", "return done(release)"),
+    "extend": ("book", "settle", "return done(extend)"),
+    "adopt": ("book", "news", "return done(adopt_all)"),
+    "charges": ("book", "news", "return done(charges, told)"),
     "outbox": ("outbox", ""),
 }
-"""The parts of each script, files but for the last: a verb pays for what it needs, and no more."""
-
-_CONSTANTS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = ([^({\n]+?)(?: --.*)?$", re.MULTILINE)
+"""The files of each script, one after the other, and its last line: a verb pays for what it needs."""
 
 
 @cache
 def _script(name: str) -> Script:
     *parts, ending = _SCRIPTS[name]
     lua = read_lua("entitlement_gate.ledger", *parts)
-    return Script(_put_in(f"{lua}\n{ending}"), hash_key=1)
-
-
-def _put_in(text: str) -> str:
-    """Put constants in where they are used: each that a function has from outside costs time in every run."""
-    values: dict[str, str] = {}
-    for names, given in _CONSTANTS.findall(text):
-        values.update(zip(names.split(", "), given.split(", "), strict=True))
-    used = re.compile(r"\b(" + "|".join(values or ["$"]) + r")\b")
-    return used.sub(lambda name: values[name[0]], _CONSTANTS.sub("", text))
+    return Script(f"{lua}\n{ending}", hash_key=1)

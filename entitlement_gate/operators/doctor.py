@@ -21,7 +21,7 @@ from entitlement_gate.domain.errors import (
     TooManyPages,
 )
 from entitlement_gate.domain.rule import canonical_uuid
-from entitlement_gate.ledger.health import examined
+from entitlement_gate.ledger.protocol import examined
 from entitlement_gate.operators.billing import every_grant, probe
 from entitlement_gate.operators.explanation import did_you_mean, nearest
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table

@@ -16,7 +16,6 @@ from django.db import router
 
 from entitlement_gate.ledger.balances import Share, Tally
 from entitlement_gate.ledger.book import Book, Record, set_apart
-from entitlement_gate.ledger.health import examined
 from entitlement_gate.ledger.protocol import (
     DeadLetter,
     LedgerUnavailable,
@@ -28,6 +27,7 @@ from entitlement_gate.ledger.protocol import (
     checked_key,
     checked_ttl,
     checked_word,
+    examined,
 )
 from entitlement_gate.usage.connection import NOW, OwnConnections
 from entitlement_gate.usage.models import Account, Charge, Event, Hold

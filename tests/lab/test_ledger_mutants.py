@@ -3,6 +3,7 @@
 import sys
 import types
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from entitlement_gate.ledger import balances, book, redis_client
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.redis import RedisLedger
+from entitlement_gate.resilience.redis_connection import read_lua
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
 from tests.ledger.mutating import first_failure, mutated
 from tests.usage.conftest import postgres, postgres_alias, sqlite_alias, usage_app  # noqa: F401 - fixtures
@@ -17,15 +19,15 @@ from tests.usage.test_ledger import DatabaseContract, emptied
 
 # The part of a script, what stands there, and what stands there instead.
 LUA = [
-    ("opening", "if bound and bound <= now then", "if false then"),
-    ("opening", "if not bound or until_ < bound then", "if not bound then"),
-    ("opening", "if is_swept or next(changed) or next(touched) then", "if next(touched) then"),
-    ("opening", "add(record[SHARES], HELD, -1)\n      settle", "settle"),
-    ("opening", "records[key], touched[key] = false, true", ""),
-    ("opening", "if #keys == SWEPT_AT_ONCE then fail('more') end", ""),
-    ("opening", "redis.call('HDEL', HOLDS, key)", ""),
-    ("opening", "record[IS_LONE] and asked.lone_retention or asked.retention", "asked.retention"),
-    ("opening", "sign * shares[index + 2]", "sign"),
+    ("book", "if bound and bound <= now then", "if false then"),
+    ("book", "if not bound or until_ < bound then", "if not bound then"),
+    ("book", "if is_swept or next(changed) or next(touched) then", "if next(touched) then"),
+    ("book", "add(record[SHARES], HELD, -1)\n      settle", "settle"),
+    ("book", "records[key], touched[key] = false, true", ""),
+    ("book", "if #keys == SWEPT_AT_ONCE then fail('more') end", ""),
+    ("book", "redis.call('HDEL', HOLDS, key)", ""),
+    ("book", "record[IS_LONE] and LONE_RETENTION or RETENTION", "RETENTION"),
+    ("book", "sign * shares[index + 2]", "sign"),
     ("reserve", "tally[HELD], changed[field] = tally[HELD] + amount, true", "changed[field] = true"),
     ("reserve", "if left < demand[QUANTITY] then", "if left <= demand[QUANTITY] then"),
     ("reserve", "if left < demand[QUANTITY] then", "if left + 1 < demand[QUANTITY] then"),
@@ -36,13 +38,13 @@ LUA = [
     ("reserve", "is_overage = true", ""),
     ("reserve", "if not demand[MAY_OVERDRAW] and not refusal then", "if not refusal then"),
     ("reserve", "text(now + asked.ttl)", "text(now)"),
-    ("rule", "return held + math.max(0, -surplus)", "return held - surplus"),
-    ("rule", "return held + math.max(0, -surplus)", "return math.max(0, -surplus)"),
-    ("rule", "local back = caught + tally[REFUNDED]", "local back = caught"),
-    ("rule", "if tally[TICKET] < ticket then", "if true then"),
-    ("rule", "if not is_charged then tally[BASELINE], tally[REFUNDED] = used, 0 end", ""),
-    ("rule", "tally[REFUNDED] = tally[REFUNDED] - taken", ""),
-    ("rule", "math.max(0, tally[SEEN] - used)", "0"),
+    ("book", "return held + math.max(0, -surplus)", "return held - surplus"),
+    ("book", "return held + math.max(0, -surplus)", "return math.max(0, -surplus)"),
+    ("book", "local back = caught + tally[REFUNDED]", "local back = caught"),
+    ("book", "if tally[TICKET] < ticket then", "if true then"),
+    ("book", "if not is_charged then tally[BASELINE], tally[REFUNDED] = used, 0 end", ""),
+    ("book", "tally[REFUNDED] = tally[REFUNDED] - taken", ""),
+    ("book", "math.max(0, tally[SEEN] - used)", "0"),
     ("news", "if tally[HELD] == 0 and tally[TICKET] < asked.oldest", "if tally[HELD] == 0"),
     ("news", "if tally[HELD] == 0 and tally[TICKET] < asked.oldest", "if false"),
     ("settle", "    add(record[SHARES], HELD, -1)\n  else", "  else"),
@@ -68,21 +70,21 @@ LUA = [
 
 @pytest.fixture
 def scripts_from(monkeypatch):
-    """Let scripts be put together from parts that a function gives."""
+    """Let scripts be put together from files that a function gives."""
 
     def put(read):
-        monkeypatch.setattr(redis_client, "_read", read)
-        redis_client.script.cache_clear()
+        monkeypatch.setattr(redis_client, "read_lua", lambda _, *names: "\n".join(map(read, names)))
+        redis_client._script.cache_clear()
 
     yield put
     monkeypatch.undo()
-    redis_client.script.cache_clear()
+    redis_client._script.cache_clear()
 
 
 @pytest.mark.parametrize("mutant", LUA, ids=" | ".join)
 def test_a_wrong_script_is_found_out(redis_url, scripts_from, mutant):  # noqa: F811 - the fixture
     part, before, after = mutant
-    right = redis_client._read
+    right = partial(read_lua, "entitlement_gate.ledger")
     wrong = mutated(right(part), before, after)
     scripts_from(lambda name: wrong if name == part else right(name))
     assert first_failure(lambda: RedisLedger(redis_url, prefix=uuid.uuid4().hex), pass_time)

@@ -2,19 +2,22 @@
 --
 -- KEYS: meta, rows, holds, due; where it is about a key, what is kept of that; and where it commits, events, event_due,
 -- dead: of one bucket, in one hash slot.
--- ARGV[1]: JSON: epoch, seq, shift, how long keys are remembered, and what the verb is asked with.
+-- ARGV: what the verb is asked with, in JSON; the epoch and the count of writes that are known; how long keys are
+-- remembered, and lone ones.
 -- What is held, or ran out, is in holds, and in due by when that changes. What was committed or released is kept by
 -- itself, and Redis forgets it: nobody has to come back for that. Tallies, epochs and events have no end here.
 -- Lua computes with doubles: each sum is checked to be exact before anything is written, and everything is written at
 -- the end or not at all. `cjson` writes 14 digits, so that every number it writes is text.
--- Names in capitals are constants: `scripts.py` puts in what they stand for.
 
 local META, ROWS, HOLDS, DUE, KEPT, EVENTS, EVENT_DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local DEAD = KEYS[8]
+local EPOCH, SEQ, RETENTION, LONE_RETENTION = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local MOST = 9007199254740992
 -- A tally: six doubles.
 local BASELINE, COMMITTED, HELD, SEEN, REFUNDED, TICKET = 1, 2, 3, 4, 5, 6
 local SIX = '<dddddd'
+-- A row as billing tells it: its id, remaining, used, and the field that its tally is kept in.
+local ID, REMAINING, USED, FIELD = 1, 2, 3, 4
 -- A record. Of wants, four each: entitlement id, quantity, slug, field. Of shares, three: entitlement id, row, amount.
 local STATE, EXPIRES, UNTIL, IS_OVERAGE, IS_LATE, WANTS, SHARES, OWNER, IS_LONE, PURPOSE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 -- Among the rows: nothing of this customer runs out before. Verbs lower it, a sweep sets it right.
@@ -24,14 +27,14 @@ local SWEPT_AT_ONCE = 1000 -- some 10 ms: more would keep Redis from everybody e
 
 local asked = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2] + asked.shift
+local now = time[1] * 1000000 + time[2] + (asked.shift or 0)
 
 local meta = redis.call('HMGET', META, 'epoch', 'seq')
 if not meta[1] then return 'missing' end
-if asked.epoch ~= meta[1] and asked.epoch ~= '' then
+if EPOCH ~= meta[1] and EPOCH ~= '' then
   return redis.call('HEXISTS', META, 'accepted') == 1 and 'accepted' or 'other'
 end
-if meta[2] + 0 < asked.seq then return 'behind' end
+if meta[2] + 0 < SEQ + 0 then return 'behind' end
 
 local tallies, changed = {}, {}
 local records, origins, touched, written = {}, {}, {}, {}
@@ -74,7 +77,7 @@ local function keep(key, record)
 end
 
 local function settle(key, record, state)
-  record[STATE], record[UNTIL] = state, text(now + (record[IS_LONE] and asked.lone_retention or asked.retention))
+  record[STATE], record[UNTIL] = state, text(now + (record[IS_LONE] and LONE_RETENTION or RETENTION))
   keep(key, record)
 end
 
@@ -116,6 +119,67 @@ local function open(fields)
       if not record_of(key) then origins[key], touched[key] = HOLDS, true end
     end
     if #keys == SWEPT_AT_ONCE then fail('more') end -- before all are given back nobody knows what is available
+  end
+end
+
+-- What is available, and what news from billing changes: the rule of `balances.py` once more.
+
+-- billing's use of a row since its baseline, less what was committed here; negative is uncaught
+local function surplus_of(used, tally)
+  local caught = used - tally[BASELINE]
+  local back = caught + tally[REFUNDED]
+  local surplus = back - tally[COMMITTED]
+  if math.max(caught, back, surplus) > MOST or math.min(caught, back, surplus) < -MOST then fail('range') end
+  return surplus
+end
+
+local function burden(rows, first, last)
+  local held, surplus = 0, 0
+  for index = first, last do
+    local row = rows[index]
+    local tally = tallies[row[FIELD]]
+    if tally then
+      held = held + tally[HELD]
+      surplus = surplus + surplus_of(row[USED], tally)
+      if held > MOST or surplus > MOST or surplus < -MOST then fail('range') end
+    end
+  end
+  return held + math.max(0, -surplus)
+end
+
+-- Learn newer rows, of those whose tallies were read.
+local function adopt(rows, ticket)
+  local newer, is_charged = nil, false
+  for _, row in ipairs(rows) do
+    local tally = tallies[row[FIELD]]
+    if tally then
+      is_charged = is_charged or tally[COMMITTED] ~= 0
+      if tally[TICKET] < ticket then
+        newer = newer or {}
+        newer[#newer + 1] = row
+      end
+    end
+  end
+  if not newer then return end
+  for _, row in ipairs(newer) do
+    local tally, used = tallies[row[FIELD]], row[USED]
+    tally[REFUNDED] = tally[REFUNDED] + math.max(0, tally[SEEN] - used)
+    tally[SEEN], tally[TICKET] = used, ticket
+    if not is_charged then tally[BASELINE], tally[REFUNDED] = used, 0 end
+    changed[row[FIELD]] = true
+  end
+  if not is_charged then return end
+  local surplus = 0 -- of what was given back, what billing takes back
+  for _, row in ipairs(rows) do
+    local tally = tallies[row[FIELD]]
+    if tally then surplus = surplus + surplus_of(tally[SEEN], tally) end
+    if surplus > MOST or surplus < -MOST then fail('range') end
+  end
+  for _, row in ipairs(newer) do
+    local tally = tallies[row[FIELD]]
+    local taken = math.max(0, math.min(tally[REFUNDED], surplus))
+    tally[REFUNDED] = tally[REFUNDED] - taken
+    surplus = surplus - taken
   end
 end
 
