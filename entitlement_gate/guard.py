@@ -6,7 +6,6 @@ Never here: how a refusal looks (``responses``), or when what is held counts (``
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.reservations import order
 from entitlement_gate.holds import RequestHold, is_held_by, mark_refusal
+from entitlement_gate.refusals import log_refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import aresolved, resolved
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.reservations import Reservation
 
 __all__ = ["Guard", "is_answered", "note_refusal", "refusal"]
-
-_logger = logging.getLogger("entitlement_gate")
 
 _TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
 _NOTED = "_entitlement_refusal"
@@ -217,8 +215,7 @@ def is_answered(request: HttpRequest | None) -> bool:
 
 
 def note_refusal(request: HttpRequest, decision: Decision) -> None:
-    """Log one line for each refusal, also where it is raised on the way out; whose it was stays out of it."""
+    """Log each refusal once, also where it is raised on the way out."""
     if getattr(request, _NOTED, None) is not decision:
         setattr(request, _NOTED, decision)
-        nobodys = dataclasses.replace(decision, customer_id=None)
-        _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": nobodys})
+        log_refusal(decision)

@@ -5,6 +5,8 @@ Never here: frameworks, languages and settings (``responses``), or whether a req
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,12 +21,15 @@ __all__ = [
     "PROBLEM",
     "checked_status_codes",
     "detail_of",
+    "log_refusal",
     "problem_of",
     "retry_after_of",
     "status_of",
     "title_of",
     "visitable",
 ]
+
+_logger = logging.getLogger("entitlement_gate")
 
 PROBLEM = "application/problem+json"
 """The media type of problem details (RFC 9457)."""
@@ -129,6 +134,12 @@ def problem_of(
         "upgrade_url": upgrade_url,
     }
     return {name: value for name, value in problem.items() if value is not None}
+
+
+def log_refusal(decision: Decision) -> None:
+    """Log one line; whose it was stays out of it."""
+    nobodys = dataclasses.replace(decision, customer_id=None)
+    _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": nobodys})
 
 
 def visitable(url: str) -> str:

@@ -13,7 +13,6 @@ is accepted. Never here: what a refusal says (``refusals``), or how a gate answe
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import inspect
 import json
 import logging
@@ -110,8 +109,7 @@ class EntitlementMiddleware:
             await conversation.settle(has_failed=True)  # what no end of an answer has settled
 
     async def _refuse(self, scope: Scope, send: Send, decision: Decision, *, is_begun: bool) -> None:
-        nobodys = dataclasses.replace(decision, customer_id=None)
-        _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": nobodys})
+        refusals.log_refusal(decision)
         prefix = ""
         if scope["type"] == "websocket":
             if is_begun or "websocket.http.response" not in (scope.get("extensions") or {}):

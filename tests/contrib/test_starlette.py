@@ -549,6 +549,10 @@ def test_the_applications_of_the_guide_do_what_it_says():
         assert client.get("/reports").json() == "for those who paid"
         assert client.get("/seats").json() == {"left": 2, "of": 5}
         assert client.post("/export").json()["code"] == "not_entitled"  # the sandbox knows no alias
+        told = client.get("/openapi.json").json()["paths"]["/sso"]["get"]["responses"]
+        assert {status: list(said["content"]) for status, said in told.items() if status > "4"} == {
+            status: ["application/problem+json"] for status in ("402", "403", "503")
+        }
     with browsing(namespace["starlette"]) as client:
         assert client.get("/reports/monthly").text == "for those who paid"
         assert client.get("/reports/monthly", headers={"x-customer": FREE}).status_code == 403
