@@ -1,8 +1,7 @@
 """A page for support staff: look a customer up, see what it holds and why, let what is known be fetched again.
 
 It needs no model, so no migration, no table and no content type: it is a view behind an ``AdminSite``'s own door.
-Either list it above the admin's URLs, or derive the project's site from ``EntitlementsAdminSite``. Never here: the
-answers (``operators``).
+Either list it above the admin's URLs, or derive the project's site from ``EntitlementsAdminSite``.
 """
 
 from __future__ import annotations

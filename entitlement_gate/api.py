@@ -1,7 +1,7 @@
 """The module-level functions: the same questions as an ``EntitlementGate``, asked of the one the settings describe.
 
 In each of them ``customer`` is a ``uuid.UUID``, its hyphenated text, or a request, whose customer the resolver
-finds. Never here: how a gate answers.
+finds.
 """
 
 from __future__ import annotations

@@ -14,8 +14,6 @@ The queue's theory of operation: its thread is *awake* from the first call on, u
 Only who finds it asleep wakes it, and it falls asleep before it looks at the queue for the last time, so that no call
 is left behind. A call that hangs holds up the calls after it and nobody else: the queue is bounded, and what comes on
 top is not made, with a line in the log once a minute.
-
-Never here: what is counted.
 """
 
 from __future__ import annotations

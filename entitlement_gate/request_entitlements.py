@@ -1,6 +1,6 @@
 """What a request's customer may do: ``request.entitlements``.
 
-Never here: what becomes of a refusal (``guarding``), or how a gate answers.
+Never here: what becomes of a refusal (``guard``), or how a gate answers.
 """
 
 from __future__ import annotations

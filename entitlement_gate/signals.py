@@ -1,7 +1,5 @@
 """What projects may listen to. Sent robustly, and only when somebody listens: a receiver never breaks a check.
 
-Never here: receivers.
-
 ==========================  ==========================================================  =====================
 signal                      sent                                                        arguments
 ==========================  ==========================================================  =====================

@@ -1,4 +1,4 @@
-"""Jinja2: ``{% if entitled("sso") %}`` and ``entitlement("seats").remaining``. Never here: the answer (``templating``).
+"""Jinja2: ``{% if entitled("sso") %}`` and ``entitlement("seats").remaining``.
 
 TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2",
               "OPTIONS": {"extensions": ["entitlement_gate.contrib.jinja2.EntitlementsExtension"]}}]

@@ -1,7 +1,7 @@
 """Every gate of a project: views through nested includes, rules, template tags and permissions; and what has none.
 
 Imports the URLs, as Django does to answer its first request, and nothing else. What views of other frameworks carry is
-known by their attributes: none is imported. Never here: enforcing.
+known by their attributes: none is imported.
 """
 
 from __future__ import annotations

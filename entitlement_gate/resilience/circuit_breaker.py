@@ -1,4 +1,4 @@
-"""Leaves an upstream alone that keeps failing. Never here: what a failure is, or any waiting."""
+"""Leaves an upstream alone that keeps failing."""
 
 from __future__ import annotations
 

@@ -6,8 +6,6 @@ the parent held as it forked is never released in the child.
 Two ways lead to ``remake()``. Python's own ``os.fork`` runs it at once. A server that forks from C, as uWSGI does,
 tells Python nothing: so whoever reads a ``PerProcess`` attribute looks at the process's id first. Everything that
 belongs to one process is such an attribute; what is answered from memory reads none.
-
-Never here: what those things are.
 """
 
 from __future__ import annotations

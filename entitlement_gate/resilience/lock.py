@@ -4,8 +4,6 @@ A time limit, a signal handler or ``PyThreadState_SetAsyncExc`` may raise betwee
 was taken and before the block that would give it back, or on the way out of that block. A lock of ``threading`` then
 stays held for the life of the process, and with it everything that it guards. Here whoever takes the lock leaves the
 frame of its block, and Python knows of every frame whether it still runs.
-
-Never here: what a lock guards, and what an exception leaves of that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clients of Redis, scripts, and what to do where it is another server by now. Never here: what Redis is asked.
+"""Clients of Redis, scripts, and what to do where it is another server by now.
 
 After a failover a connection that was open leads to the demoted server still, behind whatever name or proxy there is,
 and would for ever: it works. What says "not here any more" closes the connections that nobody uses, and the next

@@ -2,7 +2,7 @@
 
 Not ``ThreadPoolExecutor``: it joins its threads at exit, so one hung fetch delays the exit of the process. Whoever
 stops waiting for a call takes no result, and who is at it may get one all the same: exactly one of the two decides, so
-that what was got for nobody can be given back. Never here: what the work is.
+that what was got for nobody can be given back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""``python -m entitlement_gate.sandbox``: serve a scenario until told to stop.
-
-Never here: anything a test would want; tests use ``SandboxServer``.
-"""
+"""``python -m entitlement_gate.sandbox``: serve a scenario until told to stop."""
 
 import argparse
 import os

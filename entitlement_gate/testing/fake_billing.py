@@ -1,7 +1,4 @@
-"""``FakeBilling``: the settings' gate over a sandbox of the test's own, empty at first; pytest's ``entitlements``.
-
-Never here: how the sandbox answers, or pytest.
-"""
+"""``FakeBilling``: the settings' gate over a sandbox of the test's own, empty at first; pytest's ``entitlements``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The suite that every source of snapshots must pass.
 
 What a fetch brings, in which types, for whom; what an unknown customer, a change and a failure look like; and what a
-gate makes of it. Never here: what is special about one source.
+gate makes of it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 On the view's connection a reservation would be undone with the view, and would keep every other request of the
 customer waiting until the view ends (``ATOMIC_REQUESTS``). Every transaction says what it needs: how much isolation,
-whatever the role or database defaults to, and how long anything in it may take. Never here: what is asked over it.
+whatever the role or database defaults to, and how long anything in it may take.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Account(models.Model):
 
 
 class Charge(models.Model):
-    """What was used of one row of billing: see ``ledger.rule.Tally``."""
+    """What was used of one row of billing: see ``ledger.balances.Tally``."""
 
     customer_id = models.CharField(max_length=64)
     entitlement_id = models.TextField()
