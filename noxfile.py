@@ -51,12 +51,15 @@ def surface(session: nox.Session) -> None:
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """Run the tests of the integrations on the oldest release of each package that its extra allows."""
+    """Run the tests of the integrations and of the network on the oldest release that each of their packages may be."""
     extras = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     oldest = [requirement.replace(">=", "~=") + ".0" for extra in extras.values() for requirement in extra]
+    oldest += ["httpx==0.27.0", "httpcore==1.0.0"]
     session.install("--quiet", "--editable", ".", "--group", "test", "django~=5.2.0", *oldest, silent=True)
     # Django Ninja 1.4 is written for an older pydantic.
-    session.run(*_PYTEST, "-W", "ignore:Support for class-based:DeprecationWarning", "tests/contrib", *session.posargs)
+    ignored = ("-W", "ignore:Support for class-based:DeprecationWarning")
+    network = (f"tests/zenskar/test_{name}.py" for name in ("client", "connections", "network"))
+    session.run(*_PYTEST, *ignored, "tests/contrib", *network, *session.posargs)
 
 
 def _install(session: nox.Session, *what: str) -> None:
