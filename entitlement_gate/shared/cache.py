@@ -1,7 +1,24 @@
 """Snapshots between processes: found, or waited for, or one's own turn to fetch. Never here: fetching, Redis itself.
 
-Of all processes one has the turn: it took the lease. The others look again and again until its record is there; the
-lease of one that died runs out, and the next takes its place.
+The theory of operation. For each customer Redis holds a *generation* (a random word, new at each invalidation), at most
+one *record* (a signed snapshot, stamped with its generation and with the instant at which its fetch began) and at most
+one *lease*. Whoever looks is in one of three states:
+
+- *found*: there is a record of the current generation that is young enough, or whose fetch began since the first look;
+- *waiting*: another process has the lease; looks again until its record is there or the lease runs out;
+- *to fetch*: took the lease, or has waited long enough, or Redis cannot be asked. Then ``keep`` or ``give_up`` follows.
+
+Every step in Redis is one script. Here ``_lock`` guards the invalidations that others were not told of yet, and
+``_telling`` is held while Redis is told of them; nobody fetches, or waits for a record, with either.
+
+Between a look and ``keep`` the lease may run out, so that another fetches too: what was begun later stays. The customer
+may be invalidated: what was fetched serves those who wait for it, and is not kept. Redis may fail, come back empty, or
+be another server: then each process does what it would do without. While others could not be told of an invalidation,
+nothing shared of that customer counts here.
+
+What never may happen: a record that none of us signed, or of another customer, is believed; a fetch that began before
+an invalidation counts after it; a record passes for younger than it is; a check fails, or waits beyond its deadline,
+because of Redis.
 """
 
 from __future__ import annotations

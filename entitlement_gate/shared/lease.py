@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from entitlement_gate.shared.signing import Seal
 
 __all__ = [
-    "Breaking",
     "Found",
     "Hearer",
     "Noting",
@@ -82,26 +81,6 @@ class Hearer(Protocol):
 
     def overtaken(self, customer_id: str | None, generation: str | None) -> None:
         """Let what was fetched for a customer in another generation no longer count; None: for any, in whichever."""
-
-
-class Breaking(Protocol):
-    """A breaker, as ``resilience.circuit_breaker`` has it."""
-
-    @property
-    def state(self) -> str:
-        """``closed``, ``open`` or ``half_open``."""
-
-    def admit(self) -> bool:
-        """Return whether one call may be made now."""
-
-    def record_success(self) -> None:
-        """Note a call that succeeded."""
-
-    def record_failure(self) -> None:
-        """Note one that failed."""
-
-    def remake(self) -> None:
-        """Make locks anew, as after a fork."""
 
 
 class Noting(Protocol):

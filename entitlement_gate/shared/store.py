@@ -1,6 +1,6 @@
 """The way to Redis for what is shared: keys, scripts, and leaving a server alone that fails.
 
-Never here: what a record holds (``records``), who may fetch (``snapshots``).
+Never here: what a record holds (``signing``), who may fetch (``cache``).
 
 For each customer there is a *generation* (a random word, new at each invalidation), the *record*, and the *lease* of
 whoever fetches. A stream holds the *news*: the latest invalidations, for all who listen. All keys of a prefix have
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from entitlement_gate.shared.lease import Breaking, Noting
+    from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
+    from entitlement_gate.shared.lease import Noting
 
 __all__ = ["EVERYBODY", "NOTHING_HEARD", "Seen", "SharedStore"]
 
@@ -61,7 +62,9 @@ class SharedStore:
 
     _client: PerProcess[redis.Redis] = PerProcess()
 
-    def __init__(self, url: str, *, breaker: Breaking, log: Noting, kept: float, prefix: str = "entitlements") -> None:
+    def __init__(
+        self, url: str, *, breaker: CircuitBreaker, log: Noting, kept: float, prefix: str = "entitlements"
+    ) -> None:
         self._url = url
         self._breaker = breaker
         self._log = log
