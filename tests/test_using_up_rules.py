@@ -11,11 +11,15 @@ from django.http import Http404, HttpResponse, HttpResponseRedirect, StreamingHt
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.urls import path
+from ninja import NinjaAPI
+from rest_framework.decorators import api_view
+from rest_framework.exceptions import ValidationError
+from rest_framework.response import Response
 
 from entitlement_gate import EntitlementDenied, check_entitlement, entitlement_exempt, requires_entitlement
 from entitlement_gate.api import default_gate
 from entitlement_gate.middleware import EntitlementMiddleware
-from entitlement_gate.testing import FakeBilling
+from entitlement_gate.testing import FakeBilling, override_entitlements
 from tests.customers import FREE, PRO, SETTINGS
 
 pytestmark = pytest.mark.django_db
@@ -120,7 +124,27 @@ async def shared(request):
     return HttpResponse("done")
 
 
+api = NinjaAPI(urls_namespace="rules", docs_url=None, openapi_url=None)
+
+
+@api.get("/", response=int)
+@requires_entitlement("calls", consume=True)
+def operation(request, number: str):
+    note(request)
+    return number
+
+
+@api_view()
+def drf(request):
+    note(request)
+    if request.GET["number"] == "none":
+        raise ValidationError
+    return Response(request.GET["number"])
+
+
 urlpatterns = [
+    path("ninja/", api.urls),
+    path("drf/", drf),
     path("status/<int:code>/", status, name="status"),
     path("astatus/<int:code>/", astatus),
     path("broken/", broken),
@@ -297,6 +321,17 @@ class TestWhatCounts:
         assert (during, left(), held()) == ([0], 9, 0)
         assert visit("/status/200/", FREE, method="OPTIONS").status_code == 403
 
+    @pytest.mark.parametrize(("number", "code", "count"), [("1", 200, 1), ("none", 400, 0)])
+    def test_a_view_of_django_rest_framework_counts_by_its_answer(self, visit, number, code, count):
+        assert visit(f"/drf/?number={number}").status_code == code
+        assert (during, left(), held()) == ([1], 10 - count, 0)
+
+    @pytest.mark.parametrize(("value", "code"), [(5, 200), (0, 402), ("unavailable", 503), (False, 403)])
+    def test_an_override_decides_and_nothing_is_counted(self, visit, value, code):
+        with override_entitlements({"calls": value}):
+            assert visit("/rendered/").status_code == code
+        assert (left(), held()) == (10, 0)
+
     def test_an_exempt_view_uses_nothing_up(self, visit):
         assert visit("/exempt/").status_code == 200
         assert (during, left()) == ([0], 10)
@@ -328,6 +363,11 @@ class TestSeveral:
     def test_rule_and_decorator_use_up_each(self, visit):
         assert visit("/decorated/").status_code == 200
         assert (during, left(), held()) == ([3], 7, 0)
+
+    @pytest.mark.parametrize(("number", "code", "count"), [("1", 200, 2), ("none", 500, 0)])
+    def test_rule_and_gate_of_an_operation_count_by_the_response_that_ninja_makes(self, visit, number, code, count):
+        assert visit(f"/ninja/?number={number}").status_code == code
+        assert (during, left(), held()) == ([2], 10 - count, 0)
 
     def test_a_decorator_that_refuses_gives_back_what_the_rule_holds_also_by_a_redirect(self, visit):
         response = visit("/led-away/")
