@@ -20,6 +20,7 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.http import HttpRequest
 from django.shortcuts import resolve_url
 from django.urls import (
     NoReverseMatch,
@@ -45,7 +46,7 @@ from entitlement_gate.decorators import (
 )
 from entitlement_gate.resolvers import from_user
 from entitlement_gate.responses import upgrade_address
-from entitlement_gate.url_rules import class_of, namespaces_of
+from entitlement_gate.url_rules import class_of, namespaces_of, rules_about
 from entitlement_gate.waiting import takes
 from entitlement_gate.zenskar.client_options import SANDBOX
 
@@ -74,6 +75,7 @@ _CALLED_WITH = {
     "upgrade_url": ("request", "decision"),
     "webhook_verifier": ("request",),
 }
+_CALLED_BY_RULES = {"key": ("request",), "customer": ("request",), "on_denied": ("request", "decision")}
 _BY_PATH = ("source", "customer_resolver", "denied_handler", "webhook_verifier")
 
 
@@ -118,9 +120,9 @@ def _check_calls(settings: Settings) -> Iterator[CheckMessage]:
         if callable(value) or (name in _BY_PATH and value is not None):
             yield from _check_call(f"{SETTING}[{name.upper()!r}]", partial(settings.load, name), args)
     for rule in settings.rules:
-        for name in ("key", "customer"):
+        for name, args in _CALLED_BY_RULES.items():
             place = f"{SETTING}['RULES']: {rule}: {name}"
-            yield from _check_call(place, partial(settings.load_of_rule, rule, name), ("request",))
+            yield from _check_call(place, partial(settings.load_of_rule, rule, name), args)
 
 
 def _check_call(place: str, load: Callable[[], Any], args: tuple[str, ...]) -> Iterator[CheckMessage]:
@@ -348,6 +350,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
     for view, urlconf in _views():
         yield from ((f"on_denied of {_called(view)}", target, [urlconf]) for target in targets_of(view))
     every = [urlconf for urlconf, _ in _urls()]
+    yield from ((f"on_denied of the rule {rule}", rule.leads_to, every) for rule in settings.rules if rule.leads_to)
     if settings.upgrade_url is not None and not callable(settings.upgrade_url):
         yield f"{SETTING}['UPGRADE_URL']", settings.upgrade_url, every
     if settings.anonymous == "login":
@@ -390,20 +393,24 @@ def _is_circle(url: str, urlconf: Any, seen: tuple[str, ...] = ()) -> bool:
     if url in seen:
         return True
     try:
-        targets = targets_of(_view_at(urlsplit(url), urlconf), ("get", "head"))
+        targets = _targets_at(urlsplit(url), urlconf)
         further = [_address("on_denied", target, urlconf) for target in targets]
     except (Resolver404, NoReverseMatch):
         return False
     return any(_is_circle(next_url, urlconf, (*seen, url)) for next_url in further)
 
 
-def _view_at(address: SplitResult, urlconf: Any) -> Any:
-    """Return the view at an address of this project. Raises ``Resolver404``."""
+def _targets_at(address: SplitResult, urlconf: Any) -> list[str]:
+    """Return where the gates of a page of this project lead. Raises ``Resolver404`` where it is none."""
     if address.netloc or not address.path.startswith("/"):
         raise Resolver404
     path = "/" + unquote(address.path).removeprefix(get_script_prefix())
-    slash = "" if path.endswith("/") or is_valid_path(path, urlconf) or not django_settings.APPEND_SLASH else "/"
-    return resolve(f"{path}{slash}", urlconf).func
+    if not (path.endswith("/") or is_valid_path(path, urlconf)) and django_settings.APPEND_SLASH:
+        path += "/"
+    match, request = resolve(path, urlconf), HttpRequest()
+    request.method, request.path, request.path_info = "GET", path, path
+    rules = rules_about(get_settings().rules, request, match)
+    return [*(rule.leads_to for rule in rules if rule.leads_to), *targets_of(match.func, ("get", "head"))]
 
 
 def _urls() -> list[tuple[Any, list[Any]]]:

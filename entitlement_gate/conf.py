@@ -113,13 +113,15 @@ class Settings:
         return _load(name.upper(), "", getattr(self, name))
 
     def load_of_rule(self, rule: Rule, name: str) -> Callable[..., Any] | None:
-        """Return the callable that ``key`` or ``customer`` of a rule names by dotted path, or is; None where it is not.
+        """Return the callable that ``key``, ``customer`` or ``on_denied`` of a rule is, or names; None where none does.
 
         Raises:
             ImproperlyConfigured: as above; the message names the rule.
         """
         value = getattr(rule, name)
-        return None if value is None else _load("RULES", f"{rule}: {name}: ", value)
+        if value is None or (name == "on_denied" and rule.leads_to is not None):
+            return None
+        return _load("RULES", f"{rule}: {name}: ", value)
 
 
 _OWN = frozenset(f.name for f in fields(Settings)) - {"client", "gate"}

@@ -200,6 +200,7 @@ def _guard_of(rule: Rule) -> Guard:
         requirement=rule.requirement,
         customer=settings.load_of_rule(rule, "customer"),
         on_unavailable=rule.on_unavailable,
+        on_denied=rule.leads_to or settings.load_of_rule(rule, "on_denied"),
         consume=rule.consume,
         key=settings.load_of_rule(rule, "key"),
     )

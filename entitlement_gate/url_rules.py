@@ -47,7 +47,8 @@ __all__ = [
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any] | type")
 _ABOUT = ("path", "view", "namespace")
-_KEYS = frozenset({*_ABOUT, "requires", "quantity", "methods", "consume", "key", "customer", "on_unavailable"})
+_OPTIONS = ("consume", "key", "customer", "on_unavailable", "on_denied")
+_KEYS = frozenset({*_ABOUT, *_OPTIONS, "requires", "quantity", "methods"})
 _STATIC = ("django.views.static", "django.contrib.staticfiles.views")
 _FAILED = "_entitlement_view_failed"
 _AN_ERROR = 400
@@ -80,6 +81,8 @@ class Rule:
         key: ``(request) -> text``, or the dotted path of that: names what is used up.
         customer: ``(request) -> id``, or the dotted path of that: of whom, in place of the resolver.
         on_unavailable: ``deny`` or ``allow``, in place of the setting.
+        on_denied: ``(request, decision) -> response``, the dotted path of that, or where to redirect, in place of the
+            setting.
     """
 
     about: str
@@ -90,11 +93,18 @@ class Rule:
     key: Callable[..., Any] | str | None = None
     customer: Callable[..., Any] | str | None = None
     on_unavailable: str | None = None
+    on_denied: Callable[..., Any] | str | None = None
     pattern: re.Pattern[str] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         methods = f" [{', '.join(sorted(self.methods))}]" if self.methods else ""
         return f"{self.about} {self.name}{methods}"
+
+    @property
+    def leads_to(self) -> str | None:
+        """Where it leads whom it refuses."""
+        on_denied = self.on_denied
+        return on_denied if isinstance(on_denied, str) and _DOTTED.fullmatch(on_denied) is None else None
 
     @property
     def is_about_every_path(self) -> bool:
@@ -296,8 +306,8 @@ def methods_of(names: Iterable[str]) -> frozenset[str]:
 
 
 def _read_use(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a rule says of using up, of whom, and of outages."""
-    given = {name: entry[name] for name in ("consume", "key", "customer", "on_unavailable") if name in entry}
+    """Return what a rule says of using up, of whom, of outages, and of whom it refuses."""
+    given = {name: entry[name] for name in _OPTIONS if name in entry}
     if not isinstance(given.get("consume", False), bool):
         raise ValueError(f"{place}: consume is True or False, not {given['consume']!r}")
     for name in ("key", "customer"):
@@ -308,6 +318,11 @@ def _read_use(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f'{place}: key names what is used up; say "consume": True too')
     if given.get("on_unavailable") not in (None, "deny", "allow"):
         raise ValueError(f'{place}: on_unavailable is "deny" or "allow", not {given["on_unavailable"]!r}')
+    on_denied = given.get("on_denied")
+    if on_denied == "raise":
+        raise ValueError(f'{place}: on_denied: "raise" is for views; before a view nobody catches what is raised')
+    if not (on_denied is None or callable(on_denied) or (isinstance(on_denied, str) and on_denied.strip())):
+        raise ValueError(f"{place}: on_denied is a function, the dotted path of one, or a URL, not {on_denied!r}")
     return given
 
 

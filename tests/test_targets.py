@@ -19,6 +19,7 @@ from entitlement_gate import requires_entitlement
 from entitlement_gate.decorators import targets_of
 from entitlement_gate.routing import entitled_include
 from tests.customers import FREE, PRO, SETTINGS
+from tests.views.browsers import broken
 
 OURS = "entitlement_gate.middleware.EntitlementMiddleware"
 HTML = {"Accept": "text/html"}
@@ -163,6 +164,89 @@ def test_a_made_up_host_and_an_odd_path_are_no_error():
 def test_without_a_slash_to_be_appended_another_path_is_another_page(ask):
     with override_settings(APPEND_SLASH=False):
         assert ask("/slash/").status_code == 302
+
+
+# Rules
+
+
+def handle(request, decision):
+    return HttpResponse(decision.entitlement, status=418)
+
+
+async def handle_async(request, decision):
+    return handle(request, decision)
+
+
+@pytest.fixture
+def ruled(settings):
+    def ruled(*rules, **others):
+        settings.ENTITLEMENT_GATE = {**SETTINGS, "RULES": list(rules), **others}
+        settings.ROOT_URLCONF = project(
+            path("plans/", page, name="plans"),
+            path("reports/", page, name="reports"),
+            path("reports/plans/", page),
+            path("exports/", page, name="exports"),
+        )
+
+    return ruled
+
+
+REPORTS = {"path": "^/reports/", "requires": "reports"}
+EXPORTS = {"view": "exports", "requires": "exports"}
+
+
+@pytest.mark.parametrize("on_denied", [handle, handle_async, f"{__name__}.handle", f"{__name__}.handle_async"])
+def test_whom_a_rule_refuses_a_function_of_its_own_answers(ask, ruled, on_denied):
+    ruled({**REPORTS, "on_denied": on_denied})
+    assert (ask("/reports/").status_code, ask("/reports/").content) == (418, b"reports")
+    assert ask("/reports/", PRO).content == b"in"
+
+
+@pytest.mark.parametrize("on_denied", ["/plans/", "plans", "https://shop.example/"])
+def test_whom_a_rule_refuses_it_leads_on(ask, ruled, on_denied):
+    ruled({**REPORTS, "on_denied": on_denied})
+    answer = ask("/reports/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, on_denied if "/" in on_denied else "/plans/")
+    assert ask("/reports/", PRO).content == b"in"
+
+
+def test_a_rule_that_leads_to_a_page_that_it_is_about_itself_tells_there_plainly(ask, ruled):
+    ruled({**REPORTS, "on_denied": "/reports/plans/"})
+    assert ask("/reports/").headers["Location"] == "/reports/plans/"
+    assert ask("/reports/plans/").status_code == 403
+
+
+def test_an_outage_leads_nobody_on(ask, ruled, tmp_path):
+    ruled({**REPORTS, "on_denied": "/plans/"}, BASE_URL=broken(tmp_path)["BASE_URL"], MAX_ATTEMPTS=1)
+    assert ask("/reports/").status_code == 503
+
+
+@pytest.mark.parametrize("on_denied", ["no-such-name", "reports"])
+def test_a_rule_that_leads_nowhere_or_back_tells_plainly(ask, ruled, on_denied):
+    ruled({**REPORTS, "on_denied": on_denied})
+    assert ask("/reports/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("rules", "codes"),
+    [
+        ([{**REPORTS, "on_denied": "plans"}], []),
+        ([{**REPORTS, "on_denied": "no-such-name"}], ["W011"]),
+        ([{**REPORTS, "on_denied": "/reports/plans/"}], ["W012"]),
+        ([{**REPORTS, "on_denied": "/reports/plans/", "methods": ["POST"]}], []),
+        ([{**REPORTS, "on_denied": "/exports"}, {**EXPORTS, "on_denied": "plans"}], []),
+        ([{**REPORTS, "on_denied": "/exports"}, {**EXPORTS, "on_denied": "reports"}], ["W012", "W012"]),
+        ([{**REPORTS, "on_denied": f"{__name__}.handle"}], []),
+        ([{**REPORTS, "on_denied": f"{__name__}.dear"}], ["E003"]),
+        ([{**REPORTS, "on_denied": f"{__name__}.nothing"}], ["E003"]),
+    ],
+)
+def test_checks_find_where_rules_lead_nobody(ruled, rules, codes):
+    ruled(*rules, LEDGER=None)
+    with override_settings(DEBUG=True):
+        messages = run_checks(tags=["entitlement_gate"])
+    assert [message.id.removeprefix("entitlement_gate.") for message in messages] == codes
+    assert all("rule path ^/reports/" in m.msg or "RULES']: path ^/reports/" in m.msg for m in messages[:1])
 
 
 # UPGRADE_URL

@@ -535,6 +535,9 @@ def test_a_rule_by_name_reaches_views_without_a_name_and_namespaces_within(ask):
         ([{"view": "v", "requires": "x", "consume": True, "key": "k"}], "entry 0: key is a function of the request or"),
         ([{"view": "v", "requires": "x", "customer": PRO}], "entry 0: customer is a function of the request or"),
         ([{"view": "v", "requires": "x", "customer": 5}], "entry 0: customer is a function of the request or"),
+        ([{"view": "v", "requires": "x", "on_denied": "raise"}], 'entry 0: on_denied: "raise" is for views'),
+        ([{"view": "v", "requires": "x", "on_denied": " "}], "entry 0: on_denied is a function, the dotted path of"),
+        ([{"view": "v", "requires": "x", "on_denied": 302}], "entry 0: on_denied is a function, the dotted path of"),
         ([{"view": "v", "requires": "x", "on_unavailable": "yes"}], 'entry 0: on_unavailable is "deny" or "allow"'),
     ],
 )
