@@ -198,7 +198,7 @@ class DatabaseLedger:
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``; a hold that ran out and is still counted is given back first."""
-        looking = _to_look(self._now, customer_id)
+        looking = [(_RUN_OUT.format(now=self._now), (customer_id,)), (_TALLIES, (customer_id,))]
         has_run_out, charges = self._own.ask(*looking)
         if has_run_out:
             self._done(customer_id, "", lambda *_: None)
@@ -246,8 +246,10 @@ class DatabaseLedger:
 
         def work(told: list[Rows]) -> tuple[list[Result], list[Statement]]:
             book, before, now = _book_of(customer_id, told)
-            results = [] if _is_behind(told) else [verb(book, now)]
-            return results, [*_to_write(book, before), _to_forget(now, self._lock)]
+            # More holds may have run out than were read: what is available is not known before all are.
+            is_behind = len(told[-1]) == _RUN_OUT_AT_ONCE
+            forget = _FORGET.format(lock=self._lock), (now, _FORGOTTEN_AT_ONCE)
+            return [] if is_behind else [verb(book, now)], [*_to_write(book, before), forget]
 
         due = time.monotonic() + self._deadline
         while True:
@@ -292,16 +294,6 @@ def _book_of(customer_id: str, told: Sequence[Rows]) -> tuple[Book, dict[str, Re
     return book, before, now
 
 
-def _is_behind(told: Sequence[Rows]) -> bool:
-    """Return whether more holds may have run out than were read: what is available is not known before all are."""
-    return len(told[-1]) == _RUN_OUT_AT_ONCE
-
-
-def _to_look(now: str, customer_id: str) -> list[Statement]:
-    """Return what says whether a hold of the customer ran out and is still counted, and reads the tallies."""
-    return [(_RUN_OUT.format(now=now), (customer_id,)), (_TALLIES, (customer_id,))]
-
-
 def _tallies_of(charges: Rows) -> dict[str, dict[str, Tally]]:
     """Return a customer's tallies by entitlement id and row id."""
     tallies: dict[str, dict[str, Tally]] = {}
@@ -313,11 +305,6 @@ def _tallies_of(charges: Rows) -> dict[str, dict[str, Tally]]:
 def _to_write(book: Book, before: Mapping[str, Record]) -> list[Statement]:
     """Return what keeps all that changed in a book."""
     return [*_changed_tallies(book), *_changed_records(book, before), *map(_to_put, book.events)]
-
-
-def _to_forget(now: float, lock: str) -> Statement:
-    """Return what drops a few of the keys that need not be remembered any more: more than a verb adds."""
-    return _FORGET.format(lock=lock), (now, _FORGOTTEN_AT_ONCE)
 
 
 def _changed_tallies(book: Book) -> Iterator[Statement]:
