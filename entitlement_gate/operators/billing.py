@@ -106,7 +106,7 @@ def every_grant(source: object, customer_id: str) -> tuple[Grant, ...]:
 
 
 def every_customer(
-    source: object, most: int | None = None, progress: Callable[[int], object] = lambda _: None
+    source: object, most: int | None = None, progress: Callable[[str], object] = lambda _: None
 ) -> Iterator[str]:
     """Yield the ids of billing's customers, all or the first ``most``; tell of each how many there are so far.
 
@@ -115,7 +115,7 @@ def every_customer(
     """
     try:
         for number, customer in enumerate(islice(client_of(source).customers(), most), start=1):
-            progress(number)
+            progress(f"{number} customers listed")
             yield customer
     except (SourceRejected, SourceMalformed) as error:
         raise OperatingError(f"billing's list of customers cannot be used: {error}; {_INSTEAD}") from None
@@ -134,7 +134,7 @@ def sampled(source: object, most: int, progress: Callable[[str], object]) -> lis
     """
     if most < 1:
         raise OperatingError(f"--sample: at least 1, not {most}")
-    customers = list(every_customer(source, most, lambda number: progress(f"{number} customers listed")))
+    customers = list(every_customer(source, most, progress))
     if not customers:
         raise OperatingError("billing lists no customer: name those whose entitlements you want")
     return customers

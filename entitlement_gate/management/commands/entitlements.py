@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -26,7 +25,6 @@ from entitlement_gate.cli import (
 )
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.operators.billing import (
-    Warmth,
     client_of,
     enum_source,
     every_customer,
@@ -164,12 +162,16 @@ class Command(BaseCommand):
         concurrency = options["concurrency"]
         if concurrency < 1:
             raise OperatingError(f"--concurrency: at least 1, not {concurrency}")
-        with self._progress() as show:
+        with Progress(self.stderr) as show:
             customers = self._whom(options, show)
         self._note_reach()
-        with failures() as heard, self._progress() as show:
-            tell = partial(_tell_warmth, show, len(customers))
-            warmth = warm(default_gate(), customers, concurrency=concurrency, progress=tell)
+        with failures() as heard, Progress(self.stderr) as show:
+            warmth = warm(
+                default_gate(),
+                customers,
+                concurrency=concurrency,
+                progress=lambda so_far: show(f"{so_far.done} of {len(customers)}, {len(so_far.failed)} failed"),
+            )
         why = f"; last failure: {printable(heard.why)}" if heard.why else ""
         self.stderr.write(self.style.NOTICE(f"{warmth}{why}"))
         for customer in (*warmth.missing, *warmth.invalid):
@@ -180,13 +182,12 @@ class Command(BaseCommand):
     def _whom(self, options: dict[str, Any], show: Progress) -> list[str]:
         if not options["all"]:
             return _read_ids(options["file"])
-        tell = "{} customers listed".format
-        return list(every_customer(default_gate().source, progress=lambda number: show(tell(number))))
+        return list(every_customer(default_gate().source, progress=show))
 
     def _names(self, options: dict[str, Any]) -> int:
         """Write a module of names."""
         source, named = default_gate().source, [customer_named(customer) for customer in options["customers"]]
-        with self._progress() as show:
+        with Progress(self.stderr) as show:
             customers = named or sampled(source, options["sample"], show)
             names = names_held(source, customers, show, may_be_gone=not named)
         if not named and len(customers) == options["sample"]:
@@ -204,7 +205,7 @@ class Command(BaseCommand):
         if tell is not None:
             return self._deliver(tell(outbox, plan.limit), options)
         code = FINE
-        with Stop() as stop, self._progress() as show:
+        with Stop() as stop, Progress(self.stderr) as show:
             for report in passes(outbox, client_of(gate.source), plan, stop=stop, progress=show):
                 show.end()
                 code = self._passed(report, options)
@@ -238,13 +239,6 @@ class Command(BaseCommand):
         """Say so where the work of this process is lost when it ends."""
         if default_gate().options.redis_url is None:
             self.stderr.write(self.style.NOTICE(_ONLY_HERE))
-
-    def _progress(self) -> Progress:
-        return Progress(self.stderr)
-
-
-def _tell_warmth(show: Progress, total: int, warmth: Warmth) -> None:
-    show(f"{warmth.done} of {total}, {len(warmth.failed)} failed")
 
 
 def _read_ids(name: str) -> list[str]:
