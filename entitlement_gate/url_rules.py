@@ -58,6 +58,7 @@ _IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 _SET = re.compile(r"\[\^?\]?[^\]]*\]")  # as above: of characters
 _CONVERTED = re.compile(r"<([^>:\s]+):")  # as above: by which converter
+_PADDING = re.compile(r"(?<!\d)0+(?=\d)")  # zeros before a number
 _PARTS = re.compile(
     r"""
     \\.                              # an escape
@@ -366,15 +367,21 @@ def namespaces_of(namespaces: Sequence[str], app_names: Sequence[str]) -> frozen
 
 
 def _paths(request: HttpRequest, match: ResolverMatch | None) -> Iterator[str]:
-    """Yield the path as it came, and what a view may take it for: ``static.serve`` opens ``a/../b`` as ``b``."""
+    """Yield the path as it came, and what a view may take it for.
+
+    ``static.serve`` opens ``a/../b`` as ``b``, and what is found under 7 is found under 007.
+    """
     path = request.path_info
     yield path
     if "//" in path or "/." in path:
         plain = _resolved(path)
         yield f"{plain.rstrip('/')}/" if path.endswith(("/", "/.", "/..")) else plain
-    for part in () if match is None else (*match.args, *match.kwargs.values()):
+    parts = () if match is None else (*match.args, *match.kwargs.values())
+    for part in parts:
         if isinstance(part, str) and "/" in part:
             yield path.replace(part, _resolved(part).removeprefix("/"), 1)
+    if any(isinstance(part, int) or part.isdecimal() for part in parts if isinstance(part, (int, str))):
+        yield _PADDING.sub("", path)
 
 
 def _resolved(path: str) -> str:

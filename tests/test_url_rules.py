@@ -390,6 +390,35 @@ loose.urlpatterns = [
 ]
 
 
+numbered = ModuleType("numbered")
+numbered.urlpatterns = [
+    path("archive/<int:year>/<str:month>/", page),
+    re_path(r"^page-(?P<number>\d+)\.html$", page),
+    path("fixed/007/", page),
+    path("word/<slug:word>/", page),
+]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "url", "status"),
+    [
+        ("^/archive/2024/", "/archive/02024/5/", 403),
+        ("^/archive/2024/", "/archive/00002024/x/", 403),
+        ("^/archive/2024/5/$", "/archive/2024/05/", 403),
+        ("^/archive/0/", "/archive/00/5/", 403),
+        ("^/archive/02024/", "/archive/02024/5/", 403),
+        ("^/archive/2024/", "/archive/12024/5/", 200),
+        ("^/archive/2024/", "/archive/20240/5/", 200),
+        (r"^/page-7\.html$", "/page-007.html", 403),
+        (r"^/page-7\.html$", "/page-070.html", 200),
+        ("^/fixed/7/", "/fixed/007/", 200),
+        ("^/word/a7/", "/word/a07/", 200),
+    ],
+)
+def test_a_number_with_zeros_before_it_leads_to_the_same(ask, pattern, url, status):
+    assert ask([{"path": pattern, "requires": "reports"}], url, urls=numbered) == status
+
+
 @pytest.mark.parametrize(
     ("pattern", "url", "status"),
     [
