@@ -19,7 +19,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from benchmarks.ours import settle
 from benchmarks.project import configure
-from benchmarks.rounds import Batch, interleaved, walk
+from benchmarks.rounds import COMPUTING, Batch, interleaved, walk
 from benchmarks.tables import Table, micros
 from benchmarks.world import ASKED, MODEL, World
 from entitlement_gate import requires_entitlement
@@ -94,7 +94,7 @@ def _measured(title: str, chains: Sequence[Chain], effort: Effort, through: Thro
     seconds, rounds = effort.fetches
     with asyncio.Runner() as runner, _project(through):
         batches = {chain.name: through(chain, runner) for chain in chains}
-        timers = {name: walk(batch, [None], seconds=seconds) for name, batch in batches.items()}
+        timers = {name: walk(batch, [None], seconds=seconds, clock=COMPUTING) for name, batch in batches.items()}
         samples = interleaved(timers, rounds)
     table = Table(title, _HOW, ["chain", "adds", "a request"])
     for name, own in samples.items():

@@ -17,11 +17,14 @@ from random import Random
 from statistics import median, quantiles
 from typing import Any
 
-__all__ = ["Batch", "Refused", "Sample", "Shared", "compared", "interleaved", "undisturbed", "walk"]
+__all__ = ["COMPUTING", "Batch", "Refused", "Sample", "Shared", "compared", "interleaved", "undisturbed", "walk"]
 
 Batch = Callable[[Sequence[Any]], Any]
 """Asks for every subject in turn, and returns the first one refused, or None."""
 
+
+COMPUTING = time.process_time
+"""The clock of what this process computes, on all of its threads."""
 
 _MOST_CALLS = 1 << 20
 
@@ -90,7 +93,14 @@ def undisturbed() -> Iterator[None]:
         gc.unfreeze()
 
 
-def walk(batch: Batch, subjects: Sequence[Any], *, seconds: float, threads: int = 1) -> Callable[[], float]:
+def walk(
+    batch: Batch,
+    subjects: Sequence[Any],
+    *,
+    seconds: float,
+    threads: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Callable[[], float]:
     """Return a timer of one call, which walks on through the subjects at each round.
 
     Args:
@@ -98,33 +108,35 @@ def walk(batch: Batch, subjects: Sequence[Any], *, seconds: float, threads: int 
         subjects: in the order in which they are asked for; at the end it starts again.
         seconds: how long a round should take; the number of calls is settled here, by trying.
         threads: so many share the calls of a round. The time is that of the wall over all calls.
+        clock: for one thread. ``COMPUTING`` where nothing is waited for: another program's turn on the processor, in
+            the middle of a round, is none of its time.
     """
-    calls = _calls_within(batch, subjects, seconds)
+    calls = _calls_within(batch, subjects, seconds, clock)
     places = count(0, calls)
 
     def timed() -> float:
         place = next(places) % len(subjects)
         whole_turns = calls // len(subjects) + 2
         asked = (list(subjects) * whole_turns)[place : place + calls]
-        return _timed(batch, asked) if threads == 1 else Shared(batch, asked, threads).timed()
+        return _timed(batch, asked, clock) if threads == 1 else Shared(batch, asked, threads).timed()
 
     return timed
 
 
-def _calls_within(batch: Batch, subjects: Sequence[Any], seconds: float) -> int:
+def _calls_within(batch: Batch, subjects: Sequence[Any], seconds: float, clock: Callable[[], float]) -> int:
     calls = 8
     while True:
         asked = (list(subjects) * (calls // len(subjects) + 1))[:calls]
-        took = _timed(batch, asked) * calls
+        took = _timed(batch, asked, clock) * calls
         if took > seconds / 8 or calls >= _MOST_CALLS:
             return min(_MOST_CALLS, max(8, int(calls * seconds / took)))
         calls *= 4
 
 
-def _timed(batch: Batch, asked: Sequence[Any]) -> float:
-    began = time.perf_counter()
+def _timed(batch: Batch, asked: Sequence[Any], clock: Callable[[], float]) -> float:
+    began = clock()
     refused = batch(asked)
-    took = time.perf_counter() - began
+    took = clock() - began
     if refused is not None:
         raise Refused(str(refused))
     return took / len(asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.rounds import compared, interleaved, walk
+from benchmarks.rounds import COMPUTING, compared, interleaved, walk
 from benchmarks.tables import Table, micros, times
 from benchmarks.world import MODEL
 from entitlement_gate import EntitlementGate
@@ -29,7 +29,10 @@ def tables(effort: Effort) -> list[Table]:
     with _gate(FEW) as few, _gate(MANY) as many:
         for name, asking in _QUESTIONS.items():
             batches = {FEW: asking(few), MANY: asking(many)}
-            timers = {str(rows): walk(batch, [MODEL], seconds=effort.alone.seconds) for rows, batch in batches.items()}
+            timers = {
+                str(rows): walk(batch, [MODEL], seconds=effort.alone.seconds, clock=COMPUTING)
+                for rows, batch in batches.items()
+            }
             samples = compared(interleaved(timers, effort.alone.turns), str(FEW))
             least, most = samples[str(FEW)], samples[str(MANY)]
             table.rows.append([name, times(most.ratio), micros(least.seconds), micros(most.seconds)])

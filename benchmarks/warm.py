@@ -10,7 +10,7 @@ from benchmarks import peers
 from benchmarks.contestants import Verified, afresh, verify
 from benchmarks.ours import GATE_HAS, LIMIT, asking, ours
 from benchmarks.project import configure
-from benchmarks.rounds import Sample, compared, interleaved, walk
+from benchmarks.rounds import COMPUTING, Sample, compared, interleaved, walk
 from benchmarks.tables import Table, micros, times
 from benchmarks.world import ASKED, Source, World
 from entitlement_gate import EntitlementGate, Requirement
@@ -69,7 +69,9 @@ def _by_form(effort: Effort) -> Table:
             "a `uuid.UUID` and a quantity": (_asking_for_five(gate), UUID(customer)),
         }
         seconds, rounds = effort.alone
-        timers = {name: walk(batch, [subject], seconds=seconds) for name, (batch, subject) in asked.items()}
+        timers = {
+            name: walk(batch, [subject], seconds=seconds, clock=COMPUTING) for name, (batch, subject) in asked.items()
+        }
         samples = compared(interleaved(timers, rounds), _TEXT)
     table = Table("Warm check, by how it is asked", _HOW_BY_FORM, [f"{GATE_HAS} with", "ratio", "time"])
     table.rows = [[name, times(sample.ratio), micros(sample.seconds)] for name, sample in samples.items()]
@@ -114,7 +116,7 @@ def measure(present: list[Verified], setting: Setting, effort: Effort) -> dict[s
     is_alone = setting.threads == 1
     seconds, rounds = effort.alone if is_alone else effort.together
     timers = {
-        contestant.name: walk(contestant.batch, subjects, seconds=seconds, threads=setting.threads)
+        contestant.name: walk(contestant.batch, subjects, seconds=seconds, threads=setting.threads, clock=COMPUTING)
         for contestant, subjects in present
     }
     return interleaved(timers, rounds)
