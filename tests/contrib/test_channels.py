@@ -87,6 +87,7 @@ async def test_a_message_that_fails_gives_back(consumer):
     socket = Socket(consumer, PRO)
     await socket.connect()
     before = left()
+    await socket.send_input({"type": "websocket.receive", "text": "{}"})
     with pytest.raises(KeyError):
-        await socket.ask()
+        await socket.wait(timeout=PATIENCE)
     assert left() == before

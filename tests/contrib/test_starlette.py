@@ -11,6 +11,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, WebSocket
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
@@ -525,6 +526,19 @@ def test_routes_and_mounts_of_starlette_are_gated(routed, url, refused):
 
 def test_a_route_of_starlette_uses_up(routed, gate):
     with browsing(routed) as client:
+        assert [client.get("/use").status_code for _ in range(2)] == [200, 402]
+    assert left(gate) == BUDGET - 2
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["above", "below"])
+def test_a_middleware_that_is_a_function_is_no_obstacle(gate, order):
+    async def pass_on(request, call_next):
+        return await call_next(request)
+
+    answering = Middleware(EntitlementMiddleware, gate=gate, customer=from_header)
+    route = Route("/use", plain, middleware=[Middleware(RequirementMiddleware, "calls", 2, consume=True)])
+    app = Starlette(routes=[route], middleware=[answering, Middleware(BaseHTTPMiddleware, dispatch=pass_on)][::order])
+    with browsing(app) as client:
         assert [client.get("/use").status_code for _ in range(2)] == [200, 402]
     assert left(gate) == BUDGET - 2
 
