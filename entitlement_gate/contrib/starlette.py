@@ -1,7 +1,7 @@
 """Starlette and FastAPI: a dependency that requires, and the middleware that answers for it. No Django settings.
 
 >>> app = FastAPI()  # doctest: +SKIP - an extra
->>> app.add_middleware(EntitlementMiddleware, gate=gate, customer=customer_of_request)  # doctest: +SKIP - as above
+>>> app.add_middleware(GateMiddleware, gate=gate, customer=customer_of_request)  # doctest: +SKIP - as above
 >>> @app.get("/reports", dependencies=[Depends(requires("reports"))])  # doctest: +SKIP - as above
 ... def reports(): ...
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.engine.reservations import Reservation
 
-__all__ = ["EntitlementMiddleware", "RequirementMiddleware", "customer_of", "requires"]
+__all__ = ["GateMiddleware", "RequirementMiddleware", "customer_of", "requires"]
 
 _logger = logging.getLogger("entitlement_gate")
 _SCOPE = "entitlement_gate"
@@ -50,7 +50,7 @@ _FAILED = 400  # the first status that is no success
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # codes of RFC 6455 and its registry
 
 
-class EntitlementMiddleware:
+class GateMiddleware:
     """Answers refusals, and settles what is used up. Pure ASGI: it reads no body and holds none back.
 
     Args:
@@ -200,7 +200,7 @@ class RequirementMiddleware:
 
     >>> Route("/reports", reports, middleware=[Middleware(RequirementMiddleware, "reports")])  # doctest: +SKIP
 
-    Takes what ``requires`` takes, and needs ``EntitlementMiddleware`` above.
+    Takes what ``requires`` takes, and needs ``GateMiddleware`` above.
     """
 
     def __init__(self, app: ASGIApp, entitlement: str | Requirement, quantity: object = None, **options: Any) -> None:
@@ -222,7 +222,7 @@ async def customer_of(connection: HTTPConnection) -> Any:
 def _conversation(connection: HTTPConnection) -> _Conversation:
     conversation: _Conversation | None = connection.scope.get(_SCOPE)
     if conversation is None:
-        raise RuntimeError("an entitlement is required, and nobody answers refusals: add EntitlementMiddleware")
+        raise RuntimeError("an entitlement is required, and nobody answers refusals: add GateMiddleware")
     return conversation
 
 
@@ -237,7 +237,7 @@ _settling: set[asyncio.Task[None]] = set()  # a loop keeps no task alive
 class _Conversation:
     """One request or WebSocket: whose it is, what is held for it, and how far the answer is."""
 
-    def __init__(self, middleware: EntitlementMiddleware, send: Send) -> None:
+    def __init__(self, middleware: GateMiddleware, send: Send) -> None:
         self.middleware = middleware
         self.reservations: list[Reservation] = []
         self.is_begun = False

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from entitlement_gate import Decision, EntitlementDenied, EntitlementGate, EntitlementType, Requirement
 from entitlement_gate.contrib.starlette import (
-    EntitlementMiddleware,
+    GateMiddleware,
     RequirementMiddleware,
     _settling,
     customer_of,
@@ -85,7 +85,7 @@ async def sign_in(request: Request):
 
 def make_fastapi(gate, **options):
     app = FastAPI()
-    app.add_middleware(EntitlementMiddleware, gate=gate, **{"customer": from_header, **options})
+    app.add_middleware(GateMiddleware, gate=gate, **{"customer": from_header, **options})
     app.state.gate, app.state.told = gate, []
     app.include_router(reports)
     app.include_router(uses)
@@ -291,7 +291,7 @@ def test_without_the_middleware_an_error_says_so():
     def nothing():
         return "let in"
 
-    with browsing(app) as client, pytest.raises(RuntimeError, match="add EntitlementMiddleware"):
+    with browsing(app) as client, pytest.raises(RuntimeError, match="add GateMiddleware"):
         client.get("/")
 
 
@@ -350,7 +350,7 @@ async def test_a_client_that_leaves_a_stream_uses_nothing_up(gate):
 
         return StreamingResponse(parts())
 
-    app = EntitlementMiddleware(Starlette(routes=[Route("/", endless)]), gate=gate, customer=from_header)
+    app = GateMiddleware(Starlette(routes=[Route("/", endless)]), gate=gate, customer=from_header)
 
     async def receive():
         await left_half_way.wait()
@@ -372,7 +372,7 @@ async def test_a_cancelled_request_uses_nothing_up(gate):
         begun.set()
         await asyncio.Event().wait()
 
-    app = EntitlementMiddleware(Starlette(routes=[Route("/", slow)]), gate=gate, customer=from_header)
+    app = GateMiddleware(Starlette(routes=[Route("/", slow)]), gate=gate, customer=from_header)
     task = asyncio.ensure_future(app(scope_of("/"), None, None))
     await begun.wait()
     assert left(gate) == BUDGET - 1
@@ -389,7 +389,7 @@ async def test_who_leaves_as_the_answer_ends_has_used_it_up(gate):
         await uses_a_call(request)
         return PlainTextResponse("used")
 
-    app = EntitlementMiddleware(Starlette(routes=[Route("/", quick)]), gate=gate, customer=from_header)
+    app = GateMiddleware(Starlette(routes=[Route("/", quick)]), gate=gate, customer=from_header)
     task = None
 
     async def send(message):
@@ -408,7 +408,7 @@ def test_a_request_that_is_destroyed_uses_nothing_up(gate):
         await uses_a_call(request)
         await Forever()
 
-    app = EntitlementMiddleware(Starlette(routes=[Route("/", slow)]), gate=gate, customer=from_header_async)
+    app = GateMiddleware(Starlette(routes=[Route("/", slow)]), gate=gate, customer=from_header_async)
     gate.check(PRO, "calls")  # from here on nothing waits for billing
     coroutine = app(scope_of("/"), None, None)
     coroutine.send(None)
@@ -463,7 +463,7 @@ async def test_a_server_that_cannot_answer_a_socket_closes_it(gate, source, is_f
         sent.append(message)
 
     app = RequirementMiddleware(None, "in nobody's plan")
-    gated = EntitlementMiddleware(app, gate=gate, customer=from_header)
+    gated = GateMiddleware(app, gate=gate, customer=from_header)
     await gated(scope_of("/", type="websocket"), None, send)
     reason = "unavailable" if is_failing else "not_entitled"
     assert sent == [{"type": "websocket.close", "code": code, "reason": reason}]
@@ -487,7 +487,7 @@ def test_an_answer_that_has_begun_is_not_answered_again(gate):
 
         return StreamingResponse(parts())
 
-    app = EntitlementMiddleware(Starlette(routes=[Route("/", late)]), gate=gate, customer=from_header)
+    app = GateMiddleware(Starlette(routes=[Route("/", late)]), gate=gate, customer=from_header)
     with browsing(app) as client, pytest.raises(EntitlementDenied):
         client.get("/")
 
@@ -514,7 +514,7 @@ def routed(gate):
         Route("/own", plain_async),
         Mount("/mount", routes=[Route("/below", plain)], middleware=reports),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(EntitlementMiddleware, gate=gate, customer=from_header)])
+    return Starlette(routes=routes, middleware=[Middleware(GateMiddleware, gate=gate, customer=from_header)])
 
 
 @pytest.mark.parametrize(("url", "refused"), [("/route", STRANGER), ("/own", FREE), ("/mount/below", STRANGER)])
@@ -535,7 +535,7 @@ def test_a_middleware_that_is_a_function_is_no_obstacle(gate, order):
     async def pass_on(request, call_next):
         return await call_next(request)
 
-    answering = Middleware(EntitlementMiddleware, gate=gate, customer=from_header)
+    answering = Middleware(GateMiddleware, gate=gate, customer=from_header)
     route = Route("/use", plain, middleware=[Middleware(RequirementMiddleware, "calls", 2, consume=True)])
     app = Starlette(routes=[route], middleware=[answering, Middleware(BaseHTTPMiddleware, dispatch=pass_on)][::order])
     with browsing(app) as client:
@@ -549,7 +549,7 @@ async def test_what_is_neither_a_request_nor_a_socket_passes(gate):
     async def app(scope, receive, send):
         seen.append(scope["type"])
 
-    gated = EntitlementMiddleware(RequirementMiddleware(app, "reports"), gate=gate, customer=from_header)
+    gated = GateMiddleware(RequirementMiddleware(app, "reports"), gate=gate, customer=from_header)
     await gated({"type": "lifespan"}, None, None)
     assert seen == ["lifespan"]
 
@@ -588,7 +588,7 @@ def test_the_applications_of_the_guide_do_what_it_says():
 )
 def test_an_argument_that_cannot_work_is_named(gate, name, value):
     with pytest.raises(ValueError, match=f"^{name}: "):
-        EntitlementMiddleware(None, **{"gate": gate, "customer": from_header, name: value})
+        GateMiddleware(None, **{"gate": gate, "customer": from_header, name: value})
 
 
 @pytest.mark.parametrize(
@@ -622,11 +622,11 @@ warnings.simplefilter("ignore")  # as above
 from fastapi import Depends, FastAPI
 from starlette.testclient import TestClient
 from entitlement_gate import EntitlementGate, ZenskarClient
-from entitlement_gate.contrib.starlette import EntitlementMiddleware, requires
+from entitlement_gate.contrib.starlette import GateMiddleware, requires
 
 gate = EntitlementGate(ZenskarClient(base_url="sandbox:"), deadline=30)
 app = FastAPI()
-app.add_middleware(EntitlementMiddleware, gate=gate, customer=lambda connection: connection.headers["x-customer"])
+app.add_middleware(GateMiddleware, gate=gate, customer=lambda connection: connection.headers["x-customer"])
 
 @app.get("/", dependencies=[Depends(requires("reports"))])
 def reports():

@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI
 from starlette.responses import StreamingResponse
 
 from entitlement_gate import EntitlementGate
-from entitlement_gate.contrib.starlette import EntitlementMiddleware, requires
+from entitlement_gate.contrib.starlette import GateMiddleware, requires
 from entitlement_gate.testing import FakeSource
 from tests.customers import FREE, PRO
 
@@ -48,7 +48,7 @@ class Place:
         source.grant(PRO, "calls", BUDGET)
         self.gate = EntitlementGate(source, deadline=PATIENCE)
         self.app = FastAPI()
-        self.app.add_middleware(EntitlementMiddleware, gate=self.gate, customer=lambda it: it.headers["x-customer"])
+        self.app.add_middleware(GateMiddleware, gate=self.gate, customer=lambda it: it.headers["x-customer"])
         uses = [Depends(requires("calls", consume=True))]
         self.app.get("/sync", dependencies=uses)(lambda: "used")
         self.app.get("/async", dependencies=uses)(self.use)
