@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from entitlement_gate.operators.terminal import Stop
     from entitlement_gate.zenskar.client import ZenskarClient
 
-__all__ = ["Plan", "deliver_all", "outbox_of", "passes", "revive_all", "tell_dead"]
+__all__ = ["Plan", "outbox_of", "passes", "revive_all", "tell_dead"]
 
 _SHOWN = 100
 _AT_ONCE = 1_000
@@ -79,7 +79,7 @@ def outbox_of(gate: EntitlementGate, *, to_ship: bool = False) -> Outbox:
     return outbox
 
 
-def deliver_all(
+def _deliver_all(
     outbox: Outbox, client: ZenskarClient, plan: Plan, *, should_stop: Callable[[], bool], progress: Progress
 ) -> DeliveryReport:
     """Deliver events batch by batch until nothing is due, the limit is reached, or the end is asked for.
@@ -153,7 +153,7 @@ def passes(outbox: Outbox, client: ZenskarClient, plan: Plan, *, stop: Stop, pro
     """Yield the report of one run; or of one after the other, so many seconds apart, until the end is asked for."""
     while True:
         try:
-            yield _tell_shipped(deliver_all(outbox, client, plan, should_stop=stop, progress=progress), outbox)
+            yield _tell_shipped(_deliver_all(outbox, client, plan, should_stop=stop, progress=progress), outbox)
         except LedgerUnavailable as error:
             text = f"the ledger cannot be asked: {error}"
             yield Report(exit_code=UNKNOWN, data={"error": text}, error=text)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = [
-    "CLOSED",
     "DENIED",
     "FINE",
     "JSON",
@@ -35,7 +34,6 @@ __all__ = [
     "Line",
     "Notes",
     "OperatingError",
-    "Paint",
     "Progress",
     "Report",
     "Screen",
@@ -262,10 +260,10 @@ def _columns(text: str) -> int:
     return len(text) + wide - sum(bool(unicodedata.combining(sign)) for sign in text)
 
 
-Paint = Callable[["Tone", str], str]
+_Paint = Callable[["Tone", str], str]
 JSON = {"json": 2, "json line": None}
 """Styles for programs, and their indentation."""
-CLOSED = "the output was closed before everything was written"
+_CLOSED = "the output was closed before everything was written"
 _NARROWEST_PAGE = 40
 _STYLES = {"good": "SUCCESS", "warning": "WARNING", "bad": "ERROR", "heading": "MIGRATE_HEADING", "faint": "HTTP_INFO"}
 
@@ -335,12 +333,12 @@ def as_read(content: bytes) -> str:
     return content.decode("utf-8-sig")
 
 
-def painter(style: Any) -> Paint:
+def painter(style: Any) -> _Paint:
     """Return a painter that uses one of Django's colour palettes."""
     return lambda tone, text: str(getattr(style, _STYLES[tone])(text)) if tone else text
 
 
-def page_for(stream: object, paint: Paint | None = None) -> Screen:
+def page_for(stream: object, paint: _Paint | None = None) -> Screen:
     """Return the page that a stream offers: as wide as the terminal, or ``COLUMNS``, or 80."""
     width = max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST_PAGE)
     can_draw = _can_write("█░…", _encoding(stream))
@@ -377,7 +375,7 @@ def open_pipe(stream: Stream) -> Iterator[None]:
         stream.flush()
     except BrokenPipeError:
         _silence(stream)
-        raise OperatingError(CLOSED, is_told=True) from None
+        raise OperatingError(_CLOSED, is_told=True) from None
     except OSError as error:
         _silence(stream)
         raise OperatingError(f"the output cannot be written: {error.strerror}", is_told=True) from None

@@ -25,19 +25,7 @@ from entitlement_gate.sandbox.scenario import (
     number,
 )
 
-__all__ = [
-    "BillingRow",
-    "BillingState",
-    "ReceivedUsage",
-    "UsageBook",
-    "end_row",
-    "instant",
-    "is_usable",
-    "make_row",
-    "render_row",
-    "sort_key_of",
-    "use_row",
-]
+__all__ = ["BillingRow", "BillingState", "ReceivedUsage", "UsageBook", "instant", "render_row", "sort_key_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Two numbers of at most 500 digits either side of the point add up within this, exactly.
@@ -75,7 +63,7 @@ def instant(seconds: float) -> datetime:
     return _EPOCH + timedelta(seconds=seconds)
 
 
-def make_row(grant: ScenarioGrant, customer_id: str, ordinal: int, now: datetime) -> BillingRow:
+def _make_row(grant: ScenarioGrant, customer_id: str, ordinal: int, now: datetime) -> BillingRow:
     """Make the row of a grant; what the grant leaves open is derived, the same in every run."""
     given = {name: _settled(value, now) for name, value in grant.values.items()}
     name = given["name"]
@@ -146,7 +134,7 @@ def _moment(value: Any) -> datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def is_usable(row: BillingRow, now: datetime) -> bool:
+def _is_usable(row: BillingRow, now: datetime) -> bool:
     """Whether the balance of a row can be drawn on: it has one, and it is live."""
     start, end = _moment(row.fields["active_from"]), _moment(row.fields["expiry_at"])
     in_time = (start is None or start <= now) and (end is None or now < end)
@@ -157,7 +145,7 @@ def _left(row: BillingRow) -> Any:
     return row.fields["quantity_remaining"]
 
 
-def use_row(row: BillingRow, wanted: Decimal, *, overdraw: bool) -> tuple[BillingRow, Decimal]:
+def _use_row(row: BillingRow, wanted: Decimal, *, overdraw: bool) -> tuple[BillingRow, Decimal]:
     """Move a row's balance, down to nothing or below it, and give what it could not cover."""
     left = Decimal(_left(row))
     taken = wanted if overdraw else min(wanted, max(left, Decimal(0)))
@@ -166,11 +154,6 @@ def use_row(row: BillingRow, wanted: Decimal, *, overdraw: bool) -> tuple[Billin
         "quantity_remaining": _EXACT.subtract(left, taken),
     }
     return replace(row, fields={**row.fields, **moved}), _EXACT.subtract(wanted, taken)
-
-
-def end_row(row: BillingRow, now: datetime) -> BillingRow:
-    """End a row a second ago; its status stays, as billing leaves it until it gets round to it."""
-    return replace(row, fields={**row.fields, "expiry_at": _text(now - timedelta(seconds=1))})
 
 
 class BillingState(Locked):
@@ -187,7 +170,7 @@ class BillingState(Locked):
 
     def _add(self, customer_id: str, grant: ScenarioGrant, now: datetime) -> BillingRow:
         ordinal = self._made.get(customer_id, 0)
-        row = make_row(grant, customer_id, ordinal, now)
+        row = _make_row(grant, customer_id, ordinal, now)
         self._made[customer_id] = ordinal + 1
         self._rows[customer_id] = (*self.rows(customer_id), row)
         return row
@@ -232,7 +215,8 @@ class BillingState(Locked):
         Raises:
             LookupError: The customer has no such row.
         """
-        if not self._change(customer, name, lambda row: end_row(row, now)):
+        ended = {"expiry_at": _text(now - timedelta(seconds=1))}  # the status stays, as billing leaves it for a while
+        if not self._change(customer, name, lambda row: replace(row, fields={**row.fields, **ended})):
             raise LookupError(f"customer {customer} has no row named {name!r}")
 
     def _change(self, customer: UUID | str, name: str, change: Callable[[BillingRow], BillingRow | None]) -> int:
@@ -256,11 +240,11 @@ class BillingState(Locked):
             raise ScenarioError(f"quantity: expected a number above zero, not {quantity}")
         with self._lock:
             after = list(self.rows(customer_id))
-            drawn = [at for at, row in enumerate(after) if row.name == name and is_usable(row, now)]
+            drawn = [at for at, row in enumerate(after) if row.name == name and _is_usable(row, now)]
             if not drawn:
                 raise LookupError(f"customer {customer} has no live balance named {name!r}")
             for at in drawn:
-                after[at], wanted = use_row(after[at], wanted, overdraw=at == drawn[-1])
+                after[at], wanted = _use_row(after[at], wanted, overdraw=at == drawn[-1])
             self._rows[customer_id] = tuple(after)
 
 

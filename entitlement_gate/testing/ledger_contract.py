@@ -25,13 +25,7 @@ __all__ = [
     "CALLS",
     "METER",
     "SEATS",
-    "HoldingCases",
-    "LedgerCases",
     "LedgerContract",
-    "OutboxCases",
-    "OwningCases",
-    "ReconcilingCases",
-    "RefusingCases",
     "demand",
 ]
 
@@ -48,7 +42,7 @@ def demand(quantity: int, *rows: Row, entitlement_id: str = CALLS, ticket: float
     return Demand(entitlement_id=entitlement_id, quantity=quantity, rows=paying, ticket=ticket, **more)
 
 
-class LedgerCases(ABC):
+class _LedgerCases(ABC):
     """How a ledger is made, and how its time passes."""
 
     @abstractmethod
@@ -72,7 +66,7 @@ class LedgerCases(ABC):
         return available(rows or (Row("row", 10),), tallies)
 
 
-class HoldingCases(LedgerCases):
+class _HoldingCases(_LedgerCases):
     """Holds, their keys and their ends."""
 
     def test_nothing_is_charged_to_a_customer_who_never_used_anything(self, ledger: Any) -> None:
@@ -354,7 +348,7 @@ class HoldingCases(LedgerCases):
         ledger.close()
 
 
-class ReconcilingCases(LedgerCases):
+class _ReconcilingCases(_LedgerCases):
     """Which rows pay, and what news from billing changes."""
 
     def test_the_largest_numbers_stay_exact(self, ledger: Any) -> None:
@@ -450,7 +444,7 @@ class ReconcilingCases(LedgerCases):
         assert not ledger.charges(ANNA).get(CALLS)
 
 
-class RefusingCases(LedgerCases):
+class _RefusingCases(_LedgerCases):
     """Keys, quantities and times that cannot be."""
 
     @pytest.mark.parametrize("key", ["", "x" * 201, "a\0b", "\udc00", None])
@@ -495,7 +489,7 @@ class RefusingCases(LedgerCases):
         assert not ledger.charges(ANNA)
 
 
-class OwningCases(LedgerCases):
+class _OwningCases(_LedgerCases):
     """One key, and two who reserve with it."""
 
     def test_who_replays_does_not_give_back_what_another_holds(self, ledger: Any) -> None:
@@ -623,7 +617,7 @@ class OwningCases(LedgerCases):
         assert self.left(ledger) == 9
 
 
-class OutboxCases(LedgerCases):
+class _OutboxCases(_LedgerCases):
     """The events that commits leave."""
 
     def test_each_commit_leaves_one_event(self, ledger: Any) -> None:
@@ -698,7 +692,7 @@ class OutboxCases(LedgerCases):
         assert (again, again.attempts) == (event, 1)
 
 
-class LedgerContract(HoldingCases, OwningCases, RefusingCases, ReconcilingCases, OutboxCases):
+class LedgerContract(_HoldingCases, _OwningCases, _RefusingCases, _ReconcilingCases, _OutboxCases):
     """Inherit, name the class ``Test…``, and say how a ledger is made and how its time passes.
 
     >>> class TestMyLedger(LedgerContract):
