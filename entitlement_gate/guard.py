@@ -122,6 +122,20 @@ class Guard:
             RequestHold(reservation, rule).wait_for(request)
         return refused
 
+    def hold(self, request: HttpRequest, by: object) -> RequestHold | None:
+        """Hold what is to be used up for whoever settles it, on this thread; None where nothing is, or it is already.
+
+        A refusal is to be raised by ``on_denied``.
+        """
+        if is_held_by(request, by):
+            return None
+        _, reservation = run_sync(self._holding(request))
+        if reservation is None:
+            return None
+        hold = RequestHold(reservation, by)
+        hold.wait_for(request)
+        return hold
+
     def _is_to_use_up(self, request: HttpRequest) -> bool:
         """Whether the request uses something up: a browser sends ``OPTIONS`` on its own account."""
         return self.consume and request.method != "OPTIONS"

@@ -32,8 +32,9 @@ from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.guard import note_refusal
 from entitlement_gate.openapi import documented_refusals
 from entitlement_gate.refusals import PROBLEM, retry_after_of
+from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resolvers import find_request
-from entitlement_gate.responses import detail_of, problem_of, set_gated, status_of, with_refusal_headers
+from entitlement_gate.responses import detail_of, keep_private, problem_of, set_gated, status_of, with_refusal_headers
 from entitlement_gate.url_rules import methods_of
 from entitlement_gate.waiting import Invocation, run_beside_loop
 from entitlement_gate.zenskar.client_options import is_texts
@@ -80,6 +81,7 @@ __all__ = [
 ]
 
 _DECIDED = "_entitlement_refusals"
+_HANDLED = "_entitlement_handler_runs"
 _BY_BALANCE = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _CLOSENESS = {reason: rank for rank, reason in enumerate(Reason)}
 
@@ -156,6 +158,7 @@ class _OurPermission(BasePermission, metaclass=_OurPermissions):
 
     def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
         """Let it at the object, or raise; as above. An entitlement is about no object."""
+        vars(request)[_HANDLED] = True
         return self._admits(self.object_refusal(request, view, obj), request, view)
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
@@ -278,7 +281,12 @@ class HasEntitlement(_OurPermission):
         django_request, guard = _request_of(request), _asking(self._guard, request)
         if guard.consume and request.method == django_request.method and request.method != "OPTIONS":
             on_denied = partial(_refuse_at_handler, request, view, self.message)
-            _hold_around_handler(dataclasses.replace(guard, on_denied=on_denied), django_request, view)
+            guard = dataclasses.replace(guard, on_denied=on_denied)
+            # At an object an `|` may ask for the first time: whoever it let in before need not be let at this one.
+            if _HANDLED in vars(request):
+                _hold_in_handler(guard, django_request, view, type(self))
+            else:
+                _hold_around_handler(guard, django_request, view)
             return None
         decision = guard.refuse(django_request)
         if decision is not None:
@@ -450,6 +458,22 @@ def _hold_around_handler(guard: Guard, request: HttpRequest, view: Any) -> None:
         return await guard.arun(request, partial(handler, *args, **kwargs))
 
     setattr(view, name, holding_async if iscoroutinefunction(handler) else holding)
+
+
+def _hold_in_handler(guard: Guard, request: HttpRequest, view: Any, by: object) -> None:
+    """Hold what is to be used up while the view's handler runs already, and settle it by what the view answers."""
+    hold = guard.hold(request, by)
+    if hold is None:
+        return
+    finalize = view.finalize_response
+
+    def settling(*args: Any, **kwargs: Any) -> Any:
+        response = finalize(*args, **kwargs)
+        # adrf finalizes in the event loop, where a ledger could not be asked.
+        run_beside_loop(run_sync, hold.settling(request, response, is_in_thread=True))
+        return keep_private(request, response)
+
+    view.finalize_response = settling
 
 
 def _refuse(request: Any, view: Any, decision: Decision, message: Any = None) -> None:

@@ -533,7 +533,8 @@ OBJECTS = {
     "owner | what one lacks": (Owner | HasEntitlement.of("sso 2"), NOT_ENTITLED),
     "what one lacks | owner": (HasEntitlement.of("sso 2") | Owner, NOT_ENTITLED),
     "not blocked & ours": (~Blocked & has_reports, ALLOWED),
-    "using up | owner": (uses_calls | Owner, DENIED),
+    "using up | owner": (uses_calls | Owner, ALLOWED),
+    "owner | using up what one lacks": (Owner | HasEntitlement.of("sso 2", consume=True), NOT_ENTITLED),
 }
 
 
@@ -542,8 +543,7 @@ OBJECTS = {
 def test_objects_are_for_those_whose_part_let_them_in(name, view):
     composed, expected = OBJECTS[name]
     assert told(ask(composed, customer=PRO, view=view, whose=PRO)) == ALLOWED
-    if name != "using up | owner":
-        assert told(ask(composed, customer=PRO, view=view, whose=FREE)) == expected
+    assert told(ask(composed, customer=PRO, view=view, whose=FREE)) == expected
 
 
 def test_an_object_refused_by_one_of_adrfs_is_refused():
@@ -562,15 +562,16 @@ class Using(Plain):
     permission_classes = (IsAuthenticated, uses_calls)
 
     def get(self, request, *args, **kwargs):
-        match request.GET.get("answer", "200"):
+        asked = request.GET.get("answer", "200")
+        if asked.startswith("object"):
+            self.check_object_permissions(request, FREE)
+        match asked.removeprefix("object-"):
             case "invalid":
                 raise exceptions.ValidationError("no")
             case "broken":
                 raise LookupError("broken")
             case "nothing":
                 return None
-            case "object":
-                self.check_object_permissions(request, FREE)
             case "plain":
                 return HttpResponse("plain")
             case "plain-409":
@@ -579,7 +580,6 @@ class Using(Plain):
                 return StreamingHttpResponse(iter([b"a", b"b"]))
             case status:
                 return Response({"may": True}, status=int(status))
-        return Response({"may": True})
 
     post = get
 
@@ -618,7 +618,7 @@ ENDS = {
     "invalid": (400, 0),
     "broken": (500, 0),
     "nothing": (500, 0),
-    "object": (403, 0),
+    "object-200": (403, 0),
     "plain": (200, 1),
     "plain-409": (409, 0),
     "stream": (200, 1),
@@ -666,6 +666,19 @@ def test_what_another_permission_or_a_throttle_decides_costs_nothing(settings, h
     settings.ROOT_URLCONF = urls_of({"using": Using.as_view(**options), "async": AsyncUsing.as_view(**options)})
     assert [get(f"/{name}/", handler=handler).status_code for name in ("using", "async")] == [status, status]
     assert left() == CALLS
+
+
+@pytest.mark.parametrize("handler", ["WSGI", "ASGI"])
+@pytest.mark.parametrize("shape", ["class", "async"])
+@pytest.mark.parametrize("permission", [Owner | uses_calls, Owner | IsAuthenticated & uses_calls])
+def test_an_object_that_only_using_up_lets_one_at_is_used_up_for(settings, middleware, permission, *, shape, handler):
+    view = {"class": Using, "async": AsyncUsing}[shape].as_view(permission_classes=[permission])
+    settings.ROOT_URLCONF = urls_of({"object": view})
+    ends = {"object-200": 200, "object-404": 404, "object-invalid": 400, "object-broken": 500, "200": 200}
+    assert {end: get(f"/object/?answer={end}", handler=handler).status_code for end in ends} == ends
+    assert left() == CALLS - 1
+    assert [get("/object/?answer=object-200", handler=handler).status_code for _ in range(CALLS)][-2:] == [200, 402]
+    assert left() == 0
 
 
 @pytest.mark.parametrize("permission", [uses_calls, IsAuthenticated & uses_calls, Blocked | uses_calls])
