@@ -52,8 +52,9 @@ def make_gate(settings: Settings) -> RequestGate:
     source = _client(settings) if settings.source is None else _other_source(settings)
     try:
         return RequestGate(source, **_as_keywords(settings.gate))
-    except ValueError as error:  # as above: what is left is a ledger that is not installed
-        raise ImproperlyConfigured(f"{SETTING}['LEDGER']: {error}") from None
+    except ValueError as error:  # the options were checked: what is left is what is not installed, or cannot be shared
+        name, _, what = str(error).partition(": ")
+        raise ImproperlyConfigured(f"{SETTING}[{name.upper()!r}]: {what}") from None
 
 
 def _client(settings: Settings) -> SnapshotSource:

@@ -340,6 +340,16 @@ def test_a_source_that_cannot_be_made_names_the_setting(write):
         has_entitlement(PRO, "sso")
 
 
+def test_snapshots_of_a_file_are_shared_with_nobody(write):
+    path = write(PLANS)
+    settings = {"SOURCE": lambda: StaticSource(path), "REDIS_URL": "redis://127.0.0.1:1/0"}
+    with (
+        override_settings(ENTITLEMENT_GATE=settings),
+        pytest.raises(ImproperlyConfigured, match=r"ENTITLEMENT_GATE\['REDIS_URL'\]: snapshots of StaticSource"),
+    ):
+        has_entitlement(PRO, "sso")
+
+
 def test_what_is_no_source_names_the_setting():
     with (
         override_settings(ENTITLEMENT_GATE={"SOURCE": object}),
