@@ -1,7 +1,8 @@
 """What Django answers a refused request: the words and statuses of ``refusals`` in a language, a form and headers.
 
 Form by ``Accept``: problem details (RFC 9457) or a page. Never names of customers, plans or systems, and never whether
-a request is refused.
+a request is refused. And who may keep the answer of a view that let somebody in: its customer's browser, and no cache
+that others share.
 """
 
 from __future__ import annotations

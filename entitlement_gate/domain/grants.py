@@ -31,7 +31,11 @@ __all__ = [
 
 
 class EdgeInstant(datetime):
-    """An instant of the first or last year there is: in a zone where it has no local time it stays as it is."""
+    """An instant of the first or last year there is: in a zone where it has no local time it stays as it is.
+
+    "Never ends" is often written as the last second of the calendar, which has no local time east of Greenwich, as the
+    first one has none west of it: Django turns every instant of a template into local time, and fails there with a 500.
+    """
 
     def astimezone(self, tz: tzinfo | None = None) -> Self:
         """Return the same instant in another zone, or in this one."""

@@ -226,7 +226,11 @@ def warm(
     concurrency: int = 8,
     progress: Callable[[Warmth], object] = lambda _: None,
 ) -> Warmth:
-    """Fetch every customer that is not held, at most ``concurrency`` at a time; report after each."""
+    """Fetch every customer that is not held, at most ``concurrency`` at a time; report after each.
+
+    A run that was cut short is simply run again, where a shared store keeps what was fetched; a long-lived process may
+    call this with its own gate at start-up.
+    """
     warmth = Warmth()
     underway: deque[tuple[str, Future[Result]]] = deque()
 

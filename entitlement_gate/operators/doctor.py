@@ -1,6 +1,7 @@
-"""Looks at what stands between a gate and true answers: credentials, network, clock, limits, names, health.
+"""Looks at what stands between a gate and true answers: credentials, network, clock, limits, names, health, ledger.
 
-Reaches billing: one bare call, and a listing for each customer named. Never here: a project's settings (``project``).
+Reaches billing: one bare call, and a listing for each customer named; and the stores that the gate
+counts in. Never here: a project's settings (``project``).
 """
 
 from __future__ import annotations

@@ -135,7 +135,10 @@ class TagUse:
 
 
 def template_uses() -> Iterator[TagUse]:
-    """Yield every use in the templates of the project and its apps, file by file."""
+    """Yield every use in the templates of the project and its apps, file by file.
+
+    Reads the files that the configured engines would find; renders none, and loads no tag library by itself.
+    """
     for engine in engines.all():
         read = _django_uses if isinstance(engine, DjangoTemplates) else _jinja_uses
         for path in _files(engine):
