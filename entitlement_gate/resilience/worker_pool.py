@@ -64,7 +64,7 @@ class WorkerPool:
     def remake(self) -> None:
         """Start again without threads, as after a fork: those of the parent are not here."""
         self._lock = Lock()
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes a thread; no more than a hint
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes a thread; no more than a hint
         self._waiting: dict[Hashable, _Work] = {}
         self._threads: set[threading.Thread] = set()
         self._busy: dict[threading.Thread, _Task] = {}
@@ -80,9 +80,9 @@ class WorkerPool:
             if self._is_closed:
                 return False
             self._waiting.setdefault(name, work)
-            newborn = self._recruit()
-            self._bell.put(None)
-        if self._start(newborn):
+            added = self._add_threads()
+            self._wakeups.put(None)
+        if self._start(added):
             return True
         with self._lock:
             if not self._threads:
@@ -92,7 +92,7 @@ class WorkerPool:
     def has(self, name: Hashable) -> bool:
         """Return whether work of that name waits, or a thread is at it."""
         with self._lock:
-            self._strike_off_the_dead()
+            self._drop_dead_threads()
             return name in self._waiting or any(task.name is name for task in self._busy.values())
 
     def close(self) -> None:
@@ -100,53 +100,53 @@ class WorkerPool:
         with self._lock:
             self._is_closed = True
             for _ in self._threads:
-                self._bell.put(None)
+                self._wakeups.put(None)
 
-    def _recruit(self) -> tuple[threading.Thread, ...]:
+    def _add_threads(self) -> tuple[threading.Thread, ...]:
         """Return the threads to start so that work waits behind other work only where all that there may be are busy.
 
         They are counted from now on: what strikes as they start leaves none that is not.
         """
-        self._strike_off_the_dead()
+        self._drop_dead_threads()
         if len(self._waiting) + len(self._busy) > self._most:
-            self._write_off()
+            self._write_off_hung_threads()
         idle = len(self._threads) - len(self._busy)
         wanted = range(min(len(self._waiting) - idle, self._most - len(self._threads)))
         first = len(self._threads) + 1
-        newborn = tuple(self._thread(first + number) for number in wanted)
-        self._threads.update(newborn)
-        return newborn
+        added = tuple(self._thread(first + number) for number in wanted)
+        self._threads.update(added)
+        return added
 
     def _thread(self, number: int) -> threading.Thread:
         name = f"entitlement_gate-{number}"
         return threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
 
-    def _start(self, newborn: tuple[threading.Thread, ...]) -> bool:
+    def _start(self, added: tuple[threading.Thread, ...]) -> bool:
         """Start threads; return False where the system has no more, or the interpreter is about to exit.
 
         Without the lock: a thread that an exception strikes at its very beginning keeps whoever starts it.
         """
-        for index, thread in enumerate(newborn):
+        for index, thread in enumerate(added):
             try:
                 thread.start()
             except RuntimeError:
                 with self._lock:
-                    self._threads.difference_update(newborn[index:])
+                    self._threads.difference_update(added[index:])
                 return False
         return True
 
-    def _strike_off_the_dead(self) -> None:
+    def _drop_dead_threads(self) -> None:
         for thread in [thread for thread in self._threads if not thread.is_alive()]:
-            self._put_back(thread)
+            self._requeue(thread)
             self._threads.discard(thread)
 
-    def _put_back(self, thread: threading.Thread) -> None:
-        """Let a thread be at nothing, and others do what it took and did not begin."""
+    def _requeue(self, thread: threading.Thread) -> None:
+        """Take a thread's task from it, and queue what it took and did not begin."""
         task = self._busy.pop(thread, None)
         if task is not None and task.left:
             self._waiting.setdefault(task.name, task.left[0])
 
-    def _write_off(self) -> None:
+    def _write_off_hung_threads(self) -> None:
         self._written_off = {thread for thread in self._written_off if thread.is_alive()}
         patience = self._patience * 2 ** (len(self._written_off) // self._most)
         now = self._clock.monotonic()
@@ -159,19 +159,19 @@ class WorkerPool:
     def _serve(self) -> None:
         thread = threading.current_thread()
         try:
-            while self._serves_on(thread):
+            while self._serve_once(thread):
                 pass
         finally:
             self._leave(thread)
 
-    def _serves_on(self, thread: threading.Thread) -> bool:
+    def _serve_once(self, thread: threading.Thread) -> bool:
         try:
-            return self._do_next(thread)
+            return self._run_next(thread)
         except BaseException as error:  # noqa: BLE001 - work is anybody's, and an exception may strike anywhere
             _logger.error("a thread of the gate was interrupted at its work: %s", type(error).__name__)  # noqa: TRY400 - a traceback may quote keys
             return True
 
-    def _do_next(self, thread: threading.Thread) -> bool:
+    def _run_next(self, thread: threading.Thread) -> bool:
         """Do what waits, or wait for it; return False when the thread is to end."""
         task = self._take(thread)
         if task is not None:
@@ -181,15 +181,15 @@ class WorkerPool:
         if thread not in self._threads:
             return False
         try:
-            self._bell.get(timeout=_IDLE_SECONDS)
+            self._wakeups.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
             return not self._retire(thread)
         return True
 
     def _take(self, thread: threading.Thread) -> _Task | None:
         with self._lock:
-            self._put_back(thread)
-            if not self._has_a_place(thread):
+            self._requeue(thread)
+            if not self._may_serve(thread):
                 return None
             if self._waiting:
                 name, work = next(iter(self._waiting.items()))
@@ -200,7 +200,7 @@ class WorkerPool:
                 self._threads.discard(thread)
             return None
 
-    def _has_a_place(self, thread: threading.Thread) -> bool:
+    def _may_serve(self, thread: threading.Thread) -> bool:
         """Return whether a thread still serves: another may have the place of one that was written off."""
         if thread in self._written_off:
             self._written_off.discard(thread)
@@ -217,10 +217,10 @@ class WorkerPool:
 
     def _leave(self, thread: threading.Thread) -> None:
         with self._lock:
-            self._put_back(thread)
+            self._requeue(thread)
             self._threads.discard(thread)
-            newborn = self._recruit() if self._waiting else ()
-        self._start(newborn)
+            added = self._add_threads() if self._waiting else ()
+        self._start(added)
 
 
 class PoolCall:

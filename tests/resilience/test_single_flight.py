@@ -257,7 +257,7 @@ def test_a_call_that_was_queued_and_joined_by_nobody_fetches_nothing(clock, monk
     upstream = Upstream(clock, most=1)
     first = upstream.join(BERT)
     upstream.begin()
-    monkeypatch.setattr(upstream.workers, "_recruit", struck)
+    monkeypatch.setattr(upstream.workers, "_add_threads", struck)
     with pytest.raises(Strike):
         upstream.join(ANNA)
     monkeypatch.undo()

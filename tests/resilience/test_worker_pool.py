@@ -95,18 +95,18 @@ def test_work_that_comes_as_a_thread_gives_up_waiting_is_done_by_it(make, monkey
     done = threading.Event()
 
     class Late:
-        """A bell whose first wait ends just as the work arrives."""
+        """A queue whose first wait ends just as the work arrives."""
 
         def get(self, timeout):
-            monkeypatch.setattr(pool, "_bell", bell)
+            monkeypatch.setattr(pool, "_wakeups", wakeups)
             pool._waiting["late"] = done.set
             raise module.queue.Empty
 
-    bell = pool._bell
-    monkeypatch.setattr(pool, "_bell", Late())
-    (thread,) = newborn = (pool._thread(1),)
+    wakeups = pool._wakeups
+    monkeypatch.setattr(pool, "_wakeups", Late())
+    (thread,) = added = (pool._thread(1),)
     pool._threads.add(thread)
-    assert pool._start(newborn)
+    assert pool._start(added)
     assert done.wait(5)
 
 
@@ -300,7 +300,7 @@ def test_work_that_was_taken_and_not_begun_is_put_back(make, monkeypatch):
 
 def test_a_thread_that_dies_leaves_what_waits_to_another(make, monkeypatch):
     pool, done = make(most=1), threading.Event()
-    do_next = pool._do_next
+    run_next = pool._run_next
 
     class Answer:
         """Whether to go on, which strikes whoever asks."""
@@ -309,12 +309,12 @@ def test_a_thread_that_dies_leaves_what_waits_to_another(make, monkeypatch):
             raise Strike
 
     def die(thread):
-        monkeypatch.setattr(pool, "_do_next", do_next)
+        monkeypatch.setattr(pool, "_run_next", run_next)
         assert pool._take(thread)
         return Answer()
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    monkeypatch.setattr(pool, "_do_next", die)
+    monkeypatch.setattr(pool, "_run_next", die)
     pool.submit(done.set)
     assert done.wait(5)
 
