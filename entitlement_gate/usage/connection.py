@@ -83,7 +83,7 @@ class OwnConnections:
         self.alias = alias
         self.vendor = connections[alias].vendor
         if self.vendor not in _BEGIN:
-            raise ValueError(f"a database ledger needs PostgreSQL or SQLite, not {self.vendor}")
+            raise ValueError(f"ledger: the database's needs PostgreSQL or SQLite, not {self.vendor}")
         self._deadline = deadline
         own = connections[alias].settings_dict["OPTIONS"].get("timeout", _SQLITES_OWN)
         self._most = own if self.vendor == "sqlite" else math.inf
