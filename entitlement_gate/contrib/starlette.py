@@ -7,7 +7,8 @@
 
 What is used up is settled by the answer: it counts when the last of it was sent with a status below 400, and is given
 back where the status is higher, the application raises, or the client leaves before. Of a WebSocket it counts when it
-is accepted. Never here: what a refusal says (``refusals``), or how a gate answers.
+is accepted. What is required later, for a message or by a background task, counts at once. Never here: what a refusal
+says (``refusals``), or how a gate answers.
 """
 
 from __future__ import annotations
@@ -190,6 +191,8 @@ def requires(
         named = None if key is None else str(await _awaited(key(connection)))
         reservation = await gate.areserve(customer, requirement, key=named)
         conversation.reservations.append(reservation)
+        if conversation.is_answered:  # nothing is to come that could settle it
+            await conversation.settle(has_failed=False)
         return reservation.decision
 
     return require
@@ -240,7 +243,7 @@ class _Conversation:
     def __init__(self, middleware: GateMiddleware, send: Send) -> None:
         self.middleware = middleware
         self.reservations: list[Reservation] = []
-        self.is_begun = False
+        self.is_begun = self.is_answered = False
         self._status = 0
         self._send = send
         self._customer = _UNKNOWN
@@ -263,6 +266,7 @@ class _Conversation:
             self.is_begun = True
         await self._send(message)
         if kind == "websocket.accept" or (kind in _BODIES and not message.get("more_body", False)):
+            self.is_answered = True
             await self.settle(has_failed=self._status >= _FAILED)
 
     async def settle(self, *, has_failed: bool) -> None:

@@ -10,11 +10,12 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, WebSocket
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
 from entitlement_gate import Decision, EntitlementDenied, EntitlementGate, EntitlementType, Requirement
@@ -330,6 +331,27 @@ def test_it_counts_before_background_tasks_begin(app, gate):
     with browsing(app) as client:
         client.get("/use/background")
     assert app.state.told == [(1, 0)]
+
+
+def test_what_is_required_after_the_answer_counts_at_once(gate):
+    async def answer(request):
+        return PlainTextResponse("later", background=BackgroundTask(uses_a_call, request))
+
+    async def talk(websocket):
+        await websocket.accept()
+        async for _ in websocket.iter_text():
+            await uses_a_call(websocket)
+            await websocket.send_text(str(counted(gate)))
+
+    routes = [Route("/", answer), WebSocketRoute("/socket", talk)]
+    with browsing(GateMiddleware(Starlette(routes=routes), gate=gate, customer=from_header)) as client:
+        client.get("/")
+        assert counted(gate) == (1, 0)
+        with client.websocket_connect("/socket") as socket:
+            for used in (2, 3):
+                socket.send_text("more")
+                assert socket.receive_text() == f"({used}, 0)"
+    assert counted(gate) == (3, 0)
 
 
 def test_a_key_counts_once(app, gate):
