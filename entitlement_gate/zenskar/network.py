@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -71,6 +72,7 @@ class DeadlineTransport(httpx.BaseTransport):
 
     Raises:
         ValueError: the proxy's URL is of another kind.
+        ImportError: a SOCKS proxy needs a package that is not here.
     """
 
     def __init__(
@@ -115,7 +117,10 @@ def _make_pool(proxy_url: str | None, options: dict[str, Any]) -> httpcore.Conne
     if proxy_url is None:
         return httpcore.ConnectionPool(**options)
     proxy = httpx.Proxy(proxy_url)
-    kind = httpcore.SOCKSProxy if proxy.url.scheme.startswith("socks") else httpcore.HTTPProxy
+    is_socks = proxy.url.scheme.startswith("socks")
+    if is_socks and find_spec("socksio") is None:
+        raise ImportError('a SOCKS proxy needs the package socksio: pip install "httpx[socks]"')
+    kind = httpcore.SOCKSProxy if is_socks else httpcore.HTTPProxy
     return kind(_to_httpcore_url(proxy.url), proxy_auth=proxy.raw_auth, **options)
 
 

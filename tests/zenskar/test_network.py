@@ -2,6 +2,7 @@ import contextlib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -312,6 +313,12 @@ def test_a_socks_proxy_works_too(serve):
 
     assert b"billing.test" in proxy.seen[0]
     assert [seen.target for seen in server.seen] == ["/x"]
+
+
+def test_a_socks_proxy_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(ImportError, match=r"httpx\[socks\]"):
+        DeadlineTransport(proxy="socks5://127.0.0.1:1")
 
 
 def test_a_proxy_of_another_kind_is_refused():
