@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import pass_context
-from jinja2.ext import Extension
-
 from entitlement_gate.context_processors import decided
+
+try:
+    from jinja2 import pass_context
+    from jinja2.ext import Extension
+except ImportError as error:
+    raise ImportError(f"Jinja2 is not here: install entitlement_gate[jinja2]: {error}") from error
 
 if TYPE_CHECKING:
     from jinja2 import Environment
