@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,14 @@ def test_installing_the_app_starts_nothing():
 
 def test_the_version_is_one_that_an_installer_can_read():
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", entitlement_gate.__version__)
+
+
+def test_no_two_modules_and_no_two_classes_have_one_name():
+    modules, classes = Counter(), Counter()
+    for path in PACKAGE.rglob("*.py"):
+        modules[path.stem] += 1
+        classes.update(re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    of_django = {"__init__", "apps", "models", "entitlements"}  # the last: the command, the tags, what a customer has
+    assert {name for name, number in modules.items() if number > 1} <= of_django
+    # One middleware for Django and one for Starlette; the sandbox's reply is not the client's.
+    assert {name for name, number in classes.items() if number > 1} <= {"EntitlementMiddleware", "Reply"}

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
-    from entitlement_gate.shared.cache import SharedSnapshots
     from entitlement_gate.shared.lease import Stamp
+    from entitlement_gate.shared.shared_snapshots import SharedSnapshots
 
 __all__ = [
     "LEASE",
@@ -184,7 +184,7 @@ def shared_snapshots(source: SnapshotSource, options: GateOptions, clock: Clock)
             "whose they are and signs them (see entitlement_gate.shared.signing)"
         )
     try:
-        from entitlement_gate.shared.cache import SharedSnapshots  # noqa: PLC0415 - needs redis-py: on use only
+        from entitlement_gate.shared.shared_snapshots import SharedSnapshots  # noqa: PLC0415 - needs redis-py: on use only
         from entitlement_gate.shared.store import SharedStore  # noqa: PLC0415 - as above
     except ImportError as error:
         raise ValueError(f"redis_url: install entitlement_gate[redis]: {error}") from error

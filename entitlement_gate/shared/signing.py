@@ -20,9 +20,9 @@ from entitlement_gate.shared.lease import Stamp
 
 __all__ = [
     "VERSION",
-    "Record",
     "Seal",
     "Sealing",
+    "SharedRecord",
     "Unreadable",
     "joined",
     "read",
@@ -101,7 +101,7 @@ class Unreadable(Exception):
     """No record of ours, or not of what was asked for; says why, and nothing of what was read."""
 
 
-class Record(NamedTuple):
+class SharedRecord(NamedTuple):
     """What is shared.
 
     Attributes:
@@ -115,7 +115,7 @@ class Record(NamedTuple):
     stamp: Stamp
 
 
-def write(record: Record, seal: Seal) -> bytes:
+def write(record: SharedRecord, seal: Seal) -> bytes:
     """Return the record as text."""
     snapshot = record.snapshot
     body = {
@@ -133,7 +133,7 @@ def write(record: Record, seal: Seal) -> bytes:
     return seal.sign(text) + text
 
 
-def read(record: bytes, seal: Seal, customer_id: str) -> Record:
+def read(record: bytes, seal: Seal, customer_id: str) -> SharedRecord:
     """Return the customer's record.
 
     Raises:
@@ -148,7 +148,7 @@ def read(record: bytes, seal: Seal, customer_id: str) -> Record:
             raise Unreadable("a shared record is of another version, scope or customer")
         grants = tuple(_grant(*row) for row in body["grants"])
         snapshot = Snapshot(customer_id, grants, body["fetched_at"], is_found=body["is_found"])
-        return Record(snapshot, body["at"], Stamp(body["generation"], body["begun"]))
+        return SharedRecord(snapshot, body["at"], Stamp(body["generation"], body["begun"]))
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise Unreadable(f"a shared record cannot be read: {type(error).__name__}") from None
 

@@ -1,6 +1,6 @@
 """The way to Redis for what is shared: keys, scripts, and leaving a server alone that fails.
 
-Never here: what a record holds (``signing``), who may fetch (``cache``).
+Never here: what a record holds (``signing``), who may fetch (``shared_snapshots``).
 
 For each customer there is a *generation* (a random word, new at each invalidation), the *record*, and the *lease* of
 whoever fetches. A stream holds the *news*: the latest invalidations, for all who listen. All keys of a prefix have

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 from entitlement_gate.shared.lease import Stamp
-from entitlement_gate.shared.signing import Record, Seal, Unreadable, read, write
+from entitlement_gate.shared.signing import Seal, SharedRecord, Unreadable, read, write
 from tests.engine.fakes import ANNA, BERT, NOON, feature
 
 SEAL = Seal("the key", "organisation")
-RECORD = Record(Snapshot(ANNA, (feature(),), NOON), NOON, Stamp("generation", 5))
+RECORD = SharedRecord(Snapshot(ANNA, (feature(),), NOON), NOON, Stamp("generation", 5))
 
 texts = st.none() | st.text(max_size=20)
 # Offsets of whole minutes, as ISO 8601 and billing have them: datetime itself misreads its own microseconds of one.
@@ -45,7 +45,7 @@ stamps = st.builds(Stamp, st.text("0123456789abcdef", max_size=32), st.integers(
 
 @given(snapshots, times, stamps)
 def test_what_is_read_equals_what_was_written(snapshot, at, stamp):
-    record = Record(snapshot, at, stamp)
+    record = SharedRecord(snapshot, at, stamp)
     found = read(write(record, SEAL), SEAL, snapshot.customer_id)
     assert found == record
     for ours, theirs in zip(snapshot.grants, found.snapshot.grants, strict=True):

@@ -558,13 +558,13 @@ class TestInvalidation:
         assert len(told) == 2
 
     def test_what_cannot_be_told_is_bounded(self, gates, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 2)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 2)
         for customer in customers(3):
             shared_of(gates[0]).mark(customer)
         assert list(shared_of(gates[0])._untold) == customers(3)[1:]
 
     def test_what_was_forgotten_untold_stands_for_everybody(self, make_gate, billing, clock, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 2)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 2)
         one, other, third = make_gate(), make_gate(), make_gate()
         for gate in (one, other):
             gate.check(ANNA, "sso")
@@ -591,7 +591,7 @@ class TestInvalidation:
         assert not shared_of(one)._is_everybody_untold
 
     def test_everybody_is_told_again_until_it_is_done(self, gates, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 1)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 1)
         shared, told = shared_of(gates[0]), []
 
         def tell(scopes, _):
@@ -609,7 +609,7 @@ class TestInvalidation:
         assert not shared._is_everybody_untold
 
     def test_without_a_seal_everybody_waits(self, gates, billing, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.cache._MOST_UNTOLD", 1)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 1)
         shared = shared_of(gates[0])
         monkeypatch.setattr(billing, "seal", None)
         for customer in customers(2):

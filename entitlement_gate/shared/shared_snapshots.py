@@ -33,7 +33,7 @@ from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.shared.invalidation_stream import Listening
 from entitlement_gate.shared.lease import Found, Turn
-from entitlement_gate.shared.signing import Record, Unreadable, read, write
+from entitlement_gate.shared.signing import SharedRecord, Unreadable, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ class SharedSnapshots:
         """Share what a turn fetched; return False where an invalidation overtook it."""
         if turn.seal is None or turn.stamp is None or not self._told(customer_id):
             return True
-        record = write(Record(snapshot, at, turn.stamp), turn.seal)
+        record = write(SharedRecord(snapshot, at, turn.stamp), turn.seal)
         return self._store.keep(turn.seal.scope, customer_id, turn.token, turn.stamp, record=record)
 
     def give_up(self, customer_id: str, turn: Turn) -> None:
@@ -243,7 +243,7 @@ class _Look:
         self._counts_from = since
         self._since = 0
         self._text = b""
-        self._record: Record | None = None
+        self._record: SharedRecord | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -263,7 +263,7 @@ class _Look:
         is_young = self.found.age < self._wanted.max_age and self.found.stamp != self._wanted.unlike
         return is_young or self.found.is_new
 
-    def _read(self, text: bytes) -> Record | None:
+    def _read(self, text: bytes) -> SharedRecord | None:
         try:
             return read(text, self.seal, self.customer_id) if text else None
         except Unreadable as error:
