@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Quantity", "difference", "exact_number", "total", "valid_quantity"]
+__all__ = ["Quantity", "difference", "exact_number", "given_number", "total", "valid_quantity"]
 
 Quantity = int | Decimal | float | str
 
@@ -47,6 +47,15 @@ def exact_number(value: object) -> Decimal | None:
     return number if _fits(number, _WIRE_DIGITS) else None
 
 
+def given_number(value: object) -> Decimal | None:
+    """Return the exact value of a number that code was given, a ``float`` through its ``repr``; None for anything else.
+
+    >>> given_number(0.1)
+    Decimal('0.1')
+    """
+    return exact_number(float.__repr__(value) if isinstance(value, float) else value)
+
+
 def valid_quantity(value: object) -> Decimal:
     """Return the quantity asked for as an exact number.
 
@@ -56,7 +65,7 @@ def valid_quantity(value: object) -> Decimal:
         ValueError: zero, negative, NaN, infinite, a bool, no number at all, or more than 100 digits on either
             side of the point.
     """
-    number = exact_number(float.__repr__(value) if isinstance(value, float) else value)
+    number = given_number(value)
     if number is None or number <= 0 or not _fits(number, _ASKED_DIGITS):
         raise ValueError(
             "a quantity is a positive int, Decimal or their text with at most 100 digits on either side of the "

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from entitlement_gate.domain.errors import SourceMalformed
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
-from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.domain.numbers import exact_number, given_number
 from entitlement_gate.ledger.balances import Tally
 from entitlement_gate.ledger.protocol import Receipt, Refusal, State
 
@@ -125,7 +125,7 @@ def _number(value: object) -> Decimal | None:
     """Return an exact number; what is none, or too wide to reckon with, is absent, as on the wire."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
         raise TypeError(f"a grant's amounts are numbers, not {type(value).__name__}")
-    return exact_number(float.__repr__(value) if isinstance(value, float) else value)
+    return given_number(value)
 
 
 def vetted_charges(charges: object) -> Charges:

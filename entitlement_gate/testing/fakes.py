@@ -15,7 +15,7 @@ from entitlement_gate.domain.errors import (
     SourceUnavailable,
 )
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
-from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.domain.numbers import given_number
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.fork_safety import Locked
 
@@ -126,7 +126,7 @@ def canonical_customer(customer: object) -> str:
 def _amount(quantity: object) -> Any:
     if quantity is None:
         return None
-    amount = exact_number(float.__repr__(quantity) if isinstance(quantity, float) else quantity)
+    amount = given_number(quantity)
     if amount is None:
         raise ValueError(f"a quantity is a finite number, not {quantity!r}")
     return amount

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import EntitlementUnavailable
 from entitlement_gate.domain.grants import EntitlementType
-from entitlement_gate.domain.numbers import exact_number
+from entitlement_gate.domain.numbers import given_number
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement
@@ -100,7 +100,7 @@ def _read(name: str, value: object) -> Said:
         return value
     if value == "unavailable":
         return "unavailable"
-    number = exact_number(float.__repr__(value) if isinstance(value, float) else value)
+    number = given_number(value)
     if number is None:
         raise ValueError(f'{name!r}: True, False, a quantity, a Decision or "unavailable", not {value!r}')
     return number
