@@ -10,10 +10,10 @@
 Where nobody observes it costs nothing. Where somebody does, each event costs a place in a queue: observers are called
 on a thread of their own, so that one that is slow, hangs or raises holds up no check and breaks none.
 
-The queue's theory of operation: its thread is *awake* from the first call on, until nothing came for ``_LINGER``.
-Only who finds it asleep wakes it, and it falls asleep before it looks at the queue for the last time, so that no call
-is left behind. A call that hangs holds up the calls after it and nobody else: the queue is bounded, and what comes on
-top is not made, with a line in the log once a minute.
+The queue's theory of operation: its thread is *awake* from the first call on, and looks at the queue every ``_PAUSE``
+until nothing came for ``_IDLE``. Only who finds it asleep wakes it, and it falls asleep before it looks at the queue
+for the last time, so that no call is left behind. A call that hangs holds up the calls after it and nobody else: the
+queue is bounded, and what comes on top is not made, with a line in the log once a minute.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from weakref import WeakSet
 from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.engine.observers import Fetch, LedgerCall, Observer, everywhere
 from entitlement_gate.resilience.effects import Completion
-from entitlement_gate.resilience.fork_safety import remake_after_fork
+from entitlement_gate.resilience.fork_safety import notice_fork, remake_after_fork
 from entitlement_gate.resilience.lock import members
 from entitlement_gate.resilience.worker_pool import WorkerPool
 
@@ -105,7 +105,10 @@ def _flush_at_exit() -> None:
     atexit.register(flush_observers, _AT_EXIT)
 
 
-_LINGER = 0.05  # seconds: as often as that a thread may have to be woken, which costs as much as 50 calls
+# Seconds. To wake a thread costs whoever does it as much as 50 calls, and on a busy machine its turn.
+_PAUSE = 0.1
+_IDLE = 10.0
+_LOOK = 256  # calls between two looks at the id of the process: one costs as much as ten calls
 _PATIENCE = 30.0  # seconds after which a call is taken for hung; there is one thread, so that frees no other
 
 
@@ -125,10 +128,13 @@ class Background:
         self._workers.remake()
         self._log.remake()
         self._waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._hurry = Completion()
         self._is_awake = False
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Have it called; at once, whatever the calls before it do."""
+        if len(self._waiting) % _LOOK == 0:  # a fork from C tells nobody, and its child has no thread
+            notice_fork()
         waiting = self._waiting
         if len(waiting) >= self.MOST_WAITING:
             self._log.note_untold()
@@ -141,6 +147,7 @@ class Background:
         """Wait until what was asked for by now is done; return False where that takes longer."""
         done = Completion()
         self.call(done.set)
+        self._hurry.set()
         return done.wait(seconds)
 
     def _wake(self) -> None:
@@ -150,9 +157,13 @@ class Background:
 
     def _work(self) -> None:
         try:
-            while self._waiting:
-                self._empty()
-                time.sleep(_LINGER)
+            until = 0.0
+            while self._waiting or time.monotonic() < until:
+                if self._waiting:
+                    self._empty()
+                    until = time.monotonic() + _IDLE
+                self._hurry.wait(_PAUSE)
+                self._hurry = Completion()
         finally:
             self._is_awake = False
             if self._waiting:

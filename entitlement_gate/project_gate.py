@@ -64,7 +64,7 @@ class RequestGate(EntitlementGate):
 
     def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
         """Tell whoever listens of a check."""
-        self._tell_observers(decision, due)
+        self.tell_observers(decision, due)
         if decision.shadow:
             _logger.info("shadow: would refuse: %s: %s", decision.entitlement, decision.reason)
         if entitlement_checked.receivers:
@@ -79,10 +79,20 @@ class RequestGate(EntitlementGate):
     def mind_observers(self) -> None:
         """See anew who is to be told of checks."""
         super().mind_observers()
-        is_sent = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
-        self.is_heard = self.is_heard or is_sent
+        # Signals and the log of shadows take steps; observers are told without.
+        self.sends_checks = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
+        self.is_heard = self.is_heard or self.sends_checks
         self._answers = {} if self.is_heard else self._snapshots.answers
-        self._decided = {} if is_sent else self._snapshots.answers
+        self._decided = {} if self.sends_checks else self._snapshots.answers
+
+    def allows(self, known: CustomerEntitlements, requirement: Requirement) -> bool:
+        """Return whether what is known allows. Observers are told where it does; else a check will tell them."""
+        if not self.is_heard:
+            return known.has(requirement)
+        decision = known.check(requirement)
+        if decision.allowed:
+            self.tell_observers(decision)
+        return decision.allowed
 
     def fetching(self) -> None:
         """Expect one signal, so that a test can wait for it."""

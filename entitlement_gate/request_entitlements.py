@@ -134,7 +134,7 @@ class RequestEntitlements:
         """Return whether what is at hand of whom the resolver has just found allows; where not, a check knows."""
         gate = default_gate()
         known = self._at_hand(gate, customer)
-        is_allowed = known is not None and _is_silent(gate, known, requirement) and known.has(requirement)
+        is_allowed = known is not None and _is_silent(gate, known, requirement) and gate.allows(known, requirement)
         if is_allowed:
             self._tally(gate)
         return is_allowed
@@ -156,6 +156,7 @@ class RequestEntitlements:
         decision = known.check(requirement) if _is_silent(gate, known, requirement) else None
         if decision is not None and decision.outcome is Outcome.ALLOWED:
             self._tally(gate)
+            gate.tell_observers(decision, due)
             return decision
         decision, self._all = yield from gate.deciding(requirement, known, due, decision)
         self._tally(gate, is_done=self._all is not known)
@@ -227,8 +228,8 @@ class RequestEntitlements:
 
 
 def _is_silent(gate: RequestGate, known: CustomerEntitlements, requirement: Requirement) -> bool:
-    """Whether an answer from what is known needs neither I/O nor telling."""
-    return not (gate.is_heard or known.needs_ledger(requirement))
+    """Whether an answer from what is known needs no step, for I/O or for telling of it."""
+    return not (gate.sends_checks or known.needs_ledger(requirement))
 
 
 def _is_in_loop() -> bool:

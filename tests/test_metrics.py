@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
 from entitlement_gate import EntitlementGate, check_entitlement, has_entitlement, requires_entitlement
@@ -52,7 +53,8 @@ def test_the_settings_gate_tells_of_each_check_on_a_thread_apart(project, counts
         ("nothing of the kind", "not_entitled", "cache"),
     ]
     assert threading.current_thread() not in counts.threads
-    assert counts.fetches == ["found"]
+    # Who waited for a fetch goes on before it is told.
+    eventually(lambda: flush_observers(60) and counts.fetches == ["found"], 60)
 
 
 def test_a_gated_view_is_told_once_warm_too(project, counts):
@@ -66,20 +68,16 @@ def test_a_gated_view_is_told_once_warm_too(project, counts):
     assert [name for name, *_ in counts.told()] == ["nothing of the kind"] * 2
 
 
-def test_what_a_request_knows_at_hand_is_told_too(project, counts):
-    with override_settings(
-        ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": lambda _: PRO},
-    ):
+@pytest.mark.parametrize(("name", "status"), [("sso", 200), ("nothing of the kind", 403)])
+def test_what_a_request_knows_at_hand_is_told_once_too(counts, name, status):
+    @requires_entitlement(name)
+    def view(request):
+        return HttpResponse()
 
-        @requires_entitlement("sso")
-        def view(request):
-            from django.http import HttpResponse
-
-            return HttpResponse()
-
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": lambda _: PRO}):
         for _ in range(3):
-            assert view(RequestFactory().get("/")).status_code == 200
-    assert [name for name, *_ in counts.told()] == ["sso"] * 3
+            assert view(RequestFactory().get("/")).status_code == status
+    assert [asked for asked, *_ in counts.told()] == [name] * 3
 
 
 def test_receivers_of_signals_and_observers_are_both_told(project, counts):
@@ -194,7 +192,8 @@ def test_calls_are_made_in_order_on_another_thread(background):
     assert threading.current_thread() not in {thread for _, thread in made}
 
 
-def test_it_wakes_again_after_it_fell_asleep(background):
+def test_it_wakes_again_after_it_fell_asleep(background, monkeypatch):
+    monkeypatch.setattr("entitlement_gate.metrics._IDLE", 0)
     made = []
     for number in range(3):
         background.call(made.append, number)
@@ -251,6 +250,20 @@ def test_a_forked_process_has_a_queue_of_its_own(background, held):
     background.call(made.append, "the child's")
     assert background.flush(60)
     assert made == ["the child's"]
+
+
+@pytest.mark.parametrize("inherited", [0, 100])
+def test_a_fork_that_python_was_not_told_of_is_noticed(background, held, monkeypatch, inherited):
+    made = []
+    for _ in range(inherited):
+        background.call(made.append, "the parent's")
+    monkeypatch.setattr("entitlement_gate.metrics.notice_fork", background.remake)
+    for number in range(256):
+        background.call(made.append, number)
+    monkeypatch.undo()
+    assert background.flush(60)
+    assert "the parent's" not in made
+    assert made[-1] == 255
 
 
 def test_where_no_thread_can_be_started_nothing_is_raised(background, monkeypatch):

@@ -203,7 +203,7 @@ class GateQuestions:
 
     def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
         """Tell of a decision, which had until ``due``; without that it was at hand. For gates that tell others."""
-        self._tell_observers(decision, due)
+        self.tell_observers(decision, due)
         yield from ()
 
     def telling(self, decision: Decision, due: float | None = None) -> Effects[Decision]:
@@ -211,7 +211,8 @@ class GateQuestions:
         yield from self.announcing(decision, due)
         return decision
 
-    def _tell_observers(self, decision: Decision, due: float | None) -> None:
+    def tell_observers(self, decision: Decision, due: float | None = None) -> None:
+        """Tell those who are told at once, without a step; see ``announcing``."""
         if self._is_observed:
             left = self.options.deadline if due is None else due - self._clock.monotonic()
             self._observers.check(decision, max(0.0, self.options.deadline - left))
