@@ -13,7 +13,7 @@ from entitlement_gate import Decision, Reason, check_entitlement, get_entitlemen
 from entitlement_gate.domain.grants import Grant, Snapshot
 from entitlement_gate.responses import denied
 from entitlement_gate.shared.lease import Stamp
-from entitlement_gate.shared.signing import Record, Seal, read, write
+from entitlement_gate.shared.signing import Seal, SharedRecord, read, write
 from entitlement_gate.testing import FakeBilling, override_entitlements
 from entitlement_gate.zenskar.parsing import read_instant
 from tests.customers import PRO, SETTINGS
@@ -101,7 +101,7 @@ def test_programs_and_commands_are_told_the_dates_as_they_are(endless, zone):
 def test_what_was_shared_is_as_safe(text, zone):
     seal = Seal("key", "scope")
     grant = Grant(id="r", name="sso", active_from=read_instant(text), expires_at=read_instant(text))
-    record = Record(Snapshot(PRO, (grant,), 1.0), 1.0, Stamp("g", 1))
+    record = SharedRecord(Snapshot(PRO, (grant,), 1.0), 1.0, Stamp("g", 1))
     shared = read(write(record, seal), seal, PRO).snapshot.grants[0]
     assert shared == grant
     with timezone.override(zone):
