@@ -55,36 +55,33 @@ class Answer:
     """A verdict worked out from an entry, and the span in which it needs no second look.
 
     Attributes:
+        entry: before it was fetched, the clock went back, and nobody knows how old it is.
         since: wall clock, POSIX seconds: before it, a grant may not have started.
         until: wall clock: from it on, a grant ends or the entry is no longer fresh (or too old to deny).
-        fetched_at: the entry's: before it, the clock went back, and nobody knows how old the entry is.
         fresh_until: monotonic clock: from it on, the entry is no longer fresh (or too old to deny).
         allowed: the decision's.
         verdict: ready to be served.
         steady_until: wall clock: from it on, a grant starts or ends; till then the verdict stands, fresh or not.
-        fetched_wall: the entry's.
     """
 
+    entry: Entry
     since: float
     until: float
     fresh_until: float
     allowed: bool
     verdict: Verdict
     steady_until: float
-    fetched_at: float
-    fetched_wall: float
 
 
 class Entry:
-    """A snapshot and when it was fetched; beside it, what was worked out from it and tried since.
+    """A snapshot and when it was fetched; beside it, what was tried since, and where what was worked out from it is.
 
     Attributes:
         snapshot: never changes.
         fetched_at: monotonic clock when the fetch began.
         fetched_wall: wall clock, POSIX seconds, at the same time.
         fresh_for: seconds from then; none where it was invalidated.
-        answers: what was asked → what was worked out.
-        aliases: other keys of the cache's under which some of it serves, see ``key_of``.
+        keys: of the cache's answers that were worked out from it.
         denial_tried_at: monotonic clock when a fetch was last begun for the sake of a denial.
         failed_at: monotonic clock when a fetch last failed since.
         failures: how many have failed since; one that made somebody wait counts as several.
@@ -92,14 +89,13 @@ class Entry:
     """
 
     __slots__ = (
-        "aliases",
-        "answers",
         "denial_tried_at",
         "failed_at",
         "failures",
         "fetched_at",
         "fetched_wall",
         "fresh_for",
+        "keys",
         "snapshot",
         "stamp",
     )
@@ -121,8 +117,7 @@ class Entry:
         self.denial_tried_at = LONG_AGO
         self.failed_at = LONG_AGO
         self.failures = 0
-        self.answers: dict[Hashable, Answer] = {}
-        self.aliases: tuple[Hashable, ...] = ()
+        self.keys: tuple[Hashable, ...] = ()
 
     @property
     def has_failed(self) -> bool:
@@ -180,10 +175,10 @@ class SnapshotCache:
         """Order the entries anew: a fork may have caught another thread in the middle of that."""
         self._order = _Order(self._most, self)
         self.blanks.clear()
+        keys = [key for entry in self.entries.values() for key in entry.keys]
+        kept = {key: self.answers[key] for key in keys if key in self.answers}
         self.answers.clear()
-        for customer_id, entry in self.entries.items():
-            entry.aliases = ()
-            self.answers.update({(customer_id, asked): answer for asked, answer in entry.answers.items()})
+        self.answers.update(kept)
         for entry in sorted(self.entries.values(), key=lambda entry: entry.fetched_at):
             self._put(entry)
 
@@ -224,30 +219,28 @@ class SnapshotCache:
         customer_id = entry.snapshot.customer_id
         if self.entries.get(customer_id) is not entry:
             return
-        if len(entry.answers) + len(entry.aliases) >= _MOST_ANSWERS:
-            self.forget(entry)
-        entry.answers[asked] = self.answers[customer_id, asked] = answer
+        self._keep(entry, (customer_id, asked), answer)
 
     def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
         """Let what is remembered serve under another key too: found as it was asked, and forgotten with the rest."""
-        answer = entry.answers.get(asked)
-        if answer is None or self.entries.get(entry.snapshot.customer_id) is not entry:
-            return
-        if key not in entry.aliases:
-            if len(entry.answers) + len(entry.aliases) >= _MOST_ANSWERS:
-                self.forget(entry)
-                self.remember(entry, asked, answer)
-            entry.aliases += (key,)  # first: what serves is forgotten, whatever strikes between the two
-        self.answers[key] = answer
+        customer_id = entry.snapshot.customer_id
+        answer = self.answers.get((customer_id, asked))
+        if answer is not None and self.entries.get(customer_id) is entry:
+            self._keep(entry, key, answer)
+            self._keep(entry, (customer_id, asked), answer)  # where that made room for itself
 
     def forget(self, entry: Entry) -> None:
         """Forget all that was worked out from an entry."""
-        for asked in entry.answers:
-            self.answers.pop((entry.snapshot.customer_id, asked), None)
-        for key in entry.aliases:
+        for key in entry.keys:
             self.answers.pop(key, None)
-        entry.answers.clear()
-        entry.aliases = ()
+        entry.keys = ()
+
+    def _keep(self, entry: Entry, key: Hashable, answer: Answer) -> None:
+        if key not in entry.keys:
+            if len(entry.keys) >= _MOST_ANSWERS:
+                self.forget(entry)
+            entry.keys += (key,)  # first: what serves is forgotten, whatever strikes between the two
+        self.answers[key] = answer
 
     def _replace(self, customer_id: str, entry: Entry) -> None:
         """Hold an entry in place of another, whose answers go first: nobody would forget them afterwards."""

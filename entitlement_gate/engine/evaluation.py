@@ -122,10 +122,10 @@ class Evaluator:
         """Return what was worked out before, where it still stands, or is worked out now."""
         now = self._clock.time()
         asked = remembered_as(requirement)
-        known = entry.answers.get(asked)
-        if known is not None and known.since <= now < known.steady_until:
-            return known
         customer_id = entry.snapshot.customer_id
+        known = self._memory.answers.get((customer_id, asked))
+        if known is not None and known.entry is entry and known.since <= now < known.steady_until:
+            return known
         answer, is_counted = self._worked_out(requirement, entry, now, charges)
         if not is_counted or self._ledger_client.is_untouched(customer_id):
             self._memory.remember(entry, asked, answer)
@@ -155,14 +155,13 @@ class Evaluator:
             good_for = min(good_for, self._options.denial_max_age)
         decision = self.settle(requirement, judged, judge_leaf)
         answer = Answer(
+            entry=entry,
             since=since,
             until=min(until, entry.fetched_wall + good_for),
             fresh_until=entry.fetched_at + good_for,
             allowed=decision.allowed,
             verdict=verdict_of(decision),
             steady_until=until,
-            fetched_at=entry.fetched_at,
-            fetched_wall=entry.fetched_wall,
         )
         return answer, burden.was_asked
 

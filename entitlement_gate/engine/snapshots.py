@@ -345,7 +345,7 @@ class SnapshotStore:
 
     def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
         """Let an answer serve under another key too."""
-        if self.answers.get(key) is not entry.answers.get(asked):
+        if self.answers.get(key) is not self.answers.get((entry.snapshot.customer_id, asked)):
             with self._lock:
                 self._cache.alias(entry, asked, key)
 

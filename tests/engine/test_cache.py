@@ -37,7 +37,7 @@ def test_answers_are_bounded(make):
     cache.put(entry)
     for number in range(_MOST_ANSWERS + 1):
         cache.remember(entry, number, number)
-    assert list(entry.answers) == [_MOST_ANSWERS]
+    assert entry.keys == ((ANNA, _MOST_ANSWERS),)
     assert cache.answers == {(ANNA, _MOST_ANSWERS): _MOST_ANSWERS}
 
 
@@ -58,7 +58,7 @@ def test_an_answer_that_comes_late_serves_nobody_else(make):
     cache.put(before)
     cache.put(after)
     cache.remember(before, "reports", "no")
-    assert before.answers == cache.answers == {}
+    assert (before.keys, cache.answers) == ((), {})
 
 
 def test_a_fork_in_the_middle_of_a_change_leaves_no_answer_of_before(make):

@@ -102,7 +102,8 @@ def test_8_threads_evict_each_other_and_nobody_gets_anothers_answer():
     assert all(isinstance(count, int) and count > 100 for count in told), told
     cache = gate._snapshots._cache
     assert set(cache.entries) == set(cache._order) >= {customer_id for customer_id, _ in cache.answers}
-    assert all(answer is cache.entries[name].answers[asked] for (name, asked), answer in cache.answers.items())
+    assert all(answer.entry is cache.entries[name] for (name, _), answer in cache.answers.items())
+    assert {key for entry in cache.entries.values() for key in entry.keys} == set(cache.answers)
     assert 0 < len(cache.entries) <= 20
     gate.close()
 
