@@ -276,7 +276,7 @@ def _why_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool) ->
 
 def _check_methods(_: Settings) -> Iterator[CheckMessage]:
     """Tell of gates on methods that take ``self`` for the request: each request would be a 500."""
-    for name in sorted({f"{_called(view)}.{name}" for view, _ in _views() for name in find_ungated_methods(view)}):
+    for name in sorted({f"{_name_of(view)}.{name}" for view, _ in _views() for name in find_ungated_methods(view)}):
         yield _message(
             "entitlement_gate.E007",
             f"{name} is a method, and @requires_entitlement on it takes its instance for the request.",
@@ -286,7 +286,7 @@ def _check_methods(_: Settings) -> Iterator[CheckMessage]:
 
 def _check_raising(_: Settings) -> Iterator[CheckMessage]:
     """Warn of gates that raise where no middleware answers: an outage would be a plain 500."""
-    marked = () if _is_installed() else [(_called(view), marks_of(view)) for view, _ in _views()]
+    marked = () if _is_installed() else [(_name_of(view), marks_of(view)) for view, _ in _views()]
     for name in sorted({name for name, marks in marked if any(mark.on_denied == "raise" for mark in marks)}):
         yield _message(
             "entitlement_gate.W007",
@@ -300,7 +300,7 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
     if settings.gate.ledger is not None:
         return
     using = {
-        _called(view)
+        _name_of(view)
         for view, _ in _views()
         if any(mark.consume for mark in (*marks_of(view), *marks_of_permissions(view)))
     }
@@ -348,7 +348,7 @@ def _check_targets(settings: Settings) -> Iterator[CheckMessage]:
 def _targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
     """Yield who leads people where, and whose URLs it may name."""
     for view, urlconf in _views():
-        yield from ((f"on_denied of {_called(view)}", target, [urlconf]) for target in targets_of(view))
+        yield from ((f"on_denied of {_name_of(view)}", target, [urlconf]) for target in targets_of(view))
     every = [urlconf for urlconf, _ in _urls()]
     yield from ((f"on_denied of the rule {rule}", rule.leads_to, every) for rule in settings.rules if rule.leads_to)
     if settings.upgrade_url is not None and not callable(settings.upgrade_url):
@@ -428,7 +428,7 @@ def _views() -> Iterator[tuple[Any, Any]]:
             yield pattern.callback, urlconf
 
 
-def _called(view: Any) -> str:
+def _name_of(view: Any) -> str:
     named = class_of(view) or view
     return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
 

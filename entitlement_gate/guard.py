@@ -96,7 +96,7 @@ class Guard:
             checking = known.checking_of(customer, self.requirement)
         else:
             checking = self._checking(request)
-        decision = self._settled(run_sync(checking))
+        decision = self._apply_policy(run_sync(checking))
         return None if decision.allowed else decision
 
     async def _aenter(self, request: HttpRequest) -> HttpResponseBase | None:
@@ -145,7 +145,7 @@ class Guard:
 
     def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the same, having reserved what is to be used up, and what is held of it."""
-        requirement = yield from self._required(request)
+        requirement = yield from self._getting_requirement(request)
         key = None if self.key is None else (yield Invocation(self.key, request))
         customer = request if self.customer is None else (yield Invocation(self.customer, request))
         asked = order(requirement, 1, key if key is None else str(key), _TTL)
@@ -157,7 +157,7 @@ class Guard:
         return (yield from self._answering(request, (yield from checking)))
 
     def _answering(self, request: HttpRequest, decision: Decision) -> Effects[HttpResponseBase | None]:
-        decision = self._settled(decision)
+        decision = self._apply_policy(decision)
         if decision.allowed:
             return None
         if self.on_denied == "raise":
@@ -187,19 +187,19 @@ class Guard:
         # What the settings' policy lets pass in an outage, a gate of its own policy may refuse: only the outcome tells.
         return self.quantity is None and self.customer is None and self.on_unavailable != "deny"
 
-    def _required(self, request: HttpRequest) -> Effects[Requirement]:
+    def _getting_requirement(self, request: HttpRequest) -> Effects[Requirement]:
         if self.quantity is None:
             return self.requirement
         return as_requirement(self.requirement, (yield Invocation(self.quantity, request)))
 
     def _checking(self, request: HttpRequest) -> Effects[Decision]:
-        requirement = yield from self._required(request)
+        requirement = yield from self._getting_requirement(request)
         if self.customer is None:
             return (yield from entitlements_of(request).checking(requirement))
         customer = yield Invocation(self.customer, request)
         return (yield from default_gate().checking(customer, requirement))
 
-    def _settled(self, decision: Decision) -> Decision:
+    def _apply_policy(self, decision: Decision) -> Decision:
         """Return the decision under the failure policy of this gate."""
         if self.on_unavailable is None or decision.outcome is not Outcome.UNKNOWN or decision.shadow:
             return decision

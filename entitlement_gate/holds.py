@@ -178,7 +178,7 @@ class RequestHold:
                 body = _AsyncStreamedBody if response.is_async else _StreamedBody
                 response.streaming_content = body(response.streaming_content, _Closed(self))
         elif not getattr(response, "is_rendered", True):
-            response.render = _rendering(response, self)
+            response.render = _render_and_settle(response, self)
         else:
             is_left = False
         if is_left:
@@ -323,7 +323,7 @@ def _fail(*, request: HttpRequest | None = None, **_: Any) -> None:
 got_request_exception.connect(_fail, dispatch_uid="entitlement_gate.holds")
 
 
-def _rendering(response: Any, hold: RequestHold) -> Callable[[], Any]:
+def _render_and_settle(response: Any, hold: RequestHold) -> Callable[[], Any]:
     """Return what renders a template response and concludes: no callback of Django's hears that rendering failed."""
     original = response.render
 
@@ -428,7 +428,7 @@ class Transactions:
         self._hooks: dict[BaseDatabaseWrapper, Callable[[], None]] = {}
         for connection in connections.all(initialized_only=True):
             if _is_open(connection):
-                self._hooks[connection] = hook = partial(self._committed, connection)
+                self._hooks[connection] = hook = partial(self._note_commit, connection)
                 connection.on_commit(hook, robust=True)
 
     @property
@@ -441,7 +441,7 @@ class Transactions:
         """Whether one was rolled back, with all that was to be done after it; one that goes on was not."""
         return not all(_is_to_come(hook, connection) for connection, hook in self._hooks.items())
 
-    def _committed(self, connection: BaseDatabaseWrapper) -> None:
+    def _note_commit(self, connection: BaseDatabaseWrapper) -> None:
         del self._hooks[connection]
         if not self._hooks:
             self._kept()

@@ -240,7 +240,7 @@ def is_static(request: HttpRequest, match: ResolverMatch | None) -> bool:
     Decorators of Django's own, such as ``never_cache``, change nothing.
     """
     place = settings.STATIC_URL or "/"
-    if place == "/" or not _resolved(request.path).startswith(place):
+    if place == "/" or not _normalise(request.path).startswith(place):
         return False
     if match is None:
         return True
@@ -286,7 +286,7 @@ def _read(number: int, entry: Any) -> Rule:
     if not is_texts(methods):
         raise ValueError(f"{place}: methods is a list such as ['POST'], not {methods!r}")
     try:
-        pattern = _compiled(name) if about[0] == "path" else None
+        pattern = _compile(name) if about[0] == "path" else None
         requirement = as_requirement(entry["requires"], entry.get("quantity"))
     except (re.error, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from None
@@ -327,7 +327,7 @@ def _read_use(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     """Compile a pattern in which ``.`` matches every character and ``$`` the end alone.
 
     A path may hold a line feed, which ``.`` does not match and before which ``$`` matches.
@@ -374,17 +374,17 @@ def _paths(request: HttpRequest, match: ResolverMatch | None) -> Iterator[str]:
     path = request.path_info
     yield path
     if "//" in path or "/." in path:
-        plain = _resolved(path)
+        plain = _normalise(path)
         yield f"{plain.rstrip('/')}/" if path.endswith(("/", "/.", "/..")) else plain
     parts = () if match is None else (*match.args, *match.kwargs.values())
     for part in parts:
         if isinstance(part, str) and "/" in part:
-            yield path.replace(part, _resolved(part).removeprefix("/"), 1)
+            yield path.replace(part, _normalise(part).removeprefix("/"), 1)
     if any(isinstance(part, int) or part.isdecimal() for part in parts if isinstance(part, (int, str))):
         yield _PADDING.sub("", path)
 
 
-def _resolved(path: str) -> str:
+def _normalise(path: str) -> str:
     return posixpath.normpath(f"/{path.lstrip('/')}")
 
 

@@ -222,7 +222,7 @@ class TestInTransactions:
         with connections["default"].cursor(), transaction.atomic():
             around = Transactions(lambda: told.append("kept"))
             other = connections.create_connection("default")
-            around._hooks[other] = lambda: around._committed(other)
+            around._hooks[other] = lambda: around._note_commit(other)
             other.run_on_commit = [(set(), around._hooks[other], True)]
         assert (told, around.are_open, around.is_one_undone) == ([], True, False)
         around._hooks[other]()

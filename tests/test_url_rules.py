@@ -492,7 +492,7 @@ SIGNS = st.text(alphabet="ab/$.^[]()|*?\\-", max_size=8)
 def test_a_pattern_means_what_it_did_wherever_no_line_feed_is(pattern, path_info):
     try:
         plain = re.compile(f"x{pattern}")
-    except re.error:
+    except (re.error, FutureWarning):  # no pattern, or one such as "[||" that is about to mean something else
         return
     (rule,) = read_rules([{"path": f"x{pattern}", "requires": "x"}])
     assert bool(rule.pattern.search(f"x{path_info}")) is bool(plain.search(f"x{path_info}"))
