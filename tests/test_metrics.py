@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -274,3 +276,36 @@ def test_where_no_thread_can_be_started_nothing_is_raised(background, monkeypatc
         assert not background.flush(0)
     assert background.flush(60)
     assert made == [1]
+
+
+SCRIPT = """
+import os, sys
+from entitlement_gate import EntitlementGate
+from entitlement_gate.metrics import Observer, flush_observers, observe
+from entitlement_gate.testing import FakeSource
+
+class Printed(Observer):
+    def check(self, decision, seconds):
+        print(decision.entitlement, os.getpid() == parent, flush=True)
+
+parent, customer, source = os.getpid(), "20000000-0000-4000-8000-000000000002", FakeSource()
+source.grant(customer, "sso")
+gate = EntitlementGate(source)
+observe(Printed(), gate)
+gate.has(customer, "sso")
+if sys.argv[1] == "forks":
+    flush_observers(60)
+    child = os.fork()
+    gate.has(customer, "sso")
+    if not child:
+        flush_observers(60)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize(("what", "told"), [("ends", ["sso True"]), ("forks", ["sso False", "sso True", "sso True"])])
+def test_what_happened_is_told_when_the_process_ends_and_in_a_child_that_is_forked(what, told):
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert sorted(done.stdout.splitlines()) == told

@@ -79,6 +79,7 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
+    events: bool = True,
     names: Collection[str] | None = None,
     max_names: int = 100,
     with_customer_ids: bool = False,
@@ -90,6 +91,7 @@ def instrument(
         tracer_provider: for the spans; by default the global one, as for the other two.
         meter_provider: for the metrics.
         logger_provider: for the events.
+        events: record one for each check. They are half of the work.
         names: the entitlements that metrics tell apart; every other is ``other``. By default the first ``max_names``
             that are asked about.
         max_names: see ``names``.
@@ -106,7 +108,7 @@ def instrument(
         gate,
         get_tracer(_SCOPE, __version__, tracer_provider),
         _Instruments(get_meter(_SCOPE, __version__, meter_provider), partial(_customers, meter_provider)),
-        get_logger(_SCOPE, __version__, logger_provider),
+        get_logger(_SCOPE, __version__, logger_provider) if events else None,
         names=known,
         meter_provider=meter_provider,
         with_customer_ids=with_customer_ids,
@@ -187,7 +189,7 @@ class _Telemetry(Observer):
         gate: EntitlementGate | None,
         tracer: Tracer,
         instruments: _Instruments,
-        logger: Logger,
+        logger: Logger | None,
         *,
         names: _Names,
         meter_provider: MeterProvider | None,
@@ -221,6 +223,8 @@ class _Telemetry(Observer):
         self._instruments.checks.add(1, {_KEY: name, **told}, context)
         if decision.age is not None:
             self._instruments.age.record(decision.age, {_SOURCE: decision.source}, context)
+        if self._logger is None:
+            return
         self._logger.emit(
             LogRecord(
                 timestamp=at,

@@ -189,6 +189,13 @@ def test_an_event_belongs_to_the_trace_of_who_asked(observed, recorded):
         assert (event.trace_id, event.span_id) == (span.get_span_context().trace_id, span.get_span_context().span_id)
 
 
+def test_events_can_be_left_out(gate, recorded):
+    with instrumented(gate, **recorded.providers, events=False):
+        gate.has(PRO, "sso")
+        assert recorded.events == []
+        assert sum(recorded.checks().values()) == 1
+
+
 # Spans
 
 
