@@ -20,8 +20,8 @@ from entitlement_gate.guard import Guard, refusal
 from entitlement_gate.holds import abandoning, releasing, settling_response
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resolvers import resolving
-from entitlement_gate.responses import is_gated, is_way_in, keep_private, leads_within, set_gated
+from entitlement_gate.resolvers import is_gated, resolving, set_gated
+from entitlement_gate.responses import is_way_in, keep_private, leads_within
 from entitlement_gate.url_rules import has_failed, is_open, note_failure, rules_about
 from entitlement_gate.waiting import Invocation
 

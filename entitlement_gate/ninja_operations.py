@@ -14,7 +14,8 @@ from django.utils.module_loading import import_string
 
 from entitlement_gate.holds import expecting_answer, settling_operation
 from entitlement_gate.resilience.effects import run_async, run_sync
-from entitlement_gate.responses import is_gated, keep_private
+from entitlement_gate.resolvers import is_gated
+from entitlement_gate.responses import keep_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.resolvers import find_request, resolving
+from entitlement_gate.resolvers import find_request, resolving, set_gated
 from entitlement_gate.signals import (
     SendingPool,
     Sent,
@@ -56,7 +56,10 @@ class RequestGate(EntitlementGate):
 
     def _resolving(self, customer: object) -> Effects[object]:
         request = find_request(customer)
-        return customer if request is None else (yield from resolving(request))
+        if request is None:
+            return customer
+        set_gated(request)
+        return (yield from resolving(request))
 
     def checking(self, customer: object, requirement: Requirement) -> Effects[Decision]:
         """Answer a check as a part of other steps."""

@@ -17,7 +17,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement, required
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resolvers import find_request, resolving
+from entitlement_gate.resolvers import find_request, resolving, set_gated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,7 +168,9 @@ class RequestEntitlements:
             return (yield from self._getting_of(None, gate))
         if self._request() is None and self._all is not None and self._gate is gate:
             return self._all, gate.due()
-        return (yield from self._getting_of((yield from resolving(self._asked_by())), gate))
+        request = self._asked_by()
+        set_gated(request)  # what is answered may be for its customer alone
+        return (yield from self._getting_of((yield from resolving(request)), gate))
 
     def _getting_of(self, customer: object, gate: RequestGate) -> Effects[tuple[CustomerEntitlements, float]]:
         due = gate.due()

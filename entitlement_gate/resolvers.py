@@ -23,13 +23,47 @@ from entitlement_gate.waiting import Invocation
 if TYPE_CHECKING:
     from entitlement_gate.resilience.effects import Effects
 
-__all__ = ["afrom_user", "aresolved", "find_request", "from_user", "resolved", "resolving"]
+__all__ = [
+    "afrom_user",
+    "aresolved",
+    "find_request",
+    "from_user",
+    "is_gated",
+    "leave_to_answer",
+    "resolved",
+    "resolving",
+    "set_gated",
+]
 
 _logger = logging.getLogger("entitlement_gate")
 _NOTES = "_entitlement_notes"
 _DEEPEST = 8  # wrappers around wrappers; a mock has one more for ever
 _MISSING = object()
 _SESSION_USER = "django.contrib.auth.middleware"
+_GATED = "_entitlement_gated"
+_TO_BE_KEPT = "_cache_update_cache"  # what Django's page caches ask the request when they have its answer
+
+
+def set_gated(request: HttpRequest) -> None:
+    """Note that the answer depends on whose request it is, and that who notes it cannot see the answer.
+
+    A cache of Django's between that and who will see it, ``cache_page`` or a middleware, is told not to keep it.
+    """
+    if not is_gated(request):
+        setattr(request, _GATED, getattr(request, _TO_BE_KEPT, False))
+    if get_settings().private_responses:
+        setattr(request, _TO_BE_KEPT, False)
+
+
+def is_gated(request: HttpRequest) -> bool:
+    """Whether that was noted."""
+    return hasattr(request, _GATED)
+
+
+def leave_to_answer(request: HttpRequest) -> None:
+    """Let caches go by the answer, which says from here on itself who may keep it."""
+    if is_gated(request):
+        setattr(request, _TO_BE_KEPT, vars(request)[_GATED])
 
 
 class _Notes:

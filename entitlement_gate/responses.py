@@ -28,6 +28,7 @@ from django.utils.translation import get_language, gettext_lazy
 from entitlement_gate import refusals
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.resolvers import leave_to_answer, set_gated
 from entitlement_gate.url_rules import is_open
 from entitlement_gate.waiting import Invocation
 
@@ -39,7 +40,6 @@ __all__ = [
     "address_of",
     "denied",
     "detail_of",
-    "is_gated",
     "is_login_url",
     "is_page",
     "is_way_in",
@@ -49,7 +49,6 @@ __all__ = [
     "problem_details",
     "problem_of",
     "redirection",
-    "set_gated",
     "status_of",
     "title_of",
     "upgrade_address",
@@ -296,8 +295,6 @@ def _page(request: HttpRequest, decision: Decision) -> HttpResponse:
     return HttpResponse(template.render(context, request), status=status)
 
 
-_GATED = "_entitlement_gated"
-_TO_BE_KEPT = "_cache_update_cache"  # what Django's page caches ask the request when they have its answer
 _FOR_ALL = frozenset({"public", "s-maxage"})
 _SAID = _FOR_ALL | {"private", "no-store"}
 _FOUND_BY = ("Cookie", "Authorization")  # what customers are found by; another header only the resolver knows
@@ -317,8 +314,7 @@ def keep_private(request: HttpRequest, answer: Any) -> Any:
             _patch_private(answer)
         else:  # as a rule; Django's helpers take 3 of the 5 us that this took
             headers["Cache-Control"], headers["Vary"] = "private", ", ".join(_FOUND_BY)
-        if is_gated(request):  # from here on the answer says it itself
-            setattr(request, _TO_BE_KEPT, vars(request)[_GATED])
+        leave_to_answer(request)
     return answer
 
 
@@ -329,19 +325,3 @@ def _patch_private(answer: HttpResponseBase) -> None:
         patch_cache_control(answer, private=True)
     if said.isdisjoint(_FOR_ALL):
         patch_vary_headers(answer, _FOUND_BY)
-
-
-def set_gated(request: HttpRequest) -> None:
-    """Note that a gate let the request in and could not see its answer.
-
-    A cache of Django's between the gate and who will see it, ``cache_page`` or a middleware, is told not to keep it.
-    """
-    if not is_gated(request):
-        setattr(request, _GATED, getattr(request, _TO_BE_KEPT, False))
-    if get_settings().private_responses:
-        setattr(request, _TO_BE_KEPT, False)
-
-
-def is_gated(request: HttpRequest) -> bool:
-    """Whether that was noted."""
-    return hasattr(request, _GATED)

@@ -9,6 +9,7 @@ from asgiref.sync import async_to_sync
 from django.core.cache import cache
 from django.core.checks import run_checks
 from django.http import HttpResponse, StreamingHttpResponse
+from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client
 from django.urls import path
@@ -20,7 +21,7 @@ from ninja import NinjaAPI
 from rest_framework.decorators import api_view
 from rest_framework.response import Response
 
-from entitlement_gate import requires_entitlement
+from entitlement_gate import ahas_entitlement, has_entitlement, requires_entitlement
 from entitlement_gate.mixins import EntitlementRequiredMixin
 from tests.customers import FREE, PRO, SETTINGS
 
@@ -112,6 +113,34 @@ GATED = {
     "cached": cache_page(60)(gate(plain)),
     "max-age": gate(cache_control(max_age=60)(plain)),
 }
+
+
+def shown(request):
+    template = engines["django"].from_string("{% load entitlements %}{% ifentitled 'reports' %}in{% endifentitled %}")
+    return HttpResponse(template.render({}, request))
+
+
+def asked(request):
+    return HttpResponse("in" if request.entitlements.has("reports") else "")
+
+
+def read(request):
+    return HttpResponse("in" if "reports" in request.entitlements else "")
+
+
+def called(request):
+    return HttpResponse("in" if has_entitlement(request, "reports") else "")
+
+
+async def aasked(request):
+    return HttpResponse("in" if await request.entitlements.ahas("reports") else "")
+
+
+async def acalled(request):
+    return HttpResponse("in" if await ahas_entitlement(request, "reports") else "")
+
+
+ASKING = {view.__name__: view for view in (shown, asked, read, called, aasked, acalled)}
 SAID = {
     "public": gate(cache_control(public=True, max_age=60)(plain)),
     "above": cache_control(public=True)(gate(plain)),
@@ -121,7 +150,8 @@ SAID = {
 }
 urlconf = ModuleType("caching")
 urlconf.urlpatterns = [
-    *(path(f"{name}/", view) for name, view in (GATED | SAID).items()),
+    *(path(f"{name}/", view) for name, view in (GATED | SAID | ASKING).items()),
+    *(path(f"cached/{name}/", cache_page(60)(view)) for name, view in ASKING.items()),
     path("ninja/", api.urls),
     path("open/", plain),
     path("ruled/plain/", plain),
@@ -145,7 +175,7 @@ def project(settings):
 @pytest.fixture(params=["WSGI", "ASGI"])
 def get(request):
     def get(url, customer=PRO):
-        headers = {"X-Customer": customer}
+        headers = {"X-Customer": customer} if customer else {}
         if request.param == "WSGI":
             return Client().get(url, headers=headers)
         return async_to_sync(AsyncClient().get)(url, headers=headers)
@@ -177,6 +207,22 @@ def test_so_is_what_rules_let_in_and_what_a_framework_makes_of_a_value(get, url)
     assert response.status_code == 200
     assert "private" in kept(response)
     assert {"Cookie", "Authorization"} <= varies(response)
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_so_is_what_a_view_answers_that_asks_itself(get, name):
+    response = get(f"/{name}/")
+    assert (response.content, kept(response)) == (b"in", {"private"})
+    assert {"Cookie", "Authorization"} <= varies(response)
+
+
+@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("place", ["", "cached/"])
+@pytest.mark.parametrize("stack", [[UPDATE, FETCH, OURS], [OURS, UPDATE, FETCH], [OURS]])
+def test_a_page_of_a_view_that_asks_itself_is_kept_for_nobody_else(get, settings, stack, place, name):
+    settings.MIDDLEWARE = stack
+    customers = (FREE, PRO, None, PRO, FREE)
+    assert [get(f"/{place}{name}/", customer).content for customer in customers] == [b"", b"in", b"", b"in", b""]
 
 
 @pytest.mark.parametrize(

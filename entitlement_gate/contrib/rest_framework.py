@@ -33,8 +33,8 @@ from entitlement_gate.guard import note_refusal
 from entitlement_gate.openapi import documented_refusals
 from entitlement_gate.refusals import PROBLEM, retry_after_of
 from entitlement_gate.resilience.effects import run_sync
-from entitlement_gate.resolvers import find_request
-from entitlement_gate.responses import detail_of, keep_private, problem_of, set_gated, status_of, with_refusal_headers
+from entitlement_gate.resolvers import find_request, set_gated
+from entitlement_gate.responses import detail_of, keep_private, problem_of, status_of, with_refusal_headers
 from entitlement_gate.url_rules import methods_of
 from entitlement_gate.waiting import Invocation, run_beside_loop
 from entitlement_gate.zenskar.client_options import is_texts
