@@ -90,19 +90,23 @@ class EntitlementRefused(exceptions.APIException):
     """A request is refused, with the status of its reason: 402, 403 or 503, unless ``STATUS_CODES`` says otherwise.
 
     Attributes:
-        decision: says why.
+        decision: says why; made anew of a text, as by a task queue, what that says, as of an ``EntitlementDenied``.
     """
 
-    def __init__(self, decision: Decision, message: Any = None) -> None:
-        super().__init__(message or detail_of(decision), code=str(decision.reason))
-        self.args = ()  # reports of errors show them: no customer's number
-        self.decision = decision
+    def __init__(self, decision: Decision | str, message: Any = None) -> None:
+        told = _error_of(decision)
+        super().__init__(message or detail_of(told.decision), code=str(told.decision.reason))
+        self.args = told.args  # reports of errors show them: no customer's number
+        self.decision = told.decision
         self.message = message
-        self.status_code = status_of(decision)
-        self.wait = retry_after_of(decision)
+        self.status_code = status_of(told.decision)
+        self.wait = retry_after_of(told.decision)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.decision, self.message)
+
+def _error_of(decision: Decision | str) -> EntitlementDenied | EntitlementUnavailable:
+    """Return the error of ours that says the same: of a text, the one that it names a reason of."""
+    is_unknown = EntitlementUnavailable(decision).decision.reason == str(decision).rpartition(": ")[2]
+    return EntitlementUnavailable(decision) if is_unknown else EntitlementDenied(decision)
 
 
 class _Refusal(NamedTuple):

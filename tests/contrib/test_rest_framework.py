@@ -305,6 +305,15 @@ def test_a_refusal_in_an_error_class_keeps_its_decision_and_no_customer():
     assert FREE not in repr(error) + str(error)
 
 
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("seats: insufficient_quantity", 402), ("sso: not_entitled", 403), ("sso: unavailable", 503), ("a text", 403)],
+)
+def test_a_refusal_made_anew_of_its_text_has_the_status_that_it_had(text, status):
+    error = EntitlementRefused(text)
+    assert (error.status_code, error.args) == (status, (text,))
+
+
 def test_without_our_handler_status_words_and_code_are_kept(settings, billing):
     settings.REST_FRAMEWORK = {}
     assert told(ask(has_calls)) == (402, "insufficient_quantity")
