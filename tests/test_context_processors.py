@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from unittest.mock import MagicMock
 
 import pytest
@@ -201,11 +200,3 @@ def test_jinja2_asks_the_same(rf):
     template = jinja2().from_string(source)
     assert template.render(request=rf.get("/", headers={"X-Customer": PRO})).startswith("True False ")
     assert template.render() == "False False None"
-
-
-def test_without_jinja2_the_import_names_the_extra(monkeypatch):
-    for name in ("jinja2", "jinja2.ext"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "entitlement_gate.contrib.jinja2", raising=False)
-    with pytest.raises(ImportError, match=r"install entitlement_gate\[jinja2\]"):
-        import entitlement_gate.contrib.jinja2  # noqa: F401 - it cannot be

@@ -46,8 +46,7 @@ try:
     from rest_framework.throttling import BaseThrottle
 except ImportError as error:
     raise ImportError(
-        "entitlement_gate.contrib.rest_framework needs Django REST framework: "
-        "pip install 'entitlement-gate[rest-framework]'"
+        f"Django REST framework is not here: install entitlement_gate[rest-framework]: {error}"
     ) from error
 
 try:  # adrf, where it is installed, has operators of its own

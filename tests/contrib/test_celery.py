@@ -1,7 +1,5 @@
 """Tasks that use something up, run in this process. By a worker, on a real queue: ``tests/lab/test_celery.py``."""
 
-import importlib.util
-import sys
 from functools import wraps
 
 import pytest
@@ -16,7 +14,6 @@ from entitlement_gate import (
     Requirement,
     ReservationConflict,
 )
-from entitlement_gate.contrib import celery as module
 from entitlement_gate.contrib.celery import consumes_entitlement
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.testing import FakeBilling, FakeSource
@@ -463,10 +460,3 @@ def test_what_cannot_work_is_said_where_it_is_declared(keywords, body, error, sa
 def test_a_task_is_not_decorated_but_its_function(export):
     with pytest.raises(TypeError, match=r"below @app\.task"):
         consumes_entitlement("calls", customer="customer_id")(export)
-
-
-def test_without_celery_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "celery", None)
-    spec = importlib.util.spec_from_file_location("without_celery", module.__file__)
-    with pytest.raises(ImportError, match=r"entitlement_gate\[celery\]"):
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))

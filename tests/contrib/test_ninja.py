@@ -1,7 +1,5 @@
 """Gates on operations and routers of Django Ninja, through Django's handlers of both colours."""
 
-import importlib.util
-import sys
 from itertools import count
 from types import ModuleType
 
@@ -17,7 +15,6 @@ from ninja.errors import HttpError
 from ninja.security import HttpBearer
 
 from entitlement_gate import arequire_entitlement, check_entitlement, require_entitlement
-from entitlement_gate.contrib import ninja as module
 from entitlement_gate.contrib.ninja import answer_refusals, requires_entitlement
 from entitlement_gate.decorators import requirements_of
 from entitlement_gate.testing import FakeBilling
@@ -362,10 +359,3 @@ def test_a_router_is_refused_where_ninja_hands_nothing_down(monkeypatch):
     monkeypatch.delattr(ninja.router, "BoundRouter", raising=False)
     with pytest.raises(ValueError, match=r"1\.6"):
         requires_entitlement("calls")(Router())
-
-
-def test_without_ninja_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ninja", None)
-    spec = importlib.util.spec_from_file_location("without_ninja", module.__file__)
-    with pytest.raises(ImportError, match=r"entitlement_gate\[ninja\]"):
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -13,7 +13,6 @@ out do not apply:
 import asyncio
 import math
 import queue
-import sys
 from contextlib import suppress
 from decimal import Decimal
 
@@ -493,11 +492,3 @@ def test_the_gate_of_the_settings_cannot_be_closed_here():
 def test_an_attribute_without_a_name_is_refused(gate, name):
     with pytest.raises(ValueError, match="quantity: the name of an attribute"):
         EntitlementProvider(gate, quantity=name)
-
-
-def test_without_the_sdk_the_import_names_the_extra(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "openfeature"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "entitlement_gate.contrib.openfeature")
-    with pytest.raises(ImportError, match=r"install entitlement_gate\[openfeature\]"):
-        import entitlement_gate.contrib.openfeature  # noqa: F401 - it cannot be

@@ -327,16 +327,6 @@ def test_nothing_is_made_before_it_is_switched_on():
     assert done.stdout.strip() == "[] False"
 
 
-def test_without_the_package_the_extra_is_named():
-    code = (
-        "import sys; sys.modules['opentelemetry.trace'] = None\n"
-        "try:\n import entitlement_gate.contrib.opentelemetry\n"
-        "except ImportError as error:\n print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert "install entitlement_gate[opentelemetry]" in done.stdout
-
-
 def test_without_an_sdk_it_does_nothing_and_harms_nobody(gate):
     with instrumented(gate):
         assert gate.has(PRO, "sso")

@@ -629,14 +629,6 @@ def test_a_requirement_that_cannot_be_is_refused_where_it_is_made(arguments, opt
         requires(*arguments, **options)
 
 
-def test_without_starlette_the_import_names_the_extra(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "starlette"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "entitlement_gate.contrib.starlette")
-    with pytest.raises(ImportError, match=r"install entitlement_gate\[starlette\]"):
-        import entitlement_gate.contrib.starlette  # noqa: F401 - it cannot be
-
-
 def test_no_django_settings_are_needed():
     code = """
 import warnings
