@@ -17,7 +17,7 @@ PATIENCE = 30  # seconds, of a busy machine
 
 @pytest.fixture(autouse=True)
 def _settings():
-    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "ALIASES": {"api_calls": "API Calls"}, "DEADLINE": 30}):
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "DEADLINE": 30}):
         yield
 
 
@@ -52,7 +52,7 @@ class Socket(ApplicationCommunicator):
 
 
 def left():
-    return default_gate().check(PRO, "api_calls").remaining
+    return default_gate().check(PRO, "API Calls").remaining
 
 
 async def test_who_may_connects_and_each_message_counts(consumer):
@@ -65,7 +65,7 @@ async def test_who_may_connects_and_each_message_counts(consumer):
 
 
 async def test_a_message_beyond_the_balance_is_refused(consumer):
-    with override_entitlements({"reports": True, "api_calls": 0}):
+    with override_entitlements({"reports": True, "API Calls": 0}):
         socket = Socket(consumer, PRO)
         await socket.connect()
         assert await socket.ask(month="May") == {"code": "insufficient_quantity"}
