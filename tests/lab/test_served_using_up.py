@@ -24,6 +24,8 @@ from tests.ledger.servers import RedisServer
 BUDGET = 300
 REQUESTS = 400
 VISITORS = 4
+USES = "/sync/use/", "/async/use/", "/ruled/sync/use/", "/ruled/async/use/"  # by a decorator, and by a rule
+SLOW = "/async/slow/", "/ruled/async/slow/"
 WITHIN = 30  # seconds in which a hold returns when a client left; left to itself it would take 60
 _numbers = itertools.count()
 
@@ -77,7 +79,7 @@ def visit(place, customer, number):
     seen = Counter()
     with place.visitor(customer) as visitor:
         for each in range(number):
-            answer = visitor.get("/sync/use/" if each % 2 else "/async/use/")
+            answer = visitor.get(USES[each % len(USES)])
             seen[answer.status_code, answer.json().get("code")] += 1
     return seen
 
@@ -91,7 +93,7 @@ def test_a_crowd_gets_exactly_the_budget(place):
     assert place.counted(customer) == (BUDGET, 0)
 
 
-@pytest.mark.parametrize("url", ["/sync/stream/", "/async/stream/"])
+@pytest.mark.parametrize("url", ["/sync/stream/", "/async/stream/", "/ruled/sync/stream/", "/ruled/async/stream/"])
 def test_a_stream_that_is_read_to_its_end_is_counted(place, url):
     customer = place.customer()
     with place.visitor(customer) as visitor:
@@ -105,6 +107,8 @@ def test_a_stream_that_is_read_to_its_end_is_counted(place, url):
         ("gunicorn sync", "/sync/stream/"),
         ("gunicorn gthread", "/sync/stream/"),
         ("uvicorn", "/async/stream/"),
+        ("gunicorn gthread", "/ruled/sync/stream/"),
+        ("uvicorn", "/ruled/async/stream/"),
     ],
     indirect=["place"],
 )
@@ -119,11 +123,12 @@ def test_a_client_that_leaves_amid_a_stream_gives_back(place, url):
 
 
 @in_an_event_loop
-def test_a_client_that_leaves_amid_a_slow_view_gives_back(place):
+@pytest.mark.parametrize("url", SLOW)
+def test_a_client_that_leaves_amid_a_slow_view_gives_back(place, url):
     customer = place.customer()
     host, port = place.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(f"GET /async/slow/ HTTP/1.1\r\nHost: {host}\r\nX-Customer: {customer}\r\n\r\n".encode())
+        connection.sendall(f"GET {url} HTTP/1.1\r\nHost: {host}\r\nX-Customer: {customer}\r\n\r\n".encode())
         place.wait_until(customer, (0, 1))
     place.wait_until(customer, (0, 0))
 
@@ -131,12 +136,12 @@ def test_a_client_that_leaves_amid_a_slow_view_gives_back(place):
 @in_an_event_loop
 def test_clients_that_leave_at_any_moment_leave_no_hold(place):
     customer, chosen = place.customer(), random.Random(7)
-    waits = [chosen.uniform(0.0005, 0.02) for _ in range(100)]
+    leaving = [(url, chosen.uniform(0.0005, 0.02)) for url in SLOW for _ in range(50)]
 
-    def leave(wait):
+    def leave(url, wait):
         with place.visitor(customer) as visitor, pytest.raises(httpx.ReadTimeout):
-            visitor.get("/async/slow/", timeout=httpx.Timeout(20, read=wait))
+            visitor.get(url, timeout=httpx.Timeout(20, read=wait))
 
     with ThreadPoolExecutor(VISITORS) as crowd:
-        list(crowd.map(leave, waits))
+        list(crowd.map(leave, *zip(*leaving, strict=True)))
     place.wait_until(customer, (0, 0))

@@ -25,6 +25,7 @@ ENTITLEMENT_GATE = {
 }
 if "REDIS" in os.environ:
     ENTITLEMENT_GATE |= {"LEDGER": "redis", "REDIS_URL": os.environ["REDIS"]}
+    ENTITLEMENT_GATE["RULES"] = [{"path": "^/ruled/", "requires": "calls", "consume": True}]
 
 os.environ["DJANGO_SETTINGS_MODULE"] = __name__
 django.setup()
@@ -118,6 +119,12 @@ urlpatterns = [
     path("async/slow/", slow_async),
     path("sync/stream/", stream),
     path("async/stream/", stream_async),
+    # The same without their own gates: a rule stands before them.
+    path("ruled/sync/use/", use.__wrapped__),
+    path("ruled/async/use/", use_async.__wrapped__),
+    path("ruled/async/slow/", slow_async.__wrapped__),
+    path("ruled/sync/stream/", stream.__wrapped__),
+    path("ruled/async/stream/", stream_async.__wrapped__),
 ]
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
