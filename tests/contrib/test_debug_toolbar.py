@@ -3,7 +3,6 @@
 import asyncio
 import re
 import threading
-from html import unescape
 
 import pytest
 from django.conf import settings
@@ -11,7 +10,7 @@ from django.test import AsyncClient, Client, override_settings
 
 from entitlement_gate.api import default_gate
 from entitlement_gate.engine.observers import everywhere
-from tests.contrib.toolbar_project import PANEL, project
+from tests.contrib.toolbar_project import project, rows_of_panel, shown_of_panel
 from tests.customers import PRO
 
 
@@ -22,22 +21,16 @@ def _project():
 
 
 def panel(response):
-    """Return what the toolbar shows of the panel: its subtitle and its content, fetched as the page's script does."""
-    text = response.content.decode()
-    nav = re.search(rf'class="[^"]*{PANEL}[^"]*".*?<small>(.*?)</small>', text, re.DOTALL)
-    stored = re.search(r'data-(?:request|store)-id="([^"]+)"', text)[1]
-    asked = {"request_id": stored, "store_id": stored, "panel_id": PANEL}
-    told = Client().get("/__debug__/render_panel/", asked).json()
-    return nav[1].strip(), told["content"]
+    """Return what the toolbar shows of the panel."""
+    return shown_of_panel(response.content.decode(), fetch)
 
 
 def rows(response):
-    """Return the panel's table, row by row."""
-    _, content = panel(response)
-    body = content.partition("<tbody>")[2]
-    return [
-        [unescape(cell) for cell in re.findall("<td>(.*?)</td>", row)] for row in re.findall("<tr>(.*?)</tr>", body)
-    ]
+    return rows_of_panel(response.content.decode(), fetch)
+
+
+def fetch(path, params):
+    return Client().get(path, params).json()
 
 
 def get(path, **options):

@@ -1,6 +1,8 @@
 """A project with the debug toolbar, whose pages check entitlements."""
 
+import re
 from contextlib import contextmanager
+from html import unescape
 
 from django.test import override_settings
 from django.utils.decorators import sync_only_middleware
@@ -39,3 +41,19 @@ def project():
     apps = ["django.contrib.staticfiles", "debug_toolbar", "entitlement_gate"]
     with override_settings(**SETTINGS), override_settings(INSTALLED_APPS=apps):
         yield
+
+
+def shown_of_panel(page, fetch):
+    """Return what a page shows of the panel: its subtitle and its content, fetched as the page's script does."""
+    nav = re.search(rf'class="[^"]*{PANEL}[^"]*".*?<small>(.*?)</small>', page, re.DOTALL)
+    stored = re.search(r'data-(?:request|store)-id="([^"]+)"', page)[1]
+    params = {"request_id": stored, "store_id": stored, "panel_id": PANEL}
+    return nav[1].strip(), fetch("/__debug__/render_panel/", params=params)["content"]
+
+
+def rows_of_panel(page, fetch):
+    """Return the panel's table, row by row."""
+    _, content = shown_of_panel(page, fetch)
+    body = content.partition("<tbody>")[2]
+    told = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", body)]
+    return [list(map(unescape, row)) for row in told]
