@@ -28,6 +28,7 @@ SECTIONS = {
     "rows": "benchmarks.scaling",
     "decode": "benchmarks.decoding",
     "request": "benchmarks.requests",
+    "view": "benchmarks.views",
     "fetch": "benchmarks.fetching",
     "memory": "benchmarks.memory",
     "start": "benchmarks.starting",

@@ -19,6 +19,7 @@ from benchmarks import (
     scaling,
     starting,
     telemetry,
+    views,
     warm,
 )
 from benchmarks.command import SECTIONS, main
@@ -96,6 +97,13 @@ def test_what_a_gate_adds_to_a_request_is_measured_under_wsgi_and_asgi():
 
     assert first_columns(wsgi) == first_columns(asgi)
     assert [row[1] for row in wsgi.rows].index("") == first_columns(wsgi).index("a bare view") == 0
+
+
+def test_what_a_gate_adds_to_a_view_of_rest_framework_is_measured():
+    (table,) = views.tables(TINY)
+
+    assert [row[1] for row in table.rows].index("") == first_columns(table).index("a bare `APIView`") == 0
+    assert len(table.rows) == 4
 
 
 def test_a_cold_fetch_is_measured_over_real_http():
@@ -232,6 +240,7 @@ def test_the_page_has_its_markers_and_every_section_its_module():
         "rows",
         "decode",
         "request",
+        "view",
         "fetch",
         "memory",
         "start",

@@ -103,6 +103,11 @@ class Owner(BasePermission):
         return obj == request.user.username
 
 
+class OwnerOfForm(Owner):
+    def has_object_permission(self, request, view, obj):
+        return super().has_object_permission(request, view, obj["name"])
+
+
 class AsyncOpen(AsyncBasePermission):
     pass
 
@@ -792,6 +797,20 @@ def test_forms_of_the_browsable_api_use_nothing_up(browse, permission):
     assert left() == CALLS - 2
 
 
+def test_a_form_about_an_object_uses_nothing_up(browse, settings):
+    class Creating(Browsable):
+        def post(self, request):
+            form = Form(instance={"name": FREE}, data={"name": FREE})
+            form.is_valid(raise_exception=True)
+            return Response(form.data)
+
+    settings.ROOT_URLCONF = urls_of({"page": Creating.as_view(permission_classes=[OwnerOfForm | uses_calls])})
+    page = get("/page/", method="post", Accept="text/html")
+    assert (page.status_code, "<form" in page.content.decode()) == (200, True)
+    page.close()
+    assert left() == CALLS
+
+
 def noted(caplog):
     return [record.message for record in caplog.records if record.name == "entitlement_gate"]
 
@@ -889,6 +908,7 @@ def test_where_more_can_be_had_may_be_looked_up_in_the_database(settings):
         (lambda: HasEntitlement.of("calls", on_unavailable="perhaps"), "on_unavailable"),
         (lambda: HasEntitlement.of("calls", methods="POST"), "lists such as"),
         (lambda: HasEntitlement.of("calls", actions="create"), "lists such as"),
+        (lambda: HasEntitlement.of("calls", methods=["PSOT"]), "those of HTTP"),
         (lambda: HasEntitlement & IsAuthenticated, "asks for nothing"),
         (lambda: IsAuthenticated | HasEntitlement, "asks for nothing"),
         (lambda: ~HasEntitlement, "asks for nothing"),
@@ -1027,6 +1047,7 @@ class Writable(viewsets.GenericViewSet):
 
 LISTED = {
     "class": Plain.as_view(permission_classes=[IsAuthenticated, has_reports & ~has_seats]),
+    "theirs": Plain.as_view(permission_classes=[IsAuthenticated & (Requirement("sso") | has_seats)]),
     "methods": Plain.as_view(permission_classes=[HasEntitlement.of("reports", methods=["POST"])]),
     "set": Writable.as_view({"get": "list", "post": "create"}),
     "list": Writable.as_view({"get": "list"}),
@@ -1038,6 +1059,7 @@ def test_gates_among_permissions_are_listed_and_not_called_ungated(settings):
     settings.ROOT_URLCONF = urls_of(LISTED)
     assert {gate.what: gate.requires for gate in gated_views()} == {
         "/class/": ("reports", "~seats 2"),
+        "/theirs/": ("sso", "seats 2"),
         "/methods/ [GET]": (),
         "/methods/ [POST]": ("reports",),
         "/set/ [GET]": (),
