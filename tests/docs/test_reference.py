@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import tomllib
 from dataclasses import fields
 
 import pytest
@@ -81,6 +82,20 @@ def test_every_check_is_documented_and_no_other():
 def test_every_public_name_is_documented():
     said = {word for code in in_code((REFERENCE / "api.md").read_text()) for word in re.findall(r"\w+", code)}
     assert set(entitlement_gate.__all__) - said == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "entitlement_gate" / "contrib").glob("[!_]*.py")), ids=lambda p: p.stem)
+def test_every_name_of_an_integration_is_documented_and_no_other(path):
+    row = next(row for row in rows_of(REFERENCE / "api.md") if row[0] == f"`entitlement_gate.contrib.{path.stem}`")
+    found = re.search(r"^__all__ = (\[.*?\])", path.read_text(), re.DOTALL | re.MULTILINE)
+    assert sorted(in_code(row[1])) == sorted(ast.literal_eval(found.group(1)))
+
+
+def test_the_readme_names_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {extra for row in rows_of(ROOT / "README.md") for extra in in_code(row[1])} == set(extras)
+    for page in PAGES:
+        assert set(re.findall(r"entitlement_gate\[([\w-]+)\]", page.read_text())) <= set(extras), name_of(page)
 
 
 def test_the_documented_signatures_are_the_signatures():
