@@ -28,6 +28,7 @@ from django.utils.translation import get_language, gettext_lazy
 from entitlement_gate import refusals
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.engine.failure_log import traceback_to_log
 from entitlement_gate.resolvers import leave_to_answer, set_gated
 from entitlement_gate.url_rules import is_open
 from entitlement_gate.waiting import Invocation
@@ -182,7 +183,7 @@ def prefers_json(request: HttpRequest) -> bool:
 def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
     """Return where more can be had, or None: ``UPGRADE_URL`` is a URL, the name of one, or a callable, also async.
 
-    A URL that a browser would run instead of visit (``javascript:``) is None and logged.
+    A URL that a browser would run instead of visit (``javascript:``), and a callable that raises, is None and logged.
     """
     setting = get_settings().upgrade_url
     try:
@@ -191,6 +192,9 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
         _logger.error("UPGRADE_URL: there is no URL named %r", _shown(setting))  # noqa: TRY400 - adds nothing
     except ValueError:
         _logger.error("UPGRADE_URL: %r is no address to visit", _shown(setting))  # noqa: TRY400 - as above
+    except Exception as error:  # a project's code: without an address, a refusal is still one
+        name, kind = getattr(setting, "__qualname__", type(setting)), type(error).__name__
+        _logger.exception("UPGRADE_URL: %s raised %s", name, kind, exc_info=traceback_to_log(error))
     return None
 
 

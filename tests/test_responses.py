@@ -364,6 +364,19 @@ def test_an_upgrade_url_that_is_no_address_to_visit_is_left_out_and_logged(confi
     assert "upgrade_url" not in json.loads(ask(accept="application/json").content)
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_an_upgrade_url_that_raises_is_left_out_and_logged_without_what_it_says(configure, caplog, accept):
+    def of_the_organisation(request, decision):
+        return {}[decision.customer_id]
+
+    configure(UPGRADE_URL=of_the_organisation)
+    response = ask(of(customer_id=FREE), accept=accept)
+    assert (response.status_code, b"upgrade_url" in response.content) == (403, False)
+    (record,) = caplog.records
+    assert record.getMessage().endswith("of_the_organisation raised KeyError")
+    assert FREE not in caplog.text
+
+
 def test_a_hostile_upgrade_url_is_escaped(configure):
     configure(UPGRADE_URL=lambda request, decision: '/plans/"><script>alert(1)</script>')
     body = ask().content.decode()

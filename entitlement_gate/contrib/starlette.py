@@ -24,6 +24,7 @@ from entitlement_gate import refusals
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.engine.failure_log import traceback_to_log
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.engine.reservations import order
 from entitlement_gate.resilience.effects import run_async
@@ -144,12 +145,15 @@ class GateMiddleware:
 
     def _upgrade_address(self, connection: HTTPConnection, decision: Decision) -> str | None:
         url = self._upgrade_url
-        url = url(connection, decision) if callable(url) else url
         try:
-            return refusals.visitable(url) if url else None
+            url = url(connection, decision) if callable(url) else url
+            return refusals.visitable(str(url)) if url else None
         except ValueError:
             _logger.error("upgrade_url: what %r returned is no address to visit", self._upgrade_url)  # noqa: TRY400 - it may tell of whom it is
-            return None
+        except Exception as error:  # the application's code: without an address, a refusal is still one
+            kind = type(error).__name__
+            _logger.exception("upgrade_url: %r raised %s", self._upgrade_url, kind, exc_info=traceback_to_log(error))
+        return None
 
 
 Dependency = Callable[[HTTPConnection], Awaitable[Decision]]
