@@ -44,7 +44,6 @@ __all__ = [
     "rules_about",
 ]
 
-
 ViewT = TypeVar("ViewT", bound="Callable[..., Any] | type")
 _ABOUT = ("path", "view", "namespace")
 _OPTIONS = ("consume", "key", "customer", "on_unavailable", "on_denied")

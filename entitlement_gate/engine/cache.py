@@ -23,13 +23,7 @@ if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.shared.lease import Stamp
 
-__all__ = [
-    "Answer",
-    "Entry",
-    "SnapshotCache",
-    "key_of",
-]
-
+__all__ = ["Answer", "Entry", "SnapshotCache", "key_of"]
 
 _MOST_ANSWERS = 64
 

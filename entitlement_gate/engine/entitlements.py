@@ -21,12 +21,7 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.snapshots import View
     from entitlement_gate.ledger.protocol import Charges
 
-__all__ = [
-    "CustomerEntitlements",
-    "Entitlement",
-    "required",
-]
-
+__all__ = ["CustomerEntitlements", "Entitlement", "required"]
 
 Conclude = Callable[[Requirement, Decision], Decision]
 """Takes what was asked and what the snapshot says of it, and returns what is answered."""

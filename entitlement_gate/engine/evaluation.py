@@ -28,10 +28,7 @@ if TYPE_CHECKING:
     from entitlement_gate.ledger.protocol import Charges
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "Evaluator",
-    "remembered_as",
-]
+__all__ = ["Evaluator", "remembered_as"]
 
 
 class Evaluator:

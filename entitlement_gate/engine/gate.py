@@ -42,10 +42,7 @@ if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
 
-__all__ = [
-    "EntitlementGate",
-    "GateQuestions",
-]
+__all__ = ["EntitlementGate", "GateQuestions"]
 
 
 class GateQuestions:

@@ -8,9 +8,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Source
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "Health",
-]
+__all__ = ["Health"]
 
 
 class Health:

@@ -34,13 +34,7 @@ if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
 
-__all__ = [
-    "NOTHING",
-    "NOT_READ",
-    "LedgerClient",
-    "burdened",
-]
-
+__all__ = ["NOTHING", "NOT_READ", "LedgerClient", "burdened"]
 
 NOTHING: Charges = {}
 """Nothing held, nothing used up."""

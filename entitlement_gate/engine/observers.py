@@ -29,14 +29,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = [
-    "Fetch",
-    "LedgerCall",
-    "Observed",
-    "Observer",
-    "Observers",
-    "everywhere",
-]
+__all__ = ["Fetch", "LedgerCall", "Observed", "Observer", "Observers", "everywhere"]
 
 
 class Fetch(NamedTuple):

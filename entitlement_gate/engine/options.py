@@ -14,10 +14,7 @@ from entitlement_gate.zenskar.client_options import check_at_least_one, check_se
 if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = [
-    "GateKeywords",
-    "GateOptions",
-]
+__all__ = ["GateKeywords", "GateOptions"]
 
 
 class GateKeywords(TypedDict, total=False):

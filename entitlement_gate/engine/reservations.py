@@ -68,7 +68,6 @@ __all__ = [
     "reasoned",
 ]
 
-
 _BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _ONE = Decimal(1)
 

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.ledger.protocol import Charges, Demand
 
-__all__ = [
-    "vetted",
-    "vetted_charges",
-    "vetted_outcome",
-]
-
+__all__ = ["vetted", "vetted_charges", "vetted_outcome"]
 
 _KINDS = {kind.value.casefold(): kind for kind in EntitlementType}
 _TEXT = (str, type(None))

@@ -43,7 +43,6 @@ __all__ = [
     "rows_of",
 ]
 
-
 UNIT = 1_000_000
 """Millionths in one."""
 

@@ -67,7 +67,6 @@ __all__ = [
     "examined",
 ]
 
-
 RETENTION = 86_400.0
 """Seconds for which a key is remembered after it was committed, was released or ran out: as long as billing does."""
 

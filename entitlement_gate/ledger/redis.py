@@ -37,11 +37,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.ledger.balances import Row
 
-__all__ = [
-    "RedisLedger",
-    "RedisOutbox",
-]
-
+__all__ = ["RedisLedger", "RedisOutbox"]
 
 _ROUNDS = 3  # of looking and taking, where others take at the same time
 

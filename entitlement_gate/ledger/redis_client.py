@@ -33,11 +33,7 @@ from entitlement_gate.resilience.redis_connection import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = [
-    "BUCKETS",
-    "RedisStore",
-]
-
+__all__ = ["BUCKETS", "RedisStore"]
 
 BUCKETS = 64
 _TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Script", "call_with_retry", "close_idle_connections", "connect", "is_failover", "read_lua"]
 
-
 _NOT_HERE = (
     AuthenticationError,
     BusyLoadingError,

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NotFetchedError", "SharedCall", "SingleFlight", "Wait"]
 
-
 R = TypeVar("R")
 
 

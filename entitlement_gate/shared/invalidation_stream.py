@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from entitlement_gate.shared.lease import Hearer
     from entitlement_gate.shared.store import SharedStore
 
-__all__ = [
-    "Listening",
-]
-
+__all__ = ["Listening"]
 
 _BLOCK = 0.5  # seconds that one read waits for news: also how long the thread outlives ``close``
 _GRACE = 0.25  # seconds that the answer may take on top

@@ -8,14 +8,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.shared.signing import Seal
 
-__all__ = [
-    "Found",
-    "Hearer",
-    "Noting",
-    "Stamp",
-    "Turn",
-    "Wanted",
-]
+__all__ = ["Found", "Hearer", "Noting", "Stamp", "Turn", "Wanted"]
 
 
 class Stamp(NamedTuple):

@@ -44,10 +44,7 @@ if TYPE_CHECKING:
     from entitlement_gate.shared.signing import Seal, Sealing
     from entitlement_gate.shared.store import Seen, SharedStore
 
-__all__ = [
-    "SharedSnapshots",
-]
-
+__all__ = ["SharedSnapshots"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05  # seconds between two looks for the record of whoever fetches
 _MOST_UNTOLD = 10_000

@@ -18,17 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, aware, quick_grant
 from entitlement_gate.shared.lease import Stamp
 
-__all__ = [
-    "VERSION",
-    "Seal",
-    "Sealing",
-    "SharedRecord",
-    "Unreadable",
-    "joined",
-    "read",
-    "write",
-]
-
+__all__ = ["VERSION", "Seal", "Sealing", "SharedRecord", "Unreadable", "joined", "read", "write"]
 
 _PURPOSE = b"entitlement_gate: shared snapshots"
 _SCOPE_DIGITS = 32

@@ -19,15 +19,7 @@ from entitlement_gate.ledger.protocol import LONE_RETENTION, RETENTION, Demand, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "ANNA",
-    "BERT",
-    "CALLS",
-    "METER",
-    "SEATS",
-    "LedgerContract",
-    "demand",
-]
+__all__ = ["ANNA", "BERT", "CALLS", "METER", "SEATS", "LedgerContract", "demand"]
 
 ANNA = "10000000-0000-4000-8000-00000000000a"
 BERT = "20000000-0000-4000-8000-00000000000b"

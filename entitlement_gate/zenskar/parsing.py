@@ -23,15 +23,7 @@ from entitlement_gate.domain.rule import canonical_uuid
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "WirePage",
-    "read_error",
-    "read_grants",
-    "read_instant",
-    "read_json",
-    "read_page",
-]
-
+__all__ = ["WirePage", "read_error", "read_grants", "read_instant", "read_json", "read_page"]
 
 _LONGEST_SHARED = 40  # characters of text that a cache may hold on to
 _UUID_LENGTH = 36
