@@ -18,6 +18,7 @@ from pytest_django.live_server_helper import LiveServer
 
 import entitlement_gate
 from entitlement_gate import invalidate_entitlements, requires_entitlement
+from tests.docs.pages import DOCS, blocks_of
 from tests.example.test_browser import BROWSER
 
 ANNA = "10000000-0000-4000-8000-000000000001"
@@ -77,6 +78,18 @@ def rendered(source, request):
 def in_page(html, element_id="entitlements"):
     found = re.search(rf'<script id="{element_id}" type="application/json">(.*?)</script>', html, re.DOTALL)
     return json.loads(found[1])
+
+
+@override_settings(ENTITLEMENT_GATE=OURS)
+def test_the_page_of_the_guide_renders_as_it_stands(entitlements, settings):
+    settings.ROOT_URLCONF, settings.STATIC_URL = __name__, "/static/"
+    entitlements.grant(ANNA, "exports", 2)
+    guide = DOCS / "how-to" / "show-entitlements-in-a-front-end.md"
+    template, *_ = (block.text for block in blocks_of(guide) if block.language == "html")
+    html = rendered(template, HttpRequest())
+    assert in_page(html)["customer_id"] == ANNA
+    assert 'from "/static/entitlement_gate/entitlements.js"' in html
+    assert 'Entitlements.fromPage("/entitlements/me/")' in html
 
 
 @override_settings(ENTITLEMENT_GATE=OURS)

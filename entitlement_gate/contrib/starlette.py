@@ -203,7 +203,7 @@ def requires(
 
 
 class RequirementMiddleware:
-    """Requires an entitlement of whatever is below it: a ``Route`` of either colour, a ``Mount``, an application.
+    """Requires an entitlement of whatever is below it: a ``Route``, sync or async, a ``Mount``, an application.
 
     >>> Route("/reports", reports, middleware=[Middleware(RequirementMiddleware, "reports")])  # doctest: +SKIP
 
