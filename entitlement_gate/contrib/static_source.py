@@ -88,11 +88,13 @@ class StaticSource(Locked):
             except OSError as error:
                 raise SourceUnavailable(f"{self._path}: {error.strerror}") from error
             if data != self._data:
-                self._data = data
+                customers, mistake = self._customers, None
                 try:
-                    self._customers, self._mistake = self._understood(data), None
+                    customers = self._understood(data)
                 except ValueError as error:
-                    self._mistake = str(error)
+                    mistake = str(error)
+                # Last, and together: what a time limit breaks off is understood anew, not taken for what was before.
+                self._customers, self._mistake, self._data = customers, mistake, data
             if self._mistake is not None:
                 raise SourceMalformed(self._mistake)
             return self._customers
@@ -100,6 +102,8 @@ class StaticSource(Locked):
     def _understood(self, data: bytes) -> Mapping[str, Grants]:
         try:
             return _customers_in(self._read(data.decode()))
+        except RecursionError as error:
+            raise ValueError(f"{self._path}: it is nested too deeply") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{self._path}: not UTF-8: byte {error.start}") from error
         except ValueError as error:
@@ -222,10 +226,12 @@ def _grant(name: str, value: Any, place: str, giver: str) -> Grant:
         given: Mapping[str, Any] = {"type": "Feature"}
     elif isinstance(value, Mapping):
         given = _mapping(value, place, _FIELDS)
+    elif value is None:  # what stands for a number, or for its fields, was left out
+        raise ValueError(f"{place}: true, false, a number or fields, not nothing")
     else:
         given = {"quantity": value}
     quantity = _optional(_number, given, "quantity", place)
-    kind = EntitlementType.FEATURE if quantity is None else EntitlementType.QUANTITY
+    kind = EntitlementType.QUANTITY if "quantity" in given else EntitlementType.FEATURE
     return Grant(
         id=f"{giver}/{name}",
         name=name,

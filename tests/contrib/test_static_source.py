@@ -212,6 +212,29 @@ def test_a_file_that_becomes_wrong_is_malformed_until_it_is_mended(write):
     assert set(grants(source)) == {"sso", "seats"}
 
 
+class TimeLimit(BaseException):
+    """As a worker's time limit raises in the middle of anything."""
+
+
+def test_a_change_that_could_not_be_understood_in_time_is_understood_at_the_next_fetch(write, monkeypatch):
+    source = StaticSource(write(PLANS))
+    write(PLANS.replace("seats: 5", "seats: 0"))
+    with monkeypatch.context() as patched:
+        patched.setattr(source, "_read", _strike)
+        with pytest.raises(TimeLimit):
+            source.fetch(PRO)
+    assert grants(source)["seats"].quantity == 0
+
+
+def _strike(text):
+    raise TimeLimit
+
+
+def test_a_quantity_that_was_left_out_is_unknown_and_no_feature(write):
+    with EntitlementGate(StaticSource(write(PLANS.replace("seats: 5", "seats: {quantity: }")))) as gate:
+        assert gate.check(PRO, "seats").reason == "quantity_unknown"
+
+
 def test_a_file_that_goes_away_is_unavailable_until_it_is_back(write):
     path = write(PLANS)
     source = StaticSource(path)
@@ -248,6 +271,8 @@ def test_a_gate_keeps_the_last_good_file_and_says_so(write, caplog):
         ("plan: {}", r"the file: one of plans, customers, not 'plan' \(did you mean 'plans'\?\)"),
         ("plans: [pro]", "plans: a mapping, not "),
         ("plans: {7: {}}", "plans: a name is a text, so write it in quotes: 7"),
+        ("plans: {pro: {seats: }}", "plans.pro.seats: true, false, a number or fields, not nothing"),
+        ("plans: " + "[" * 5_000, "it is nested too deeply"),
         ("plans: {pro: {seats: many}}", "plans.pro.seats.quantity: a number, not 'many'"),
         ("plans: {pro: {seats: .inf}}", "plans.pro.seats.quantity: a number, not inf"),
         ("plans: {pro: {seats: [5]}}", r"plans.pro.seats.quantity: a number, not \[5\]"),
