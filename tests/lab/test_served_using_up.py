@@ -24,7 +24,8 @@ from tests.ledger.servers import RedisServer
 BUDGET = 300
 REQUESTS = 400
 VISITORS = 4
-USES = "/sync/use/", "/async/use/", "/ruled/sync/use/", "/ruled/async/use/"  # by a decorator, and by a rule
+# By a decorator, by a rule, and by a permission of Django REST framework.
+USES = [f"{place}/{colour}/use/" for place in ("", "/ruled", "/rest") for colour in ("sync", "async")]
 SLOW = "/async/slow/", "/ruled/async/slow/"
 WITHIN = 30  # seconds in which a hold returns when a client left; left to itself it would take 60
 _numbers = itertools.count()

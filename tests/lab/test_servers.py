@@ -30,7 +30,7 @@ def billing():
         yield server
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(scope="module", params=SERVERS)
 def address(request, billing):
     with serving(request.param, BILLING=billing.url, WARM_BEFORE_FORK="1") as address:
         yield address
@@ -43,7 +43,7 @@ def visit(address, number, seed):
     with httpx.Client(base_url=address, trust_env=False, timeout=10) as visitor:
         for _ in range(number):
             customer = chosen.choice([*PAYING, *FREE_RIDERS, PRO, FREE])
-            url = chosen.choice(["/sync/", "/async/", "/ninja/sync/", "/ninja/async/"])
+            url = chosen.choice(["/sync/", "/async/", "/ninja/sync/", "/ninja/async/", "/rest/sync/", "/rest/async/"])
             answer = visitor.get(url, headers={"X-Customer": customer, "Accept": "application/json"})
             if customer in PAYING or customer == PRO:
                 is_right = answer.status_code == 200 and answer.json() == {"customer": customer}
@@ -58,3 +58,12 @@ def test_every_request_is_answered_for_its_own_customer(address):
         visits = [crowd.submit(visit, address, REQUESTS // VISITORS, seed) for seed in range(VISITORS)]
         seen = sum((each.result() for each in visits), Counter())
     assert seen == {"right": REQUESTS}
+
+
+@pytest.mark.parametrize("url", ["/rest/sync/", "/rest/async/"])
+def test_rest_framework_asks_who_it_is_before_it_refuses(address, url):
+    with httpx.Client(base_url=address, trust_env=False, timeout=20) as visitor:
+        answers = [visitor.get(url, headers=each) for each in ({}, {"X-Customer": FREE}, {"X-Customer": PRO})]
+    assert [answer.status_code for answer in answers] == [401, 403, 200]
+    assert answers[0].headers["WWW-Authenticate"] == "X-Customer"
+    assert answers[1].headers["Content-Type"] == "application/problem+json"

@@ -27,14 +27,24 @@ if "REDIS" in os.environ:
     ENTITLEMENT_GATE |= {"LEDGER": "redis", "REDIS_URL": os.environ["REDIS"]}
     ENTITLEMENT_GATE["RULES"] = [{"path": "^/ruled/", "requires": "calls", "consume": True}]
 
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "entitlement_gate.contrib.rest_framework.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
 os.environ["DJANGO_SETTINGS_MODULE"] = __name__
 django.setup()
 
 # ruff: noqa: E402 - after the set-up, as in a urls.py
+from adrf.views import APIView as AsyncAPIView
 from ninja import NinjaAPI
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from entitlement_gate import check_entitlement, has_entitlement, requires_entitlement
 from entitlement_gate.contrib import ninja
+from entitlement_gate.contrib.rest_framework import HasEntitlement
 
 if "WARM_BEFORE_FORK" in os.environ:  # what a `--preload` master may do: open connections and threads, then fork
     has_entitlement("20000000-0000-4000-8000-000000000002", "reports")
@@ -109,8 +119,39 @@ async def reports_ninja_async(request):
     return {"customer": (await request.entitlements.aall()).customer_id}
 
 
+class ByHeader(BaseAuthentication):
+    def authenticate(self, request):
+        customer = request.headers.get("X-Customer")
+        return customer and (customer, None)
+
+    def authenticate_header(self, request):
+        return "X-Customer"
+
+
+class Rest(APIView):
+    authentication_classes = (ByHeader,)
+    permission_classes = (HasEntitlement.of("reports"),)
+
+    def get(self, request):
+        return Response({"customer": request.user})
+
+
+class AsyncRest(AsyncAPIView):
+    authentication_classes = (ByHeader,)
+    permission_classes = (HasEntitlement.of("reports"),)
+
+    async def get(self, request):
+        await asyncio.sleep(0)
+        return Response({"customer": request.user})
+
+
+uses_calls = [HasEntitlement.of("calls", consume=True)]
 urlpatterns = [
     path("ninja/", api.urls),
+    path("rest/sync/", Rest.as_view()),
+    path("rest/async/", AsyncRest.as_view()),
+    path("rest/sync/use/", Rest.as_view(permission_classes=uses_calls)),
+    path("rest/async/use/", AsyncRest.as_view(permission_classes=uses_calls)),
     path("own/", own),
     path("sync/", reports),
     path("async/", reports_async),
