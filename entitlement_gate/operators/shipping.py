@@ -1,11 +1,14 @@
-"""Usage events on their way to billing, as operators send them. Never here: one event's way (``zenskar.usage``)."""
+"""Usage events on their way to billing, as operators send them. One event's way stands in ``zenskar.usage``."""
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from entitlement_gate.ledger.balances import quantity_of
 from entitlement_gate.ledger.memory import MemoryLedger
@@ -15,12 +18,13 @@ from entitlement_gate.operators.terminal import DENIED, FINE, UNKNOWN, Cell, Lin
 from entitlement_gate.zenskar.usage import DeliveryReport, ship
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from entitlement_gate.engine.gate import EntitlementGate
     from entitlement_gate.ledger.protocol import DeadLetter, Outbox
-    from entitlement_gate.operators.terminal import Stop
     from entitlement_gate.zenskar.client import ZenskarClient
 
-__all__ = ["Plan", "outbox_of", "passes", "revive_all", "tell_dead"]
+__all__ = ["Plan", "Stop", "outbox_of", "passes", "revive_all", "tell_dead"]
 
 _SHOWN = 100
 _AT_ONCE = 1_000
@@ -196,3 +200,46 @@ def _letter_rows(letter: DeadLetter) -> Iterator[tuple[Cell | str, ...]]:
     yield f"{number(quantity_of(event.quantity))} of {event.target.slug}", Cell(letter.why, "bad")
     at = moment(datetime.fromtimestamp(event.at, UTC))
     yield "", Cell(f"{event.target.field}, key {event.key}, customer {event.customer_id}, {at}", "faint")
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SLICE = 0.2  # seconds: a sleep goes on after a signal, so it is slept in pieces
+
+
+class Stop:
+    """Whether somebody asked for the end. The second signal ends the process at once, as without this.
+
+    Off the main thread, where no signal can be had, nobody asks.
+    """
+
+    def __init__(self) -> None:
+        self._is_asked = False  # no Event: its lock may be held by the very frame that a signal interrupts
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def __call__(self) -> bool:
+        """Return whether to end."""
+        return self._is_asked
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, less where the end is asked for; return whether it is."""
+        until = time.monotonic() + seconds
+        while not self._is_asked and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _SLICE))
+        return self._is_asked
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        before, self._before = self._before, {}
+        for asked, handler in before.items():
+            signal.signal(asked, signal.SIG_DFL if handler is None else handler)

@@ -1,4 +1,4 @@
-"""Reports, the text or JSON they become on a stream, progress on a terminal, and signals as a wish to end.
+"""Reports, the text or JSON they become on a stream, and progress on a terminal.
 
 Whatever came from billing is made printable first: a name must not move the cursor or recolour the terminal. Never
 here: what is told.
@@ -10,19 +10,13 @@ import codecs
 import json
 import os
 import shutil
-import signal
 import sys
-import threading
-import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
-
-if TYPE_CHECKING:
-    from types import FrameType
+from typing import Any, Literal, Protocol, Self
 
 __all__ = [
     "DENIED",
@@ -37,7 +31,6 @@ __all__ = [
     "Progress",
     "Report",
     "Screen",
-    "Stop",
     "Stream",
     "Table",
     "Tone",
@@ -434,46 +427,3 @@ class Progress:
         if self._write is not None and self._shown:
             self._write("\n")
             self._shown = ""
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SLICE = 0.2  # seconds: a sleep goes on after a signal, so it is slept in pieces
-
-
-class Stop:
-    """Whether somebody asked for the end. The second signal ends the process at once, as without this.
-
-    Off the main thread, where no signal can be had, nobody asks.
-    """
-
-    def __init__(self) -> None:
-        self._is_asked = False  # no Event: its lock may be held by the very frame that a signal interrupts
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def __call__(self) -> bool:
-        """Return whether to end."""
-        return self._is_asked
-
-    def wait(self, seconds: float) -> bool:
-        """Wait so long, less where the end is asked for; return whether it is."""
-        until = time.monotonic() + seconds
-        while not self._is_asked and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _SLICE))
-        return self._is_asked
-
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self._is_asked = True
-        self._restore()
-
-    def _restore(self) -> None:
-        before, self._before = self._before, {}
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.terminal import Stop
+from entitlement_gate.operators.shipping import Stop
 from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
 from entitlement_gate.zenskar.usage import ship
 from tests.operators.outboxes import REFUSED, USAGE, Elsewhere, use

@@ -44,7 +44,7 @@ from entitlement_gate.operators.doctor import (
 )
 from entitlement_gate.operators.gates import all_gates, tell_gates
 from entitlement_gate.operators.project import names_in_code, settings_findings
-from entitlement_gate.operators.shipping import Plan, outbox_of, passes, revive_all, tell_dead
+from entitlement_gate.operators.shipping import Plan, Stop, outbox_of, passes, revive_all, tell_dead
 from entitlement_gate.operators.terminal import (
     DENIED,
     FINE,
@@ -53,7 +53,6 @@ from entitlement_gate.operators.terminal import (
     OperatingError,
     Progress,
     Report,
-    Stop,
     as_read,
     as_source,
     open_pipe,
