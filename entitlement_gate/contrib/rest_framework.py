@@ -332,6 +332,8 @@ class _ComposedPermission(_OurPermission):
         return _composed(~cls.op1_class, ~cls.op2_class, is_any=not cls.is_any)
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
+        if self.is_any:  # ours may not be asked, and would refuse others what this one is let in to
+            set_gated(_request_of(request))
         return self._deciding(part.refusal(request, view) for part in self._parts)
 
     def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:
@@ -534,8 +536,10 @@ class EntitlementThrottle(BaseThrottle):
 
     def allow_request(self, request: Any, view: Any) -> bool:
         """Return whether enough is left."""
-        decision = _asking(self._guard, request).refuse(_request_of(request))
+        django_request = _request_of(request)
+        decision = _asking(self._guard, request).refuse(django_request)
         if decision is None:
+            set_gated(django_request)
             return True
         if decision.reason not in _BY_BALANCE:
             _refuse(request, view, decision)

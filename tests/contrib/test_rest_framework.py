@@ -20,6 +20,7 @@ from adrf.views import APIView as AsyncAPIView
 from adrf.viewsets import ViewSet as AsyncViewSet
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, User
+from django.core.cache import cache
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -27,6 +28,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils.decorators import method_decorator
+from django.views.decorators.cache import cache_page
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.validation import validate_schema
@@ -94,6 +96,18 @@ class Blocked(BasePermission):
 class Mute(BasePermission):
     def has_permission(self, request, view):
         return False
+
+
+class Key(Token):
+    """Says so by a header that no cache knows."""
+
+    def authenticate(self, request):
+        return User(username=request.headers["X-Key"]), None
+
+
+class Named(BasePermission):
+    def has_permission(self, request, view):
+        return request.user.username == PRO
 
 
 class Owner(BasePermission):
@@ -757,6 +771,25 @@ def test_the_answer_of_what_uses_something_up_is_private(settings):
 def test_with_our_middleware_every_gated_answer_is_private(settings):
     settings.MIDDLEWARE = [OURS]
     assert get("/class/").headers["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize("middleware", [[], [OURS]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"permission_classes": [has_reports]},
+        {"permission_classes": [uses_calls]},
+        {"permission_classes": [Named & HasEntitlement.of("sso 2") | has_reports]},
+        {"permission_classes": [Named | has_reports]},
+        {"throttle_classes": [EntitlementThrottle.of("calls")]},
+    ],
+)
+def test_no_page_cache_gives_what_one_was_let_in_to_to_another(settings, middleware, options):
+    cache.clear()
+    settings.MIDDLEWARE = middleware
+    settings.ROOT_URLCONF = urls_of({"kept": cache_page(60)(Plain.as_view(authentication_classes=[Key], **options))})
+    answers = [Client().get("/kept/", headers={"X-Key": customer}) for customer in (PRO, FREE, PRO)]
+    assert [answer.status_code < 400 for answer in answers] == [True, False, True]
 
 
 # The browsable API
