@@ -195,13 +195,13 @@ class _Use(NamedTuple):
 
     def hold(self, run: _Run | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reservation:
         """Hold it, or go on with what an earlier run of the same holds."""
-        told = self._told(args, kwargs)
-        key = str(told["key"]) if "key" in told else run and _shortened(run.name)
+        values = self._read_arguments(args, kwargs)
+        key = str(values["key"]) if "key" in values else run and _shortened(run.name)
         ttl = self.ttl or (run and run.limit) or _TTL
-        asked = order(self.requirement, told.get("quantity", self.quantity), key, checked_ttl(ttl))
+        wanted = order(self.requirement, values.get("quantity", self.quantity), key, checked_ttl(ttl))
         if run is not None:
-            asked = asked._replace(owner=uuid5(NAMESPACE_OID, run.name).hex)
-        decision, found = run_sync((self.gate or default_gate()).holding(told["customer"], asked))
+            wanted = wanted._replace(owner=uuid5(NAMESPACE_OID, run.name).hex)
+        decision, found = run_sync((self.gate or default_gate()).holding(values["customer"], wanted))
         if found is None:
             required(decision)
         held: Reservation = found  # type: ignore[assignment]  # a refusal was raised in the line above
@@ -210,8 +210,8 @@ class _Use(NamedTuple):
                 held.extend(ttl)
         return held
 
-    def _told(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return what the arguments tell."""
+    def _read_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what the arguments say of customer, quantity and key."""
         bound = self.takes.bind(*args, **kwargs)
         bound.apply_defaults()
         return {

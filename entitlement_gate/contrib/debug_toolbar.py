@@ -35,11 +35,11 @@ class _Checks(Observer):
     """The checks that are made in one context, as JSON has them: the toolbar stores them so."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.recorded: list[dict[str, Any]] = []
 
     def check(self, decision: Decision, seconds: float) -> None:
         if _current.get() is self:
-            self.told.append({**decision.as_dict(), "milliseconds": seconds * 1000})
+            self.recorded.append({**decision.as_dict(), "milliseconds": seconds * 1000})
 
 
 class EntitlementsPanel(Panel):
@@ -54,41 +54,41 @@ class EntitlementsPanel(Panel):
 
     @property
     def nav_subtitle(self) -> str:
-        """How many, how many of them refused, and what they took."""
-        told = self._told
-        refused = sum(not check["allowed"] for check in told)
-        took = sum(check["milliseconds"] for check in told)
-        checks = f"{len(told)} check{'' if len(told) == 1 else 's'}"
-        return f"{checks}{f', {refused} refused' if refused else ''} in {took:.2f}{_SPACE}ms"
+        """Say how many checks there were, how many refused, and how long they took."""
+        checks = self._recorded
+        refused = sum(not check["allowed"] for check in checks)
+        took = sum(check["milliseconds"] for check in checks)
+        number = f"{len(checks)} check{'' if len(checks) == 1 else 's'}"
+        return f"{number}{f', {refused} refused' if refused else ''} in {took:.2f}{_SPACE}ms"
 
     @property
     def content(self) -> str:
-        """The table."""
-        if not self._told:
+        """Return the table of checks."""
+        if not self._recorded:
             return format_html("<p>{}</p>", "Nothing was checked.")
         head = format_html_join("", "<th>{}</th>", ((name,) for name in _COLUMNS))
-        rows = format_html_join("", "<tr>{}</tr>", ((_row(check),) for check in self._told))
+        rows = format_html_join("", "<tr>{}</tr>", ((_row(check),) for check in self._recorded))
         return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, rows)
 
     def enable_instrumentation(self) -> None:
-        """Begin to hear of checks."""
+        """Begin to record checks."""
         _current.set(self._checks)
         everywhere.discard(self._checks)
         everywhere.add(self._checks)
 
     def disable_instrumentation(self) -> None:
-        """Hear no more."""
+        """Record no more."""
         everywhere.discard(self._checks)
         _current.set(None)
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:  # noqa: ARG002 - the toolbar's
         """Hand what was checked to the toolbar."""
-        self.record_stats({"checks": self._checks.told})  # type: ignore[no-untyped-call]  # the toolbar annotates little
+        self.record_stats({"checks": self._checks.recorded})  # type: ignore[no-untyped-call]  # the toolbar annotates little
 
     @property
-    def _told(self) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = self.get_stats().get("checks", [])  # type: ignore[no-untyped-call]  # as above
-        return told
+    def _recorded(self) -> list[dict[str, Any]]:
+        checks: list[dict[str, Any]] = self.get_stats().get("checks", [])  # type: ignore[no-untyped-call]  # as above
+        return checks
 
 
 _SPACE = "\N{NO-BREAK SPACE}"

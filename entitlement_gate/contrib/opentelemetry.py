@@ -218,9 +218,9 @@ class _Telemetry(Observer):
         return self._background.flush(_AT_EXIT)
 
     def _record_check(self, decision: Decision, at: int, context: Context) -> None:
-        told = {_OUTCOME: decision.outcome.value, _REASON: decision.reason.value, _SOURCE: decision.source}
+        labels = {_OUTCOME: decision.outcome.value, _REASON: decision.reason.value, _SOURCE: decision.source}
         name = self._names.label(decision.entitlement)
-        self._instruments.checks.add(1, {_KEY: name, **told}, context)
+        self._instruments.checks.add(1, {_KEY: name, **labels}, context)
         if decision.age is not None:
             self._instruments.age.record(decision.age, {_SOURCE: decision.source}, context)
         if self._logger is None:
@@ -231,7 +231,7 @@ class _Telemetry(Observer):
                 context=context,
                 severity_number=SeverityNumber.INFO,
                 event_name="feature_flag.evaluation",
-                attributes={**_evaluation(decision), **told, **self._customer("feature_flag.context.id", decision)},
+                attributes={**_evaluation(decision), **labels, **self._customer("feature_flag.context.id", decision)},
             )
         )
 
@@ -257,30 +257,30 @@ class _Telemetry(Observer):
 
 def _evaluation(decision: Decision) -> dict[str, str]:
     """Return what the conventions for feature flags ask for."""
-    told = {
+    attributes = {
         _KEY: decision.entitlement,
         "feature_flag.provider.name": _SCOPE,
         "feature_flag.result.variant": "allowed" if decision.allowed else "denied",
     }
     error = None if decision.allowed else _ERRORS.get(decision.reason)
     if error is not None:
-        return {**told, "feature_flag.result.reason": "error", "error.type": error}
+        return {**attributes, "feature_flag.result.reason": "error", "error.type": error}
     by_rows = "targeting_match" if rows_behind(decision) else "default"
-    return {**told, "feature_flag.result.reason": _REASONS.get(decision.source, by_rows)}
+    return {**attributes, "feature_flag.result.reason": _REASONS.get(decision.source, by_rows)}
 
 
 def _call(fetch: Fetch) -> dict[str, str | int]:
     """Return what the conventions for clients of HTTP ask for, as far as it is known of several requests."""
-    told: dict[str, str | int] = {_OUTCOME: fetch.outcome}
+    attributes: dict[str, str | int] = {_OUTCOME: fetch.outcome}
     where = urlsplit(fetch.base_url or "")
     if where.hostname:
-        told |= {"http.request.method": "GET", "url.scheme": where.scheme, "server.address": where.hostname}
-        told["server.port"] = where.port or (80 if where.scheme == "http" else 443)
+        attributes |= {"http.request.method": "GET", "url.scheme": where.scheme, "server.address": where.hostname}
+        attributes["server.port"] = where.port or (80 if where.scheme == "http" else 443)
     if fetch.status is not None:
-        told["http.response.status_code"] = fetch.status
+        attributes["http.response.status_code"] = fetch.status
     if not fetch.has_succeeded:
-        told["error.type"] = fetch.outcome if fetch.status is None else str(fetch.status)
-    return told
+        attributes["error.type"] = fetch.outcome if fetch.status is None else str(fetch.status)
+    return attributes
 
 
 class _Instrumented:
