@@ -41,7 +41,7 @@ from entitlement_gate.waiting import Invocation, run_beside_loop
 from entitlement_gate.zenskar.client_options import is_texts
 
 try:
-    from rest_framework import exceptions, views
+    from rest_framework import exceptions
     from rest_framework.permissions import AND, NOT, OR, BasePermission, OperandHolder, SingleOperandHolder
     from rest_framework.response import Response
     from rest_framework.throttling import BaseThrottle
@@ -568,15 +568,21 @@ def answering_refusals(handler: Callable[..., Any]) -> Callable[..., Any]:
     return answering
 
 
-exception_handler = answering_refusals(views.exception_handler)
-"""What ``EXCEPTION_HANDLER`` of the framework's settings takes: refusals as problem details, the rest as ever."""
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Any:
+    """Answer refusals with problem details, and the rest as the framework does: for its ``EXCEPTION_HANDLER``."""
+    from rest_framework.views import exception_handler as otherwise  # noqa: PLC0415 - see below
+
+    return answering_refusals(otherwise)(exc, context)
 
 
 def _problem(exc: Any, request: Any) -> Any:
     decision: Decision = exc.decision
     django_request = _request_of(request)
     note_refusal(django_request, decision)
-    views.set_rollback()
+    # Not at the head: the framework's views import the permissions of the settings, which import this module.
+    from rest_framework.views import set_rollback  # noqa: PLC0415 - see above
+
+    set_rollback()
     # A project's `UPGRADE_URL` may ask the database; adrf answers exceptions in the event loop.
     problem = run_beside_loop(problem_of, django_request, decision)
     message = getattr(exc, "message", None)

@@ -6,10 +6,13 @@ import copy
 import importlib.util
 import json
 import logging
+import os
 import pickle
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -1017,6 +1020,33 @@ def test_without_drf_spectacular_all_but_its_schema_is_there(monkeypatch):
         module.EntitlementAutoSchema  # noqa: B018 - being asked for is what fails
     with pytest.raises(AttributeError, match="no attribute 'AutoSchema'"):
         module.AutoSchema  # noqa: B018 - as above
+
+
+DEFAULTS = """
+from django.conf import settings
+own = {"DEFAULT_PERMISSION_CLASSES": ["own.Default"], "DEFAULT_THROTTLE_CLASSES": ["own.Less"]}
+settings.configure(REST_FRAMEWORK=own)
+import entitlement_gate.contrib.rest_framework
+from rest_framework.views import APIView
+print([each.__name__ for each in (*APIView.permission_classes, *APIView.throttle_classes)])
+"""
+OWN = """
+from entitlement_gate.contrib.rest_framework import EntitlementThrottle, HasEntitlement
+
+class Default(HasEntitlement.of("api")):
+    pass
+
+class Less(EntitlementThrottle.of("calls")):
+    pass
+"""
+
+
+def test_a_permission_may_be_the_default_of_the_settings(tmp_path):
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"}
+    command = [sys.executable, "-c", DEFAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.stdout, done.stderr) == ("['Default', 'Less']\n", "")
 
 
 # The throttle
