@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -35,6 +36,11 @@ def server(environment):
         yield running
 
 
+def aged(text):
+    """Give the text with all data of one age: on a busy machine one door may look a second later."""
+    return re.sub(r"\d+ s old", "0 s old", text)
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 @pytest.mark.parametrize(
     "arguments",
@@ -55,7 +61,7 @@ def test_both_doors_say_the_same(server, capsys, monkeypatch, *, arguments, colu
     if "json" in arguments:
         assert {**json.loads(said.out), "age": 0} == {**json.loads(out), "age": 0}
     else:
-        assert said.out == out
+        assert aged(said.out) == aged(out)
 
 
 def test_doctor_looks_at_billing_and_at_names(server, capsys):
