@@ -107,9 +107,9 @@ def walk(
         batch: see ``Batch``.
         subjects: in the order in which they are asked for; at the end it starts again.
         seconds: how long a round should take; the number of calls is settled here, by trying.
-        threads: so many share the calls of a round. The time is that of the wall over all calls.
-        clock: for one thread. ``COMPUTING`` where nothing is waited for: another program's turn on the processor, in
-            the middle of a round, is none of its time.
+        threads: so many share the calls of a round. The time is that of all together, over all calls.
+        clock: ``COMPUTING`` where nothing is waited for: another program's turn on the processor, in the middle of a
+            round, is none of its time.
     """
     calls = _calls_within(batch, subjects, seconds, clock)
     places = count(0, calls)
@@ -118,7 +118,7 @@ def walk(
         place = next(places) % len(subjects)
         whole_turns = calls // len(subjects) + 2
         asked = (list(subjects) * whole_turns)[place : place + calls]
-        return _timed(batch, asked, clock) if threads == 1 else Shared(batch, asked, threads).timed()
+        return _timed(batch, asked, clock) if threads == 1 else Shared(batch, asked, threads, clock).timed()
 
     return timed
 
@@ -145,23 +145,26 @@ def _timed(batch: Batch, asked: Sequence[Any], clock: Callable[[], float]) -> fl
 class Shared:
     """One round of calls, shared by threads that start at once."""
 
-    def __init__(self, batch: Batch, asked: Sequence[Any], threads: int) -> None:
+    def __init__(
+        self, batch: Batch, asked: Sequence[Any], threads: int, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._batch = batch
+        self._clock = clock
         self._asked = asked
         self._parts = [asked[first::threads] for first in range(threads)]
         self._line = threading.Barrier(threads + 1)
         self._refused: list[Any] = []
 
     def timed(self) -> float:
-        """Return the wall's seconds over all calls."""
+        """Return the seconds of all threads together, over all calls."""
         runners = [threading.Thread(target=self._run, args=(part,), daemon=True) for part in self._parts]
         for runner in runners:
             runner.start()
         self._line.wait()
-        began = time.perf_counter()
+        began = self._clock()
         for runner in runners:
             runner.join()
-        took = time.perf_counter() - began
+        took = self._clock() - began
         if self._refused:
             raise Refused(str(self._refused[0]))
         return took / len(self._asked)

@@ -124,7 +124,7 @@ def measure(present: list[Verified], setting: Setting, effort: Effort) -> dict[s
 
 _HOW = (
     "Against the practical limit: the median of the rounds' ratios, and in brackets the median time of one check "
-    "(with 8 threads: the time of the wall over the checks of all threads)."
+    "(with 8 threads: what all of them take together, over all checks)."
 )
 _TEXT = "text and a name"
 _HOW_BY_FORM = f"One customer, one thread; against {_TEXT}."

@@ -5,13 +5,12 @@ Never here: frameworks, languages and settings (``responses``), or whether a req
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from entitlement_gate.domain.decisions import Outcome, Reason
+from entitlement_gate.domain.decisions import Outcome, Reason, revise
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Decision
@@ -138,7 +137,7 @@ def problem_of(
 
 def log_refusal(decision: Decision) -> None:
     """Log one line; whose it was stays out of it."""
-    nobodys = dataclasses.replace(decision, customer_id=None)
+    nobodys = revise(decision, customer_id=None)
     _logger.info("refused: %s: %s", decision.entitlement, decision.reason, extra={"decision": nobodys})
 
 
