@@ -19,12 +19,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-import uuid
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from itertools import chain, islice
+from secrets import token_hex
 from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -103,9 +103,9 @@ def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl
     for leaf in requirement.leaves():
         micro_units(leaf.requested or _ONE)
     if key is None:
-        return ReservationRequest(requirement, uuid.uuid4().hex, ttl, is_lone=True)
+        return ReservationRequest(requirement, token_hex(16), ttl, is_lone=True)
     purpose = blake2b(repr(requirement).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
-    return ReservationRequest(requirement, checked_key(key), ttl, owner=uuid.uuid4().hex, purpose=purpose)
+    return ReservationRequest(requirement, checked_key(key), ttl, owner=token_hex(16), purpose=purpose)
 
 
 class Part(NamedTuple):
