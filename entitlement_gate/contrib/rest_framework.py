@@ -6,9 +6,9 @@ The framework's own ``&``, ``|`` and ``~`` forget who refused and why, and its `
 cannot be learned. Whatever is composed with a permission of this module is one of this module again
 (``_ComposedPermission``), which knows its parts and three answers: of several refusals it tells the one that decided.
 
-A permission may be asked more than once: for the forms of the browsable API, for ``OPTIONS``, for a schema. So asking
-never uses anything up. What is to be used up is held around the handler of the request, by the guard that decorators
-use too, once all permissions and throttles let the request in.
+A permission may be asked more than once: for the forms of the browsable API, for ``OPTIONS``, for a schema. So being
+asked uses nothing up. What is to be used up is held around the handler of the request, by the guard that decorators use
+too, once all permissions and throttles let the request in; where an ``|`` lets somebody in and not at an object, there.
 
 Never here: what a gate asks (``guard``), or what a refused request is told (``responses``).
 """
