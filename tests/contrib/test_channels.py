@@ -12,6 +12,7 @@ from entitlement_gate.testing import override_entitlements
 from tests.customers import FREE, PRO, SETTINGS
 from tests.docs.pages import DOCS, blocks_of
 
+pytestmark = pytest.mark.django_db  # Channels looks after the connection that a test before this one may have left
 PATIENCE = 30  # seconds, of a busy machine
 
 

@@ -26,20 +26,25 @@ SETTINGS = {
         "debug_toolbar.middleware.DebugToolbarMiddleware",
         "entitlement_gate.middleware.EntitlementMiddleware",
     ],
-    "DEBUG_TOOLBAR_PANELS": [
-        "debug_toolbar.panels.history.HistoryPanel",
-        "entitlement_gate.contrib.debug_toolbar.EntitlementsPanel",
-    ],
     "DEBUG_TOOLBAR_CONFIG": {"SHOW_TOOLBAR_CALLBACK": lambda request: True, "RENDER_PANELS": False},
     "ENTITLEMENT_GATE": {"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": lambda request: PRO},
 }
+PANELS = ["debug_toolbar.panels.history.HistoryPanel", "entitlement_gate.contrib.debug_toolbar.EntitlementsPanel"]
 
 
 @contextmanager
 def project():
-    """Let the tests be of the project. Apps come last: the toolbar's reads its settings as it is installed."""
+    """Let the tests be of the project.
+
+    The toolbar's app reads its settings as it is installed; and once one of its modules was imported, by whatever test,
+    a change of its panels imports its models, which need the app.
+    """
     apps = ["django.contrib.staticfiles", "debug_toolbar", "entitlement_gate"]
-    with override_settings(**SETTINGS), override_settings(INSTALLED_APPS=apps):
+    with (
+        override_settings(**SETTINGS),
+        override_settings(INSTALLED_APPS=apps),
+        override_settings(DEBUG_TOOLBAR_PANELS=PANELS),
+    ):
         yield
 
 
