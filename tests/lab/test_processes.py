@@ -17,11 +17,16 @@ HUNG = """
 import threading, time
 from entitlement_gate.engine.gate import EntitlementGate
 
+has_begun = threading.Event()
+
 class Hanging:
     def fetch(self, customer_id):
+        has_begun.set()
         threading.Event().wait()
 
 gate = EntitlementGate(Hanging(), deadline=0.1)
+while not has_begun.is_set():  # within the deadline, where the machine is not busy
+    gate.has("10000000-0000-4000-8000-000000000001", "reports")
 assert not gate.has("10000000-0000-4000-8000-000000000001", "reports")
 {end}
 """
