@@ -153,6 +153,7 @@ class Evaluator:
         decision = self.settle(requirement, judged, judge_leaf)
         answer = Answer(
             entry=entry,
+            fetched_at=entry.fetched_at,
             since=since,
             until=min(until, entry.fetched_wall + good_for),
             fresh_until=entry.fetched_at + good_for,

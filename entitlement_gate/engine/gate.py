@@ -324,7 +324,7 @@ class EntitlementGate(GateQuestions):
                 pass
             else:
                 clock = self._clock
-                is_fresh = answer.entry.fetched_at <= clock.monotonic() < answer.fresh_until
+                is_fresh = answer.fetched_at <= clock.monotonic() < answer.fresh_until
                 if is_fresh and answer.since <= clock.time() < answer.until:
                     self._health.hits += 1
                     return answer.allowed
@@ -492,10 +492,10 @@ class EntitlementGate(GateQuestions):
         except (KeyError, TypeError):
             return None
         clock = self._clock
-        entry, tick, now = answer.entry, clock.monotonic(), clock.time()
-        if entry.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
+        tick, now = clock.monotonic(), clock.time()
+        if answer.fetched_at <= tick < answer.fresh_until and answer.since <= now < answer.until:
             self._health.hits += 1
-            age, by_wall = tick - entry.fetched_at, now - entry.fetched_wall
+            age, by_wall = tick - answer.fetched_at, now - answer.entry.fetched_wall
             age = age if age >= by_wall else by_wall  # noqa: FURB136 - max() costs thrice as much
             decision = serve(answer.verdict, "cache", age)
             if self._is_observed:
