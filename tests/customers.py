@@ -12,4 +12,4 @@ def from_header(request):
     return request.headers.get("X-Customer")
 
 
-SETTINGS = {"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": "tests.customers.from_header"}
+SETTINGS = {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_RESOLVER": "tests.customers.from_header"}

@@ -19,4 +19,4 @@ MIDDLEWARE = [
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-ENTITLEMENT_GATE = {"BASE_URL": "sandbox:"}
+ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30}

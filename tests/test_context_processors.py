@@ -98,7 +98,7 @@ async def test_a_template_that_would_ask_the_database_in_an_event_loop_is_told_t
     await User.objects.acreate(username=PRO)
     request = rf.get("/")
     request.user = SimpleLazyObject(lambda: User.objects.get(username=PRO))
-    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username"}):
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_ATTRIBUTE": "username"}):
         with pytest.raises(SynchronousOnlyOperation, match=r"await request.entitlements.aall\(\)"):
             template.render(Context({"request": request}))
         request.entitlements = RequestEntitlements(request)

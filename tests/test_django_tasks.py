@@ -15,7 +15,7 @@ MODULE = "recipe"
 
 @pytest.fixture
 def export(settings, monkeypatch):
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:"}
+    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30}
     (block,) = (each for each in blocks_of(DOCS / "how-to" / "celery.md") if each.mark == "run with django.tasks")
     module = types.ModuleType(MODULE)
     monkeypatch.setitem(sys.modules, MODULE, module)  # a task is found again by the path to it

@@ -20,7 +20,7 @@ PARENT = customers(1, start=1000)[0]
 
 @pytest.fixture(autouse=True)
 def project():
-    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}):
         yield
 
 
@@ -185,7 +185,7 @@ def test_a_test_can_wait_for_what_receivers_hear(gate, source, blocked):
 
 def test_the_kit_waits_for_the_gate_of_the_settings_and_for_the_one_below_an_override(blocked):
     wait_for_signals(0)
-    with heard_by(blocked), override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+    with heard_by(blocked), override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}):
         assert has_entitlement(PRO, "sso")
         with pytest.raises(AssertionError, match=r"was not done after 0\.01 seconds"):
             wait_for_signals(0.01)

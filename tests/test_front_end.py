@@ -68,7 +68,7 @@ urlpatterns = [
     path("entitlements/", include("entitlement_gate.urls")),
     path("assets/<path:path>", serve, {"document_root": STATIC}),
 ]
-OURS = {"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": f"{__name__}.of_anna", "DENIAL_MAX_AGE": 0.1}
+OURS = {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_RESOLVER": f"{__name__}.of_anna", "DENIAL_MAX_AGE": 0.1}
 
 
 def rendered(source, request):

@@ -111,7 +111,7 @@ class Mixed(EntitlementRequiredMixin):
 
 
 def found(settings, view):
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:"}
+    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30}
     settings.ROOT_URLCONF = urlconf = ModuleType("gated_methods")
     urlconf.urlpatterns = [path("", view), path("again/", view)]
     messages = [found.msg for found in run_checks(tags=["entitlement_gate"]) if found.id == "entitlement_gate.E007"]

@@ -41,7 +41,7 @@ def counts():
 
 @pytest.fixture
 def project():
-    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}):
         yield
 
 
@@ -76,7 +76,9 @@ def test_what_a_request_knows_at_hand_is_told_once_too(counts, name, status):
     def view(request):
         return HttpResponse()
 
-    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": lambda _: PRO}):
+    with override_settings(
+        ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_RESOLVER": lambda _: PRO}
+    ):
         for _ in range(3):
             assert view(RequestFactory().get("/")).status_code == status
     assert [asked for asked, *_ in counts.told()] == [name] * 3

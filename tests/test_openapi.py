@@ -9,7 +9,7 @@ from entitlement_gate.responses import problem_details
 
 def test_every_refusal_is_documented_as_it_is_answered(settings):
     codes = {"draft": 404, "voided": 499}
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "STATUS_CODES": codes}
+    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30, "STATUS_CODES": codes}
     documented = documented_refusals(codes)
     assert list(documented) == [402, 403, 404, 499, 503]
     for reason in Reason:

@@ -87,6 +87,7 @@ def gate():
         rules = others.pop("rules", EVERYTHING)
         given = {
             "BASE_URL": "sandbox:",
+            "DEADLINE": 30,
             "CUSTOMER_ATTRIBUTE": "first_name",
             "ANONYMOUS": "login",
             "RULES": rules,

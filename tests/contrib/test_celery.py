@@ -26,7 +26,7 @@ EXPORT = "export 17"
 @pytest.fixture
 def ledger(settings):
     """Return the ledger of the settings' gate, over a billing that granted ten calls."""
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:"}
+    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30}
     with FakeBilling() as billing:
         ledger = billing._ledger = Noting(clock=billing.clock)
         ledger.billing = billing

@@ -358,7 +358,7 @@ def test_gates_are_instrumented_and_left_one_by_one(gate, source, recorded):
 
 def test_every_gate_is_instrumented_at_once(gate, source, recorded):
     with (
-        override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}),
+        override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}),
         instrumented(**recorded.providers),
         EntitlementGate(source) as later,
     ):

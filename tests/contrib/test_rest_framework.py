@@ -231,7 +231,12 @@ def urls_of(views):
 
 @pytest.fixture(autouse=True)
 def billing(settings):
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username", "UPGRADE_URL": "/plans/"}
+    settings.ENTITLEMENT_GATE = {
+        "BASE_URL": "sandbox:",
+        "DEADLINE": 30,
+        "CUSTOMER_ATTRIBUTE": "username",
+        "UPGRADE_URL": "/plans/",
+    }
     settings.REST_FRAMEWORK = WITH_OUR_HANDLER
     settings.ROOT_URLCONF = urls_of(SHAPES)
     settings.MIDDLEWARE = []
@@ -1196,7 +1201,7 @@ def test_a_schema_tells_of_decorated_methods_too(documenting):
 
 
 def test_a_schema_tells_of_the_statuses_of_the_settings(documenting, settings):
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "STATUS_CODES": {"not_entitled": 451}}
+    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30, "STATUS_CODES": {"not_entitled": 451}}
     answers = schema_of({"gated": Documented.as_view()})["paths"]["/gated/"]["get"]["responses"]
     assert [*answers] == ["200", "402", "403", "451", "503"]
 

@@ -27,7 +27,7 @@ SETTINGS = {
         "entitlement_gate.middleware.EntitlementMiddleware",
     ],
     "DEBUG_TOOLBAR_CONFIG": {"SHOW_TOOLBAR_CALLBACK": lambda request: True, "RENDER_PANELS": False},
-    "ENTITLEMENT_GATE": {"BASE_URL": "sandbox:", "CUSTOMER_RESOLVER": lambda request: PRO},
+    "ENTITLEMENT_GATE": {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_RESOLVER": lambda request: PRO},
 }
 PANELS = ["debug_toolbar.panels.history.HistoryPanel", "entitlement_gate.contrib.debug_toolbar.EntitlementsPanel"]
 

@@ -143,7 +143,7 @@ RULES = [
 @pytest.fixture(autouse=True)
 def _project(settings):
     settings.ROOT_URLCONF = urlconf
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username"}
+    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_ATTRIBUTE": "username"}
 
 
 def found():
@@ -194,7 +194,7 @@ def test_where_a_refusal_of_an_operation_leads_is_known_by_its_method():
 
 
 def test_a_rule_holds_for_the_operations_of_its_methods():
-    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "RULES": RULES}):
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30, "RULES": RULES}):
         requires = {what: asked for what, (asked, _) in found().items() if what.startswith("/ninja/")}
     assert requires == {
         "/ninja/authorised [GET]": ("reports", "seats"),
@@ -265,7 +265,7 @@ def wrapping(view):
 def listed(*patterns, rules=()):
     project = ModuleType("listed")
     project.urlpatterns = list(patterns)
-    gate_settings = {"BASE_URL": "sandbox:", "RULES": list(rules)}
+    gate_settings = {"BASE_URL": "sandbox:", "DEADLINE": 30, "RULES": list(rules)}
     with override_settings(ROOT_URLCONF=project, ENTITLEMENT_GATE=gate_settings):
         return {gate.what: gate.requires for gate in gated_views()}
 
@@ -304,7 +304,11 @@ def test_so_is_one_that_a_rule_gates_in_answer_to_some_methods():
 
 def test_a_rule_about_some_methods_says_so_where_nobody_knows_what_a_view_answers():
     with override_settings(
-        ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "RULES": [{"path": "^/x/", "requires": "sso", "methods": ["POST"]}]},
+        ENTITLEMENT_GATE={
+            "BASE_URL": "sandbox:",
+            "DEADLINE": 30,
+            "RULES": [{"path": "^/x/", "requires": "sso", "methods": ["POST"]}],
+        },
         ROOT_URLCONF=(project := ModuleType("project")),
     ):
         project.urlpatterns = [path("x/", lambda request: HttpResponse())]

@@ -101,13 +101,15 @@ RULES = [
 
 @pytest.fixture
 def project():
-    with override_settings(ROOT_URLCONF=urlconf, ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "RULES": RULES}):
+    with override_settings(
+        ROOT_URLCONF=urlconf, ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30, "RULES": RULES}
+    ):
         yield
 
 
 @pytest.fixture
 def bare():
-    with override_settings(ROOT_URLCONF=urlconf, ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+    with override_settings(ROOT_URLCONF=urlconf, ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}):
         yield
 
 
@@ -189,7 +191,9 @@ def test_what_is_used_up_is_told_of_decorators_mixins_and_rules(monkeypatch):
     ]
     counted = requires_entitlement("calls", consume=True)(plain)
     urls = [*urlconf.urlpatterns, path("counted/", requires_entitlement("sso")(counted))]
-    with override_settings(ROOT_URLCONF=tuple(urls), ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "RULES": rules}):
+    with override_settings(
+        ROOT_URLCONF=tuple(urls), ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30, "RULES": rules}
+    ):
         told = json.loads(run("gates", "--format", "json")[1])["gates"]
         lines = run("gates")[1].splitlines()
     assert {gate["what"]: gate["consumes"] for gate in told if gate["consumes"]} == {

@@ -81,7 +81,7 @@ OWN = [
 
 @pytest.fixture(autouse=True)
 def _project():
-    gate = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username"}
+    gate = {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_ATTRIBUTE": "username"}
     with override_settings(ROOT_URLCONF=urlconf, ENTITLEMENT_GATE=gate, STATIC_URL="/static/"):
         yield
 
@@ -150,7 +150,7 @@ def test_urls_that_only_some_requests_have_are_looked_at(monkeypatch):
     other = ModuleType("urls_of_the_shop")
     other.urlpatterns = [path("shop/", own)]
     monkeypatch.setitem(sys.modules, "urls_of_the_shop", other)
-    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "URLCONFS": ["urls_of_the_shop"]}):
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30, "URLCONFS": ["urls_of_the_shop"]}):
         assert ungated()[0][-1] == "/shop/"
 
 

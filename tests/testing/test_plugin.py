@@ -64,13 +64,13 @@ def test_a_marker_that_is_no_dict_says_how_to_write_it():
 
 
 @pytest.mark.parametrize("turn", [1, 2])
-@override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"})
+@override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30})
 def test_what_one_test_uses_up_is_there_for_the_next(turn):
     assert eg.consume_entitlement(PRO, "seats", 2).remaining == 0
 
 
 def test_no_gate_is_left_for_the_next_test():
-    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:"}):
+    with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}):
         gate = default_gate()
         plugin._forget_the_gate()
         assert default_gate() is not gate

@@ -51,7 +51,7 @@ LEAKING = """
         async def test_outside(self, number):
             assert "override" not in says()
     """
-SANDBOXED = '\nENTITLEMENT_GATE |= {"BASE_URL": "sandbox:", "API_KEY": "", "ORGANISATION": ""}\n'
+SANDBOXED = '\nENTITLEMENT_GATE |= {"BASE_URL": "sandbox:", "DEADLINE": 30, "API_KEY": "", "ORGANISATION": ""}\n'
 
 
 @pytest.fixture

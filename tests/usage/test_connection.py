@@ -17,7 +17,7 @@ from tests.usage.test_ledger import emptied
 ELSEWHERE = """
 import django
 from django.conf import settings
-settings.configure(INSTALLED_APPS=["entitlement_gate"], ENTITLEMENT_GATE={"BASE_URL": "sandbox:"})
+settings.configure(INSTALLED_APPS=["entitlement_gate"], ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30})
 django.setup()
 from entitlement_gate.usage.models import Account
 print(Account._meta.db_table, Account._meta.app_label)

@@ -15,7 +15,7 @@ MIDDLEWARE = [
 ]
 OURS = "entitlement_gate.middleware.EntitlementMiddleware"
 # Django's user has no field of ours: a dotted path may end at any.
-GATE = {"BASE_URL": "sandbox:", "CUSTOMER_ATTRIBUTE": "username"}
+GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_ATTRIBUTE": "username"}
 
 
 class Browser:
