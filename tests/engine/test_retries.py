@@ -119,6 +119,19 @@ def test_a_retry_replays_what_paid_though_billing_lists_that_no_longer(gate, ask
         ask(gate, "consume", ANNA, "alpha", 3, key="k")
 
 
+def test_a_shadow_is_let_in_again_by_its_key_though_billing_lists_no_longer_what_paid(
+    make_gate, ledger, ask, billing, clock
+):
+    gate, asked = make_gate(ledger=ledger, shadow={"sso"}), Requirement("alpha", 2) & Requirement("sso")
+    for number in (0, 1):
+        billing.grants[ANNA] = (quantity("alpha", 5, entitlement_id("alpha", number)),)
+        clock.advance(6)
+        ask(gate, "check", ANNA, "alpha", refresh=True)
+        decision = ask(gate, "consume", ANNA, asked, key="k")
+        assert (decision.allowed, decision.shadow, decision.reason) == (True, True, "not_entitled")
+        assert used_up(ledger) == 2
+
+
 def test_a_key_that_no_part_can_have_paid_for_is_a_conflict(use, gate, ledger):
     ledger.consume(ANNA, [demand(1, *rows_of([quantity("other", 5)]))], key="k")
     for asked in (FIRST_OF_THREE, ALL_THREE, Requirement("alpha", 2) & ~Requirement("reports")):

@@ -183,6 +183,17 @@ def test_a_loop_that_is_gone_when_the_answer_comes_is_no_error(pool):
     assert PoolCall(pool, Work(), LONG).wait().result() == "done"
 
 
+def test_who_is_struck_before_the_call_was_queued_leaves_nothing(pool):
+    class Struck:
+        def submit(self, _):
+            raise KeyboardInterrupt
+
+    work = Work()
+    with pytest.raises(KeyboardInterrupt):
+        PoolCall(Struck(), work, LONG, undo=work.undo).wait()
+    assert (work.threads, work.undone) == ([], [])
+
+
 def test_who_is_struck_while_asking_is_gone_and_what_comes_late_is_undone(pool):
     class Struck:
         def submit(self, call):
