@@ -299,7 +299,7 @@ def test_work_that_was_taken_and_not_begun_is_put_back(make, monkeypatch):
 
 
 def test_a_thread_that_dies_leaves_what_waits_to_another(make, monkeypatch):
-    pool, done = make(most=1), threading.Event()
+    pool, done, dying = make(most=1), threading.Event(), []
     run_next = pool._run_next
 
     class Answer:
@@ -311,12 +311,14 @@ def test_a_thread_that_dies_leaves_what_waits_to_another(make, monkeypatch):
     def die(thread):
         monkeypatch.setattr(pool, "_run_next", run_next)
         assert pool._take(thread)
+        dying.append(thread)
         return Answer()
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(pool, "_run_next", die)
     pool.submit(done.set)
     assert done.wait(5)
+    dying[0].join(60)  # or its death is told of in the test that follows
 
 
 def test_a_thread_that_died_without_a_word_is_no_longer_counted(make):
