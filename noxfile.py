@@ -56,6 +56,7 @@ def oldest(session: nox.Session) -> None:
     extras = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     oldest = [requirement.replace(">=", "~=") + ".0" for extra in extras.values() for requirement in extra]
     oldest += ["httpx==0.27.0", "httpcore==1.0.0"]
+    session.install("--quiet", "--upgrade", "pip", silent=True)  # one that knows dependency groups
     session.install("--quiet", "--editable", ".", "--group", "test", "django~=5.2.0", *oldest, silent=True)
     # Django Ninja 1.4 is written for an older pydantic.
     ignored = ("-W", "ignore:Support for class-based:DeprecationWarning")
