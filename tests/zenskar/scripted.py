@@ -147,16 +147,21 @@ class ScriptedServer:
 
     @staticmethod
     def _head(connection):
+        """Read a whole request: a connection that is closed before its body is read is reset, not ended."""
         received = b""
         while b"\r\n\r\n" not in received:
             more = connection.recv(65536)
             if not more:
                 return None
             received += more
-        first, *fields = received.split(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        head, _, body = received.partition(b"\r\n\r\n")
+        first, *fields = head.decode("latin-1").split("\r\n")
         method, target, _ = first.split(" ")
-        pairs = (field.split(":", 1) for field in fields)
-        return Seen(method, target, {name.lower(): text.strip() for name, text in pairs})
+        headers = {name.lower(): text.strip() for name, text in (field.split(":", 1) for field in fields)}
+        missing = int(headers.get("content-length", 0)) - len(body)
+        while missing > 0 and (more := connection.recv(missing)):
+            missing -= len(more)
+        return Seen(method, target, headers)
 
 
 GOOD = reply(200, a_page(a_row()))
