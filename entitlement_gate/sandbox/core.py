@@ -52,6 +52,7 @@ class Sandbox(Locked):
 
     It answers ``GET /entitlements/customer/{id}``, ``GET /customers``, ``POST /usage/{slug}`` and
     ``GET /openapi.json``. Its control plane asks for no key and meets no faults: ``GET /_sandbox`` sums up,
+    ``GET /_sandbox/customers/{id}`` lists every row, ``POST /_sandbox/acts`` does what the methods below do, and
     ``GET``, ``PUT`` (a JSON list) and ``DELETE`` on ``/_sandbox/faults`` show, replace and clear the faults.
 
     >>> sandbox = Sandbox()
@@ -136,6 +137,14 @@ class Sandbox(Locked):
         """
         self._state.expire(customer, name, self._now())
 
+    def void(self, customer: UUID | str, name: str) -> None:
+        """Set every row of a name to voided, as billing does when what granted it is taken back.
+
+        Raises:
+            LookupError: The customer has no such row.
+        """
+        self._state.void(customer, name)
+
     def fail(self, kind: str, **options: Any) -> None:
         """Switch a fault on, behind those that are on already.
 
@@ -189,11 +198,14 @@ class Sandbox(Locked):
                 return {"GET": lambda request: self._listed(list_entitlements, request, foreign=foreign)}
             case ("usage", slug) if slug:
                 return {"POST": self._post_usage}
+            case ("_sandbox", "customers", customer_id) if customer_id:
+                return {"GET": lambda _: self._list_rows(customer_id)}
         faults = {"GET": self._list_faults, "PUT": self._put_faults, "DELETE": self._delete_faults}
         fixed: Mapping[tuple[str, ...], Mapping[str, Handler]] = {
             ("customers",): {"GET": lambda request: self._listed(list_customers, request)},
             ("openapi.json",): {"GET": self._openapi},
             ("_sandbox",): {"GET": self._summary},
+            ("_sandbox", "acts"): {"POST": self._post_act},
             ("_sandbox", "faults"): faults,
         }
         return fixed.get(segments, {})
@@ -228,6 +240,22 @@ class Sandbox(Locked):
         ]
         counts = {"requests": self.request_count, "usage_events": len(self.usage_events)}
         return Reply.json({"customers": customers, "faults": [fault.as_dict() for fault in self.faults], **counts})
+
+    def _list_rows(self, customer_id: str) -> Reply:
+        return Reply.json({"results": [row.fields for row in self._state.rows(customer_id.lower())]})
+
+    def _post_act(self, request: Request) -> Reply:
+        """Call the method that the body names, with the rest of the body as its arguments."""
+        acts = (self.grant, self.revoke, self.use, self.expire, self.void, self.fail, self.recover)
+        named: dict[str, Callable[..., Any]] = {act.__name__: act for act in acts}
+        try:
+            given = dict(read_json(request.body))
+            act = named.get(str(given.pop("act", None)))
+            if act is None:
+                raise ScenarioError(f"act: expected one of {', '.join(named)}")
+            return Reply.json({"result": act(**given)})
+        except (LookupError, TypeError, ValueError) as error:
+            raise invalid(["body"], str(error), "value_error") from None
 
     def _list_faults(self, _: Request) -> Reply:
         return Reply.json([fault.as_dict() for fault in self.faults])

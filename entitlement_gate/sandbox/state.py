@@ -215,8 +215,19 @@ class BillingState(Locked):
         Raises:
             LookupError: The customer has no such row.
         """
-        ended = {"expiry_at": _text(now - timedelta(seconds=1))}  # the status stays, as billing leaves it for a while
-        if not self._change(customer, name, lambda row: replace(row, fields={**row.fields, **ended})):
+        # The status stays, as billing leaves it for a while.
+        self._set(customer, name, {"expiry_at": _text(now - timedelta(seconds=1))})
+
+    def void(self, customer: UUID | str, name: str) -> None:
+        """Set every row of a name to voided.
+
+        Raises:
+            LookupError: The customer has no such row.
+        """
+        self._set(customer, name, {"status": "voided"})
+
+    def _set(self, customer: UUID | str, name: str, fields: Mapping[str, Any]) -> None:
+        if not self._change(customer, name, lambda row: replace(row, fields={**row.fields, **fields})):
             raise LookupError(f"customer {customer} has no row named {name!r}")
 
     def _change(self, customer: UUID | str, name: str, change: Callable[[BillingRow], BillingRow | None]) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entitlement_gate.sandbox import Request, Sandbox
-from tests.sandbox.conftest import HEADERS, PRO
+from tests.sandbox.conftest import FREE, HEADERS, PRO
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,8 @@ def test_another_path_is_not_found(ask, target):
         ("/usage/x", "GET", "POST"),
         ("/customers", "DELETE", "GET"),
         ("/_sandbox/faults", "POST", "GET, PUT, DELETE"),
+        ("/_sandbox/acts", "GET", "POST"),
+        ("/_sandbox/customers/x", "POST", "GET"),
     ],
 )
 def test_another_method_is_not_allowed(sandbox, target, method, allow):
@@ -63,7 +65,9 @@ def test_another_method_is_not_allowed(sandbox, target, method, allow):
     assert (reply.status, reply.headers["Allow"]) == (405, allow)
 
 
-PATHS = st.sampled_from(["/entitlements/customer/", "/customers", "/usage/api_calls", "/_sandbox/faults", "/"])
+PATHS = st.sampled_from(
+    ["/entitlements/customer/", "/customers", "/usage/api_calls", "/_sandbox/faults", "/_sandbox/acts", "/"]
+)
 NAMES = st.sampled_from(["cursor", "limit", "sort_key", "sort_type", "search", "populate", "status", "external_id"])
 QUERIES = st.lists(st.tuples(NAMES, st.text()), max_size=4).map(urlencode) | st.text()
 BODIES = st.binary() | st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())
@@ -135,6 +139,59 @@ def test_faults_that_cannot_be_are_refused_and_change_nothing(sandbox, ask, body
     status, answer = ask("/_sandbox/faults", method="PUT", body=body)
     assert (status, answer["detail"][0]["msg"][: len(says)]) == (422, says)
     assert [fault.kind for fault in sandbox.faults] == ["null"]
+
+
+def act(ask, **given):
+    return ask("/_sandbox/acts", method="POST", body=json.dumps(given).encode(), headers={})
+
+
+def test_billing_is_played_through_the_control_plane(ask, ids):
+    def rows():
+        return {row["name"]: row for row in ask(f"/_sandbox/customers/{ids.PRO.upper()}", headers={})[1]["results"]}
+
+    status, answer = act(ask, act="grant", customer=ids.PRO, name="exports", quantity=10)
+    assert (status, rows()["exports"]["id"]) == (200, answer["result"])
+    assert act(ask, act="use", customer=ids.PRO, name="exports", quantity=4) == (200, {"result": None})
+    assert rows()["exports"]["quantity_remaining"] == 6
+    act(ask, act="expire", customer=ids.PRO, name="exports")
+    assert rows()["exports"]["expiry_at"] == "2026-01-15T11:59:59Z"
+    act(ask, act="void", customer=ids.PRO, name="exports")
+    assert rows()["exports"]["status"] == "voided"
+    assert act(ask, act="revoke", customer=ids.PRO, name="exports") == (200, {"result": 1})
+    assert "exports" not in rows()
+
+
+def test_billing_is_broken_and_mended_through_the_control_plane(ask):
+    assert act(ask, act="fail", kind="status", status=500)[0] == 200
+    assert ask("/customers")[0] == 500
+    assert act(ask, act="recover")[0] == 200
+    assert ask("/customers")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "act: expected one of grant, revoke, use, expire, void, fail, recover"),
+        ({"act": "respond", "request": 1}, "act: expected one of"),
+        ({"act": "grant", "customer": FREE}, "missing 1 required positional argument: 'name'"),
+        ({"act": "grant", "customer": "me", "name": "x"}, "customer: expected a UUID"),
+        ({"act": "use", "customer": FREE, "name": "dashboards"}, "has no live balance named 'dashboards'"),
+        (
+            {"act": "use", "customer": FREE, "name": "API Calls", "quantity": 0},
+            "quantity: expected a number",
+        ),
+        ({"act": "void", "customer": FREE, "name": "x"}, "has no row named 'x'"),
+        ({"act": "fail", "kind": "flood"}, "fault.kind: expected one of"),
+    ],
+)
+def test_acts_that_cannot_be_are_refused(ask, given, says):
+    status, answer = act(ask, **given)
+    assert (status, says in answer["detail"][0]["msg"]) == (422, True), answer
+
+
+@pytest.mark.parametrize("body", [b"", b"7", b"[]", b"{"])
+def test_an_act_is_a_json_object(sandbox, body):
+    assert sandbox.respond(Request("POST", "/_sandbox/acts", {}, body)).status == 422
 
 
 def test_a_fault_that_answers_for_the_handler_records_no_usage(sandbox, ask):
