@@ -18,10 +18,21 @@ def test_every_relative_link_leads_somewhere(page):
             assert not anchor or anchor in anchors_of(target), link
 
 
-@pytest.mark.parametrize("start", [ROOT / "README.md", DOCS / "index.md"], ids=name_of)
-def test_every_page_is_linked_from_the_readme_and_from_the_index(start):
-    linked = {(start.parent / link.partition("#")[0]).resolve() for link in links_of(start)}
-    assert {page for page in DOCS.rglob("*.md") if page not in (start, DOCS / "index.md")} <= linked
+def test_every_page_is_linked_from_the_index():
+    index = DOCS / "index.md"
+    assert {page for page in DOCS.rglob("*.md") if page != index} <= _linked_from(index)
+
+
+def test_the_readme_leads_to_the_index_and_to_pages_of_each_kind():
+    linked = _linked_from(ROOT / "README.md")
+    assert DOCS / "index.md" in linked
+    assert {page.parent.name for page in linked} >= {
+        folder.name for folder in DOCS.iterdir() if any(folder.glob("*.md"))
+    }
+
+
+def _linked_from(page):
+    return {(page.parent / link.partition("#")[0]).resolve() for link in links_of(page)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
