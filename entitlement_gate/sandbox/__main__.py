@@ -15,12 +15,12 @@ from entitlement_gate.sandbox.server import HOST, SandboxServer
 __all__ = ["main"]
 
 _BAD_USAGE = 2
-_A_WHILE = 0.2  # seconds: a signal that comes just before a wait begins is seen when the wait ends
+_POLL = 0.2  # seconds: a signal that comes just before a wait begins is seen when the wait ends
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; the answer is the exit code."""
-    options = _options(arguments)
+    options = _parse_options(arguments)
     # Raised out of whatever waits: a handler that set an Event could find the main thread holding its lock.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -28,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         scenario = Scenario.load(options.scenario) if options.scenario else Scenario.default()
         server = SandboxServer(Sandbox(scenario), options.port).start()
-        _announce(_greeting(server.url, scenario))
+        _print_greeting(_make_greeting(server.url, scenario))
         while True:
-            time.sleep(_A_WHILE)
+            time.sleep(_POLL)
     except ScenarioError as error:
-        return _complain(str(error))
+        return _print_error(str(error))
     except OSError as error:
-        return _complain(f"cannot listen on {HOST}:{options.port}: {error.strerror}")
+        return _print_error(f"cannot listen on {HOST}:{options.port}: {error.strerror}")
     except KeyboardInterrupt:
         return 0
     finally:
@@ -42,23 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server.stop()
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m entitlement_gate.sandbox", description="A local Zenskar billing API to develop against."
     )
-    parser.add_argument("--port", type=_port, default=8808, help="where to listen; 0 takes a free port")
+    parser.add_argument("--port", type=_parse_port, default=8808, help="where to listen; 0 takes a free port")
     parser.add_argument("--host", choices=(HOST,), default=HOST, help="the loopback address, and no other")
     parser.add_argument("--scenario", metavar="FILE", help="a scenario in JSON; the one that ships by default")
     return parser.parse_args(arguments)
 
 
-def _port(text: str) -> int:
+def _parse_port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, not {text!r}")
     return int(text)
 
 
-def _greeting(url: str, scenario: Scenario) -> str:
+def _make_greeting(url: str, scenario: Scenario) -> str:
     lines = [
         f"Zenskar sandbox at {url} (Ctrl-C stops it)",
         f"  x-api-key:    {scenario.api_key}",
@@ -69,7 +69,7 @@ def _greeting(url: str, scenario: Scenario) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _announce(text: str) -> None:
+def _print_greeting(text: str) -> None:
     if sys.stdout is None:  # closed by who started this
         return
     try:
@@ -80,7 +80,7 @@ def _announce(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _complain(text: str) -> int:
+def _print_error(text: str) -> int:
     with suppress(AttributeError, OSError):  # there may be no standard error, and the exit code says it too
         sys.stderr.write(f"sandbox: {text}\n")
     return _BAD_USAGE

@@ -1,4 +1,4 @@
-"""The sandbox itself, without I/O: a request in, the reply out, state changed in between.
+"""The sandbox without I/O: it turns a request into a reply.
 
 Never here: sockets, sleeping, or the wall clock other than through the clock it was given.
 """
@@ -7,15 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from functools import partial
 from typing import Any
-from uuid import UUID
 
 from entitlement_gate import __version__
 from entitlement_gate.resilience.clock import Clock
-from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import facts
-from entitlement_gate.sandbox.faults import REPLACING, Faults, replacement, spoil
+from entitlement_gate.sandbox.billing import Billing, BillingRow, ReceivedUsage, UsageBook, render_row, sort_key_of
+from entitlement_gate.sandbox.faults import REPLACING, Faults, make_replacement, spoil
 from entitlement_gate.sandbox.messages import (
     RefusedRequest,
     Reply,
@@ -28,16 +27,7 @@ from entitlement_gate.sandbox.messages import (
     read_limit,
     read_parameters,
 )
-from entitlement_gate.sandbox.scenario import Fault, Scenario, ScenarioError, identifier, parse_faults
-from entitlement_gate.sandbox.state import (
-    BillingRow,
-    BillingState,
-    ReceivedUsage,
-    UsageBook,
-    instant,
-    render_row,
-    sort_key_of,
-)
+from entitlement_gate.sandbox.scenario import Customer, Fault, Scenario, ScenarioError, identifier, parse_faults
 
 __all__ = ["Sandbox"]
 
@@ -47,7 +37,7 @@ _CONTROL = ("_sandbox", "openapi.json")
 Handler = Callable[[Request], Reply]
 
 
-class Sandbox(Locked):
+class Sandbox(Billing):
     """A local billing API. Safe to use from several threads.
 
     It answers ``GET /entitlements/customer/{id}``, ``GET /customers``, ``POST /usage/{slug}`` and
@@ -67,17 +57,11 @@ class Sandbox(Locked):
             scenario: What to start with; ``None`` for the one that ships with the package.
             clock: Tells the time; asked anew for each request.
         """
-        self.scenario = Scenario.default() if scenario is None else scenario
+        super().__init__(Scenario.default() if scenario is None else scenario, clock)
         self.faults = Faults(self.scenario.faults)
-        self._clock = clock
-        self._state = BillingState(self.scenario, self._now())
         self._usage = UsageBook(self.scenario.usage_slugs)
-        super().__init__()
         self._requests: deque[tuple[str, str]] = deque(maxlen=_KEPT)
         self._request_count = 0
-
-    def _now(self) -> datetime:
-        return instant(self._clock.time())
 
     @property
     def requests(self) -> list[tuple[str, str]]:
@@ -94,56 +78,6 @@ class Sandbox(Locked):
     def usage_events(self) -> list[ReceivedUsage]:
         """The usage events accepted, exactly once per ``Idempotency-Key``."""
         return self._usage.events
-
-    def grant(
-        self,
-        customer: UUID | str,
-        name: str,
-        quantity: Any = None,
-        *,
-        type: str | None = None,  # noqa: A002 - the field's own name
-        **fields: Any,
-    ) -> str:
-        """Give a customer one more row, creating the customer where needed; the answer is the row's id.
-
-        Without a quantity the row is a Feature. The other fields are those of a grant in a scenario; dates
-        may be relative to now.
-
-        Raises:
-            ScenarioError: A field is unknown or cannot be.
-        """
-        chosen = {"quantity": quantity, "type": type}
-        given = {field: value for field, value in chosen.items() if value is not None}
-        return self._state.grant(customer, {"name": name, **given, **fields}, self._now())
-
-    def revoke(self, customer: UUID | str, name: str) -> int:
-        """Take every row of a name away; the answer is how many there were."""
-        return self._state.revoke(customer, name)
-
-    def use(self, customer: UUID | str, name: str, quantity: Any = 1) -> None:
-        """Move balances as an invoice does: from the live rows of a name, oldest first.
-
-        Raises:
-            LookupError: No live row of the name has a balance.
-            ScenarioError: The quantity is no number above zero.
-        """
-        self._state.use(customer, name, quantity, self._now())
-
-    def expire(self, customer: UUID | str, name: str) -> None:
-        """End every row of a name a second ago, leaving its status.
-
-        Raises:
-            LookupError: The customer has no such row.
-        """
-        self._state.expire(customer, name, self._now())
-
-    def void(self, customer: UUID | str, name: str) -> None:
-        """Set every row of a name to voided, as billing does when what granted it is taken back.
-
-        Raises:
-            LookupError: The customer has no such row.
-        """
-        self._state.void(customer, name)
 
     def fail(self, kind: str, **options: Any) -> None:
         """Switch a fault on, behind those that are on already.
@@ -167,44 +101,44 @@ class Sandbox(Locked):
 
     def _respond(self, request: Request) -> Reply:
         if request.segments[0] in _CONTROL:
-            return self._handled(request)
+            return self._dispatch(request)
         with self._lock:
             self._requests.append((request.method, request.target))
             self._request_count += 1
         is_list = request.segments[0] == "entitlements"
         fault = self.faults.take(request.path, page_number(request) if is_list else None)
-        return self._handled(request) if fault is None else self._faulty(request, fault)
+        return self._dispatch(request) if fault is None else self._respond_badly(request, fault)
 
-    def _faulty(self, request: Request, fault: Fault) -> Reply:
+    def _respond_badly(self, request: Request, fault: Fault) -> Reply:
         if fault.kind in REPLACING:
-            return replacement(fault)
+            return make_replacement(fault)
         try:
-            honest = self._handled(request, foreign=fault.kind == "foreign")
+            honest = self._dispatch(request, foreign=fault.kind == "foreign")
         except RefusedRequest as refusal:
             honest = refusal.reply
         return spoil(fault, honest, request.segments[-1].lower())
 
-    def _handled(self, request: Request, *, foreign: bool = False) -> Reply:
-        handlers = self._handlers(request.segments, foreign=foreign)
+    def _dispatch(self, request: Request, *, foreign: bool = False) -> Reply:
+        handlers = self._find_handlers(request.segments, foreign=foreign)
         if not handlers:
             return Reply.json({"detail": "Not Found"}, 404)
         if request.method not in handlers:
             return Reply.json({"detail": "Method Not Allowed"}, 405, Allow=", ".join(handlers))
         return handlers[request.method](request)
 
-    def _handlers(self, segments: tuple[str, ...], *, foreign: bool) -> Mapping[str, Handler]:
+    def _find_handlers(self, segments: tuple[str, ...], *, foreign: bool) -> Mapping[str, Handler]:
         match segments:
             case ("entitlements", "customer", customer_id) if customer_id:
-                return {"GET": lambda request: self._listed(list_entitlements, request, foreign=foreign)}
+                return {"GET": partial(self._list_entitlements, foreign=foreign)}
             case ("usage", slug) if slug:
                 return {"POST": self._post_usage}
             case ("_sandbox", "customers", customer_id) if customer_id:
                 return {"GET": lambda _: self._list_rows(customer_id)}
         faults = {"GET": self._list_faults, "PUT": self._put_faults, "DELETE": self._delete_faults}
         fixed: Mapping[tuple[str, ...], Mapping[str, Handler]] = {
-            ("customers",): {"GET": lambda request: self._listed(list_customers, request)},
-            ("openapi.json",): {"GET": self._openapi},
-            ("_sandbox",): {"GET": self._summary},
+            ("customers",): {"GET": self._list_customers},
+            ("openapi.json",): {"GET": self._describe},
+            ("_sandbox",): {"GET": self._summarise},
             ("_sandbox", "acts"): {"POST": self._post_act},
             ("_sandbox", "faults"): faults,
         }
@@ -215,34 +149,54 @@ class Sandbox(Locked):
         if key != self.scenario.api_key or organisation.lower() != self.scenario.organisation:
             raise RefusedRequest(Reply.json({"Message": "Unauthorized"}, 401))
 
-    def _listed(self, rows: Callable[..., Any], request: Request, **options: bool) -> Reply:
+    def _list_entitlements(self, request: Request, *, foreign: bool) -> Reply:
+        """List one customer's rows; other customers' where ``foreign``, which is a fault."""
         self._authenticate(request)
-        return Reply.json(rows(self._state, request, **options))
+        try:
+            customer_id = identifier(request.segments[-1], "customer_id")
+        except ScenarioError:
+            raise invalid(["path", "customer_id"], "value is not a valid uuid", "type_error.uuid") from None
+        given = read_parameters(request, _PARAMETERS)
+        populate = _read_populate(given)
+        rows = _sort(self.rows_of_others(customer_id) if foreign else self.rows_of(customer_id), given)
+        customer = self._customers.get(customer_id)
+        if customer is None:
+            read_limit(given)  # 422 goes before 404
+            raise RefusedRequest(Reply.json({"detail": "Customer not found"}, 404))
+        kept = [row for row in rows if _matches(row, given)]
+        return Reply.json(cut_page(kept, given, customer_id, lambda row: render_row(row, populate, customer)))
+
+    def _list_customers(self, request: Request) -> Reply:
+        self._authenticate(request)
+        given = read_parameters(request, ("external_id", "cursor", "limit"))
+        wanted = given.get("external_id")
+        found = [customer for customer in self.customers if wanted in {None, customer.external_id}]
+        return Reply.json(cut_page(found, given, f"customers:{wanted}", _render_customer))
 
     def _post_usage(self, request: Request) -> Reply:
         self._authenticate(request)
         key = request.header("idempotency-key") or None
         return self._usage.post(request.segments[-1], request.body, key, self._clock.time())
 
-    def _openapi(self, _: Request) -> Reply:
-        ids = [customer.id for customer in self._state.customers]
+    def _describe(self, _: Request) -> Reply:
+        ids = [customer.id for customer in self.customers]
         return Reply.json(facts.openapi(ids, __version__))
 
-    def _summary(self, _: Request) -> Reply:
+    def _summarise(self, _: Request) -> Reply:
         customers = [
             {
                 "id": customer.id,
                 "name": customer.name,
                 "external_id": customer.external_id,
-                "rows": len(self._state.rows(customer.id)),
+                "rows": len(self.rows_of(customer.id)),
             }
-            for customer in self._state.customers
+            for customer in self.customers
         ]
         counts = {"requests": self.request_count, "usage_events": len(self.usage_events)}
         return Reply.json({"customers": customers, "faults": [fault.as_dict() for fault in self.faults], **counts})
 
     def _list_rows(self, customer_id: str) -> Reply:
-        return Reply.json({"results": [row.fields for row in self._state.rows(customer_id.lower())]})
+        return Reply.json({"results": [row.fields for row in self.rows_of(customer_id.lower())]})
 
     def _post_act(self, request: Request) -> Reply:
         """Call the method that the body names, with the rest of the body as its arguments."""
@@ -276,33 +230,7 @@ class Sandbox(Locked):
 _PARAMETERS = ("cursor", "limit", "sort_key", "sort_type", "search", "populate", "status")
 
 
-def list_entitlements(state: BillingState, request: Request, *, foreign: bool = False) -> dict[str, Any]:
-    """List one customer's rows as the request asks.
-
-    Args:
-        state: Where customers and rows are.
-        request: For ``/entitlements/customer/{customer_id}``.
-        foreign: Give other customers' rows instead: a fault.
-
-    Raises:
-        RefusedRequest: 422 for an id or a parameter that cannot be, then 404 for an unknown customer.
-    """
-    try:
-        customer_id = identifier(request.segments[-1], "customer_id")
-    except ScenarioError:
-        raise invalid(["path", "customer_id"], "value is not a valid uuid", "type_error.uuid") from None
-    given = read_parameters(request, _PARAMETERS)
-    populate = _populate(given)
-    customer = state.customer(customer_id)
-    found = _sorted(state.foreign_rows(customer_id) if foreign else state.rows(customer_id), given)
-    kept = [row for row in found if _matches(row, given)]
-    if customer is None:
-        read_limit(given)
-        raise RefusedRequest(Reply.json({"detail": "Customer not found"}, 404))
-    return cut_page(kept, given, customer_id, lambda row: render_row(row, populate, customer))
-
-
-def _populate(given: Mapping[str, str]) -> frozenset[str]:
+def _read_populate(given: Mapping[str, str]) -> frozenset[str]:
     if "populate" not in given:
         return frozenset()
     kinds = frozenset(given["populate"].split(","))
@@ -311,7 +239,7 @@ def _populate(given: Mapping[str, str]) -> frozenset[str]:
     return kinds
 
 
-def _sorted(found: Sequence[BillingRow], given: Mapping[str, str]) -> Sequence[BillingRow]:
+def _sort(found: Sequence[BillingRow], given: Mapping[str, str]) -> Sequence[BillingRow]:
     """Order the rows: nulls last either way, equals in the order they were granted."""
     key = read_choice(given, "sort_key", facts.sort_keys(), "")
     descending = read_choice(given, "sort_type", facts.SORTS, "asc") == "desc"
@@ -329,19 +257,5 @@ def _matches(row: BillingRow, given: Mapping[str, str]) -> bool:
     return named and (not statuses or row.status in statuses)
 
 
-def list_customers(state: BillingState, request: Request) -> dict[str, Any]:
-    """List the customers, or those with one ``external_id``."""
-    given = read_parameters(request, ("external_id", "cursor", "limit"))
-    wanted = given.get("external_id")
-    found = [customer for customer in state.customers if wanted in {None, customer.external_id}]
-    return cut_page(
-        found,
-        given,
-        f"customers:{wanted}",
-        lambda customer: {
-            "id": customer.id,
-            "external_id": customer.external_id,
-            "name": customer.name,
-            "email": customer.email,
-        },
-    )
+def _render_customer(customer: Customer) -> dict[str, Any]:
+    return {name: getattr(customer, name) for name in ("id", "external_id", "name", "email")}

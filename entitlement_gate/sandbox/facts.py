@@ -1,6 +1,6 @@
 """What is documented of the billing endpoint (``facts.json``), and the OpenAPI document made from it.
 
-Never here: a customer's data, or a fact about the endpoint in code: those stand in the data file.
+Facts about the endpoint stand in the data file, not in code.
 """
 
 import json
@@ -52,68 +52,68 @@ def openapi(customer_ids: Iterable[str] = (), version: str = "0") -> dict[str, A
     """
     facts = documented()
     operation = facts["operation"]
-    parameters = [_parameter(name, fact) for name, fact in facts["parameters"].items()]
+    parameters = [_make_parameter(name, fact) for name, fact in facts["parameters"].items()]
     parameters[0]["examples"] = {f"c{n}": {"value": value} for n, value in enumerate(customer_ids)}
     security: dict[str, list[str]] = {name: [] for name in facts["security"]}
     described = {
         "operationId": operation["id"],
         "summary": operation["summary"],
         "parameters": parameters,
-        "responses": _responses(),
+        "responses": _make_responses(),
     }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Zenskar billing sandbox", "version": version},
         "security": [security],
         "paths": {operation["path"]: {operation["method"]: described}},
-        "components": _components(facts),
+        "components": _make_components(facts),
     }
 
 
-def _components(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _make_components(facts: Mapping[str, Any]) -> dict[str, Any]:
     enums = {name: {"type": "string", "enum": values} for name, values in facts["enums"].items()}
-    objects = {name: _object(fields) for name, fields in facts["schemas"].items()}
+    objects = {name: _make_object(fields) for name, fields in facts["schemas"].items()}
     schemes = {name: {"type": "apiKey", "in": "header", "name": header} for name, header in facts["security"].items()}
-    own = {"Unauthorized": _refusal("Message"), "NotFound": _refusal("detail")}
+    own = {"Unauthorized": _make_refusal("Message"), "NotFound": _make_refusal("detail")}
     return {"schemas": {**enums, **objects, **own}, "securitySchemes": schemes}
 
 
-def _refusal(field: str) -> dict[str, Any]:
+def _make_refusal(field: str) -> dict[str, Any]:
     return {"type": "object", "properties": {field: {"type": "string"}}, "required": [field]}
 
 
-def _object(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    properties = {name: _schema(fact) for name, fact in fields.items()}
+def _make_object(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    properties = {name: _make_schema(fact) for name, fact in fields.items()}
     required = [name for name, fact in fields.items() if fact["required"]]
     return {"type": "object", "properties": properties, **({"required": required} if required else {})}
 
 
-def _schema(fact: Mapping[str, Any]) -> dict[str, Any]:
+def _make_schema(fact: Mapping[str, Any]) -> dict[str, Any]:
     """Turn one fact into JSON Schema: its alternatives, with null among them where it may be null."""
-    options = [_reference(fact[key]) for key in ("enum", "object") if key in fact]
+    options = [_make_reference(fact[key]) for key in ("enum", "object") if key in fact]
     if "type" in fact:
         options.insert(0, {key: fact[key] for key in ("type", "format") if key in fact})
     if "list_of" in fact:
         item = fact["list_of"]
-        items = _reference(item) if isinstance(item, str) else {"anyOf": [{"type": name} for name in item]}
+        items = _make_reference(item) if isinstance(item, str) else {"anyOf": [{"type": name} for name in item]}
         options.append({"type": "array", "items": items})
     if fact["nullable"]:
         options.append({"type": "null"})
     return options[0] if len(options) == 1 else {"anyOf": options}
 
 
-def _reference(name: str) -> dict[str, Any]:
+def _make_reference(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _parameter(name: str, fact: Mapping[str, Any]) -> dict[str, Any]:
+def _make_parameter(name: str, fact: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a parameter; null is left out, for a query has no way to say it but leaving it out."""
     schema = {key: fact[key] for key in ("type", "format", "default") if key in fact}
-    schema |= _choices().get(name, {})
+    schema |= _make_choices().get(name, {})
     return {"name": name, "in": fact["in"], "required": fact["required"], "schema": schema}
 
 
-def _choices() -> dict[str, dict[str, Any]]:
+def _make_choices() -> dict[str, dict[str, Any]]:
     one = "|".join(POPULATES)
     return {
         "limit": {"minimum": LIMIT[0], "default": LIMIT[1], "maximum": LIMIT[2]},
@@ -123,9 +123,9 @@ def _choices() -> dict[str, dict[str, Any]]:
     }
 
 
-def _responses() -> dict[str, Any]:
+def _make_responses() -> dict[str, Any]:
     described = {"200": "Page", "401": "Unauthorized", "404": "NotFound", "422": "Errors"}
     return {
-        status: {"description": name, "content": {"application/json": {"schema": _reference(name)}}}
+        status: {"description": name, "content": {"application/json": {"schema": _make_reference(name)}}}
         for status, name in described.items()
     }

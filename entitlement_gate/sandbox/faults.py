@@ -1,4 +1,4 @@
-"""The faults that are switched on, and what each makes of an honest reply. Never here: what can be said of one."""
+"""The faults that are switched on, and what each does to a reply. What a fault may say is in ``scenario``."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox.messages import Delivery, Reply, encode_cursor, read_json
 from entitlement_gate.sandbox.scenario import Fault
 
-__all__ = ["REPLACING", "Faults", "replacement", "spoil"]
+__all__ = ["REPLACING", "Faults", "make_replacement", "spoil"]
 
 
 class Faults(Locked):
@@ -60,7 +60,7 @@ _HEAD, _TAIL = b'{"results":[', b'],"next":null}'
 _BLOCK = b" " * 1_048_576
 
 
-def replacement(fault: Fault) -> Reply:
+def make_replacement(fault: Fault) -> Reply:
     """Make the reply of a fault that answers in the handler's place."""
     delivery = Delivery(delay=fault.wait)
     if fault.kind == "redirect":
@@ -74,20 +74,20 @@ def replacement(fault: Fault) -> Reply:
     return Reply(fault.status, {"Content-Type": "text/plain", **headers}, fault.body.encode(), delivery)
 
 
-def spoil(fault: Fault, honest: Reply, scope: str) -> Reply:
-    """Damage an honest reply.
+def spoil(fault: Fault, reply: Reply, scope: str) -> Reply:
+    """Damage a reply.
 
     Args:
         fault: Of a kind that is not in ``REPLACING``.
-        honest: What would have been answered.
+        reply: What would have been answered without the fault.
         scope: Whose list this is, for a cursor that will be taken back.
     """
     if fault.kind in _DELIVERIES:
-        return replace(honest, delivery=_DELIVERIES[fault.kind](fault))
+        return replace(reply, delivery=_DELIVERIES[fault.kind](fault))
     late = Delivery(delay=fault.wait)
     if fault.kind in _BODIES:
         return replace(_BODIES[fault.kind](fault), delivery=late)
-    return replace(_reshaped(fault.kind, honest, scope), delivery=late)
+    return replace(_reshape(fault.kind, reply, scope), delivery=late)
 
 
 _DELIVERIES: Mapping[str, Callable[[Fault], Delivery]] = {
@@ -99,18 +99,18 @@ _DELIVERIES: Mapping[str, Callable[[Fault], Delivery]] = {
 }
 
 
-def _deep(fault: Fault) -> Reply:
+def _make_deep(fault: Fault) -> Reply:
     depth = max(1, fault.size // 2)
     return Reply(200, _JSON, b'{"results":' + b"[" * depth + b"]" * depth + b"}")
 
 
-def _big(fault: Fault) -> Reply:
+def _make_big(fault: Fault) -> Reply:
     blanks = max(0, fault.size - len(_HEAD) - len(_TAIL))
     return Reply(200, _JSON, _HEAD + b" " * blanks + _TAIL)
 
 
 @lru_cache(maxsize=4)
-def _bomb(size: int) -> bytes:
+def _make_bomb(size: int) -> bytes:
     """Make gzip that unpacks to ``size`` bytes of valid JSON, about a thousandth of that on the wire.
 
     A block of blanks is compressed once and repeated: flushed in full, it refers to nothing before it.
@@ -124,36 +124,36 @@ def _bomb(size: int) -> bytes:
     length = len(_HEAD) + blocks * len(_BLOCK) + len(end)
     header = bytes.fromhex("1f8b08000000000000ff")
     trailer = checksum.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
-    return header + _flushed(_HEAD) + _flushed(_BLOCK) * blocks + _deflated(end) + trailer
+    return header + _compress_flushed(_HEAD) + _compress_flushed(_BLOCK) * blocks + _compress_last(end) + trailer
 
 
-def _flushed(block: bytes) -> bytes:
+def _compress_flushed(block: bytes) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
-def _deflated(end: bytes) -> bytes:
+def _compress_last(end: bytes) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(end) + packer.flush(zlib.Z_FINISH)
 
 
-def _reshaped(kind: str, honest: Reply, scope: str) -> Reply:
+def _reshape(kind: str, reply: Reply, scope: str) -> Reply:
     """Change the shape of a page; what is no page passes unharmed."""
-    page: Any = read_json(honest.body)
+    page: Any = read_json(reply.body)
     if not isinstance(page, Mapping) or "results" not in page:
-        return honest
+        return reply
     if kind == "wrong_shape":
         return Reply.json({"data": page["results"]})
     if kind == "cursor_loop":
         return Reply.json({**page, "next": encode_cursor(scope, 0, 1)})
-    return honest
+    return reply
 
 
 _BODIES: Mapping[str, Callable[[Fault], Reply]] = {
     "garbage": lambda _: Reply(200, _JSON, b"\x00\xff{not json"),
     "null": lambda _: Reply.json(None),
     "empty": lambda _: Reply(204),
-    "deep": _deep,
-    "big": _big,
-    "gzip_bomb": lambda fault: Reply(200, {**_JSON, "Content-Encoding": "gzip"}, _bomb(fault.size)),
+    "deep": _make_deep,
+    "big": _make_big,
+    "gzip_bomb": lambda fault: Reply(200, {**_JSON, "Content-Encoding": "gzip"}, _make_bomb(fault.size)),
 }

@@ -140,12 +140,12 @@ def read_json(text: str | bytes) -> Any:
         ValueError: The text is no JSON, is nested too deep to read, or holds NaN or an infinity.
     """
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
+        return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
@@ -169,7 +169,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
 def read_parameters(request: Request, names: Iterable[str]) -> dict[str, str]:
-    """Read the named query read_parameters; the others are ignored, as the real endpoint does.
+    """Read the named query parameters; the others are ignored, as the real endpoint does.
 
     Raises:
         RefusedRequest: One of them is repeated, which says two things at once.
@@ -208,11 +208,11 @@ def encode_cursor(scope: str, offset: int, page: int) -> str:
     Standard base64, so that a client which forgets to quote it is found out by its ``+`` and ``=``.
     """
     place = f"{offset}.{page}"
-    seal = blake2s(f"{scope}:{place}".encode(), digest_size=6).hexdigest()
-    return b64encode(f"{place}.{seal}".encode()).decode("ascii")
+    digest = blake2s(f"{scope}:{place}".encode(), digest_size=6).hexdigest()
+    return b64encode(f"{place}.{digest}".encode()).decode("ascii")
 
 
-def _place(cursor: str) -> tuple[int, int] | None:
+def _read_cursor(cursor: str) -> tuple[int, int] | None:
     try:
         found = _CURSOR.fullmatch(b64decode(cursor, validate=True))
     except ValueError:
@@ -224,7 +224,7 @@ def page_number(request: Request) -> int:
     """Say which page a request is for, by its cursor; 1 where it has none that can be read."""
     pairs = (pair.partition("=") for pair in request.target.partition("?")[2].split("&"))
     cursor = next((unquote_plus(value) for name, _, value in pairs if name == "cursor"), "")
-    return (_place(cursor) or (0, 1))[1]
+    return (_read_cursor(cursor) or (0, 1))[1]
 
 
 def cut_page(rows: Sequence[Any], given: Mapping[str, str], scope: str, render: Callable[[Any], Any]) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def cut_page(rows: Sequence[Any], given: Mapping[str, str], scope: str, render: 
     limit = read_limit(given)
     offset, page = 0, 1
     if given.get("cursor"):
-        place = _place(given["cursor"])
+        place = _read_cursor(given["cursor"])
         if place is None or encode_cursor(scope, *place) != given["cursor"]:
             raise invalid(["query", "cursor"], "cursor is not known", "value_error.cursor")
         offset, page = place

@@ -52,13 +52,13 @@ _FARTHEST = timedelta(days=36_500)
 
 
 class ScenarioError(ValueError):
-    """What a scenario or a mutation says cannot be; the text names the place first."""
+    """A scenario, or a change to a sandbox, is invalid; the text names the place first."""
 
 
 def mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str, Any]:
     """Read an object whose fields are all among ``allowed``; an unknown one is named with its neighbour."""
     if not isinstance(value, Mapping):
-        raise ScenarioError(f"{place or 'scenario'}: expected an object, not {_kind(value)}")
+        raise ScenarioError(f"{place or 'scenario'}: expected an object, not {_abbreviate(value)}")
     names = sorted(allowed)
     for name in value:
         if name not in names:
@@ -71,7 +71,7 @@ def mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str, Any]
 def listed(value: Any, place: str) -> list[tuple[str, Any]]:
     """Read a list as pairs of place and item."""
     if not isinstance(value, list | tuple):
-        raise ScenarioError(f"{place}: expected a list, not {_kind(value)}")
+        raise ScenarioError(f"{place}: expected a list, not {_abbreviate(value)}")
     return [(f"{place}[{index}]", item) for index, item in enumerate(value)]
 
 
@@ -83,7 +83,7 @@ def optional(reader: Reader) -> Reader:
 def text(value: Any, place: str) -> str:
     """Read a text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise ScenarioError(f"{place}: expected a text, not {_kind(value)}")
+        raise ScenarioError(f"{place}: expected a text, not {_abbreviate(value)}")
     return value
 
 
@@ -91,14 +91,14 @@ def identifier(value: Any, place: str) -> str:
     """Read a UUID or its hyphenated text, any case; the answer is lower case."""
     candidate = str(value) if isinstance(value, UUID) else value
     if not isinstance(candidate, str) or not _UUID.fullmatch(candidate):
-        raise ScenarioError(f"{place}: expected a UUID, not {_kind(value)}")
+        raise ScenarioError(f"{place}: expected a UUID, not {_abbreviate(value)}")
     return candidate.lower()
 
 
 def integer(value: Any, place: str, least: int, most: int) -> int:
     """Read an integer within bounds; ``True`` is no integer here."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ScenarioError(f"{place}: expected an integer from {least} to {most}, not {_kind(value)}")
+        raise ScenarioError(f"{place}: expected an integer from {least} to {most}, not {_abbreviate(value)}")
     return value
 
 
@@ -110,12 +110,12 @@ def number(value: Any, place: str) -> int | Decimal:
             exact = Decimal(repr(value) if isinstance(value, float) else value)
         except InvalidOperation:
             exact = None
-    if isinstance(exact, bool) or not isinstance(exact, int | Decimal) or not _is_bounded(Decimal(exact)):
-        raise ScenarioError(f"{place}: expected a number, not {_kind(value)}")
+    if isinstance(exact, bool) or not isinstance(exact, int | Decimal) or not _has_few_digits(Decimal(exact)):
+        raise ScenarioError(f"{place}: expected a number, not {_abbreviate(value)}")
     return exact
 
 
-def _is_bounded(value: Decimal) -> bool:
+def _has_few_digits(value: Decimal) -> bool:
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and exponent >= -_MOST_DIGITS and value.adjusted() <= _MOST_DIGITS
 
@@ -124,17 +124,17 @@ def moment(value: Any, place: str) -> datetime | timedelta:
     """Read an instant: a datetime or ISO text, or a time span from the start (``"-30d"``, ``"now"``)."""
     if isinstance(value, datetime):
         return value
-    span = value if isinstance(value, timedelta) else _span(value)
+    span = value if isinstance(value, timedelta) else _parse_span(value)
     if span is not None and abs(span) <= _FARTHEST:
         return span
     try:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):
         wanted = 'a date: ISO text, "now", or relative like "-30d", "+12h", "+90m", "-5s"'
-        raise ScenarioError(f"{place}: expected {wanted}, not {_kind(value)}") from None
+        raise ScenarioError(f"{place}: expected {wanted}, not {_abbreviate(value)}") from None
 
 
-def _span(value: Any) -> timedelta | None:
+def _parse_span(value: Any) -> timedelta | None:
     if value == "now":
         return timedelta()
     found = _RELATIVE.fullmatch(value) if isinstance(value, str) else None
@@ -150,14 +150,14 @@ def one_of(enum: str) -> Reader:
     def read(value: Any, place: str) -> str:
         options = facts.enum(enum)
         if value not in options:
-            raise ScenarioError(f"{place}: expected one of {', '.join(options)}, not {_kind(value)}")
+            raise ScenarioError(f"{place}: expected one of {', '.join(options)}, not {_abbreviate(value)}")
         return str(value)
 
     return read
 
 
-def _kind(value: Any) -> str:
-    """Show a value briefly, as JSON would write it."""
+def _abbreviate(value: Any) -> str:
+    """Show a value in one line."""
     if value is None:
         return "null"
     shown = repr(value)
@@ -228,7 +228,7 @@ class Fault:
             if getattr(self, name) is not None:
                 integer(getattr(self, name), name, 1, _LARGEST)
         if self.seconds is not None:
-            object.__setattr__(self, "seconds", _seconds(self.seconds))
+            object.__setattr__(self, "seconds", _read_seconds(self.seconds))
         for name in ("path", "body"):
             if not isinstance(getattr(self, name), str | None):
                 raise ScenarioError(f"{name}: expected a text, not {getattr(self, name)!r}")
@@ -265,7 +265,7 @@ class Fault:
         return given if self.kind == "status" else {name: given[name] for name in given if name != "status"}
 
 
-def _seconds(value: Any) -> float:
+def _read_seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ScenarioError(f"seconds: expected a number, not {value!r}")
     if not (math.isfinite(value) and 0 <= value <= _LONGEST):
@@ -423,13 +423,13 @@ class Scenario:
         return cls(
             api_key=text(given["api_key"], "api_key"),
             organisation=identifier(given["organisation"], "organisation"),
-            customers=_customers(given.get("customers", [])),
+            customers=_read_customers(given.get("customers", [])),
             faults=tuple(parse_faults(given.get("faults", []))),
             usage_slugs=tuple(text(item, at) for at, item in slugs),
         )
 
 
-def _customers(value: Any) -> tuple[Customer, ...]:
+def _read_customers(value: Any) -> tuple[Customer, ...]:
     places: dict[str, str] = {}
     customers = []
     for place, item in listed(value, "customers"):

@@ -24,7 +24,7 @@ __all__ = ["HOST", "SandboxServer"]
 
 HOST = "127.0.0.1"
 _LARGEST_BODY = 16 << 20
-_GLANCE = 0.05  # seconds between two looks at whether the client has left or the server stops
+_POLL = 0.05  # seconds between two looks at whether the client has left or the server stops
 _PATIENCE = 2.0  # seconds that stop() waits for handlers, in all
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: closing sends RST
 
@@ -67,7 +67,7 @@ class SandboxServer:
         """
         if self._running is None:
             listener = _Listener(self.sandbox, self._port)
-            thread = Thread(target=listener.serve_forever, args=(_GLANCE,), name="sandbox", daemon=True)
+            thread = Thread(target=listener.serve_forever, args=(_POLL,), name="sandbox", daemon=True)
             thread.start()
             self._running = (listener, thread)
         return self
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Wait, unless the server stops or the client leaves first: then the answer is no."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if self.server.stopping.wait(min(left, _GLANCE)) or self._client_left():
+            if self.server.stopping.wait(min(left, _POLL)) or self._client_left():
                 return False
         return True
 

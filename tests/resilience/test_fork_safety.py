@@ -209,13 +209,13 @@ def locked_things():
         "MovableClock": (MovableClock(), lambda it: it.advance(1)),
         "Sandbox": (sandbox, lambda it: it.requests),
         "Faults": (sandbox.faults, lambda it: it.clear()),
-        "State": (sandbox._state, lambda it: sandbox.grant("10000000-0000-4000-8000-000000000001", "sso")),
+        "Billing": (sandbox, lambda it: it.grant("10000000-0000-4000-8000-000000000001", "sso")),
         "UsageBook": (sandbox._usage, lambda it: it.events),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["Faults", "FakeSource", "MovableClock", "Sandbox", "State", "TokenBucket", "UsageBook"]
+    "name", ["Billing", "Faults", "FakeSource", "MovableClock", "Sandbox", "TokenBucket", "UsageBook"]
 )
 def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child(name, strange):
     thing, use = locked_things()[name]

@@ -104,7 +104,7 @@ def test_threads_lose_no_use_and_no_grant():
     assert sandbox.revoke(NEW, "sso") == 200
     with pytest.raises(LookupError):
         sandbox.use(NEW, "sso")
-    assert sandbox._state.rows(NEW)[0].fields["quantity_used"] == 200
+    assert sandbox.rows_of(NEW)[0].fields["quantity_used"] == 200
 
 
 EVENT = {"customer_id": "cus_123", "timestamp": "2026-01-15T12:00:00Z", "data": {"count": 1}}

@@ -1,7 +1,7 @@
-"""What a running sandbox holds: customers and rows, judged by date and changed by a test, and usage events received.
+"""What a running sandbox holds: customers, the rows granted to them, and the usage events received.
 
-Readers take no lock: every change puts new tuples in the place of old ones. Usage moves no balance: in billing they
-move at an invoice, not when usage arrives.
+Readers take no lock: every change puts new tuples in the place of old ones. A usage event moves no balance: billing
+moves balances at an invoice.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from entitlement_gate.resilience.clock import Clock
 from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.sandbox import facts
 from entitlement_gate.sandbox.messages import RefusedRequest, Reply, invalid, read_json
@@ -25,7 +26,7 @@ from entitlement_gate.sandbox.scenario import (
     number,
 )
 
-__all__ = ["BillingRow", "BillingState", "ReceivedUsage", "UsageBook", "instant", "render_row", "sort_key_of"]
+__all__ = ["Billing", "BillingRow", "ReceivedUsage", "UsageBook", "render_row", "sort_key_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Two numbers of at most 500 digits either side of the point add up within this, exactly.
@@ -58,14 +59,9 @@ class BillingRow:
         return None if status is None else str(status).lower()
 
 
-def instant(seconds: float) -> datetime:
-    """Turn the clock's reading into an aware datetime."""
-    return _EPOCH + timedelta(seconds=seconds)
-
-
 def _make_row(grant: ScenarioGrant, customer_id: str, ordinal: int, now: datetime) -> BillingRow:
     """Make the row of a grant; what the grant leaves open is derived, the same in every run."""
-    given = {name: _settled(value, now) for name, value in grant.values.items()}
+    given = {name: _resolve_date(value, now) for name, value in grant.values.items()}
     name = given["name"]
     defaults = {
         "id": derived_id("row", customer_id, ordinal, name),
@@ -74,30 +70,26 @@ def _make_row(grant: ScenarioGrant, customer_id: str, ordinal: int, now: datetim
         "source_type": "Grant",
         "event": "manual",
         "status": "active",
-        "created_at": given.get("active_from") or _text(now),
+        "created_at": given.get("active_from") or _format_date(now),
         "contract_id": derived_id("contract", given["contract"]) if given.get("contract") else None,
         "invoice_id": derived_id("invoice", given["invoice"]) if given.get("invoice") else None,
     }
     fields = {**dict.fromkeys(facts.row_fields()), **defaults, **given, "customer": customer_id}
     details = {kind: _details(kind, fields) for kind in ("contract", "product", "invoice")}
-    fields |= {"contract": None, "product": None, "invoice": None, **_remaining(given), **grant.echoed}
+    if "quantity_remaining" not in given and given.get("quantity") is not None:
+        fields["quantity_remaining"] = _EXACT.subtract(given["quantity"], given.get("quantity_used") or 0)
+    fields |= {"contract": None, "product": None, "invoice": None, **grant.echoed}
     return BillingRow(fields, details)
 
 
-def _settled(value: Any, now: datetime) -> Any:
+def _resolve_date(value: Any, now: datetime) -> Any:
     if isinstance(value, timedelta):
-        return _text(now + value)
-    return _text(value) if isinstance(value, datetime) else value
+        value = now + value
+    return _format_date(value) if isinstance(value, datetime) else value
 
 
-def _text(when: datetime) -> str:
+def _format_date(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")
-
-
-def _remaining(given: Mapping[str, Any]) -> dict[str, Any]:
-    if "quantity_remaining" in given or given.get("quantity") is None:
-        return {}
-    return {"quantity_remaining": _EXACT.subtract(given["quantity"], given.get("quantity_used") or 0)}
 
 
 def _details(kind: str, fields: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -121,12 +113,12 @@ def sort_key_of(row: BillingRow, key: str) -> tuple[int, Any]:
     value = row.fields[key]
     if isinstance(value, int | Decimal):
         return (0, value)
-    if key in _DATES and (when := _moment(value)):
+    if key in _DATES and (when := _parse_date(value)):
         return (1, when)
     return (2, str(value).casefold())
 
 
-def _moment(value: Any) -> datetime | None:
+def _parse_date(value: Any) -> datetime | None:
     try:
         when = datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -134,20 +126,16 @@ def _moment(value: Any) -> datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def _is_usable(row: BillingRow, now: datetime) -> bool:
-    """Whether the balance of a row can be drawn on: it has one, and it is live."""
-    start, end = _moment(row.fields["active_from"]), _moment(row.fields["expiry_at"])
+def _has_usable_balance(row: BillingRow, now: datetime) -> bool:
+    start, end = _parse_date(row.fields["active_from"]), _parse_date(row.fields["expiry_at"])
     in_time = (start is None or start <= now) and (end is None or now < end)
-    return in_time and row.status in {None, "active"} and isinstance(_left(row), int | Decimal)
-
-
-def _left(row: BillingRow) -> Any:
-    return row.fields["quantity_remaining"]
+    has_balance = isinstance(row.fields["quantity_remaining"], int | Decimal)
+    return in_time and row.status in {None, "active"} and has_balance
 
 
 def _use_row(row: BillingRow, wanted: Decimal, *, overdraw: bool) -> tuple[BillingRow, Decimal]:
-    """Move a row's balance, down to nothing or below it, and give what it could not cover."""
-    left = Decimal(_left(row))
+    """Reduce a row's balance, below zero only where ``overdraw``; return the row and what it could not cover."""
+    left = Decimal(row.fields["quantity_remaining"])
     taken = wanted if overdraw else min(wanted, max(left, Decimal(0)))
     moved = {
         "quantity_used": _EXACT.add(row.fields["quantity_used"] or 0, taken),
@@ -156,70 +144,86 @@ def _use_row(row: BillingRow, wanted: Decimal, *, overdraw: bool) -> tuple[Billi
     return replace(row, fields={**row.fields, **moved}), _EXACT.subtract(wanted, taken)
 
 
-class BillingState(Locked):
-    """Who has which rows now; relative dates were settled at ``now``, once."""
+class Billing(Locked):
+    """Which customer has which rows now."""
 
-    def __init__(self, scenario: Scenario, now: datetime) -> None:
+    def __init__(self, scenario: Scenario, clock: Clock) -> None:
         super().__init__()
+        self.scenario = scenario
+        self._clock = clock
         self._customers = {customer.id: customer for customer in scenario.customers}
-        self._made: dict[str, int] = {}
+        self._granted: dict[str, int] = {}
         self._rows: dict[str, tuple[BillingRow, ...]] = {}
+        now = self._now()
         for customer in scenario.customers:
             for grant in customer.grants:
                 self._add(customer.id, grant, now)
 
+    def _now(self) -> datetime:
+        return _EPOCH + timedelta(seconds=self._clock.time())
+
     def _add(self, customer_id: str, grant: ScenarioGrant, now: datetime) -> BillingRow:
-        ordinal = self._made.get(customer_id, 0)
+        ordinal = self._granted.get(customer_id, 0)
         row = _make_row(grant, customer_id, ordinal, now)
-        self._made[customer_id] = ordinal + 1
-        self._rows[customer_id] = (*self.rows(customer_id), row)
+        self._granted[customer_id] = ordinal + 1
+        self._rows[customer_id] = (*self.rows_of(customer_id), row)
         return row
 
     @property
     def customers(self) -> tuple[Customer, ...]:
-        """Every customer, those that a grant created last."""
+        """Every customer; those that a grant created come last."""
         return tuple(self._customers.values())
 
-    def customer(self, customer_id: str) -> Customer | None:
-        """Find a customer by the lower-case text of the id."""
-        return self._customers.get(customer_id)
-
-    def rows(self, customer_id: str) -> tuple[BillingRow, ...]:
-        """Give a customer's rows in the order they were granted."""
+    def rows_of(self, customer_id: str) -> tuple[BillingRow, ...]:
+        """Return a customer's rows in the order they were granted."""
         return self._rows.get(customer_id, ())
 
-    def foreign_rows(self, customer_id: str) -> tuple[BillingRow, ...]:
-        """Give the rows of every other customer; with no other, the customer's own under another's id."""
+    def rows_of_others(self, customer_id: str) -> tuple[BillingRow, ...]:
+        """Return the rows of every other customer; where there is no other, the customer's own under another id."""
         others = tuple(row for owner, found in list(self._rows.items()) if owner != customer_id for row in found)
         stranger = {"customer": "ffffffff-0000-4000-8000-000000000000"}
-        own = self.rows(customer_id)
-        return others or tuple(replace(row, fields={**row.fields, **stranger}) for row in own)
+        return others or tuple(replace(row, fields={**row.fields, **stranger}) for row in self.rows_of(customer_id))
 
-    def grant(self, customer: UUID | str, values: dict[str, Any], now: datetime) -> str:
-        """Give a customer one more row, creating the customer where needed; the answer is the row's id."""
+    def grant(
+        self,
+        customer: UUID | str,
+        name: str,
+        quantity: Any = None,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's own name
+        **fields: Any,
+    ) -> str:
+        """Give a customer one more row, creating the customer where needed; return the row's id.
+
+        Without a quantity the row is a Feature. The other fields are those of a grant in a scenario; dates
+        may be relative to now.
+
+        Raises:
+            ScenarioError: A field is unknown or cannot be.
+        """
+        chosen = {"quantity": quantity, "type": type}
+        given = {field: value for field, value in chosen.items() if value is not None}
         customer_id = identifier(customer, "customer")
-        grant = ScenarioGrant.parse(values, "grant")
+        grant = ScenarioGrant.parse({"name": name, **given, **fields}, "grant")
         with self._lock:
-            if customer_id not in self._customers:
-                made = Customer(customer_id, f"Customer {customer_id[:8]}")
-                self._customers[customer_id] = made
-            return str(self._add(customer_id, grant, now).fields["id"])
+            self._customers.setdefault(customer_id, Customer(customer_id, f"Customer {customer_id[:8]}"))
+            return str(self._add(customer_id, grant, self._now()).fields["id"])
 
     def revoke(self, customer: UUID | str, name: str) -> int:
-        """Take every row of a name away; the answer is how many there were."""
+        """Take every row of a name away; return how many there were."""
         return self._change(customer, name, lambda _: None)
 
-    def expire(self, customer: UUID | str, name: str, now: datetime) -> None:
-        """End every row of a name a second ago.
+    def expire(self, customer: UUID | str, name: str) -> None:
+        """End every row of a name a second ago, leaving its status.
 
         Raises:
             LookupError: The customer has no such row.
         """
-        # The status stays, as billing leaves it for a while.
-        self._set(customer, name, {"expiry_at": _text(now - timedelta(seconds=1))})
+        ended = _format_date(self._now() - timedelta(seconds=1))
+        self._set(customer, name, {"expiry_at": ended})
 
     def void(self, customer: UUID | str, name: str) -> None:
-        """Set every row of a name to voided.
+        """Set every row of a name to voided, as billing does when what granted it is taken back.
 
         Raises:
             LookupError: The customer has no such row.
@@ -233,33 +237,33 @@ class BillingState(Locked):
     def _change(self, customer: UUID | str, name: str, change: Callable[[BillingRow], BillingRow | None]) -> int:
         customer_id = identifier(customer, "customer")
         with self._lock:
-            before = self.rows(customer_id)
+            before = self.rows_of(customer_id)
             after = [change(row) if row.name == name else row for row in before]
             self._rows[customer_id] = tuple(row for row in after if row is not None)
         return sum(row.name == name for row in before)
 
-    def use(self, customer: UUID | str, name: str, quantity: Any, now: datetime) -> None:
-        """Draw a quantity from the live rows of a name, oldest first; the last one may go below nothing.
+    def use(self, customer: UUID | str, name: str, quantity: Any = 1) -> None:
+        """Reduce balances as an invoice does: of the live rows of a name, oldest first; the last may go below zero.
 
         Raises:
             LookupError: No live row of the name has a balance.
             ScenarioError: The quantity is no number above zero.
         """
         customer_id = identifier(customer, "customer")
-        wanted = Decimal(number(quantity, "quantity"))
+        wanted, now = Decimal(number(quantity, "quantity")), self._now()
         if wanted <= 0:
             raise ScenarioError(f"quantity: expected a number above zero, not {quantity}")
         with self._lock:
-            after = list(self.rows(customer_id))
-            drawn = [at for at, row in enumerate(after) if row.name == name and _is_usable(row, now)]
-            if not drawn:
+            rows = list(self.rows_of(customer_id))
+            usable = [at for at, row in enumerate(rows) if row.name == name and _has_usable_balance(row, now)]
+            if not usable:
                 raise LookupError(f"customer {customer} has no live balance named {name!r}")
-            for at in drawn:
-                after[at], wanted = _use_row(after[at], wanted, overdraw=at == drawn[-1])
-            self._rows[customer_id] = tuple(after)
+            for at in usable:
+                rows[at], wanted = _use_row(rows[at], wanted, overdraw=at == usable[-1])
+            self._rows[customer_id] = tuple(rows)
 
 
-_REMEMBERED = 86_400.0
+_REPLAYED_FOR = 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,28 +298,25 @@ class UsageBook(Locked):
         Raises:
             RefusedRequest: The body is malformed, or the key was used for another body.
         """
+        digest = sha256(slug.encode() + b"\0" + body).digest()
         with self._lock:
             self._answers = {key: kept for key, kept in self._answers.items() if now < kept[0]}
-            seen = sha256(slug.encode() + b"\0" + body).digest()
             if key in self._answers:
-                _, before, reply = self._answers[key]
-                if before != seen:
+                _, first_digest, reply = self._answers[key]
+                if first_digest != digest:
                     raise RefusedRequest(Reply.json({"detail": "Idempotency-Key was used with another body"}, 400))
                 return reply
-            events = [_event(slug, item, at, key) for at, item in _items(body)]
-            reply = self._accept(slug, events)
+            events = [_parse_event(slug, item, at, key) for at, item in _parse_items(body)]
+            reply = Reply.json(None)
+            if slug in self._slugs:
+                self._events.extend(events)
+                reply = Reply.json({"status": "accepted", "count": len(events)})
             if key:
-                self._answers[key] = (now + _REMEMBERED, seen, reply)
+                self._answers[key] = (now + _REPLAYED_FOR, digest, reply)
             return reply
 
-    def _accept(self, slug: str, events: list[ReceivedUsage]) -> Reply:
-        if slug not in self._slugs:
-            return Reply.json(None)
-        self._events.extend(events)
-        return Reply.json({"status": "accepted", "count": len(events)})
 
-
-def _items(body: bytes) -> list[tuple[list[str | int], Any]]:
+def _parse_items(body: bytes) -> list[tuple[list[str | int], Any]]:
     try:
         payload = read_json(body)
     except ValueError:
@@ -327,7 +328,7 @@ def _items(body: bytes) -> list[tuple[list[str | int], Any]]:
     return [(["body", index], item) for index, item in enumerate(payload)]
 
 
-def _event(slug: str, item: Any, at: list[str | int], key: str | None) -> ReceivedUsage:
+def _parse_event(slug: str, item: Any, at: list[str | int], key: str | None) -> ReceivedUsage:
     if not isinstance(item, Mapping):
         raise invalid(at, "value is not a valid object", "type_error.dict")
     for name in ("customer_id", "timestamp", "data"):
@@ -335,6 +336,6 @@ def _event(slug: str, item: Any, at: list[str | int], key: str | None) -> Receiv
             raise invalid([*at, name], "field required", "value_error.missing")
         if not (isinstance(item[name], Mapping) if name == "data" else isinstance(item[name], str) and item[name]):
             raise invalid([*at, name], "value is not valid", "type_error")
-    if not _moment(item["timestamp"]):
+    if not _parse_date(item["timestamp"]):
         raise invalid([*at, "timestamp"], "value is not valid", "type_error")
     return ReceivedUsage(slug, item["customer_id"], item["timestamp"], item["data"], key)
