@@ -27,7 +27,7 @@ local SWEPT_AT_ONCE = 1000 -- some 10 ms: more would keep Redis from everybody e
 
 local asked = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2] + (asked.shift or 0)
+local now = time[1] * 1000000 + time[2]
 
 local meta = redis.call('HMGET', META, 'epoch', 'seq')
 if not meta[1] then return 'missing' end

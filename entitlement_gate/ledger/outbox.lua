@@ -5,7 +5,7 @@
 local EVENTS, DUE, DEAD = unpack(KEYS)
 local asked = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2] + (asked.shift or 0)
+local now = time[1] * 1000000 + time[2]
 
 local function at(number)
   return string.format('%.0f', number)

@@ -33,7 +33,7 @@ from entitlement_gate.resilience.redis_connection import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["BUCKETS", "RedisStore"]
+__all__ = ["BUCKETS", "RedisStore", "load_script", "read_script"]
 
 BUCKETS = 64
 _TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
@@ -65,7 +65,7 @@ class RedisStore:
         self._is_warned = False
         self._known: dict[int, tuple[str, int]] = {}
         self._tags = [f"{{{prefix}:{bucket}}}" for bucket in range(BUCKETS)]
-        self._shift = 0.0  # seconds added to the server's clock: tests pass time with it
+        self._load_script = load_script
         self.remake()
         remake_after_fork(self)
 
@@ -118,8 +118,10 @@ class RedisStore:
 
     def run_each(self, name: str, keys: Sequence[Sequence[str]], asked: Sequence[dict[str, Any]]) -> list[Any]:
         """Run a script for each of several lists of keys, in one round trip; as safe to run twice as by ``run``."""
-        text = _script(name).text  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
-        given = zip(keys, map(self._given, asked), strict=True)
+        text = self._load_script(
+            name
+        ).text  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
+        given = zip(keys, map(_encoded, asked), strict=True)
         return self._pipelined([("EVAL", text, len(some), *some, each) for some, each in given])
 
     def run_in_epoch(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> tuple[str, str]:
@@ -153,12 +155,9 @@ class RedisStore:
 
         A server that hangs is not asked again: callers wait.
         """
-        given = (self._given(asked), *arguments)
+        given = (_encoded(asked), *arguments)
         with self._told_apart():
             return call_with_retry(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
-
-    def _given(self, asked: dict[str, Any]) -> str:
-        return _encoded({**asked, "shift": round(self._shift * 1_000_000)} if self._shift else asked)
 
     def _run_noting(
         self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any], *, known: tuple[str, int]
@@ -198,7 +197,7 @@ class RedisStore:
     def _evaluate(self, name: str, keys: list[str], given: tuple[str | int, ...]) -> Any:
         if not self._is_checked:
             self._check()
-        return _script(name).run(self._client, keys, *given)
+        return self._load_script(name).run(self._client, keys, *given)
 
     def _found(self, bucket: int, keys: list[str]) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
@@ -309,8 +308,13 @@ _SCRIPTS: dict[str, tuple[str, ...]] = {
 """The files of each script, one after the other, and its last line: a verb pays for what it needs."""
 
 
-@cache
-def _script(name: str) -> Script:
+def read_script(name: str) -> str:
+    """Return the text of a script."""
     *parts, ending = _SCRIPTS[name]
-    lua = read_lua("entitlement_gate.ledger", *parts)
-    return Script(f"{lua}\n{ending}", hash_key=1)
+    return f"{read_lua('entitlement_gate.ledger', *parts)}\n{ending}"
+
+
+@cache
+def load_script(name: str) -> Script:
+    """Return a script, read once."""
+    return Script(read_script(name), hash_key=1)

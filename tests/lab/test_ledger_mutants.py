@@ -12,6 +12,7 @@ from entitlement_gate.ledger import balances, book, redis_client
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.resilience.redis_connection import read_lua
+from tests.ledger.clocks import pass_time_in_redis
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
 from tests.ledger.mutating import first_failure, mutated
 from tests.usage.conftest import postgres, postgres_alias, sqlite_alias, usage_app  # noqa: F401 - fixtures
@@ -74,11 +75,11 @@ def scripts_from(monkeypatch):
 
     def put(read):
         monkeypatch.setattr(redis_client, "read_lua", lambda _, *names: "\n".join(map(read, names)))
-        redis_client._script.cache_clear()
+        redis_client.load_script.cache_clear()
 
     yield put
     monkeypatch.undo()
-    redis_client._script.cache_clear()
+    redis_client.load_script.cache_clear()
 
 
 @pytest.mark.parametrize("mutant", LUA, ids=" | ".join)
@@ -91,7 +92,7 @@ def test_a_wrong_script_is_found_out(redis_url, scripts_from, mutant):  # noqa: 
 
 
 def pass_time(ledger, seconds):
-    ledger._shift += seconds
+    pass_time_in_redis(ledger, seconds)
 
 
 SHELF = [

@@ -13,6 +13,7 @@ from entitlement_gate.testing import FakeSource, override_entitlements
 from entitlement_gate.testing.fakes import MovableClock
 from tests.engine.fakes import eventually
 from tests.lab.striking import strike_everywhere
+from tests.ledger.clocks import pass_time_in_redis
 from tests.ledger.servers import RedisServer
 
 ANNA = "10000000-0000-4000-8000-000000000001"
@@ -230,7 +231,7 @@ def shared(server):
 
 
 def shared_and_counted(world):
-    world.gate.ledger._shift += 61  # what passes time in Redis
+    pass_time_in_redis(world.gate.ledger, 61)
     left = world.gate.check(world.anna, "calls", refresh=True).remaining
     assert left in {2, 4}, left
     world.gate.consume(world.anna, "calls", 2, key="k")

@@ -12,6 +12,7 @@ from entitlement_gate.ledger.memory import _A_FEW, MemoryLedger
 from entitlement_gate.ledger.protocol import LONE_RETENTION, RETENTION, LedgerUnavailable, Refusal
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing.ledger_contract import ANNA, BERT, CALLS, demand
+from tests.ledger.clocks import pass_time_in_redis
 from tests.ledger.test_memory import Clock
 
 PLENTY = Row("row", 10**6)
@@ -198,7 +199,7 @@ class TestInRedis:
         usual = cost("first")
         for number in range(2_500):
             ledger.consume(ANNA, ONE, key=str(number))
-        ledger._shift += RETENTION + 1
+        pass_time_in_redis(ledger, RETENTION + 1)
         assert cost("7") <= usual + 1  # the key's own old record, which is still there: only our clock was moved
         assert left(ledger) == 10**6 - 2_502
 
@@ -214,7 +215,7 @@ class TestInRedis:
         monkeypatch.setattr(redis_client, "_SWEEPS", 2)
         for number in range(2_500):
             ledger.reserve(ANNA, ONE, key=str(number), ttl=3600)
-        ledger._shift += 3601
+        pass_time_in_redis(ledger, 3601)
         everything = [demand(10**6, PLENTY)]
         with pytest.raises(LedgerUnavailable, match="ran out"):
             ledger.consume(ANNA, everything, key="all")

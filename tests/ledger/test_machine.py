@@ -5,6 +5,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.redis import RedisLedger
+from tests.ledger.clocks import pass_time_in_redis
 from tests.ledger.machine import LedgerMachine
 from tests.ledger.test_memory import Clock
 
@@ -30,6 +31,6 @@ def test_redis_agrees_with_the_oracle(redis_url):
             return RedisLedger(redis_url, prefix=uuid.uuid4().hex)
 
         def pass_time(self, ledger, seconds):
-            ledger._shift += seconds
+            pass_time_in_redis(ledger, seconds)
 
     run_state_machine_as_test(RedisMachine, settings=settings(max_examples=40, stateful_step_count=40, **QUIET))

@@ -11,6 +11,7 @@ from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing.ledger_contract import ANNA, LedgerContract, demand
 from tests.busyness import Timed
+from tests.ledger.clocks import pass_time_in_redis
 from tests.ledger.servers import free_port
 
 
@@ -23,7 +24,7 @@ class TestRedisLedger(LedgerContract):
         return RedisLedger(self.url, prefix=uuid.uuid4().hex)
 
     def pass_time(self, ledger, seconds):
-        ledger._shift += seconds
+        pass_time_in_redis(ledger, seconds)
 
     def test_it_says_what_it_is_and_nothing_of_where(self, ledger):
         assert "redis://" not in repr(ledger)
