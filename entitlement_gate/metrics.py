@@ -25,9 +25,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from entitlement_gate.engine.failure_log import FailureLog
-from entitlement_gate.engine.observers import Fetch, LedgerCall, Observer, everywhere
+from entitlement_gate.engine.observers import Fetch, LedgerCall, Observer, everywhere, log_observer_failure
 from entitlement_gate.resilience.effects import Completion
+from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import notice_fork, remake_after_fork
 from entitlement_gate.resilience.lock import members
 from entitlement_gate.resilience.worker_pool import WorkerPool
@@ -126,7 +126,6 @@ class Background:
     def remake(self) -> None:
         """Start again without a thread, as after a fork: what waited is the parent's to call."""
         self._workers.remake()
-        self._log.remake()
         self._waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._hurry = Completion()
         self._is_awake = False
@@ -137,7 +136,7 @@ class Background:
             notice_fork()
         waiting = self._waiting
         if len(waiting) >= self.MOST_WAITING:
-            self._log.note_untold()
+            self._log.note_warning("full", "observers are slower than what happens: they are not told of some of it")
             return
         waiting.append((function, args))
         if not self._is_awake:
@@ -175,4 +174,4 @@ class Background:
             try:
                 function(*args)
             except Exception as error:  # noqa: BLE001 - anybody's code
-                self._log.note_observer(getattr(function, "__qualname__", type(function).__qualname__), error)
+                log_observer_failure(self._log, getattr(function, "__qualname__", type(function).__qualname__), error)

@@ -28,7 +28,7 @@ from django.utils.translation import get_language, gettext_lazy
 from entitlement_gate import refusals
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Reason
-from entitlement_gate.engine.failure_log import traceback_to_log
+from entitlement_gate.resilience.failure_log import traceback_to_log
 from entitlement_gate.resolvers import leave_to_answer, set_gated
 from entitlement_gate.url_rules import is_open
 from entitlement_gate.waiting import Invocation

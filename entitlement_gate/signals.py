@@ -27,7 +27,7 @@ from weakref import WeakSet
 
 from django.dispatch import Signal
 
-from entitlement_gate.engine.failure_log import FailureLog, traceback_to_log
+from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock, members
 from entitlement_gate.resilience.worker_pool import WorkerPool
@@ -153,7 +153,6 @@ class SendingPool:
     def remake(self) -> None:
         """Make locks and threads anew, as after a fork: what waited is the parent's to send."""
         self._workers.remake()
-        self._log.remake()
         self._expected = 0
         self._waiting = 0
         self._lock = Lock()
@@ -173,7 +172,7 @@ class SendingPool:
         if is_taken and not self._workers.submit(partial(self._send, sent)):
             self._done()
         elif sent.is_heard and is_full:
-            self._log.note_unsent()
+            self._log.note_warning("full", "receivers are slower than fetches: some signals about fetches are not sent")
 
     def close(self) -> None:
         """Take no further signal; those that wait are sent yet, and nobody waits for that."""

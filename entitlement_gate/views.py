@@ -22,11 +22,10 @@ from django.views.decorators.http import require_POST, require_safe
 from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementUnavailable
-from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.guard import refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import run_sync
-from entitlement_gate.resilience.fork_safety import remake_after_fork
+from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.url_rules import entitlement_exempt
 from entitlement_gate.waiting import Invocation
@@ -42,7 +41,6 @@ __all__ = ["me", "webhook"]
 _logger = logging.getLogger("entitlement_gate")
 _invalidations = TokenBucket(200, rate=20)  # at once, and a second, in this process: each may cost a fetch
 _log = FailureLog(time)
-remake_after_fork(_log)
 
 
 @entitlement_exempt
@@ -115,7 +113,8 @@ def _invalidated(request: HttpRequest, customers: Collection[str]) -> HttpRespon
 
 def _told_of_nobody(counts: dict[str, int]) -> HttpResponse:
     counts["named_nobody"] += 1
-    _log.note_webhook(", ".join(KEYS))
+    keys = ", ".join(KEYS)
+    _log.note_warning("webhook", "a verified webhook names no customer: no UUID stands under any of %s", keys)
     return _of_nobody()
 
 

@@ -36,11 +36,12 @@ from entitlement_gate import (
     check_entitlement,
     requires_entitlement,
 )
-from entitlement_gate.engine.failure_log import text_to_log, traceback_to_log
+from entitlement_gate.domain.errors import text_to_log
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerOverflow, LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.project_gate import RequestGate
+from entitlement_gate.resilience.failure_log import traceback_to_log
 from entitlement_gate.signals import entitlement_checked, entitlement_denied, entitlements_refreshed, source_failed
 from entitlement_gate.testing import FakeSource
 from entitlement_gate.testing.ledger_contract import demand

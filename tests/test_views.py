@@ -15,7 +15,7 @@ from django.urls import include, path, reverse
 
 from entitlement_gate import views
 from entitlement_gate.api import default_gate
-from entitlement_gate.engine.failure_log import FailureLog
+from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.webhooks import KEYS, Replayed, StandardWebhooks
 from tests.customers import FREE, LAPSED, PRO, SETTINGS

@@ -24,10 +24,10 @@ from entitlement_gate import refusals
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.engine.failure_log import traceback_to_log
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.engine.reservations import order
 from entitlement_gate.resilience.effects import run_async
+from entitlement_gate.resilience.failure_log import traceback_to_log
 
 try:
     from starlette.concurrency import run_in_threadpool

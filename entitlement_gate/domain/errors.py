@@ -29,6 +29,7 @@ library in this folder: an exception can be caught as ``PermissionDenied`` only 
 
 from __future__ import annotations
 
+import json
 import re
 
 from django.core.exceptions import PermissionDenied
@@ -52,8 +53,10 @@ __all__ = [
     "SourceRejected",
     "SourceUnavailable",
     "TooManyPages",
+    "text_to_log",
 ]
 
+_ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _REJECTION = re.compile(r"HTTP (\d{3})(?:: (.*))?\Z", re.DOTALL)
 
 
@@ -166,3 +169,22 @@ def _told(decision: Decision | str, otherwise: Reason) -> tuple[str, Decision]:
     name, _, word = text.rpartition(": ")
     reasons = (reason for reason in Reason if reason == word and reason.outcome is otherwise.outcome)
     return text, Decision.of(next(reasons, otherwise), name)
+
+
+def text_to_log(error: BaseException, *hidden: object) -> str:
+    """Return what a log may say of an error: its text where it is one of ours, else its class.
+
+    Args:
+        error: anything that was raised.
+        *hidden: text that is blotted out besides what looks like a customer id, such as a reservation's key.
+    """
+    if not isinstance(error, EntitlementGateError):
+        return type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a subclass is anybody's code, and a line of the log must not fail
+        return type(error).__name__
+    for value in filter(None, hidden):
+        for form in (str(value), repr(value)[1:-1], json.dumps(str(value))[1:-1]):
+            text = text.replace(form, "***")
+    return _ID.sub("***", text)

@@ -71,7 +71,6 @@ class GateQuestions:
         """Make locks, threads and calls anew, as in a process just forked; data stays."""
         self._snapshots.remake()
         self._ledger_client.remake()
-        self._observers.remake()
 
     def observe(self, observer: Observer) -> None:
         """Let an observer hear of this gate: called inline, so it must be quick (see ``entitlement_gate.metrics``)."""

@@ -11,9 +11,8 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from entitlement_gate.domain.errors import ReservationError
+from entitlement_gate.domain.errors import ReservationError, text_to_log
 from entitlement_gate.domain.rule import Burden, live_metered
-from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.engine.observers import LedgerCall
 from entitlement_gate.engine.validation import vetted_charges, vetted_outcome
 from entitlement_gate.ledger.balances import burden, quantity_of, rows_of
@@ -21,6 +20,7 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnavailable, Receipt, State
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.effects import run_sync
+from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class LedgerClient:
         self._workers = WorkerPool(_AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
 
     def remake(self) -> None:
-        """Make locks and threads anew, as after a fork."""
-        self._breaker.remake()
-        self._log.remake()
+        """Make the threads anew, as after a fork."""
         self._workers.remake()
 
     def due(self) -> float:
@@ -105,10 +103,10 @@ class LedgerClient:
             raise RuntimeError("a decision rests on a ledger that was not read before")
         try:
             return vetted_charges(self.ledger.charges(customer_id))
-        except Exception as error:
+        except Exception as error:  # a ledger is anybody's code
             if self._is_ours and not isinstance(error, LedgerUnavailable):
                 raise  # ours cannot fail in memory: a time limit of the caller's struck here
-            self._log.note_ledger(error)
+            self._log_failure(error)
             return None
 
     def learning(self, customer_id: str, due: float) -> Effects[Charges | None]:
@@ -119,7 +117,7 @@ class LedgerClient:
             look = partial(_sound, vetted_charges, self.ledger.charges)
             charges: Charges | None = yield from self.trying_to(look, customer_id, due=due)
         except _REFUSALS as error:  # of which none is an answer here
-            self._log.note_ledger(error)
+            self._log_failure(error)
             return None
         return charges
 
@@ -142,7 +140,7 @@ class LedgerClient:
         try:
             result = yield from self._told(verb, self._call(partial(verb, *args, **keywords), due, undo=undo))
         except LedgerUnavailable as error:
-            self._note(error, *_texts(args, keywords))
+            self._record_failure(error, *_texts(args, keywords))
             return None
         except Exception:  # a conflict, or a bug: whoever raises it is there
             self._breaker.record_answer()
@@ -187,7 +185,7 @@ class LedgerClient:
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
-            self._note(error, *_texts((customer_id, *args), {}))
+            self._record_failure(error, *_texts((customer_id, *args), {}))
             raise
         finally:
             self._note_use(customer_id)
@@ -205,7 +203,7 @@ class LedgerClient:
                 told = self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at
                 run_sync(self.trying_to(*told, due=due))
         except BaseException as error:  # noqa: BLE001 - a ledger is anybody's code, and a fetch must land
-            self._log.note_ledger(error)
+            self._log_failure(error)
 
     def close(self) -> None:
         """Let the ledger's connections go; what is held can still be settled."""
@@ -235,7 +233,7 @@ class LedgerClient:
         began = self._clock.monotonic()
         try:
             result = yield from call
-        except Exception as error:
+        except Exception as error:  # whatever it is, observers hear of it, and so does the caller
             self._tell(verb, error, began)
             raise
         self._tell(verb, result, began)
@@ -251,7 +249,7 @@ class LedgerClient:
         try:
             self.ledger.release(customer_id, order.key, owner=order.owner)  # type: ignore[union-attr]  # it was this ledger's
         except Exception as error:  # noqa: BLE001 - a ledger is anybody's code; it returns when its time is up
-            self._log.note_ledger(error, order.key)
+            self._log_failure(error, order.key)
 
     def _note_use(self, customer_id: str | None) -> None:
         self._uses[hash(customer_id) % _STRIPES] += 1
@@ -259,12 +257,17 @@ class LedgerClient:
     def _has_time(self, due: float) -> bool:
         return self.is_local or self._clock.monotonic() < due
 
-    def _note(self, error: LedgerUnavailable, *hidden: str) -> None:
+    def _log_failure(self, error: BaseException, *hidden: str) -> None:
+        """Log that the ledger could not be asked; ``hidden`` is blotted out."""
+        why = text_to_log(error, *hidden)
+        self._log.note_error("ledger", "the ledger is out of reach, so nothing that it counts is admitted: %s", why)
+
+    def _record_failure(self, error: LedgerUnavailable, *hidden: str) -> None:
         if isinstance(error, LedgerOverflow):
             self._breaker.record_answer()
         else:
             self._breaker.record_failure()
-        self._log.note_ledger(error, *hidden)
+        self._log_failure(error, *hidden)
 
 
 def _sound(vet: Callable[[object], Result], verb: Callable[..., object], *args: Any, **keywords: Any) -> Result:

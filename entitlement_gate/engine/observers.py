@@ -19,17 +19,19 @@ from entitlement_gate.domain.errors import (
     SourceRejected,
     SourceUnavailable,
 )
-from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Refusal
+from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import Locked
 from entitlement_gate.resilience.lock import members
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = ["Fetch", "LedgerCall", "Observed", "Observer", "Observers", "everywhere"]
+__all__ = ["Fetch", "LedgerCall", "Observed", "Observer", "Observers", "everywhere", "log_observer_failure"]
 
 
 class Fetch(NamedTuple):
@@ -176,10 +178,6 @@ class Observers:
         """Let it hear no more."""
         self._own = tuple(one for one in self._own if not one.stands_for(observer))
 
-    def remake(self) -> None:
-        """Make the lock anew, as after a fork."""
-        self._log.remake()
-
     def renew(self) -> None:
         """See anew who is there."""
         self.all: tuple[Observer, ...] = *self._own, *everywhere.observers
@@ -188,26 +186,28 @@ class Observers:
     def check(self, decision: Decision, seconds: float) -> None:
         """Tell of a check."""
         for observer in self.of_checks:
-            try:
-                observer.check(decision, seconds)
-            except Exception as error:  # noqa: BLE001 - an observer is anybody's code
-                self._log.note_observer(type(observer).__qualname__, error)
+            self._notify(observer, observer.check, decision, seconds)
 
     def fetch(self, fetch: Fetch) -> None:
         """Tell of a fetch."""
         for observer in self.all:
-            try:
-                observer.fetch(fetch)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._log.note_observer(type(observer).__qualname__, error)
+            self._notify(observer, observer.fetch, fetch)
 
     def ledger(self, call: LedgerCall) -> None:
         """Tell of a question to the ledger."""
         for observer in self.all:
-            try:
-                observer.ledger(call)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._log.note_observer(type(observer).__qualname__, error)
+            self._notify(observer, observer.ledger, call)
+
+    def _notify(self, observer: Observer, method: Callable[..., None], *args: object) -> None:
+        try:
+            method(*args)
+        except Exception as error:  # noqa: BLE001 - an observer is anybody's code
+            log_observer_failure(self._log, type(observer).__qualname__, error)
+
+
+def log_observer_failure(log: FailureLog, name: str, error: Exception) -> None:
+    """Log that an observer raised."""
+    log.note_error("observer", "an observer failed: %s: %s", name, type(error).__name__, bug=error)
 
 
 _FETCHES: dict[type[BaseException], str] = {

@@ -35,12 +35,12 @@ from entitlement_gate.domain.errors import (
     ReservationConflict,
     ReservationError,
     ReservationNotFound,
+    text_to_log,
 )
 from entitlement_gate.domain.grants import EntitlementType
 from entitlement_gate.domain.numbers import valid_quantity
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import counted_under
-from entitlement_gate.engine.failure_log import text_to_log
 from entitlement_gate.engine.ledger_client import NOTHING, LedgerClient
 from entitlement_gate.ledger.balances import available, micro_units, quantity_of, rows_of
 from entitlement_gate.ledger.protocol import Demand, Ledger, Receipt, Refusal, State, checked_key

@@ -20,23 +20,29 @@ Never here: what one fetch does (``Fetcher``), the rule, or how a caller waits (
 
 from __future__ import annotations
 
-import logging
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
 from entitlement_gate.domain.decisions import Reason
-from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
+from entitlement_gate.domain.errors import (
+    CustomerNotFound,
+    SourceError,
+    SourceMalformed,
+    SourceRejected,
+    SourceUnavailable,
+    text_to_log,
+)
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import Entry, SnapshotCache
-from entitlement_gate.engine.failure_log import FailureLog
 from entitlement_gate.engine.health import Health
 from entitlement_gate.engine.observers import Fetch
 from entitlement_gate.engine.validation import vetted
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.clock import elapsed
+from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import PerProcess, chance
 from entitlement_gate.resilience.lock import Lock
 from entitlement_gate.resilience.single_flight import SharedCall, SingleFlight, Wait
@@ -136,34 +142,11 @@ class View(NamedTuple):
     was_tried: bool = False
 
 
-_logger = logging.getLogger("entitlement_gate")
-
 # Parts of the deadline. Whoever waits for another process takes its place after LEASE, and fetches whoever else does
 # after PATIENCE: what is left is enough for a fetch that billing answers as usual.
 LEASE = 0.5
 PATIENCE = 0.75
 _MARGIN = 60.0  # seconds that records are kept beyond their last use
-
-
-class _RedisBreaker(CircuitBreaker):
-    """Opens at once: every failure may have cost a check a whole time-out."""
-
-    FAILURES = 1
-
-
-class _SharedLog(FailureLog):
-    """One line a minute for Redis, and one for records that are not ours."""
-
-    def note(self, error: BaseException) -> None:
-        """Log the failure, unless one of its kind was logged within the minute."""
-        is_record = type(error).__name__ == "Unreadable"
-        if not self._is_due("record" if is_record else "shared"):
-            return
-        if is_record:
-            _logger.warning("%s; billing is asked instead", error)
-        else:
-            kind = type(error).__name__
-            _logger.warning("shared snapshots are out of reach, so this process asks billing itself: %s", kind)
 
 
 def shared_snapshots(source: SnapshotSource, options: GateOptions, clock: Clock) -> SharedSnapshots | None:
@@ -188,10 +171,9 @@ def shared_snapshots(source: SnapshotSource, options: GateOptions, clock: Clock)
         from entitlement_gate.shared.store import SharedStore  # noqa: PLC0415 - as above
     except ImportError as error:
         raise ValueError(f"redis_url: install entitlement_gate[redis]: {error}") from error
-    log = _SharedLog(clock)
     kept = max(options.stale_if_error, options.ttl + options.stale_while_revalidate, options.deadline) + _MARGIN
-    store = SharedStore(options.redis_url, breaker=_RedisBreaker(clock), log=log, kept=kept)
-    return SharedSnapshots(source, store, log=log, clock=clock, lease=LEASE * options.deadline)  # type: ignore[arg-type]  # it has a seal, see above
+    store = SharedStore(options.redis_url, clock=clock, kept=kept)
+    return SharedSnapshots(source, store, clock=clock, lease=LEASE * options.deadline)  # type: ignore[arg-type]  # it has a seal, see above
 
 
 # What unknown customers cost is bounded: ids made up by a client must not drive unlimited calls to billing. Whoever
@@ -385,7 +367,8 @@ class SnapshotStore:
         result, now = LEFT_ALONE, self._clock.monotonic()
         due = now + self._options.deadline if due is None else due
         if call is None and self._breaker.state != "open":
-            self._fetcher.log.note_refusal()
+            why = "more unknown customers are asked about than may be fetched; some checks go unanswered"
+            self._fetcher.log.note_warning("budget", why)
         if call is not None:
             result = (yield Wait(call, min(max(0.0, due - now), self._options.deadline))) or self._outlasted(call)
         if result.entry is not None:
@@ -449,6 +432,7 @@ def _reason(error: BaseException | None) -> Reason:
 _JITTER = 0.1
 # Wrong parameters say nothing about billing's health; wrong credentials fail every customer alike.
 _HARMLESS_STATUSES = (400, 422)
+_CREDENTIALS = (401, 403)
 
 
 class Fetcher:
@@ -484,10 +468,8 @@ class Fetcher:
         self._shared = shared
 
     def remake(self) -> None:
-        """Make locks anew, as after a fork."""
+        """Make the lock anew, as after a fork."""
         self._lock = Lock()
-        self.breaker.remake()
-        self.log.remake()
 
     def fetch(self, call: SharedFetch, held: Entry | None) -> FetchResult:
         """Return what will do for the call, given what is held of its customer; never raises."""
@@ -530,7 +512,7 @@ class Fetcher:
         else:
             self.breaker.record_failure()
         self.health.failed(error)
-        self.log.note(error)
+        log_fetch_failure(self.log, error)
 
     def _wanted(self, call: SharedFetch, held: Entry | None) -> Wanted:
         """Return what of others' would do: what is fresh, newer than what is held, and as young as the call asks."""
@@ -599,6 +581,20 @@ class Fetcher:
         brought = result.error if result.entry is None else result.entry.snapshot
         fetch = Fetch.of(call.key, brought, result.seconds, getattr(self.source, "base_url", None))
         call.context.run(listener.fetched, fetch)
+
+
+def log_fetch_failure(log: FailureLog, error: BaseException) -> None:
+    """Log a fetch that failed: what billing refuses is ours to mend, what the source raises besides is a bug in it."""
+    kind = type(error).__name__
+    if isinstance(error, SourceRejected):
+        is_credential = error.status in _CREDENTIALS
+        hint = "; check API_KEY and ORGANISATION" if is_credential else ""
+        about = "credentials" if is_credential else kind
+        log.note_error(about, "billing rejects our requests: %s%s", text_to_log(error), hint)
+    elif isinstance(error, SourceError):
+        log.note_warning(kind, "a fetch of entitlements failed: %s: %s", kind, text_to_log(error))
+    else:
+        log.note_error(kind, "the source of entitlements is broken: %s", kind, bug=error)
 
 
 LEFT_ALONE = FetchResult(error=SourceUnavailable("no fetch is begun now"))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from entitlement_gate.resilience.clock import elapsed
-from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Locked
 
 if TYPE_CHECKING:
     from entitlement_gate.resilience.clock import Clock
@@ -14,25 +13,21 @@ if TYPE_CHECKING:
 __all__ = ["CircuitBreaker"]
 
 
-class CircuitBreaker:
-    """Closed until 5 failures in a row; then open for 5 s; then one probe decides.
+class CircuitBreaker(Locked):
+    """Closed until so many failures in a row; then open for some seconds; then one probe decides.
 
     The lock is held for arithmetic only, never while anybody fetches.
     """
 
     FAILURES = 5
     SECONDS = 5.0
-    _lock: PerProcess[Lock] = PerProcess()
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, failures: int | None = None) -> None:
         self._clock = clock
+        self._most = self.FAILURES if failures is None else failures
         self._failures = 0
         self._opened_at: float | None = None  # the last failure, or the last probe
-        self.remake()
-
-    def remake(self) -> None:
-        """Make the lock anew, as after a fork; what was learned stays."""
-        self._lock = Lock()
+        super().__init__()
 
     @property
     def state(self) -> Literal["closed", "open", "half_open"]:
@@ -65,5 +60,5 @@ class CircuitBreaker:
         """Note a failed fetch."""
         with self._lock:
             self._failures += 1
-            if self._failures >= self.FAILURES:
+            if self._failures >= self._most:
                 self._opened_at = self._clock.monotonic()

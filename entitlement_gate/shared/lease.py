@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.shared.signing import Seal
 
-__all__ = ["Found", "Hearer", "Noting", "Stamp", "Turn", "Wanted"]
+__all__ = ["Found", "Hearer", "Stamp", "Turn", "Wanted"]
 
 
 class Stamp(NamedTuple):
@@ -74,13 +74,3 @@ class Hearer(Protocol):
 
     def overtaken(self, customer_id: str | None, generation: str | None) -> None:
         """Let what was fetched for a customer in another generation no longer count; None: for any, in whichever."""
-
-
-class Noting(Protocol):
-    """A log that does not flood."""
-
-    def note(self, error: BaseException) -> None:
-        """Log a failure, unless one of its kind was logged a moment ago."""
-
-    def remake(self) -> None:
-        """Make locks anew, as after a fork."""

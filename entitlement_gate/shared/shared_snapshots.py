@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.resilience.clock import Clock
-    from entitlement_gate.shared.lease import Hearer, Noting, Wanted
+    from entitlement_gate.resilience.failure_log import FailureLog
+    from entitlement_gate.shared.lease import Hearer, Wanted
     from entitlement_gate.shared.signing import Seal, Sealing
     from entitlement_gate.shared.store import Seen, SharedStore
 
@@ -56,7 +57,6 @@ class SharedSnapshots:
     Args:
         source: knows the seal.
         store: where records are kept.
-        log: is told of failures.
         clock: has ``time()`` and ``monotonic()``.
         lease: seconds after which somebody else may fetch in place of one who has not come back.
     """
@@ -65,10 +65,9 @@ class SharedSnapshots:
     _telling: PerProcess[Lock] = PerProcess()
     _closing: PerProcess[threading.Event] = PerProcess()
 
-    def __init__(self, source: Sealing, store: SharedStore, *, log: Noting, clock: Clock, lease: float) -> None:
+    def __init__(self, source: Sealing, store: SharedStore, *, clock: Clock, lease: float) -> None:
         self._source = source
         self._store = store
-        self._log = log
         self._clock = clock
         self._lease = lease
         self._scopes: set[str] = set()
@@ -109,7 +108,7 @@ class SharedSnapshots:
         seal = self._ready(customer_id)
         if seal is None:
             return Turn()
-        look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._log, since=lambda: self._counts_from)
+        look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._store.log, since=lambda: self._counts_from)
         began, pause, token = self._clock.monotonic(), _FIRST_PAUSE, uuid.uuid4().hex
         while True:
             seen = self._store.look(seal.scope, customer_id, token, self._lease, always=look.has_begun)
@@ -170,7 +169,7 @@ class SharedSnapshots:
         try:
             return self._source.seal()
         except Exception as error:  # noqa: BLE001 - a source is anybody's code; without a seal nothing is shared
-            self._log.note(error)
+            self._store.log_failure(error)
             return None
 
     def _told(self, customer_id: str) -> bool:
@@ -227,7 +226,7 @@ class _Look:
         wanted: Wanted,
         *,
         clock: Clock,
-        log: Noting,
+        log: FailureLog,
         since: Callable[[], float],
     ) -> None:
         self.seal = seal
@@ -264,7 +263,7 @@ class _Look:
         try:
             return read(text, self.seal, self.customer_id) if text else None
         except Unreadable as error:
-            self._log.note(error)
+            self._log.note_warning("record", "%s; billing is asked instead", error)
             return None
 
     def _dated(self, seen: Seen) -> Found | None:

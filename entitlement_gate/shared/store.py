@@ -12,6 +12,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
+from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.redis_connection import Script, call_with_retry, connect, read_lua
 from entitlement_gate.shared.lease import Stamp
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
-    from entitlement_gate.shared.lease import Noting
+    from entitlement_gate.resilience.clock import Clock
 
 __all__ = ["EVERYBODY", "NOTHING_HEARD", "Seen", "SharedStore"]
 
@@ -51,8 +52,7 @@ class SharedStore:
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
-        breaker: says whether Redis may be asked now.
-        log: is told of failures.
+        clock: has ``monotonic()``.
         kept: seconds that records are kept.
         prefix: of every key.
 
@@ -62,12 +62,11 @@ class SharedStore:
 
     _client: PerProcess[redis.Redis] = PerProcess()
 
-    def __init__(
-        self, url: str, *, breaker: CircuitBreaker, log: Noting, kept: float, prefix: str = "entitlements"
-    ) -> None:
+    def __init__(self, url: str, *, clock: Clock, kept: float, prefix: str = "entitlements") -> None:
         self._url = url
-        self._breaker = breaker
-        self._log = log
+        # Opens at once: every failure may have cost a check a whole time-out.
+        self._breaker = CircuitBreaker(clock, failures=1)
+        self.log = FailureLog(clock)
         self._kept = _milliseconds(kept)
         self._prefix = f"{{{prefix}:shared}}"
         self.news_key = f"{self._prefix}:news"
@@ -79,8 +78,6 @@ class SharedStore:
     def remake(self) -> None:
         """Forget the connections, as after a fork."""
         self._client = self.connected()
-        self._breaker.remake()
-        self._log.remake()
 
     def close(self) -> None:
         """Close the connections."""
@@ -131,6 +128,12 @@ class SharedStore:
 
         return self._guarded(tell) is not None
 
+    def log_failure(self, error: Exception) -> None:
+        """Log that nothing can be shared now."""
+        kind = type(error).__name__
+        why = "shared snapshots are out of reach, so this process asks billing itself: %s"
+        self.log.note_warning("shared", why, kind)
+
     def position(self) -> str | None:
         """Return where the news end now."""
         position: str | None = self._guarded(lambda: last_news(self._client, self.news_key))
@@ -150,7 +153,7 @@ class SharedStore:
             reply = call_with_retry(self._client, call)
         except Exception as error:  # noqa: BLE001 - whatever it is, a check goes on without what is shared
             self._breaker.record_failure()
-            self._log.note(error)
+            self.log_failure(error)
             return None
         self._breaker.record_success()
         return reply

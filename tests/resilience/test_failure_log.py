@@ -2,8 +2,7 @@ import logging
 
 import pytest
 
-from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
-from entitlement_gate.engine.failure_log import FailureLog
+from entitlement_gate.resilience.failure_log import FailureLog
 from tests.engine.fakes import held_elsewhere
 
 
@@ -21,54 +20,42 @@ def levels(caplog):
     return [record.levelname for record in caplog.records]
 
 
-def test_refused_credentials_are_one_error_line_a_minute(log, clock, caplog):
-    for _ in range(10):
-        log.note(SourceRejected(401, "Unauthorized"))
-        log.note(SourceRejected(403))
-        clock.advance(5.9)
-    assert levels(caplog) == ["ERROR"]
-    assert caplog.messages == ["billing rejects our requests: HTTP 401: Unauthorized; check API_KEY and ORGANISATION"]
-    clock.advance(1)
-    log.note(SourceRejected(403))
-    assert levels(caplog) == ["ERROR", "ERROR"]
-
-
-def test_other_refusals_do_not_hide_refused_credentials(log, caplog):
-    log.note(SourceRejected(422, "limit: too large"))
-    log.note(SourceRejected(401))
-    assert levels(caplog) == ["ERROR", "ERROR"]
-    assert "API_KEY" not in caplog.messages[0]
-
-
-def test_an_outage_is_one_warning_a_minute_for_each_kind(log, caplog):
-    for _ in range(5):
-        log.note(SourceUnavailable("HTTP 503"))
-        log.note(SourceMalformed("no list"))
+def test_a_kind_of_warning_is_one_line_a_minute(log, clock, caplog):
+    log.note_warning("budget", "no more of %s", "these")
+    log.note_warning("budget", "no more of %s", "those")
+    assert [levels(caplog), caplog.messages] == [["WARNING"], ["no more of these"]]
+    clock.advance(60)
+    log.note_warning("budget", "no more")
     assert levels(caplog) == ["WARNING", "WARNING"]
 
 
-def test_a_bug_in_a_source_is_shown_with_its_traceback(log, caplog):
-    log.note(ZeroDivisionError("x"))
-    assert levels(caplog) == ["ERROR"]
-    assert caplog.records[0].exc_info[0] is ZeroDivisionError
+def test_one_kind_does_not_hide_another(log, caplog):
+    log.note_error("ledger", "it is gone")
+    log.note_warning("budget", "no more")
+    assert levels(caplog) == ["ERROR", "WARNING"]
 
 
-def test_an_empty_budget_is_one_warning_a_minute(log, caplog):
-    log.note_refusal()
-    log.note_refusal()
-    assert levels(caplog) == ["WARNING"]
+def test_an_error_that_is_no_bug_has_no_traceback(log, caplog):
+    log.note_error("ledger", "it is gone")
+    assert caplog.records[0].exc_info is None
+
+
+def test_a_bug_is_shown_by_its_class_and_place_alone(log, caplog):
+    log.note_error("observer", "it failed", bug=ZeroDivisionError("whom"))
+    kind, value, _ = caplog.records[0].exc_info
+    assert (kind, str(value)) == (ZeroDivisionError, "")
 
 
 def test_a_lock_held_at_the_fork_does_not_matter_in_the_child(log, caplog):
     with held_elsewhere(log._lock):
         log.remake()
-        log.note_refusal()
+        log.note_warning("budget", "no more")
     assert len(caplog.records) == 1
 
 
 def test_a_clock_that_went_back_silences_nothing(log, clock, caplog):
-    log.note_refusal()
+    log.note_warning("budget", "no more")
     clock.advance(-1_000)
-    log.note_refusal()
-    log.note_refusal()
+    log.note_warning("budget", "no more")
+    log.note_warning("budget", "no more")
     assert len(caplog.records) == 2

@@ -100,7 +100,7 @@ def test_who_waits_for_another_process_as_redis_dies_asks_billing(gates, own_red
 
 def test_when_it_is_back_it_is_used_again_and_what_was_missed_is_told(gates, own_redis, billing, monkeypatch):
     monkeypatch.setattr("entitlement_gate.shared.invalidation_stream._PAUSE", 0.05)
-    monkeypatch.setattr("entitlement_gate.engine.snapshots._RedisBreaker.SECONDS", 0.1)
+    monkeypatch.setattr("entitlement_gate.resilience.circuit_breaker.CircuitBreaker.SECONDS", 0.1)
     one, other = gates
     for gate in gates:
         gate.check(ANNA, "reports")
