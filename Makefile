@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv, from the pinned versions in constraints.txt.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench test-matrix test-surface clean
+.PHONY: help demo docs test lint format bench test-matrix test-surface clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,7 +43,10 @@ lint: $(INSTALLED) ## every static check
 	$(call step,mypy: types,$(BIN)/mypy)
 	$(call step,import-linter: directions of imports,$(BIN)/lint-imports)
 
-test: lint ## every static check and every test, with coverage
+docs: $(INSTALLED) ## the documentation site, from docs/; prints where it is
+	$(call step,documentation: every warning is an error,$(BIN)/python docs/site/build.py --fresh)
+
+test: lint docs ## every static check and every test, with coverage
 	$(call step,Debian packages for the tests,tools/system-packages)
 	$(call step,tests,$(BIN)/python -m pytest --numprocesses 2 --ignore=tests/lab --cov --cov-report=)
 	$(call step,tests that need time: load and processes,$(BIN)/python -m pytest --numprocesses 2 tests/lab --cov --cov-append --cov-report=)

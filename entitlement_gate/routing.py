@@ -1,9 +1,11 @@
 """Gates over URLs: one path, or a whole ``include()`` at any depth. Never here: enforcing (``decorators``).
 
-urlpatterns = [
-    entitled_path("export/", views.export, requires="exports", name="export"),
-    path("reports/", entitled_include("reports.urls", requires="reports")),
-]
+::
+
+    urlpatterns = [
+        entitled_path("export/", views.export, requires="exports", name="export"),
+        path("reports/", entitled_include("reports.urls", requires="reports")),
+    ]
 """
 
 from __future__ import annotations

@@ -1,0 +1,183 @@
+"""Builds the documentation site into ``build/docs``: offline, and strictly, so that a warning fails.
+
+The pages are written for a code forge. Sphinx gets a copy of them, with what the two see differently put right: links
+that leave ``docs/``, HTML anchors, and the order of the pages, which ``docs/index.md`` gives as lists. The reference of
+the code is made of its docstrings and annotations.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from importlib import import_module
+from inspect import isroutine
+from pathlib import Path
+
+import django
+from django.conf import settings
+from sphinx.cmd.build import main as sphinx
+
+import entitlement_gate
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent
+ROOT = DOCS.parent
+# Pages that stand outside ``docs/``, and their names in the site.
+BESIDE = {ROOT / f"{name.upper()}.md": f"{name}.md" for name in ("changelog", "contributing", "security")}
+# The pages about the code: their modules and names, where it is not all that a module lists in ``__all__``. What the
+# root exports is documented as of the root.
+PYTHON: dict[str, dict[str, str]] = {
+    "Functions": {
+        "entitlement_gate": "has_entitlement ahas_entitlement check_entitlement acheck_entitlement require_entitlement"
+        " arequire_entitlement get_entitlements aget_entitlements reserve_entitlement areserve_entitlement"
+        " consume_entitlement aconsume_entitlement invalidate_entitlements ainvalidate_entitlements",
+    },
+    "Decisions": {"entitlement_gate": "Decision Outcome Reason"},
+    "Entitlements": {"entitlement_gate": "CustomerEntitlements Entitlement EntitlementType Grant Snapshot"},
+    "Gate": {"entitlement_gate": "EntitlementGate Requirement Reservation"},
+    "Client": {"entitlement_gate": "ZenskarClient"},
+    "Errors": {"entitlement_gate.domain.errors": ""},
+    "Options": {
+        "entitlement_gate.zenskar.client_options": "ClientOptions",
+        "entitlement_gate.engine.options": "GateOptions",
+        "entitlement_gate.conf": "Settings",
+    },
+    "Gates of views": {
+        "entitlement_gate": "requires_entitlement entitlement_exempt",
+        "entitlement_gate.decorators": "requirements_of",
+        "entitlement_gate.mixins": "",
+        "entitlement_gate.routing": "",
+    },
+    "Requests and responses": {
+        "entitlement_gate.middleware": "",
+        "entitlement_gate.request_entitlements": "RequestEntitlements",
+        "entitlement_gate.resolvers": "from_user afrom_user",
+        "entitlement_gate.responses": "denied problem_details prefers_json status_of upgrade_url_of",
+        "entitlement_gate.context_processors": "entitlements",
+    },
+    "Signals, metrics, webhooks": {
+        "entitlement_gate.signals": "entitlement_checked entitlement_denied entitlements_refreshed source_failed",
+        "entitlement_gate.metrics": "Observer observe unobserve flush_observers Fetch LedgerCall",
+        "entitlement_gate.webhooks": "StandardWebhooks",
+    },
+    "Ledger protocol": {
+        "entitlement_gate.ledger.protocol": "Ledger Outbox Demand Receipt Refusal State Charges UsageEvent UsageTarget"
+        " DeadLetter LedgerUnavailable LedgerLost LedgerOverflow",
+    },
+    "Ledgers in memory and Redis": {
+        "entitlement_gate.ledger.memory": "MemoryLedger",
+        "entitlement_gate.ledger.redis": "RedisLedger",
+    },
+    "Ledger in the database": {
+        "entitlement_gate.usage.ledger": "DatabaseLedger",
+    },
+    "Sandbox": {"entitlement_gate.sandbox": ""},
+    "Testing": {"entitlement_gate.testing": ""},
+    **{
+        f"contrib.{path.stem}": {f"entitlement_gate.contrib.{path.stem}": ""}
+        for path in sorted((ROOT / "entitlement_gate" / "contrib").glob("[!_]*.py"))
+    },
+}
+_LINK = re.compile(r"(\]\()([^)\s:#]+)(#[^)\s]*)?(?=\))")
+
+
+def build(site: Path) -> int:
+    """Build into a folder; pages that did not change since a build there stay. Return the exit code."""
+    source, doctrees = (site.with_name(f"{site.name}-{name}") for name in ("source", "doctrees"))
+    write_copy(source)
+    options = ["--conf-dir", str(HERE), "--doctree-dir", str(doctrees), "--jobs", "2", "--quiet"]
+    code = sphinx([*options, "--fail-on-warning", "--keep-going", str(source), str(site)])
+    if code:
+        shutil.rmtree(doctrees)  # else the next build would not look at what is wrong
+    return code
+
+
+def write_copy(source: Path) -> None:
+    """Write the pages as Sphinx reads them; a file whose text stays keeps its time, and nothing else is left there."""
+    pages = {page: str(page.relative_to(DOCS)) for page in sorted(DOCS.rglob("*.md"))} | BESIDE
+    files = {source / name: _copy_of(page, name, pages, source) for page, name in pages.items()}
+    files[source / "index.md"] += _order(files[source / "index.md"])
+    files[source / "reference/api.md"] += _toctree("", [f"python/{_name_of(title)}" for title in PYTHON], hidden=False)
+    files |= {source / f"reference/python/{_name_of(title)}.rst": _python(title) for title in PYTHON}
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    for path in source.rglob("*"):
+        if path.suffix in {".md", ".rst"} and path not in files:
+            path.unlink()
+
+
+def _copy_of(page: Path, name: str, pages: dict[Path, str], source: Path) -> str:
+    def lead(found: re.Match[str]) -> str:
+        target = (page.parent / found[2]).resolve()
+        there = pages.get(target) or f"files/{target.relative_to(ROOT)}"
+        if target not in pages:
+            (source / there).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(target, source / there)
+        return f"{found[1]}{os.path.relpath(there, Path(name).parent)}{found[3] or ''}"
+
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", text, flags=re.MULTILINE)
+    return _LINK.sub(lead, text)
+
+
+def _order(index: str) -> str:
+    """Return the order of the pages: the lists of the front page, by their headings."""
+    sections = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", index, re.MULTILINE | re.DOTALL)
+    return "".join(
+        _toctree(heading, [page.removesuffix(".md") for _, page, _ in _LINK.findall(text)])
+        for heading, text in sections
+    )
+
+
+def _toctree(caption: str, pages: list[str], *, hidden: bool = True) -> str:
+    options = [":hidden:"] * hidden + [":maxdepth: 1"] + [f":caption: {caption}"] * bool(caption)
+    return "\n".join(["", "```{toctree}", *options, "", *pages, "```", ""])
+
+
+def _name_of(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower())
+
+
+def _python(title: str) -> str:
+    lines = [title, "=" * len(title), ""]
+    for name, names in PYTHON[title].items():
+        module = import_module(name)
+        if module is not entitlement_gate:
+            lines += [f".. automodule:: {name}", ""]
+        for each in names.split() or module.__all__:
+            home = "entitlement_gate" if each in entitlement_gate.__all__ and "contrib" not in name else name
+            lines += [f".. auto{_kind_of(getattr(module, each))}:: {home}.{each}", ""]
+    return "\n".join(lines)
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, type):
+        return "exception" if issubclass(value, Exception) else "class"
+    return "function" if isroutine(value) else "data"
+
+
+if __name__ == "__main__":
+    # What the modules that are documented need, to be imported.
+    settings.configure(
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "rest_framework",
+            "entitlement_gate",
+            "entitlement_gate.usage",
+        ],
+        ENTITLEMENT_GATE={"BASE_URL": "sandbox:"},
+    )
+    django.setup()
+    SITE = ROOT / "build" / "docs"
+    if "--fresh" in sys.argv:
+        for folder in SITE.parent.glob(f"{SITE.name}*"):
+            shutil.rmtree(folder)
+    code = build(SITE)
+    if code == 0:
+        print(f"the documentation: {SITE / 'index.html'}")
+    sys.exit(code)
