@@ -27,7 +27,18 @@ SURFACE_DJANGOS = {"3.11": ("5.2",), "3.12": ("6.0",), "3.13": ("6.1",)}
 MATRIX = [(python, django) for python, djangos in DJANGOS.items() for django in djangos]
 # What meets Django: its views, requests, templates, settings, signals. Browsers, servers and commands take longer, and
 # so does what strikes at every await; texts are the same everywhere.
-_SLOW = ("admin_browser", "canary", "cli", "commands", "exports", "front_end", "shown", "using_up_cancelled", "wheel")
+_SLOW = (
+    "admin_browser",
+    "browser",
+    "canary",
+    "cli",
+    "commands",
+    "exports",
+    "front_end",
+    "shown",
+    "using_up_cancelled",
+    "wheel",
+)
 SURFACE = ("tests/views", *sorted(str(path) for path in Path("tests").glob("test_*.py") if path.stem[5:] not in _SLOW))
 _PYTEST = ("python", "-m", "pytest", "--quiet", "--numprocesses=2")
 

@@ -1,5 +1,8 @@
 """What every test of the suite starts from."""
 
+from contextlib import closing
+
+import pytest
 from hypothesis import settings
 
 # The same cases each time, and none kept from an earlier run: what fails once fails always. To look for new ones:
@@ -7,3 +10,12 @@ from hypothesis import settings
 settings.register_profile("suite", derandomize=True, database=None, deadline=None, print_blob=True)
 settings.register_profile("explore", max_examples=1_000, database=None, deadline=None, print_blob=True)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The one Chromium of this process, started for the first test that visits a page."""
+    from tests.browser import Browser
+
+    with closing(Browser()) as started:
+        yield started

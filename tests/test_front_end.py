@@ -13,13 +13,11 @@ from django.template import engines
 from django.test import override_settings
 from django.urls import include, path
 from django.views.static import serve
-from playwright.async_api import async_playwright
 from pytest_django.live_server_helper import LiveServer
 
 import entitlement_gate
 from entitlement_gate import invalidate_entitlements, requires_entitlement
 from tests.docs.pages import DOCS, blocks_of
-from tests.example.test_browser import BROWSER
 
 ANNA = "10000000-0000-4000-8000-000000000001"
 STATIC = Path(entitlement_gate.__file__).parent / "static" / "entitlement_gate"
@@ -124,28 +122,21 @@ def test_a_tag_rendered_in_an_async_view_says_what_to_do_before(entitlements, se
 
 
 @pytest.fixture
-def visit(settings):
+def visit(settings, browser):
     settings.ROOT_URLCONF = __name__
     settings.ENTITLEMENT_GATE = OURS
     settings.STATIC_URL = "/static/"
     server = LiveServer("127.0.0.1")
 
-    async def visiting(go):
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(**BROWSER)
-            try:
-                context = await browser.new_context(base_url=server.url)
-                tab = await context.new_page()
-                troubles = []
-                tab.on("pageerror", lambda error: troubles.append(str(error)))
-                await tab.goto("/")
-                await tab.wait_for_function("'end' in window")
-                await go(tab)
-            finally:
-                await browser.close()
-        assert troubles == []
+    def visit(go, **options):
+        async def at_the_page(tab):
+            await tab.goto("/")
+            await tab.wait_for_function("'end' in window")
+            await go(tab)
 
-    yield lambda go: asyncio.run(visiting(go))
+        browser.visit(at_the_page, base_url=server.url, **options)
+
+    yield visit
     broken["is_so"] = False
     server.stop()
 
@@ -175,7 +166,7 @@ def test_a_page_hides_and_shows_what_the_customer_may(entitlements, visit):
         await tab.evaluate("end()")
         assert await tab.evaluate("mine.has('exports')") is False
 
-    visit(go)
+    visit(go, expected={402})
 
 
 @pytest.mark.django_db(transaction=True)
@@ -203,7 +194,7 @@ def test_a_page_asks_again_once_and_tells_only_of_changes(entitlements, visit):
         await tab.evaluate("mine.refresh()")
         assert await tab.evaluate("[mine.remaining('exports'), mine.has('exports', 100)]") == [102, True]
 
-    visit(go)
+    visit(go, expected={503})
 
 
 def _upgrade(entitlements):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import ModuleType
 
 import pytest
@@ -15,13 +14,12 @@ from django.middleware.csrf import get_token
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path, set_script_prefix
 from django.views.generic import RedirectView
-from playwright.async_api import async_playwright
 from pytest_django.live_server_helper import LiveServer
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
-from tests.example.test_browser import BROWSER, follow
+from tests.browser import follow
 
 BROWSERS = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 OURS = "entitlement_gate.middleware.EntitlementMiddleware"
@@ -251,29 +249,23 @@ def test_a_login_page_that_nobody_has_is_a_plain_refusal_and_no_error(gate, name
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("urls", [translated, plain], ids=["in a language", "plain"])
-def test_a_person_signs_in_and_arrives(gate, urls):
+def test_a_person_signs_in_and_arrives(gate, urls, browser):
     User.objects.create_user("pro", password="secret", first_name=PRO)
     prefix = "/de" if urls is translated else ""
 
-    async def go(address):
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(**BROWSER)
-            try:
-                page = await browser.new_page(locale="de")
-                answer = await page.goto(f"{address}{prefix}/reports/")
-                assert answer.status == 200
-                assert page.url.startswith(f"{address}{prefix}/accounts/login/")
-                await page.locator("[name=username]").fill("pro")
-                await page.locator("[name=password]").fill("secret")
-                await follow(page, page.get_by_role("button"))
-                assert page.url == f"{address}{prefix}/reports/"
-                assert await page.inner_text("h1") == "the reports"
-            finally:
-                await browser.close()
+    async def go(page):
+        answer = await page.goto(f"{prefix}/reports/")
+        assert answer.status == 200
+        assert page.url.startswith(f"{server.url}{prefix}/accounts/login/")
+        await page.locator("[name=username]").fill("pro")
+        await page.locator("[name=password]").fill("secret")
+        await follow(page, page.get_by_role("button"))
+        assert page.url == f"{server.url}{prefix}/reports/"
+        assert await page.inner_text("h1") == "the reports"
 
     with gate(urls):
         server = LiveServer("127.0.0.1")
         try:
-            asyncio.run(go(server.url))
+            browser.visit(go, base_url=server.url, locale="de")
         finally:
             server.stop()

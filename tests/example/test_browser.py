@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from playwright.async_api import async_playwright
 
+from tests.browser import PHONE, follow, is_too_wide
 from tests.example.conftest import running
 
-BROWSER = {
-    "executable_path": "/usr/bin/chromium",
-    "args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-}
 SHOWN = {
     "Free Fields": {"/reports/": 403, "/export/": 402, "/summary/": 403, "/ask/": 403, "/team/": 403},
     "Pro Plumbing": {"/reports/": 200, "/export/": 200, "/summary/": 200, "/ask/": 200, "/team/": 200},
@@ -26,32 +20,8 @@ def address():
         yield demo.address
 
 
-def browse(visit):
-    """Run a visit on a loop of its own: Playwright leaves a running loop behind in its sync form."""
-
-    async def browsing():
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(**BROWSER)
-            try:
-                page = await browser.new_page(viewport={"width": 380, "height": 800})
-                troubles = []
-                page.on("pageerror", lambda error: troubles.append(str(error)))
-                await visit(page)
-            finally:
-                await browser.close()
-        assert troubles == []
-
-    asyncio.run(browsing())
-
-
-async def follow(page, leading):
-    """Click what leads to another page, and be there: a click alone does not wait for it."""
-    async with page.expect_navigation():
-        await leading.click()
-
-
 @pytest.mark.parametrize("customer", SHOWN)
-def test_a_person_sees_what_the_customer_may(address, customer):
+def test_a_person_sees_what_the_customer_may(address, customer, browser):
     async def visit(page):
         await page.goto(address)
         await follow(page, page.get_by_role("button", name=customer))
@@ -60,13 +30,12 @@ def test_a_person_sees_what_the_customer_may(address, customer):
             answer = await page.goto(address + path)
             assert (path, answer.status) == (path, status)
             assert await page.locator("h1").count() == 1
-            is_too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-            assert not await page.evaluate(is_too_wide), path
+            assert not await is_too_wide(page), path
 
-    browse(visit)
+    browser.visit(visit, viewport={"width": PHONE, "height": 800})
 
 
-def test_a_refused_person_is_led_to_the_plans(address):
+def test_a_refused_person_is_led_to_the_plans(address, browser):
     async def visit(page):
         await page.goto(address)
         await follow(page, page.get_by_role("button", name="Free Fields"))
@@ -74,10 +43,10 @@ def test_a_refused_person_is_led_to_the_plans(address):
         await follow(page, page.locator("main a[href='/plans/']").first)
         assert page.url == address + "/plans/"
 
-    browse(visit)
+    browser.visit(visit, viewport={"width": PHONE, "height": 800})
 
 
-def test_a_person_sees_the_credits_fall_until_an_answer_is_refused():
+def test_a_person_sees_the_credits_fall_until_an_answer_is_refused(browser):
     async def visit(page):
         await page.goto(demo.address)
         await follow(page, page.get_by_role("button", name="Pro Plumbing"))
@@ -90,4 +59,4 @@ def test_a_person_sees_the_credits_fall_until_an_answer_is_refused():
         assert page.url == demo.address + "/plans/"
 
     with running("--port", "0") as demo:
-        browse(visit)
+        browser.visit(visit, viewport={"width": PHONE, "height": 800})
