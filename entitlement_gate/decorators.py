@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from asgiref.sync import iscoroutinefunction
 from django.views import View
 
-from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import Guard
 from entitlement_gate.ninja_operations import follow_operation
 from entitlement_gate.resolvers import find_request
 from entitlement_gate.url_rules import class_of, go_on_to_next_dispatch
-from entitlement_gate.waiting import is_async_class, takes
+from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from django.http import HttpRequest
 
+    from entitlement_gate.domain.requirements import Requirement
+
 __all__ = [
     "Mark",
     "find_api_view_function",
     "find_operations",
     "find_ungated_methods",
-    "guard_of",
     "mark_view",
     "marks_of",
     "marks_of_permission",
@@ -89,7 +89,7 @@ def requires_entitlement(
         ValueError: an argument cannot work; at import, not at the first request.
         TypeError: an argument, or what is decorated, is of the wrong kind; as above.
     """
-    guard = guard_of(
+    guard = Guard.of(
         entitlement,
         quantity,
         consume=consume,
@@ -104,54 +104,6 @@ def requires_entitlement(
         return gated
 
     return gate
-
-
-def guard_of(
-    entitlement: str | Requirement,
-    quantity: Any = None,
-    *,
-    consume: bool = False,
-    key: Callable[..., Any] | None = None,
-    customer: Callable[..., Any] | None = None,
-    on_unavailable: str | None = None,
-    on_denied: Callable[..., Any] | str | None = None,
-) -> Guard:
-    """Return the guard that these arguments of a gate ask for; see ``requires_entitlement``."""
-    requirement = as_requirement(entitlement, None if callable(quantity) else quantity)
-    if callable(quantity):
-        as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
-        _check_takes_request("quantity", quantity, "number")
-    for name, value, gives in (("customer", customer, "id"), ("key", key, "text")):
-        if value is not None:
-            _check_takes_request(name, value, gives)
-    if key is not None and not consume:
-        raise ValueError("key: names what is used up; say consume=True too")
-    if on_unavailable not in (None, "deny", "allow"):
-        raise ValueError(f'on_unavailable: "deny", "allow" or None, not {on_unavailable!r}')
-    _check_on_denied(on_denied)
-    return Guard(
-        requirement=requirement,
-        quantity=quantity if callable(quantity) else None,
-        customer=customer,
-        on_unavailable=on_unavailable,
-        on_denied=on_denied,
-        consume=consume,
-        key=key,
-    )
-
-
-def _check_takes_request(name: str, value: Any, gives: str) -> None:
-    if not callable(value) or not takes(value, 1):
-        raise TypeError(f"{name}: a callable (request) -> {gives}, not {value!r}")
-
-
-def _check_on_denied(on_denied: object) -> None:
-    if on_denied is None or (callable(on_denied) and takes(on_denied, len(("request", "decision")))):
-        return
-    if not isinstance(on_denied, str):
-        raise TypeError(f'on_denied: a callable (request, decision) -> response, "raise", or a URL, not {on_denied!r}')
-    if not on_denied.strip():
-        raise ValueError("on_denied: the URL to redirect to is empty")
 
 
 def _gate_function(guard: Guard, view: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from django.http import HttpResponseBase
@@ -19,6 +19,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
+from entitlement_gate.engine.options import POLICIES
 from entitlement_gate.engine.reservations import order
 from entitlement_gate.holds import RequestHold, is_held_by, mark_refusal
 from entitlement_gate.refusals import log_refusal
@@ -26,7 +27,7 @@ from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import aresolved, resolved
 from entitlement_gate.responses import address_of, is_page, keep_private, redirection
-from entitlement_gate.waiting import Invocation, await_result
+from entitlement_gate.waiting import Invocation, await_result, takes
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -60,6 +61,27 @@ class Guard:
     on_denied: Callable[..., Any] | str | None = None
     consume: bool = False
     key: Callable[..., Any] | None = None
+
+    @classmethod
+    def of(cls, entitlement: str | Requirement, quantity: Any = None, **options: Any) -> Self:
+        """Return the guard that the arguments of a gate ask for; see ``requires_entitlement``, also for its errors.
+
+        ``quantity`` may be a number here, which is then a part of the requirement.
+        """
+        requirement = as_requirement(entitlement, None if callable(quantity) else quantity)
+        guard = cls(requirement=requirement, quantity=quantity if callable(quantity) else None, **options)
+        if guard.quantity is not None:
+            as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
+        for name, gives in (("quantity", "number"), ("customer", "id"), ("key", "text")):
+            value = getattr(guard, name)
+            if value is not None and not (callable(value) and takes(value, 1)):
+                raise TypeError(f"{name}: a callable (request) -> {gives}, not {value!r}")
+        if guard.key is not None and not guard.consume:
+            raise ValueError("key: names what is used up; say consume=True too")
+        if guard.on_unavailable not in (None, *POLICIES):
+            raise ValueError(f'on_unavailable: "deny", "allow" or None, not {guard.on_unavailable!r}')
+        _check_on_denied(guard.on_denied)
+        return guard
 
     def run(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         """Return what the view answers, or what a refused request is answered, on this thread."""
@@ -204,6 +226,15 @@ class Guard:
         if self.on_unavailable is None or decision.outcome is not Outcome.UNKNOWN or decision.shadow:
             return decision
         return dataclasses.replace(decision, allowed=self.on_unavailable == "allow")
+
+
+def _check_on_denied(on_denied: object) -> None:
+    if on_denied is None or (callable(on_denied) and takes(on_denied, len(("request", "decision")))):
+        return
+    if not isinstance(on_denied, str):
+        raise TypeError(f'on_denied: a callable (request, decision) -> response, "raise", or a URL, not {on_denied!r}')
+    if not on_denied.strip():
+        raise ValueError("on_denied: the URL to redirect to is empty")
 
 
 def refusal(

@@ -15,6 +15,7 @@ from django.views import View
 from entitlement_gate.conf import get_settings
 from entitlement_gate.decorators import Mark, mark_view
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.engine.options import POLICIES
 from entitlement_gate.guard import Guard
 from entitlement_gate.waiting import Invocation, await_result, is_async_class
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EntitlementRequiredMixin"]
 
-_ON_UNAVAILABLE = (None, "deny", "allow")
 # The same few requirements for every request; `typed` keeps the quantity True, which is none, apart from 1.
 _as_requirement = lru_cache(maxsize=512, typed=True)(as_requirement)
 
@@ -123,7 +123,7 @@ class EntitlementRequiredMixin(View):
 
     @classmethod
     def _check_options(cls, initkwargs: dict[str, Any]) -> None:
-        for name, values in (("entitlement_consume", (True, False)), ("entitlement_on_unavailable", _ON_UNAVAILABLE)):
+        for name, values in (("entitlement_consume", (True, False)), ("entitlement_on_unavailable", (None, *POLICIES))):
             value = initkwargs.get(name, getattr(cls, name))
             if value not in values:
                 choices = ", ".join(map(repr, values))

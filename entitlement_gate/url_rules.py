@@ -21,6 +21,7 @@ from django.http import HttpRequest
 from django.urls.converters import StringConverter, get_converters
 
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.engine.options import POLICIES
 from entitlement_gate.waiting import is_awaitable
 from entitlement_gate.zenskar.client_options import is_texts
 
@@ -316,7 +317,7 @@ def _read_use(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{place}: {name} is a function of the request or the dotted path of one, not {value!r}")
     if given.get("key") is not None and not given.get("consume"):
         raise ValueError(f'{place}: key names what is used up; say "consume": True too')
-    if given.get("on_unavailable") not in (None, "deny", "allow"):
+    if given.get("on_unavailable") not in (None, *POLICIES):
         raise ValueError(f'{place}: on_unavailable is "deny" or "allow", not {given["on_unavailable"]!r}')
     on_denied = given.get("on_denied")
     if on_denied == "raise":

@@ -26,11 +26,11 @@ from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
 from entitlement_gate.conf import get_settings
-from entitlement_gate.decorators import guard_of, marks_of_permission, requirements_of
+from entitlement_gate.decorators import marks_of_permission, requirements_of
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement
-from entitlement_gate.guard import note_refusal
+from entitlement_gate.guard import Guard, note_refusal
 from entitlement_gate.openapi import documented_refusals
 from entitlement_gate.refusals import PROBLEM, retry_after_of
 from entitlement_gate.resilience.effects import run_sync
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-    from entitlement_gate.guard import Guard
 
 __all__ = [
     "DocumentedRefusals",
@@ -235,7 +234,7 @@ class HasEntitlement(_OurPermission):
         about = methods_of(methods)
         if not about <= {*HTTPMethod}:  # a slip of the pen would open what it was to gate
             raise ValueError(f"methods are those of HTTP, such as 'POST', not {methods!r}")
-        guard = guard_of(
+        guard = Guard.of(
             entitlement, quantity, consume=consume, key=key, customer=customer, on_unavailable=on_unavailable
         )
         return cls._guarded(guard, about, frozenset(actions))
@@ -541,7 +540,7 @@ class EntitlementThrottle(BaseThrottle):
         on_unavailable: str | None = None,
     ) -> type[EntitlementThrottle]:
         """Return the throttle class; arguments and errors as those of ``HasEntitlement.of``."""
-        guard = guard_of(entitlement, quantity, customer=customer, on_unavailable=on_unavailable)
+        guard = Guard.of(entitlement, quantity, customer=customer, on_unavailable=on_unavailable)
         return type(cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__, "_guard": guard})
 
     def __init__(self) -> None:

@@ -14,7 +14,10 @@ from entitlement_gate.zenskar.client_options import check_at_least_one, check_se
 if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["GateKeywords", "GateOptions"]
+__all__ = ["POLICIES", "GateKeywords", "GateOptions"]
+
+POLICIES = ("deny", "allow")
+"""What may become of an answer that could not be learned, or of a balance that is too small."""
 
 
 class GateKeywords(TypedDict, total=False):
@@ -86,8 +89,8 @@ class GateOptions:
             check_seconds(name, getattr(self, name), may_be_zero=True)
         for name in ("max_customers", "max_concurrency"):
             check_at_least_one(name, getattr(self, name))
-        _check_words("on_unavailable", self.on_unavailable, ("deny", "allow"))
-        _check_words("on_exhausted", self.on_exhausted, ("deny", "allow"))
+        _check_words("on_unavailable", self.on_unavailable, POLICIES)
+        _check_words("on_exhausted", self.on_exhausted, POLICIES)
         _check_words("null_quantity", self.null_quantity, ("deny", "unlimited"))
         _check_names(self.aliases, self.shadow)
         _check_ledger(self.ledger, self.redis_url)
