@@ -45,6 +45,7 @@ from entitlement_gate.engine.ledger_client import NOTHING, LedgerClient
 from entitlement_gate.ledger.balances import available, micro_units, quantity_of, rows_of
 from entitlement_gate.ledger.protocol import Demand, Ledger, Receipt, Refusal, State, checked_key
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
+from entitlement_gate.resilience.thread_start import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -564,7 +565,9 @@ class Reservation:
         if sys.is_finalizing():  # Python 3.11 would wait for ever for a thread; it returns when its time is up
             return
         with suppress(RuntimeError):  # as above, from Python 3.12 on
-            Thread(target=run_sync, args=(self.concluding(has_failed=True),), name="entitlement_gate-return").start()
+            start_thread(
+                Thread(target=run_sync, args=(self.concluding(has_failed=True),), name="entitlement_gate-return")
+            )
 
     def _extending(self, ttl: float) -> Effects[None]:
         if self._holding is None:

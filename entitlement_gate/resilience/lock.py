@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from weakref import WeakSet
 
-__all__ = ["Lock", "members"]
+__all__ = ["Lock", "has_ended", "members"]
 
 _LONGEST_PAUSE = 0.001  # seconds between two looks whether the lock is free
 _LONGER = 0.00005
@@ -63,14 +63,14 @@ class Lock:
     def _taken(self, turn: _Turn) -> _Turn:
         """Return whose turn it is: the given one's, where the lock is free or nobody is there to give it back."""
         first = holder = self._turn.setdefault(None, turn)
-        while holder is not turn and _has_ended(holder[0]):
+        while holder is not turn and has_ended(holder[0]):
             holder = holder[1].setdefault(None, turn)
         # A holder that has ended may have given the lock back just before: then it is not this one's to inherit.
         return holder if self._turn.get(None) is first else first
 
 
-def _has_ended(frame: FrameType) -> bool:
-    """Whether a block's function was left; its local variables are nobody's then."""
+def has_ended(frame: FrameType) -> bool:
+    """Return whether a function was left, in whatever way; its local variables are nobody's then."""
     try:
         frame.clear()
     except RuntimeError:  # it runs, in whatever thread or greenlet

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -20,9 +21,12 @@ from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.database_connections import closing_connections, tended_connections
 from entitlement_gate.resilience.effects import Completion
 from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.lock import Lock, has_ended
+from entitlement_gate.resilience.thread_start import start_thread
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from entitlement_gate.resilience.clock import Clock
 
 __all__ = ["PoolCall", "WorkerPool"]
@@ -49,7 +53,8 @@ class WorkerPool:
 
     What is counted are threads that live and work that is there, never a number of its own: an exception that strikes
     the caller, or a thread of the pool, in the middle of the bookkeeping leaves nothing that the next look does not
-    put right. Whatever work raises, the thread goes on to the next.
+    put right. A thread that does not run yet counts while the call that starts it does. Whatever work raises, the
+    thread goes on to the next.
     """
 
     _lock: PerProcess[Lock] = PerProcess()
@@ -67,20 +72,22 @@ class WorkerPool:
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes a thread; no more than a hint
         self._waiting: dict[Hashable, _Work] = {}
         self._threads: set[threading.Thread] = set()
+        self._starting: dict[threading.Thread, FrameType] = {}  # and the call that is at it
         self._busy: dict[threading.Thread, _Task] = {}
         self._written_off: set[threading.Thread] = set()
 
     def submit(self, work: _Work, *, name: Hashable = None) -> bool:
         """Queue the work; return False, and do nothing, where no thread will ever do it.
 
-        Work of a ``name`` that waits already is not queued twice, but finds a thread where it had none.
+        Work of a ``name`` that waits already is not queued twice, but finds a thread where it had none. Hold no lock:
+        a thread may have to be started, which is waited for a moment.
         """
         name = object() if name is None else name
         with self._lock:
             if self._is_closed:
                 return False
             self._waiting.setdefault(name, work)
-            added = self._add_threads()
+            added = self._add_threads(sys._getframe())  # noqa: SLF001 - it tells whether this call was left
             self._wakeups.put(None)
         if self._start(added):
             return True
@@ -102,10 +109,11 @@ class WorkerPool:
             for _ in self._threads:
                 self._wakeups.put(None)
 
-    def _add_threads(self) -> tuple[threading.Thread, ...]:
+    def _add_threads(self, starter: FrameType) -> tuple[threading.Thread, ...]:
         """Return the threads to start so that work waits behind other work only where all that there may be are busy.
 
-        They are counted from now on: what strikes as they start leaves none that is not.
+        They are counted from now on, for as long as the call that is to start them runs, or they do: what strikes as
+        they start leaves none that is not counted, and no work that waits for one that never was.
         """
         self._drop_dead_threads()
         if len(self._waiting) + len(self._busy) > self._most:
@@ -113,32 +121,45 @@ class WorkerPool:
         idle = len(self._threads) - len(self._busy)
         wanted = range(min(len(self._waiting) - idle, self._most - len(self._threads)))
         first = len(self._threads) + 1
-        added = tuple(self._thread(first + number) for number in wanted)
+        added = tuple(self._thread(f"entitlement_gate-{first + number}") for number in wanted)
+        self._starting.update(dict.fromkeys(added, starter))
         self._threads.update(added)
         return added
 
-    def _thread(self, number: int) -> threading.Thread:
-        name = f"entitlement_gate-{number}"
+    def _thread(self, name: str) -> threading.Thread:
         return threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
 
     def _start(self, added: tuple[threading.Thread, ...]) -> bool:
         """Start threads; return False where the system has no more, or the interpreter is about to exit.
 
-        Without the lock: a thread that an exception strikes at its very beginning keeps whoever starts it.
+        Without the lock: a thread that an exception strikes at its very beginning keeps whoever starts it a moment.
+        Another takes its place, once: it is rare, and should it be late and not lost, it finds its place taken.
         """
         for index, thread in enumerate(added):
             try:
-                thread.start()
+                if not start_thread(thread):
+                    start_thread(self._replace(thread))
             except RuntimeError:
                 with self._lock:
                     self._threads.difference_update(added[index:])
                 return False
+            finally:
+                self._starting.pop(thread, None)
         return True
 
+    def _replace(self, lost: threading.Thread) -> threading.Thread:
+        with self._lock:
+            self._threads.discard(lost)
+        return self._thread(lost.name)  # which counts itself
+
     def _drop_dead_threads(self) -> None:
-        for thread in [thread for thread in self._threads if not thread.is_alive()]:
+        for thread in [thread for thread in self._threads if not self._is_starting(thread) and not thread.is_alive()]:
             self._requeue(thread)
             self._threads.discard(thread)
+
+    def _is_starting(self, thread: threading.Thread) -> bool:
+        starter = self._starting.get(thread)
+        return starter is not None and not has_ended(starter)
 
     def _requeue(self, thread: threading.Thread) -> None:
         """Take a thread's task from it, and queue what it took and did not begin."""
@@ -219,7 +240,7 @@ class WorkerPool:
         with self._lock:
             self._requeue(thread)
             self._threads.discard(thread)
-            added = self._add_threads() if self._waiting else ()
+            added = self._add_threads(sys._getframe()) if self._waiting else ()  # noqa: SLF001 - as above
         self._start(added)
 
 
@@ -313,7 +334,7 @@ class PoolCall:
             self._workers.submit(self._undo_result)
         elif self._is_owed:  # the workers are daemons: at its end the process waits for what must be counted
             with suppress(RuntimeError):  # it is at its end
-                threading.Thread(target=self._done.wait, args=(self._seconds,)).start()
+                start_thread(threading.Thread(target=self._done.wait, args=(self._seconds,)))
 
     def _undo_result(self) -> None:
         if self._undo is not None and self._future is not None and self._future.exception() is None:

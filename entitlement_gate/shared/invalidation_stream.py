@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock, members
 from entitlement_gate.resilience.redis_connection import close_idle_connections
+from entitlement_gate.resilience.thread_start import start_thread
 from entitlement_gate.shared.store import EVERYBODY, is_cut, last_news, parts_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Listening:
         thread = threading.Thread(target=_listen, args=given, name="entitlement_gate-listening", daemon=True)
         self._thread = thread  # before it runs: what strikes as it starts leaves no second one
         with suppress(RuntimeError):  # no more threads, or the interpreter is about to exit: data ages all the same
-            thread.start()
+            start_thread(thread)
 
     def catch_up(self, client: redis.Redis) -> None:
         """See whether the stream is still the one that was read; a connection may have been made anew unnoticed."""

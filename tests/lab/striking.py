@@ -1,5 +1,6 @@
 """An exception that strikes at one line of ours: what a time limit, a signal handler or another thread may raise."""
 
+import ctypes
 import sys
 import threading
 from contextlib import contextmanager
@@ -54,6 +55,20 @@ def traced_elsewhere(striker):
         yield
     finally:
         threading.settrace(before)
+
+
+def strike_newborns(monkeypatch, name, *, kind=Strike, times=1):
+    """Let an exception be raised in the next threads of a name as they begin, as another thread may raise it."""
+    bootstrap, left = threading.Thread._bootstrap, [kind] * times
+
+    def begin(thread):
+        if left and thread.name.startswith(name):
+            ident = ctypes.c_ulong(threading.get_ident())
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(left.pop()))
+        bootstrap(thread)
+
+    monkeypatch.setattr(threading.Thread, "_bootstrap", begin)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
 
 
 def strike_everywhere(world, act, prove, *, kind=Strike, elsewhere=False, step=1):

@@ -2,9 +2,11 @@ import threading
 
 import pytest
 
+from entitlement_gate.resilience import thread_start
 from entitlement_gate.resilience import worker_pool as module
 from entitlement_gate.resilience.worker_pool import WorkerPool
 from tests.engine.fakes import eventually, held_elsewhere
+from tests.lab.striking import strike_newborns
 
 
 @pytest.fixture
@@ -271,6 +273,40 @@ def test_a_thread_that_nobody_counted_counts_itself(make):
     extra.join(5)
     assert not extra.is_alive()  # its place was taken meanwhile
     end(works)
+
+
+def test_work_is_done_though_the_thread_that_was_to_do_it_is_struck_as_it_begins(make, monkeypatch):
+    strike_newborns(monkeypatch, "entitlement_gate-")
+    end(begun(make(), 2))
+
+
+def test_who_submits_waits_for_no_thread_where_all_are_struck_and_the_next_work_finds_one(make, monkeypatch):
+    pool, done = make(most=1), threading.Event()
+    strike_newborns(monkeypatch, "entitlement_gate-", times=2)
+    assert pool.submit(done.set)
+    end(begun(pool, 1))
+    assert done.wait(5)
+
+
+def test_many_who_submit_at_once_start_no_more_threads_than_there_may_be(make, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def counted(thread):
+        started.append(thread)
+        start(thread)
+
+    pool, works, together = make(most=4), [Held() for _ in range(20)], threading.Barrier(20)
+    submitters = [threading.Thread(target=lambda work=work: (together.wait(), pool.submit(work))) for work in works]
+    monkeypatch.setattr(thread_start, "_LONGEST", 60.0)  # a busy machine is to be no reason
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    for submitter in submitters:
+        start(submitter)
+    for submitter in submitters:
+        submitter.join()
+    for work in works:
+        work.may_end.set()
+    end(works)
+    assert len(started) == 4
 
 
 def test_work_that_waits_is_queued_once_under_its_name(make):
