@@ -7,8 +7,8 @@ fetch). An invalidated entry is never fresh, and is kept for the last two. Befor
 or more one fetch is waited for, at most once in that time.
 
 ``_lock`` guards the cache and single-flight together: whether a fetch may start, which one runs, and what it brings are
-decided under it, and it is never held while anybody fetches or waits. Readers take no lock: an entry is immutable but
-for what was worked out from it and what was tried since, and is replaced as a whole.
+decided under it, and it is never held while anybody fetches, waits or starts a thread. Readers take no lock: an entry
+is immutable but for what was worked out from it and what was tried since, and is replaced as a whole.
 
 What may happen while a fetch runs: an invalidation (those who wait get what it brings, the cache does not); it outlasts
 those who wait (they are told, and what it brings is kept); the process forks (single-flight and threads are made anew,
@@ -292,8 +292,9 @@ class SnapshotStore:
                 return view._replace(source="stale"), None, False
             call = self._single_flight.join_locked(view.customer_id, max_age=self._options.denial_max_age)
             if is_due:
-                entry.denial_tried_at = now  # once the fetch runs: one that was never begun was not tried
-            return view, call, True
+                entry.denial_tried_at = now  # once there is a call: whoever joins it lets it begin
+        self._single_flight.begin(call)
+        return view, call, True
 
     def invalidate(self, customer_id: str) -> None:
         """Let what is known here, and what is on its way, no longer count."""
@@ -301,7 +302,8 @@ class SnapshotStore:
             self._shared.mark(customer_id)  # before a call can start that would find what was shared before
         with self._lock:
             self._cache.expire(customer_id)
-            self._single_flight.forget(customer_id)
+            successor = self._single_flight.forget(customer_id)
+        self._single_flight.begin(successor)
 
     def invalidating(self, customer_id: str) -> Effects[None]:
         """Let what is known in all processes that share no longer count."""
@@ -312,13 +314,15 @@ class SnapshotStore:
 
     def overtaken(self, customer_id: str | None, generation: str | None) -> None:
         """Hear that a customer was invalidated elsewhere, or (None) that any may have been."""
+        successor = None
         with self._lock:
             for each in tuple(self.entries) if customer_id is None else (customer_id,):
                 entry = self.entries.get(each)
                 if entry is not None and (entry.stamp is None or entry.stamp.generation != generation):
                     self._cache.expire(each)
             if customer_id is not None:
-                self._single_flight.forget(customer_id, unless=generation)
+                successor = self._single_flight.forget(customer_id, unless=generation)
+        self._single_flight.begin(successor)
 
     def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
         """Let an answer serve at once, for as long as its entry does."""

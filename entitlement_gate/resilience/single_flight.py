@@ -3,7 +3,8 @@
 Its theory of operation. A call is *queued* (``began_at`` is None), *running*, or *done* (it has a ``result``), and
 stands in ``_calls`` until it is done or forgotten. Callers join the one that stands there; who needs a fetch that
 begins later joins its successor, which is queued when it leaves. ``lock`` guards ``_calls`` and all fields but the
-result, and is never held while anybody fetches or waits.
+result, and is never held while anybody fetches or waits, or starts a thread: what is decided under it is a call's
+place in ``_calls``, and whoever gave it that place lets it ``begin`` once the lock is free.
 
 What may happen in between: the key is forgotten (the waiters get what comes, later callers start another call); a
 waiter is cancelled or gives up (the call goes on); all give up before it began (it fetches nothing). And an exception
@@ -155,10 +156,12 @@ class SingleFlight(Generic[R]):
         is older than ``max_age``; one that has not will bring none.
         """
         with self._lock:
-            return self.join_locked(key, later=later, max_age=max_age)
+            call = self.join_locked(key, later=later, max_age=max_age)
+        self.begin(call)
+        return call
 
     def join_locked(self, key: str, *, later: bool = False, max_age: float = float("inf")) -> SharedCall[R] | None:
-        """Return what ``join`` does. Lock held."""
+        """Return what ``join`` does. Lock held: whoever holds it lets the call ``begin`` afterwards."""
         call = self._current(key)
         if call is None:
             call = SharedCall[R](key) if self._admit(key) else None
@@ -167,8 +170,21 @@ class SingleFlight(Generic[R]):
         if call is not None:
             call.wanted_until = self._clock.monotonic() + self._deadline
             call.max_age = min(call.max_age, max_age)
-            self._queue(call)
+            self._calls.setdefault(key, call)
         return call
+
+    def begin(self, call: SharedCall[R] | None) -> None:
+        """Queue a call that has not begun, unless another of its key has to end first; again is harmless. No lock held.
+
+        It may be that a thread has to be started, which must not keep all others.
+        """
+        if call is None or call.began_at is not None or self._calls.get(call.key) is not call:
+            return
+        if not self._workers.submit(partial(self._run, call), name=call):
+            with self._lock:
+                if self._calls.get(call.key) is call:
+                    del self._calls[call.key]
+            call.set_result(self._fail(NotFetchedError("the gate is closed, or the process can start no thread")))
 
     def is_running(self, key: str) -> bool:
         """Return whether a call is running that was not forgotten."""
@@ -179,16 +195,16 @@ class SingleFlight(Generic[R]):
         """Return whether what a call brings is for all, and not only for its waiters."""
         return self._calls.get(call.key) is call and not call.is_forgotten
 
-    def forget(self, key: str, *, unless: str | None = None) -> None:
+    def forget(self, key: str, *, unless: str | None = None) -> SharedCall[R] | None:
         """Let later callers start another call; what the running one brings is for its waiters alone. Lock held.
 
-        A call that fetches the generation ``unless`` is let be.
+        A call that fetches the generation ``unless`` is let be. Returns the one that is to ``begin`` in its place.
         """
         call = self._calls.get(key)
         if call is None or (unless is not None and call.generation == unless):
-            return
+            return None
         call.is_forgotten = True
-        self._remove(call)
+        return self._remove(call)
 
     def _current(self, key: str) -> SharedCall[R] | None:
         """Return the running call, having put its successor in the place of one that is lost."""
@@ -213,20 +229,13 @@ class SingleFlight(Generic[R]):
             call.successor = SharedCall(call.key)
         return call.successor
 
-    def _queue(self, call: SharedCall[R]) -> None:
-        """Queue a call that has not begun, unless another of its key has to end first. Lock held."""
-        if call.began_at is not None or self._calls.setdefault(call.key, call) is not call:
-            return
-        if not self._workers.submit(partial(self._run, call), name=call):
-            del self._calls[call.key]
-            call.set_result(self._fail(NotFetchedError("the gate is closed, or the process can start no thread")))
-
-    def _remove(self, call: SharedCall[R]) -> None:
-        """Take out a call that has ended, or was forgotten, and queue its successor. Lock held."""
+    def _remove(self, call: SharedCall[R]) -> SharedCall[R] | None:
+        """Take out a call that has ended, or was forgotten; return its successor, which is to begin. Lock held."""
         if self._calls.get(call.key) is call:
             del self._calls[call.key]
         if call.successor is not None:
-            self._queue(call.successor)
+            self._calls.setdefault(call.key, call.successor)
+        return call.successor
 
     def _run(self, call: SharedCall[R]) -> None:
         try:
@@ -237,6 +246,7 @@ class SingleFlight(Generic[R]):
             with self._lock:
                 self._remove(call)
             call.set_result(self._fail(error) if call.result is None else call.result)
+            self.begin(call.successor)
             raise
 
     def _fetch_once(self, call: SharedCall[R]) -> R | None:
@@ -263,5 +273,6 @@ class SingleFlight(Generic[R]):
                     self._remove(call)
         finally:
             call.set_result(result)
+        self.begin(call.successor)
         if call.afterwards is not None:
             call.afterwards(result)

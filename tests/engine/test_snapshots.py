@@ -9,6 +9,7 @@ from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.engine.snapshots import Fetcher
 from entitlement_gate.resilience.single_flight import SharedCall
 from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature
+from tests.lab.striking import strike_newborns
 
 
 def seen(decision):
@@ -581,3 +582,36 @@ def test_whatever_hears_of_a_fetch_and_fails_leaves_an_answer_and_no_call(gate, 
     assert ask(gate, "check", ANNA, "reports").reason is Reason.UNAVAILABLE
     monkeypatch.undo()
     assert ask(gate, "check", ANNA, "reports").allowed
+
+
+def test_a_thread_that_is_struck_as_it_begins_keeps_no_check(gate, billing, ask, monkeypatch):
+    strike_newborns(monkeypatch, "entitlement_gate-")
+    assert seen(ask(gate, "check", ANNA, "reports"))[:3] == ("allowed", "allowed", "live")
+    assert seen(ask(gate, "check", BERT, "reports"))[2] == "live"
+
+
+@pytest.mark.parametrize("act", ["deny", "invalidate", "overtaken"])
+def test_whatever_has_to_start_a_thread_holds_no_lock_meanwhile(gate, billing, clock, monkeypatch, act):
+    gate.check(ANNA, "reports")
+    store, held = gate._snapshots, []
+    submit = store._workers.submit
+
+    def watched(*args, **kwargs):
+        held.append(None in store._lock._turn)
+        return submit(*args, **kwargs)
+
+    monkeypatch.setattr(store._workers, "submit", watched)
+    if act == "deny":
+        clock.advance(6)
+        assert not gate.has(ANNA, "unheard of")
+    else:
+        billing.hold()
+        store._single_flight.join(ANNA)
+        billing.wait_for_calls(2)
+        later = store._single_flight.join(ANNA, later=True)
+        store.invalidate(ANNA) if act == "invalidate" else store.overtaken(ANNA, "newer")
+        billing.wait_for_calls(3)
+        billing.release()
+        assert later.done.wait(60)
+    assert held
+    assert not any(held)

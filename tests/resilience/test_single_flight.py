@@ -49,7 +49,8 @@ class Upstream:
 
     def forget(self, customer):
         with self.lock:
-            self.single_flight.forget(customer)
+            successor = self.single_flight.forget(customer)
+        self.single_flight.begin(successor)
 
 
 def number_of(call):
@@ -310,6 +311,46 @@ def test_a_call_that_was_forgotten_and_not_taken_out_gives_way(upstream):
     call.is_forgotten = True
     assert not upstream.single_flight.is_current(call)
     assert upstream.join(ANNA) is not call
+
+
+def test_no_thread_is_started_with_the_lock_held(upstream, monkeypatch):
+    submit, held = upstream.workers.submit, []
+
+    def watched(*args, **kwargs):
+        held.append(upstream.lock.locked())
+        return submit(*args, **kwargs)
+
+    monkeypatch.setattr(upstream.workers, "submit", watched)
+    first = upstream.join(ANNA)
+    upstream.begin()
+    second = upstream.join(ANNA, later=True)
+    upstream.end()
+    assert number_of(first) == 1
+    upstream.begin()
+    third = upstream.join(ANNA, later=True)
+    upstream.forget(ANNA)
+    upstream.begin()
+    upstream.end(2)
+    assert {number_of(second), number_of(third)} == {2, 3}
+    assert held == [False, False, False]
+
+
+def test_a_call_that_was_forgotten_before_it_could_be_queued_is_not(upstream):
+    with upstream.lock:
+        call = upstream.single_flight.join_locked(ANNA)
+    upstream.forget(ANNA)
+    upstream.single_flight.begin(call)
+    assert not upstream.workers.has(call)
+
+
+def test_a_call_that_no_worker_takes_any_more_leaves_another_in_its_place(upstream, monkeypatch):
+    def refuse(*_, **__):
+        upstream.forget(ANNA)
+        return False
+
+    monkeypatch.setattr(upstream.workers, "submit", refuse)
+    call = upstream.join(ANNA)
+    assert isinstance(call.result, NotFetchedError)
 
 
 def test_a_call_queued_twice_runs_once(upstream):
