@@ -98,7 +98,7 @@ def write_copy(source: Path) -> None:
     """Write the pages as Sphinx reads them; a file whose text stays keeps its time, and nothing else is left there."""
     pages = {page: str(page.relative_to(DOCS)) for page in sorted(DOCS.rglob("*.md"))} | BESIDE
     files = {source / name: _copy_of(page, name, pages, source) for page, name in pages.items()}
-    files[source / "index.md"] += _order(files[source / "index.md"])
+    files[source / "index.md"] = _front_page(files[source / "index.md"])
     files[source / "reference/api.md"] += _toctree("", [f"python/{_name_of(title)}" for title in PYTHON], hidden=False)
     files |= {source / f"reference/python/{_name_of(title)}.rst": _python(title) for title in PYTHON}
     for path, text in files.items():
@@ -124,13 +124,12 @@ def _copy_of(page: Path, name: str, pages: dict[Path, str], source: Path) -> str
     return _LINK.sub(lead, text)
 
 
-def _order(index: str) -> str:
-    """Return the order of the pages: the lists of the front page, by their headings."""
-    sections = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", index, re.MULTILINE | re.DOTALL)
-    return "".join(
-        _toctree(heading, [page.removesuffix(".md") for _, page, _ in _LINK.findall(text)])
-        for heading, text in sections
-    )
+def _front_page(text: str) -> str:
+    """Return the front page: its lists, which ``style.css`` shows as cards, are the order of the pages too."""
+    sections = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    pages = {title: [page.removesuffix(".md") for _, page, _ in _LINK.findall(part)] for title, part in sections}
+    text = re.sub(r"^(- \[.+?\]\(.+?\)): ", r"\1 ", text, flags=re.MULTILINE)
+    return text + "".join(_toctree(title, listed) for title, listed in pages.items())
 
 
 def _toctree(caption: str, pages: list[str], *, hidden: bool = True) -> str:
@@ -150,7 +149,8 @@ def _python(title: str) -> str:
             lines += [f".. automodule:: {name}", ""]
         for each in names.split() or module.__all__:
             home = "entitlement_gate" if each in entitlement_gate.__all__ and "contrib" not in name else name
-            lines += [f".. auto{_kind_of(getattr(module, each))}:: {home}.{each}", ""]
+            kind = _kind_of(getattr(module, each))
+            lines += [f".. auto{kind}:: {home}.{each}", *["   :show-inheritance:"] * (kind == "exception"), ""]
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 
 napoleon_use_ivar = True
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
@@ -39,8 +39,11 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"entitlement_gate {release}"
+html_static_path = ["static"]
+html_css_files = ["style.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = False  # each would fetch a whole page
 html_use_index = False
 html_domain_indices = False
 
