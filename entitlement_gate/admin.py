@@ -1,4 +1,4 @@
-"""A page for support staff: look a customer up, see what it holds and why, let what is known be fetched again.
+"""A page for support staff: look a customer up, see what it holds and why, invalidate its cached snapshot.
 
 It needs no model, so no migration, no table and no content type: it is a view behind an ``AdminSite``'s own door.
 Either list it above the admin's URLs, or derive the project's site from ``EntitlementsAdminSite``.
@@ -21,8 +21,14 @@ from django.utils.translation import gettext_lazy as _
 from django.views.generic import TemplateView
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.customer_report import ask, customer_named, holding, left_of, window_of
-from entitlement_gate.operators.explanation import meaning
+from entitlement_gate.operators.customer_report import (
+    ask,
+    format_window,
+    get_holdings,
+    make_balance_cell,
+    parse_customer,
+)
+from entitlement_gate.operators.explanation import describe_reason
 from entitlement_gate.operators.terminal import OperatingError
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ class LookUpForm(forms.Form):
     def clean_customer(self) -> str:
         """Return the canonical id."""
         try:
-            return customer_named(self.cleaned_data["customer"])
+            return parse_customer(self.cleaned_data["customer"])
         except OperatingError as error:
             raise forms.ValidationError(str(error)) from None
 
@@ -87,13 +93,13 @@ class EntitlementsAdminView(TemplateView):
         context = {**self.admin_site.each_context(self.request), "title": _("Entitlements"), "form": form}
         if form.is_valid():
             try:
-                context |= _found(**form.cleaned_data)
+                context |= _look_up(**form.cleaned_data)
             except OperatingError as error:
                 form.add_error("quantity", str(error))
         return super().get_context_data(**context, **kwargs)
 
     def post(self, request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
-        """Let what is known of the customer no longer count."""
+        """Invalidate the customer's cached snapshot."""
         form = LookUpForm(request.POST)
         if not form.is_valid():
             messages.error(request, _("That is no customer id."))
@@ -125,10 +131,10 @@ class EntitlementsAdminSite(AdminSite):
         listed: list[Any] = super().get_app_list(request, app_label)
         if app_label not in (None, "entitlement_gate") or not request.user.has_perm(self.entitlements_permission):
             return listed
-        return [*listed, _app(reverse("admin:entitlements", current_app=self.name))]
+        return [*listed, _make_app(reverse("admin:entitlements", current_app=self.name))]
 
 
-def _app(url: str) -> dict[str, Any]:
+def _make_app(url: str) -> dict[str, Any]:
     """Return what the site's templates take for an app with one read-only model."""
     page = {
         "name": _("Entitlements"),
@@ -148,23 +154,26 @@ def _app(url: str) -> dict[str, Any]:
     }
 
 
-def _found(customer: str, name: str, quantity: str) -> dict[str, Any]:
+def _look_up(customer: str, name: str, quantity: str) -> dict[str, Any]:
     gate = default_gate()
-    held = holding(gate, customer)
-    found: dict[str, Any] = {"holding": held, "rows": [_row(customer, each) for each in held.entitlements]}
-    found["problem"] = None if held.is_found else meaning(held.basis.reason)
-    if name and held.is_found:
-        asked = ask(gate, customer, name, quantity or None)
-        found |= {"asked": asked, "meaning": meaning(asked.decision.reason)}
-    return found
+    holdings = get_holdings(gate, customer)
+    context: dict[str, Any] = {
+        "holding": holdings,
+        "rows": [_make_row(customer, entitlement) for entitlement in holdings.entitlements],
+        "problem": None if holdings.is_found else describe_reason(holdings.basis.reason),
+    }
+    if name and holdings.is_found:
+        explained = ask(gate, customer, name, quantity or None)
+        context |= {"asked": explained, "meaning": describe_reason(explained.decision.reason)}
+    return context
 
 
-def _row(customer: str, entitlement: Entitlement) -> dict[str, Any]:
-    left = left_of(entitlement.decision)
+def _make_row(customer: str, entitlement: Entitlement) -> dict[str, Any]:
+    left = make_balance_cell(entitlement.decision)
     return {
         "entitlement": entitlement,
         "left": left.text,
         "share": None if left.bar is None else round(left.bar.share * 100),
-        "window": window_of(entitlement.decision),
+        "window": format_window(entitlement.decision),
         "query": urlencode({"customer": customer, "name": entitlement.name}),
     }

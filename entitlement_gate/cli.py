@@ -1,7 +1,7 @@
 """The console script ``entitlement-gate``, and the arguments that it shares with ``manage.py entitlements``.
 
 It needs no settings of Django: credentials come from the environment, ``ZENSKAR_API_KEY``, ``ZENSKAR_ORGANISATION``
-and, where it is not the usual one, ``ZENSKAR_BASE_URL``. Never here: the answers (``operators``).
+and, where it is not the usual one, ``ZENSKAR_BASE_URL``. The answers are made in ``operators``.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from entitlement_gate import __version__
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.operators.customer_report import (
     ask,
-    customer_named,
-    failures,
-    holding,
-    tell_check,
-    tell_explanation,
-    tell_holding,
+    capture_failures,
+    get_holdings,
+    parse_customer,
+    report_check,
+    report_explanation,
+    report_holdings,
 )
-from entitlement_gate.operators.doctor import NameInCode, examine, tell_findings
+from entitlement_gate.operators.doctor import NameInCode, examine, report_findings
 from entitlement_gate.operators.terminal import (
     JSON,
     UNKNOWN,
-    Notes,
+    LenientStream,
     OperatingError,
-    as_text,
-    open_pipe,
-    page_for,
-    painter,
+    format_report,
+    guard_output,
+    make_painter,
+    make_screen,
     printable,
-    tell_error,
+    write_error,
 )
 from entitlement_gate.zenskar.client_options import SANDBOX, ClientOptions
 
@@ -48,20 +48,20 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIT_CODES",
     "add_action",
-    "add_asking",
     "add_doctor",
     "add_format",
     "add_many",
+    "add_questions",
     "add_ship",
-    "answered",
-    "deliver",
+    "answer",
     "main",
+    "write_report",
 ]
 
 EXIT_CODES = "exit codes: 0 allowed, or all is well; 1 denied, or something is not; 2 unknown, or misuse"
 
 
-def add_asking(actions: Any) -> None:
+def add_questions(actions: Any) -> None:
     """Add ``show``, ``check`` and ``explain``."""
     show = add_action(actions, "show", "every entitlement of a customer: answer, window, limit, used, left, rows")
     show.add_argument("customer", metavar="CUSTOMER", help="the customer's Zenskar id")
@@ -90,7 +90,7 @@ def add_doctor(actions: Any) -> None:
 
 def add_many(actions: Any) -> None:
     """Add ``invalidate``, ``warm`` and ``names``, which are about many customers."""
-    invalidate = add_action(actions, "invalidate", "let what is known of a customer no longer count")
+    invalidate = add_action(actions, "invalidate", "forget the cached snapshot of a customer")
     invalidate.add_argument("customers", metavar="CUSTOMER", nargs="+")
     warm = add_action(actions, "warm", "fetch customers ahead of their first check; prints those to try again")
     whom = warm.add_mutually_exclusive_group(required=True)
@@ -129,28 +129,28 @@ def add_format(action: argparse.ArgumentParser) -> None:
     action.add_argument("--format", choices=("text", "json"), default="text", help="for people, or for programs")
 
 
-def answered(gate: EntitlementGate, options: Mapping[str, Any]) -> Report:
-    """Run ``show``, ``check`` or ``explain``."""
-    with failures() as heard:
+def answer(gate: EntitlementGate, options: Mapping[str, Any]) -> Report:
+    """Run ``show``, ``check`` or ``explain``; return the report."""
+    with capture_failures() as capture:
         if options["action"] == "show":
-            held = holding(gate, options["customer"])
-            return tell_holding(held, heard.why, with_rows=options["rows"])
+            holdings = get_holdings(gate, options["customer"])
+            return report_holdings(holdings, capture.why, with_rows=options["rows"])
         is_check = options["action"] == "check"
-        asked = ask(gate, options["customer"], options["name"], options["quantity"])
-        return (tell_check if is_check else tell_explanation)(asked, heard.why)
+        explained = ask(gate, options["customer"], options["name"], options["quantity"])
+        return (report_check if is_check else report_explanation)(explained, capture.why)
 
 
-def deliver(report: Report, style: str, page: Screen, stream: Stream) -> int:
+def write_report(report: Report, style: str, page: Screen, stream: Stream) -> int:
     """Write the report and return its exit code.
 
     Raises:
         OperatingError: the report is an error, or nobody reads the stream.
     """
     if report.error is None or style in JSON:
-        with open_pipe(stream):
-            stream.write(as_text(report, style, page, stream))
+        with guard_output(stream):
+            stream.write(format_report(report, style, page, stream))
     if report.error is not None:
-        raise OperatingError(report.error, report.exit_code, is_told=style in JSON)
+        raise OperatingError(report.error, report.exit_code, is_reported=style in JSON)
     return report.exit_code
 
 
@@ -168,12 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from entitlement_gate.sandbox.__main__ import main as serve  # noqa: PLC0415 - the server, on use only
 
         return serve(given[1:])
-    options, notes = vars(_parser().parse_args(given)), Notes(sys.stderr)
+    options, notes = vars(_make_parser().parse_args(given)), LenientStream(sys.stderr)
     try:
         return _run(options)
     except OperatingError as error:
-        if not error.is_told:
-            tell_error(str(error), options.get("format"), sys.stdout)
+        if not error.is_reported:
+            write_error(str(error), options.get("format"), sys.stdout)
         notes.write(f"entitlement-gate: {printable(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
@@ -185,21 +185,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Mapping[str, Any]) -> int:
-    with _gate(os.environ) as gate:
+    with _make_gate(os.environ) as gate:
         if options["action"] == "doctor":
-            customers = [customer_named(customer) for customer in options["customers"]]
+            customers = [parse_customer(customer) for customer in options["customers"]]
             names = [NameInCode(name, "--name") for name in options["name"]]
-            with failures():
-                report = tell_findings(examine(gate, customers, names))
+            with capture_failures():
+                report = report_findings(examine(gate, customers, names))
         else:
-            report = answered(gate, options)
+            report = answer(gate, options)
     is_plain = options.get("no_color") or "NO_COLOR" in os.environ
     is_painted = not is_plain and (options.get("force_color") or supports_color())
     style = color_style(force_color=True) if is_painted else no_style()
-    return deliver(report, options["format"], page_for(sys.stdout, painter(style)), sys.stdout)
+    return write_report(report, options["format"], make_screen(sys.stdout, make_painter(style)), sys.stdout)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="entitlement-gate",
         description="May this customer do this now? Asks Zenskar's entitlements.",
@@ -207,13 +207,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add_asking(actions)
+    add_questions(actions)
     add_doctor(actions)
     actions.add_parser("sandbox", help="a local Zenskar to develop against (--port, --scenario)", add_help=False)
     return parser
 
 
-def _gate(environment: Mapping[str, str]) -> EntitlementGate:
+def _make_gate(environment: Mapping[str, str]) -> EntitlementGate:
     """Return a gate over billing, as the environment describes it.
 
     Raises:

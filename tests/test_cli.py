@@ -138,7 +138,7 @@ def test_an_interrupt_is_one_line(server, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "answered", interrupted)
+    monkeypatch.setattr(cli, "answer", interrupted)
     assert cli.main(["check", ONE, "sso"]) == 130
     assert capsys.readouterr().err == "entitlement-gate: interrupted\n"
 

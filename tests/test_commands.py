@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.billing import Warmth
+from entitlement_gate.operators.billing import WarmReport
 from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
 from entitlement_gate.sandbox.scenario import KINDS
 from entitlement_gate.signals import entitlement_checked, entitlement_denied
@@ -312,7 +312,7 @@ def test_warming_many_holds_few_at_a_time(billing):
     ids = [f"10000000-0000-4000-8000-{number:012}" for number in range(40)]
     warmth = warm(default_gate(), ids, concurrency=2, progress=lambda warmth: seen.append(warmth.done))
     assert (len(warmth.fetched), len(warmth.missing), seen) == (1, 39, list(range(1, 41)))
-    assert str(Warmth()) == "0 fetched, 0 held before"
+    assert str(WarmReport()) == "0 fetched, 0 held before"
 
 
 def test_names_writes_a_module_that_the_functions_accept(billing):

@@ -1,4 +1,4 @@
-"""Asks a gate about one customer, and tells a person or a program of it. Never here: widths, colours, streams."""
+"""Ask a gate about one customer, and report the answer. Widths, colours and streams are in ``terminal``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from entitlement_gate.domain.numbers import difference, total
 from entitlement_gate.domain.requirements import as_requirement
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.entitlements import Entitlement
-from entitlement_gate.operators.billing import every_grant
-from entitlement_gate.operators.explanation import Explanation, Facts, day, explained, meaning, number
+from entitlement_gate.operators.billing import fetch_all_grants
+from entitlement_gate.operators.explanation import (
+    Explanation,
+    Facts,
+    describe_reason,
+    explain,
+    format_day,
+    format_number,
+)
 from entitlement_gate.operators.terminal import DENIED, FINE, UNKNOWN, Bar, Cell, Line, OperatingError, Report, Table
 
 if TYPE_CHECKING:
@@ -30,26 +37,26 @@ if TYPE_CHECKING:
     from entitlement_gate.operators.terminal import Tone
 
 __all__ = [
-    "Asked",
-    "Heard",
+    "ExplainedDecision",
+    "FailureCapture",
     "Holdings",
     "ask",
-    "customer_named",
-    "failures",
-    "holding",
-    "left_of",
-    "tell_check",
-    "tell_explanation",
-    "tell_holding",
-    "window_of",
+    "capture_failures",
+    "format_window",
+    "get_holdings",
+    "make_balance_cell",
+    "parse_customer",
+    "report_check",
+    "report_explanation",
+    "report_holdings",
 ]
 
 _ANY = "*"
 _UUID_DIGITS = 32
 
 
-class Heard(logging.Filter):
-    """Keeps what the library logs of failed fetches to itself: a command tells it in its own one line."""
+class FailureCapture(logging.Filter):
+    """Keeps warnings and errors from the log while a command runs, which reports the last one in its own line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,15 +71,15 @@ class Heard(logging.Filter):
 
 
 @contextmanager
-def failures() -> Iterator[Heard]:
-    """Hear why fetches fail, while a command runs."""
+def capture_failures() -> Iterator[FailureCapture]:
+    """Capture why fetches fail, while a command runs."""
     logger = logging.getLogger("entitlement_gate")
-    heard = Heard()
-    logger.addFilter(heard)
+    capture = FailureCapture()
+    logger.addFilter(capture)
     try:
-        yield heard
+        yield capture
     finally:
-        logger.removeFilter(heard)
+        logger.removeFilter(capture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ class Holdings:
 
     Attributes:
         customer_id: canonical.
-        basis: a decision that says how old the data is and where it came from, or why there is none.
+        basis: a decision with the age and source of the data, or the reason why there is none.
         entitlements: in the order of their names.
     """
 
@@ -101,7 +108,7 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExplainedDecision:
     """A decision about one entitlement of a customer, explained."""
 
     customer_id: str
@@ -114,7 +121,7 @@ class Asked:
         return self.explanation.decision
 
 
-def customer_named(text: str) -> str:
+def parse_customer(text: str) -> str:
     """Return the canonical customer id.
 
     Raises:
@@ -132,60 +139,58 @@ def customer_named(text: str) -> str:
     raise OperatingError(f"{text[:60]!r} is no customer id: a hyphenated UUID{hint}")
 
 
-def holding(gate: EntitlementGate, customer: str) -> Holdings:
+def get_holdings(gate: EntitlementGate, customer: str) -> Holdings:
     """Return all that the customer holds.
 
     Raises:
         OperatingError: ``customer`` is no customer id.
     """
-    customer_id = customer_named(customer)
+    customer_id = parse_customer(customer)
     known = gate.inspect(customer_id)
     basis = known.check(_ANY)
-    listed = () if basis.outcome is Outcome.UNKNOWN else tuple(known[name] for name in known)
+    listed = () if basis.outcome is Outcome.UNKNOWN else tuple(known.values())
     return Holdings(customer_id, basis, listed)
 
 
-def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None, *, in_full: bool = True) -> Asked:
+def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None) -> ExplainedDecision:
     """Ask about one entitlement, and explain the answer.
 
-    Tells no receiver of signals: an operator who looks is no customer who was refused.
+    No signal is sent: an operator looks, and no customer is refused.
 
     Args:
         gate: whom to ask.
         customer: a customer id.
         name: an entitlement's name, alias or id.
         quantity: how much, or None.
-        in_full: look too at rows that ``STATUS_FILTER`` leaves out, where the answer is a denial.
 
     Raises:
         OperatingError: ``customer`` is no customer id, or ``quantity`` no quantity.
     """
-    customer_id = customer_named(customer)
-    requirement = _requirement(name, quantity)
+    customer_id = parse_customer(customer)
+    requirement = _parse_requirement(name, quantity)
     decision = gate.inspect(customer_id).check(requirement)
     known = gate.inspect(customer_id)  # once more: the check may have fetched, before a denial by old data
     is_known = Outcome.UNKNOWN not in (decision.outcome, known.check(requirement).outcome)
-    grants = tuple(grant for each in known for grant in known[each].grants) if is_known else ()
-    overlooked = _overlooked(gate, decision, grants) if in_full else ()
-    facts = Facts(decision, grants, overlooked)
-    explanation = explained(facts, requirement, datetime.now(UTC), gate.options.terms)
-    return Asked(customer_id, explanation, tuple(sorted({grant.name for grant in grants})))
+    grants = tuple(grant for entitlement in known.values() for grant in entitlement.grants) if is_known else ()
+    facts = Facts(decision, grants, _fetch_overlooked(gate, decision, grants))
+    explanation = explain(facts, requirement, datetime.now(UTC), gate.options.terms)
+    return ExplainedDecision(customer_id, explanation, tuple(sorted({grant.name for grant in grants})))
 
 
-def _requirement(name: str, quantity: object) -> Requirement:
+def _parse_requirement(name: str, quantity: object) -> Requirement:
     try:
         return as_requirement(name, quantity)
     except ValueError as error:
         raise OperatingError(str(error)) from None
 
 
-def _overlooked(gate: EntitlementGate, decision: Decision, grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
-    """Return rows that a denial was made without; none where billing will not say."""
+def _fetch_overlooked(gate: EntitlementGate, decision: Decision, grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
+    """Return the rows that ``STATUS_FILTER`` kept from a denial; none where billing does not answer."""
     if decision.outcome is not Outcome.DENIED or decision.reason is Reason.CUSTOMER_NOT_FOUND:
         return ()
     seen = {grant.id for grant in grants}
     try:
-        return tuple(row for row in every_grant(gate.source, str(decision.customer_id)) if row.id not in seen)
+        return tuple(row for row in fetch_all_grants(gate.source, str(decision.customer_id)) if row.id not in seen)
     except SourceError:
         return ()
 
@@ -196,65 +201,69 @@ _PARTS = {"counted": "yes", "closest": "decided", "none": "no"}
 _PART_TONES: dict[str, Tone] = {"counted": "good", "closest": "bad", "none": "faint"}
 
 
-def tell_holding(holding: Holdings, why: str = "", *, with_rows: bool = False) -> Report:
+def report_holdings(holdings: Holdings, why: str = "", *, with_rows: bool = False) -> Report:
     """Report all that a customer holds."""
-    data: dict[str, Any] = {"customer_id": holding.customer_id}
-    if not holding.is_found:
-        return _no_holding(holding, why, data)
-    basis = holding.basis
+    data: dict[str, Any] = {"customer_id": holdings.customer_id}
+    if not holdings.is_found:
+        return _report_unfound(holdings, why, data)
+    basis = holdings.basis
     data |= {"source": basis.source, "age": basis.age}
-    data["entitlements"] = [_entitlement_data(entitlement) for entitlement in holding.entitlements]
-    heading = Line(f"{holding.customer_id} ({_provenance(basis)})", "heading")
-    if not holding.entitlements:
+    data["entitlements"] = [_entitlement_to_dict(entitlement) for entitlement in holdings.entitlements]
+    heading = Line(f"{holdings.customer_id} ({_format_source(basis)})", "heading")
+    if not holdings.entitlements:
         return Report(data=data, parts=(heading, Line("holds no entitlement")))
     headers = ("NAME", "ANSWER", "TYPE", "LEFT", "USED", "WINDOW", "ROWS")
-    table = Table(headers, tuple(_entitlement_row(entitlement) for entitlement in holding.entitlements))
-    rows = (Line(""), _rows_table(holding)) if with_rows else ()
+    table = Table(headers, tuple(_make_entitlement_row(entitlement) for entitlement in holdings.entitlements))
+    rows = (Line(""), _make_grants_table(holdings)) if with_rows else ()
     return Report(data=data, parts=(heading, table, *rows))
 
 
-def tell_check(asked: Asked, why: str = "") -> Report:
+def report_check(explained: ExplainedDecision, why: str = "") -> Report:
     """Report a decision in one line, with what is left and what may have been meant."""
-    decision, data = asked.decision, asked.decision.as_dict()
+    decision, data = explained.decision, explained.decision.as_dict()
     if decision.outcome is Outcome.UNKNOWN:
-        return Report(exit_code=UNKNOWN, data=data, error=_unknown(asked.customer_id, decision, why))
-    hint = f". {asked.explanation.hint}" if asked.explanation.hint else ""
-    line = Line(_verdict(decision) + hint, _tone(decision), is_whole=True)
-    return Report(exit_code=_exit_code(decision), data={**data, "near": list(asked.explanation.near)}, parts=(line,))
+        return Report(exit_code=UNKNOWN, data=data, error=_format_unknown(explained.customer_id, decision, why))
+    hint = f". {explained.explanation.hint}" if explained.explanation.hint else ""
+    line = Line(_format_decision(decision) + hint, _choose_tone(decision), is_whole=True)
+    return Report(
+        exit_code=_choose_exit_code(decision), data={**data, "near": list(explained.explanation.near)}, parts=(line,)
+    )
 
 
-def tell_explanation(asked: Asked, why: str = "") -> Report:
+def report_explanation(explained: ExplainedDecision, why: str = "") -> Report:
     """Report a decision with every row's part in it and what would have to change."""
-    decision, explanation = asked.decision, asked.explanation
+    decision, explanation = explained.decision, explained.explanation
     data = {
         "decision": decision.as_dict(),
         "rows": [
-            {**grant_data(row.grant), "part": row.part, "standing": row.standing, "why": row.why}
+            {**_grant_to_dict(row.grant), "part": row.part, "standing": row.standing, "why": row.why}
             for row in explanation.rows
         ],
         "change": explanation.change,
         "near": list(explanation.near),
     }
     if decision.outcome is Outcome.UNKNOWN:
-        return Report(exit_code=UNKNOWN, data=data, error=_unknown(asked.customer_id, decision, why))
+        return Report(exit_code=UNKNOWN, data=data, error=_format_unknown(explained.customer_id, decision, why))
     parts: list[Line | Table] = [
-        Line(_verdict(decision), _tone(decision)),
-        Line(f"customer {asked.customer_id}, {_provenance(decision)}", indent=2),
+        Line(_format_decision(decision), _choose_tone(decision)),
+        Line(f"customer {explained.customer_id}, {_format_source(decision)}", indent=2),
     ]
-    if used_here := _used_here(explanation.rows, decision):
-        text = f"{number(used_here, decision.units)} of it held or used up here, and not yet in billing's numbers"
+    if used_here := _find_local_use(explanation.rows, decision):
+        text = (
+            f"{format_number(used_here, decision.units)} of it held or used up here, and not yet in billing's numbers"
+        )
         parts.append(Line(text, indent=2))
     if explanation.rows:
-        rows = tuple(line for row in explanation.rows for line in _standing_rows(row))
+        rows = tuple(line for row in explanation.rows for line in _make_standing_rows(row))
         parts += [Line(""), Table(("COUNTED", "WHY"), rows)]
-    elif asked.names:
-        parts.append(Line(f"billing gives this customer: {', '.join(asked.names)}", indent=2))
+    elif explained.names:
+        parts.append(Line(f"billing gives this customer: {', '.join(explained.names)}", indent=2))
     change = " ".join(filter(None, (explanation.hint, explanation.change)))
     parts += [Line(""), Line("What would have to change", "heading"), Line(change, indent=2)]
-    return Report(exit_code=_exit_code(decision), data=data, parts=tuple(parts))
+    return Report(exit_code=_choose_exit_code(decision), data=data, parts=tuple(parts))
 
 
-def left_of(decision: Decision) -> Cell:
+def make_balance_cell(decision: Decision) -> Cell:
     """Return what is left, with a bar where a whole is known."""
     remaining, limit = decision.remaining, decision.limit
     if decision.unlimited:
@@ -262,19 +271,19 @@ def left_of(decision: Decision) -> Cell:
     if remaining is None:
         return Cell("")
     if limit is None:
-        return Cell(number(remaining, decision.units))
-    return Cell(f"{remaining:f} of {number(limit, decision.units)}", bar=Bar(remaining, limit))
+        return Cell(format_number(remaining, decision.units))
+    return Cell(f"{remaining:f} of {format_number(limit, decision.units)}", bar=Bar(remaining, limit))
 
 
-def window_of(thing: Decision | Grant) -> str:
+def format_window(thing: Decision | Grant) -> str:
     """Return from when to when, to the day; nothing for always."""
-    since, until = day(thing.active_from), day(thing.expires_at)
+    since, until = format_day(thing.active_from), format_day(thing.expires_at)
     if since and until:
         return f"{since} to {until}"
     return f"from {since}" if since else f"until {until}" if until else ""
 
 
-def grant_data(grant: Grant) -> dict[str, Any]:
+def _grant_to_dict(grant: Grant) -> dict[str, Any]:
     """Return a row in plain JSON types, numbers as exact text."""
     return {
         "id": grant.id,
@@ -285,91 +294,92 @@ def grant_data(grant: Grant) -> dict[str, Any]:
         "units": grant.units,
         "active_from": grant.active_from and grant.active_from.isoformat(),
         "expires_at": grant.expires_at and grant.expires_at.isoformat(),
-        "limit": number(grant.quantity) or None,
-        "used": number(grant.used) or None,
-        "remaining": number(grant.remaining) or None,
+        "limit": format_number(grant.quantity) or None,
+        "used": format_number(grant.used) or None,
+        "remaining": format_number(grant.remaining) or None,
     }
 
 
-def _used_here(rows: Iterable[RowStanding], decision: Decision) -> Decimal | None:
-    """Return by how much less is left than the rows that decided say; None where it is nothing."""
+def _find_local_use(rows: Iterable[RowStanding], decision: Decision) -> Decimal | None:
+    """Return how much is used up here and not yet in billing's numbers; None where nothing is."""
     decided = [row.grant.remaining for row in rows if row.part != "none" and row.grant.remaining is not None]
     if decision.remaining is None or not decided:
         return None
     return difference(total(decided), decision.remaining) or None
 
 
-def _no_holding(holding: Holdings, why: str, data: dict[str, Any]) -> Report:
-    if holding.is_known:
-        error = f"billing does not know the customer {holding.customer_id}"
+def _report_unfound(holdings: Holdings, why: str, data: dict[str, Any]) -> Report:
+    if holdings.is_known:
+        error = f"billing does not know the customer {holdings.customer_id}"
         return Report(exit_code=DENIED, data={**data, "error": error}, error=error)
-    error = _unknown(holding.customer_id, holding.basis, why)
+    error = _format_unknown(holdings.customer_id, holdings.basis, why)
     return Report(exit_code=UNKNOWN, data={**data, "error": error}, error=error)
 
 
-def _entitlement_data(entitlement: Entitlement) -> dict[str, Any]:
+def _entitlement_to_dict(entitlement: Entitlement) -> dict[str, Any]:
     plain = entitlement.decision.as_dict()
-    rows = [grant_data(grant) for grant in entitlement.grants]
+    rows = [_grant_to_dict(grant) for grant in entitlement.grants]
     return {"name": entitlement.name, **{name: plain[name] for name in _SHOWN}, "rows": rows}
 
 
-def _entitlement_row(entitlement: Entitlement) -> tuple[Cell | str, ...]:
+def _make_entitlement_row(entitlement: Entitlement) -> tuple[Cell | str, ...]:
     decision = entitlement.decision
     return (
         entitlement.name,
-        Cell(decision.reason, _tone(decision)),
+        Cell(decision.reason, _choose_tone(decision)),
         decision.type or "",
-        left_of(decision),
-        number(decision.used),
-        window_of(decision),
+        make_balance_cell(decision),
+        format_number(decision.used),
+        format_window(decision),
         str(len(entitlement.grants)),
     )
 
 
-def _rows_table(holding: Holdings) -> Table:
-    grants = [grant for entitlement in holding.entitlements for grant in entitlement.grants]
+def _make_grants_table(holdings: Holdings) -> Table:
+    grants = [grant for entitlement in holdings.entitlements for grant in entitlement.grants]
     headers = ("NAME", "STATUS", "TYPE", "LIMIT", "USED", "LEFT", "WINDOW", "ROW")
-    return Table(headers, tuple(_grant_row(grant) for grant in grants))
+    return Table(headers, tuple(_make_grant_row(grant) for grant in grants))
 
 
-def _grant_row(grant: Grant) -> tuple[Cell | str, ...]:
-    numbers = (number(grant.quantity), number(grant.used), number(grant.remaining))
-    return (grant.name, _status_of(grant), grant.type or "", *numbers, window_of(grant), grant.id)
+def _make_grant_row(grant: Grant) -> tuple[Cell | str, ...]:
+    numbers = (format_number(grant.quantity), format_number(grant.used), format_number(grant.remaining))
+    return (grant.name, _format_status(grant), grant.type or "", *numbers, format_window(grant), grant.id)
 
 
-def _standing_rows(row: RowStanding) -> Iterator[tuple[Cell | str, ...]]:
+def _make_standing_rows(row: RowStanding) -> Iterator[tuple[Cell | str, ...]]:
     grant = row.grant
     yield Cell(_PARTS[row.part], _PART_TONES[row.part]), row.why
-    details = (grant.type, _status_of(grant), window_of(grant), f"row {grant.id or 'without an id'}")
+    details = (grant.type, _format_status(grant), format_window(grant), f"row {grant.id or 'without an id'}")
     yield "", Cell(", ".join(filter(None, details)), "faint")
 
 
-def _status_of(grant: Grant) -> str:
+def _format_status(grant: Grant) -> str:
     return "unreadable" if grant.is_malformed else grant.status or ""
 
 
-def _verdict(decision: Decision) -> str:
-    asked = f" {decision.requested:f} of" if decision.requested is not None else ""
-    said = "allowed" if decision.allowed else "denied"
+def _format_decision(decision: Decision) -> str:
+    requested = f" {decision.requested:f} of" if decision.requested is not None else ""
+    answer = "allowed" if decision.allowed else "denied"
     shadow = " (in shadow mode; else denied)" if decision.shadow else ""
-    left = left_of(decision).text
-    numbers = f" ({left} left)" if left else ""
-    return f"{said}{shadow}:{asked} {decision.entitlement}: {decision.reason}: {meaning(decision.reason)}{numbers}"
+    reason = f"{decision.reason}: {describe_reason(decision.reason)}"
+    left = make_balance_cell(decision).text
+    balance = f" ({left} left)" if left else ""
+    return f"{answer}{shadow}:{requested} {decision.entitlement}: {reason}{balance}"
 
 
-def _provenance(decision: Decision) -> str:
+def _format_source(decision: Decision) -> str:
     age = "" if decision.age is None else f", {decision.age:.0f} s old"
     return f"data: {decision.source}{age}"
 
 
-def _unknown(customer_id: str, decision: Decision, why: str) -> str:
+def _format_unknown(customer_id: str, decision: Decision, why: str) -> str:
     policy = "; the failure policy allows meanwhile" if decision.allowed else ""
-    return f"unknown: {decision.reason} (customer {customer_id}): {why or meaning(decision.reason)}{policy}"
+    return f"unknown: {decision.reason} (customer {customer_id}): {why or describe_reason(decision.reason)}{policy}"
 
 
-def _tone(decision: Decision) -> Tone:
+def _choose_tone(decision: Decision) -> Tone:
     return "warning" if decision.shadow else _TONES[decision.outcome]
 
 
-def _exit_code(decision: Decision) -> int:
+def _choose_exit_code(decision: Decision) -> int:
     return FINE if decision.allowed else DENIED

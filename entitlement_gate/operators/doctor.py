@@ -1,12 +1,13 @@
-"""Looks at what stands between a gate and true answers: credentials, network, clock, limits, names, health, ledger.
+"""Find what keeps a gate from right answers: credentials, network, clock, limits, names, health, ledger.
 
-Reaches billing: one bare call, and a listing for each customer named; and the stores that the gate
-counts in. Never here: a project's settings (``project``).
+It calls billing once, lists each customer that is named, and asks the ledger. A project's settings are looked at in
+``project``.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from importlib import import_module
@@ -23,22 +24,22 @@ from entitlement_gate.domain.errors import (
 )
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.ledger.protocol import examined
-from entitlement_gate.operators.billing import every_grant, probe
-from entitlement_gate.operators.explanation import did_you_mean, nearest
+from entitlement_gate.operators.billing import fetch_all_grants
+from entitlement_gate.operators.explanation import ask_did_you_mean, find_nearest
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
 from entitlement_gate.zenskar.client_options import SANDBOX
 from entitlement_gate.zenskar.parsing import read_error, read_json, read_page
+from entitlement_gate.zenskar.retry import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from entitlement_gate.engine.gate import EntitlementGate
-    from entitlement_gate.operators.billing import Probe
     from entitlement_gate.operators.terminal import Tone
+    from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.zenskar.client import ZenskarClient
-    from entitlement_gate.zenskar.retry import Reply
 
-__all__ = ["Finding", "NameInCode", "examine", "ledger_findings", "redis_findings", "tell_findings"]
+__all__ = ["Finding", "NameInCode", "examine", "find_ledger_problems", "find_redis_problems", "report_findings"]
 
 _TONES: dict[str, Tone] = {"ok": "good", "note": "faint", "warning": "warning", "error": "bad"}
 
@@ -67,12 +68,12 @@ class Finding:
         return self.level in {"warning", "error"}
 
 
-def tell_findings(found: Iterable[Finding]) -> Report:
+def report_findings(found: Iterable[Finding]) -> Report:
     """Report the findings; problems make the exit code 1."""
     findings = tuple(found)
     problems = sum(finding.is_problem for finding in findings)
     summary = f"{problems} problem{'s' if problems != 1 else ''}" if problems else "no problems"
-    rows = tuple(row for finding in findings for row in _rows(finding))
+    rows = tuple(row for finding in findings for row in _make_rows(finding))
     return Report(
         exit_code=DENIED if problems else FINE,
         data={"problems": problems, "findings": [asdict(finding) for finding in findings]},
@@ -80,7 +81,7 @@ def tell_findings(found: Iterable[Finding]) -> Report:
     )
 
 
-def _rows(finding: Finding) -> Iterator[tuple[Cell | str, ...]]:
+def _make_rows(finding: Finding) -> Iterator[tuple[Cell | str, ...]]:
     text = f"{finding.text} ({finding.id})" if finding.id else finding.text
     yield Cell(finding.level, _TONES[finding.level]), finding.about, text
     if finding.hint:
@@ -108,13 +109,43 @@ class NameInCode:
     where: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call to billing.
+
+    Attributes:
+        reply: of any status.
+        at: POSIX seconds by the clock of this machine, half-way through the call.
+        seconds: how long it took.
+    """
+
+    reply: Reply
+    at: float
+    seconds: float
+
+
+def _call_billing(client: ZenskarClient, customer_id: str, clock: Clock = time) -> _Call:
+    """List the customer's entitlements once: one page as large as a gate's, without retries.
+
+    Raises:
+        SourceError: no answer came, a credential cannot be had, or the body is longer than ``MAX_BODY_BYTES``.
+    """
+    options = client.options
+    statuses = ",".join(options.status_filter or ())
+    params = {"limit": str(options.page_size), **({"status": statuses} if statuses else {})}
+    began, wall = clock.monotonic(), clock.time()
+    reply = client.get(f"entitlements/customer/{customer_id}", params)
+    seconds = clock.monotonic() - began
+    return _Call(reply, wall + seconds / 2, seconds)
+
+
 def examine(
     gate: EntitlementGate, customers: Sequence[str] = (), names: Iterable[NameInCode] = ()
 ) -> Iterator[Finding]:
-    """Yield what is found; stops asking billing when the first call says that it would be in vain.
+    """Yield what is found; a first call that fails is the last.
 
     Args:
-        gate: whose source is looked at.
+        gate: whose source is examined.
         customers: canonical ids, whose listings are compared with limits and names.
         names: what code asks for.
     """
@@ -126,47 +157,47 @@ def examine(
         return
     if client.options.base_url.startswith(SANDBOX):
         yield Finding("note", "reachability", "billing is the bundled sandbox, in this process")
-    yield from _statuses(client)
-    found = list(_called(client, *customers[:1]))
+    yield from _check_statuses(client)
+    found = list(_check_call(client, *customers[:1]))
     yield from found
     if not any(finding.level == "error" for finding in found):
-        yield from _listings(client, customers)
-        yield from _names(gate, customers, tuple(names))
-    yield _health(gate)
+        yield from _check_listings(client, customers)
+        yield from _check_names(gate, customers, tuple(names))
+    yield _check_health(gate)
 
 
-def _statuses(client: ZenskarClient) -> Iterator[Finding]:
+def _check_statuses(client: ZenskarClient) -> Iterator[Finding]:
     """Warn of statuses that no row has: billing lists nothing for them, and everybody is refused."""
     from entitlement_gate.zenskar.models import EntitlementStatus  # noqa: PLC0415 - pydantic costs 100 ms: on use only
 
     known = tuple(map(str, EntitlementStatus))
     for status in client.options.status_filter or ():
         if status not in known:
-            hint = did_you_mean(nearest(status, known)) or f"There are {', '.join(known)}."
+            hint = ask_did_you_mean(find_nearest(status, known)) or f"There are {', '.join(known)}."
             yield Finding("warning", "parameters", f"STATUS_FILTER asks for {status!r}, which no row has", hint)
 
 
-def _called(client: ZenskarClient, customer: str = "") -> Iterator[Finding]:
+def _check_call(client: ZenskarClient, customer: str = "") -> Iterator[Finding]:
     """Judge one bare call."""
     try:
-        made = probe(client, customer or _NOBODY)
+        call = _call_billing(client, customer or _NOBODY)
     except SourceMalformed as error:
         is_long = isinstance(error, BodyTooLong)
         about, hint = ("limits", _BYTES_HINT) if is_long else ("reachability", _BASE_URL_HINT)
         yield Finding("error", about, str(error), hint)
         return
     except SourceError as error:
-        yield _unreached(client, error)
+        yield _explain_failure(client, error)
         return
-    yield _judged(made.reply, customer)
-    yield from _timed(client, made)
-    yield from _clocks(made, made.reply)
-    if len(made.reply.body) > client.options.max_body_bytes * _MOST:
-        text = f"a page of {len(made.reply.body)} bytes, of MAX_BODY_BYTES {client.options.max_body_bytes}"
+    yield _judge_reply(call.reply, customer)
+    yield from _check_latency(client, call)
+    yield from _check_clock(call)
+    if len(call.reply.body) > client.options.max_body_bytes * _MOST:
+        text = f"a page of {len(call.reply.body)} bytes, of MAX_BODY_BYTES {client.options.max_body_bytes}"
         yield Finding("warning", "limits", text, "Raise MAX_BODY_BYTES or lower PAGE_SIZE: a longer page fails.")
 
 
-def _unreached(client: ZenskarClient, error: SourceError) -> Finding:
+def _explain_failure(client: ZenskarClient, error: SourceError) -> Finding:
     if isinstance(error, CredentialUnavailable):
         return Finding("error", "credentials", str(error), "Correct the credentials.")
     hint = "Check BASE_URL, name resolution, firewall and TLS: from this machine nothing answers there."
@@ -175,11 +206,11 @@ def _unreached(client: ZenskarClient, error: SourceError) -> Finding:
     return Finding("error", "reachability", f"{client.options.base_url}: {error}", hint)
 
 
-def _judged(reply: Reply, customer: str) -> Finding:
+def _judge_reply(reply: Reply, customer: str) -> Finding:
     if reply.status == _NOT_FOUND:
-        return _not_found(reply, customer)
+        return _judge_not_found(reply, customer)
     if reply.status != _OK:
-        return _refused(reply)
+        return _explain_refusal(reply)
     try:
         read_page(reply.body)
     except SourceMalformed as error:
@@ -187,7 +218,7 @@ def _judged(reply: Reply, customer: str) -> Finding:
     return Finding("ok", "credentials", "billing accepts them")
 
 
-def _refused(reply: Reply) -> Finding:
+def _explain_refusal(reply: Reply) -> Finding:
     status, said = reply.status, f"HTTP {reply.status} {read_error(reply.body)}".rstrip()
     if status in _CREDENTIALS:
         hint = "Check API_KEY and ORGANISATION: both belong to the same account and environment."
@@ -205,7 +236,7 @@ def _refused(reply: Reply) -> Finding:
     return Finding("error", "reachability", f"billing answers {said}", hint)
 
 
-def _not_found(reply: Reply, customer: str) -> Finding:
+def _judge_not_found(reply: Reply, customer: str) -> Finding:
     try:
         is_api = isinstance(read_json(reply.body), dict)
     except SourceMalformed:
@@ -220,22 +251,22 @@ def _not_found(reply: Reply, customer: str) -> Finding:
     return Finding("ok", "credentials", "billing accepts them (and does not know a customer made up for this)")
 
 
-def _timed(client: ZenskarClient, made: Probe) -> Iterator[Finding]:
+def _check_latency(client: ZenskarClient, call: _Call) -> Iterator[Finding]:
     deadline = client.options.deadline
-    text = f"one call took {made.seconds:.2f} s; a check waits {deadline:g} s at most"
-    if made.seconds > deadline / 2:
+    text = f"one call took {call.seconds:.2f} s; a check waits {deadline:g} s at most"
+    if call.seconds > deadline / 2:
         yield Finding("warning", "reachability", text, "Raise DEADLINE, or run nearer to billing.")
     else:
         yield Finding("ok", "reachability", text)
 
 
-def _clocks(made: Probe, reply: Reply) -> Iterator[Finding]:
+def _check_clock(call: _Call) -> Iterator[Finding]:
     try:
-        theirs = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+        theirs = parsedate_to_datetime(call.reply.headers.get("date", "")).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         yield Finding("note", "clock", "billing's answer has no Date to compare with")
         return
-    ahead = made.sent_at - theirs
+    ahead = call.at - theirs
     if abs(ahead) <= _CLOCK_SECONDS:
         yield Finding("ok", "clock", "agrees with billing's")
         return
@@ -243,7 +274,7 @@ def _clocks(made: Probe, reply: Reply) -> Iterator[Finding]:
     yield Finding("warning", "clock", text, "Synchronise it (NTP): grants would start and end at the wrong time.")
 
 
-def _listings(client: ZenskarClient, customers: Sequence[str]) -> Iterator[Finding]:
+def _check_listings(client: ZenskarClient, customers: Sequence[str]) -> Iterator[Finding]:
     most = client.options.page_size * client.options.max_pages
     for customer in customers:
         try:
@@ -259,7 +290,7 @@ def _listings(client: ZenskarClient, customers: Sequence[str]) -> Iterator[Findi
             yield Finding("ok", "limits", text)
 
 
-def _names(gate: EntitlementGate, customers: Sequence[str], names: tuple[NameInCode, ...]) -> Iterator[Finding]:
+def _check_names(gate: EntitlementGate, customers: Sequence[str], names: tuple[NameInCode, ...]) -> Iterator[Finding]:
     if not names:
         yield Finding("note", "names", "no names in code to compare with what billing lists")
         return
@@ -270,32 +301,32 @@ def _names(gate: EntitlementGate, customers: Sequence[str], names: tuple[NameInC
     listed: set[str] = set()
     for customer in customers:
         try:
-            grants = every_grant(gate.source, customer)
+            grants = fetch_all_grants(gate.source, customer)
         except SourceError:
             hint = "Mend what is said of the customer's list above."
             yield Finding("note", "names", f"not compared with what billing lists: {customer} cannot be read", hint)
             return
         listed |= {text for grant in grants for text in (grant.name, grant.entitlement_id or "")}
-    missing = list(_missing(gate, names, listed))
+    missing = list(_find_missing(gate, names, listed))
     yield from missing or [Finding("ok", "names", f"billing lists all {len({each.name for each in names})} names")]
 
 
-def _missing(gate: EntitlementGate, names: tuple[NameInCode, ...], listed: set[str]) -> Iterator[Finding]:
+def _find_missing(gate: EntitlementGate, names: tuple[NameInCode, ...], listed: set[str]) -> Iterator[Finding]:
     aliases = gate.options.aliases
     for name in dict.fromkeys(each.name for each in names):
         billed = aliases.get(name, name)
         if (canonical_uuid(billed) or billed) in listed:
             continue
         places = sorted({each.where for each in names if each.name == name and each.where})
-        near = nearest(billed, (other for other in listed if other and not canonical_uuid(other)))
+        near = find_nearest(billed, (other for other in listed if other and not canonical_uuid(other)))
         alias = f" (an alias of {billed!r})" if billed != name else ""
-        hint = did_you_mean(near) or "Create it in billing, correct the name, or map it in ALIASES."
+        hint = ask_did_you_mean(near) or "Create it in billing, correct the name, or map it in ALIASES."
         yield Finding(
             "warning", "names", f"billing lists no {name!r}{alias}; asked at {', '.join(places) or '?'}", hint
         )
 
 
-def _health(gate: EntitlementGate) -> Finding:
+def _check_health(gate: EntitlementGate) -> Finding:
     health = gate.health()
     text = f"breaker {health['breaker']}, {health['customers']} customers held in this process"
     if health["breaker"] == "closed":
@@ -317,19 +348,19 @@ _OUT_OF_REACH = {
 }
 
 
-def ledger_findings(gate: EntitlementGate) -> Iterator[Finding]:
-    """Yield what is found in what the gate counts with."""
+def find_ledger_problems(gate: EntitlementGate) -> Iterator[Finding]:
+    """Yield what is found in the gate's ledger."""
     ledger: Any = gate.ledger
     if ledger is None:
         yield Finding("note", "ledger", "LEDGER is None: nothing is used up here")
     elif not hasattr(ledger, "health"):
         yield Finding("note", "ledger", f"{type(ledger).__name__} has no health() to ask")
     else:
-        yield from _ledger_judged(ledger.health())
+        yield from _judge_ledger(ledger.health())
 
 
-def redis_findings(url: str | None) -> Iterator[Finding]:
-    """Yield whether the Redis of ``REDIS_URL`` answers; for one that is the ledger, ``ledger_findings`` says more."""
+def find_redis_problems(url: str | None) -> Iterator[Finding]:
+    """Yield whether the Redis of ``REDIS_URL`` answers; of a ledger ``find_ledger_problems`` says more."""
     if url is None:
         return
     parts = urlsplit(url)
@@ -352,25 +383,25 @@ def redis_findings(url: str | None) -> Iterator[Finding]:
         yield Finding("ok", "redis", f"REDIS_URL ({where}) answers")
 
 
-def _ledger_judged(health: Mapping[str, Any]) -> Iterator[Finding]:
+def _judge_ledger(health: Mapping[str, Any]) -> Iterator[Finding]:
     store = health["store"]
     if not health["reachable"] or health.get("error"):
         text = f"the ledger ({store}) does not answer: {health.get('error')}"
         yield Finding("error", "ledger", text, _OUT_OF_REACH.get(store, "Check that it runs."))
         return
-    found = [*_shared(store), *_kept(health), *_unfit(health)]
+    found = [*_check_sharing(store), *_check_durability(health), *_check_state(health)]
     yield from found or [Finding("ok", "ledger", f"{store}: answers")]
-    yield from _outbox(health)
+    yield from _check_outbox(health)
 
 
-def _shared(store: str) -> Iterator[Finding]:
+def _check_sharing(store: str) -> Iterator[Finding]:
     workers = os.environ.get(_WORKERS, "")
     if store == "memory" and workers.isdecimal() and int(workers) > 1:
         text = f"LEDGER is 'memory', and {_WORKERS} asks for {workers} processes: each counts for itself"
         yield Finding("warning", "ledger", text, "Set LEDGER to 'redis' or 'database'.")
 
 
-def _kept(health: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_durability(health: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge how a Redis keeps what must not be lost."""
     policy = health.get("maxmemory_policy")
     if "maxmemory_policy" in health and policy is None:
@@ -384,7 +415,7 @@ def _kept(health: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("warning", "ledger", text, "Set appendonly yes.")
 
 
-def _unfit(health: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_state(health: Mapping[str, Any]) -> Iterator[Finding]:
     if health.get("lost"):
         text = "this Redis lost what it held: the ledger admits nothing"
         hint = "Restore it; or, to go on with what is left, call default_gate().ledger.accept_loss()."
@@ -394,17 +425,17 @@ def _unfit(health: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("error", "ledger", text, "Run `manage.py migrate entitlement_usage`.")
 
 
-def _outbox(health: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_outbox(health: Mapping[str, Any]) -> Iterator[Finding]:
     dead, pending, oldest = health.get("dead_letters"), health.get("pending"), health.get("oldest_age")
     if dead:
-        text = f"{_events(dead)} set aside: billing refused"
+        text = f"{_count_events(dead)} set aside: billing refused"
         yield Finding("warning", "outbox", text, "`manage.py entitlements ship --dead` says why.")
     if not pending:
         return
-    text = f"{_events(pending)} to be delivered" + ("" if oldest is None else f", the oldest for {oldest:.0f} s")
+    text = f"{_count_events(pending)} to be delivered" + ("" if oldest is None else f", the oldest for {oldest:.0f} s")
     is_stuck = pending >= _MANY_EVENTS if oldest is None else oldest >= _LONG_WAIT
     yield Finding("warning" if is_stuck else "note", "outbox", text, _SHIP)
 
 
-def _events(number: int) -> str:
+def _count_events(number: int) -> str:
     return f"{number} usage event{'s' if number != 1 else ''}"

@@ -1,6 +1,6 @@
-"""Why a decision is what it is: the part of each row in it, what would have to change, what was perhaps meant. Pure.
+"""Why a decision is what it is: the part of each row in it, what would have to change, which name was meant. Pure.
 
-Every row is judged by ``domain.rule.decide`` itself, alone; the rule is not told a second time here.
+Each row is judged alone by ``domain.rule.decide``, so that the rule is not written a second time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = [
     "Explanation",
     "Facts",
     "RowStanding",
-    "day",
-    "did_you_mean",
-    "explained",
-    "meaning",
-    "moment",
-    "nearest",
-    "number",
+    "ask_did_you_mean",
+    "describe_reason",
+    "explain",
+    "find_nearest",
+    "format_day",
+    "format_moment",
+    "format_number",
 ]
 
 Part = Literal["counted", "closest", "none"]
@@ -105,7 +105,7 @@ class RowStanding:
 
     Attributes:
         grant: the row.
-        part: ``counted`` (live, and decided), ``closest`` (kept from counting, and told as the reason) or ``none``.
+        part: ``counted`` (live, and decided), ``closest`` (not live, and gave the reason of the denial) or ``none``.
         standing: the reason that the row alone gives.
         why: the same for people.
     """
@@ -128,61 +128,63 @@ class Explanation:
     @property
     def hint(self) -> str:
         """The question about the name, or nothing."""
-        return did_you_mean(self.near)
+        return ask_did_you_mean(self.near)
 
 
-def explained(facts: Facts, asked: Requirement, now: datetime, terms: Terms) -> Explanation:
+def explain(facts: Facts, asked: Requirement, now: datetime, terms: Terms) -> Explanation:
     """Explain a decision about one entitlement at the instant ``now``."""
     decision = facts.decision
-    named = rows_named(_snapshot(facts.grants), asked.entitlement, terms)
-    hidden = rows_named(_snapshot(facts.overlooked), asked.entitlement, terms)
-    standings = [_standing(row, decision, _alone(row, asked, now, terms)) for row in named]
+    named = rows_named(_make_snapshot(facts.grants), asked.entitlement, terms)
+    hidden = rows_named(_make_snapshot(facts.overlooked), asked.entitlement, terms)
+    standings = [_judge_row(row, decision, _judge_alone(row, asked, now, terms)) for row in named]
     for row in hidden:
-        alone = _alone(row, asked, now, terms)
-        standings.append(RowStanding(row, "none", alone, f"{_why(row, alone)}; STATUS_FILTER does not ask for it"))
-    told = decision
+        alone = _judge_alone(row, asked, now, terms)
+        standings.append(
+            RowStanding(row, "none", alone, f"{_describe_standing(row, alone)}; STATUS_FILTER does not ask for it")
+        )
+    changing = decision
     if decision.outcome is Outcome.DENIED and hidden:
-        told = decide(_snapshot((*named, *hidden)), asked, now, terms)
+        changing = decide(_make_snapshot((*named, *hidden)), asked, now, terms)
     near: tuple[str, ...] = ()
     if not standings and decision.reason is Reason.NOT_ENTITLED:
         billed = terms.aliases.get(asked.entitlement, asked.entitlement)
-        near = nearest(billed, {*terms.aliases, *(grant.name for grant in (*facts.grants, *facts.overlooked))})
-    return Explanation(decision, tuple(standings), _change(told), near)
+        near = find_nearest(billed, {*terms.aliases, *(grant.name for grant in (*facts.grants, *facts.overlooked))})
+    return Explanation(decision, tuple(standings), _describe_change(changing), near)
 
 
-def meaning(reason: Reason) -> str:
+def describe_reason(reason: Reason) -> str:
     """Return what a reason means, for operators."""
     return _MEANINGS[reason]
 
 
-def moment(instant: datetime) -> str:
+def format_moment(instant: datetime) -> str:
     """Return an instant for people, to the minute."""
     return f"{instant:%Y-%m-%d %H:%M} {instant.tzname()}"
 
 
-def day(instant: datetime | None) -> str:
+def format_day(instant: datetime | None) -> str:
     """Return an instant for people, to the day; nothing for none."""
     return "" if instant is None else f"{instant:%Y-%m-%d}"
 
 
-def number(value: Decimal | None, units: str | None = None) -> str:
+def format_number(value: Decimal | None, units: str | None = None) -> str:
     """Return an exact number for people; nothing for none."""
     if value is None:
         return ""
     return f"{value:f} {units}" if units else f"{value:f}"
 
 
-def _snapshot(grants: Iterable[Grant]) -> Snapshot:
+def _make_snapshot(grants: Iterable[Grant]) -> Snapshot:
     return Snapshot("", tuple(grants), 0.0)
 
 
-def _alone(row: Grant, asked: Requirement, now: datetime, terms: Terms) -> Reason:
+def _judge_alone(row: Grant, asked: Requirement, now: datetime, terms: Terms) -> Reason:
     """Return what the rule says of this row if there were no other."""
     by_name = as_requirement(row.name, asked.requested)
-    return decide(_snapshot((row,)), by_name, now, _under_its_name(terms, asked.entitlement, row)).reason
+    return decide(_make_snapshot((row,)), by_name, now, _make_terms(terms, asked.entitlement, row)).reason
 
 
-def _under_its_name(terms: Terms, entitlement: str, row: Grant) -> Terms:
+def _make_terms(terms: Terms, entitlement: str, row: Grant) -> Terms:
     """Return the terms for the entitlement as asked (an alias, an id), under the name that the row has."""
     words: dict[str, Any] = {
         setting: terms.word_for(getattr(terms, setting), entitlement, (row,))
@@ -191,8 +193,8 @@ def _under_its_name(terms: Terms, entitlement: str, row: Grant) -> Terms:
     return type(terms)(aliases={row.name: row.name}, **words)
 
 
-def _standing(row: Grant, decision: Decision, alone: Reason) -> RowStanding:
-    why = _why(row, alone)
+def _judge_row(row: Grant, decision: Decision, alone: Reason) -> RowStanding:
+    why = _describe_standing(row, alone)
     is_live = alone in _BY_BALANCE
     if row.id in decision.grants:
         return RowStanding(row, "counted" if is_live else "closest", alone, why)
@@ -201,14 +203,14 @@ def _standing(row: Grant, decision: Decision, alone: Reason) -> RowStanding:
     return RowStanding(row, "none", alone, why)
 
 
-def _why(row: Grant, standing: Reason) -> str:
+def _describe_standing(row: Grant, standing: Reason) -> str:
     if standing in _BY_BALANCE:
-        left = number(row.remaining, row.units)
+        left = format_number(row.remaining, row.units)
         return f"live, {left} left" if row.is_metered and left else "live"
     if standing is Reason.NOT_STARTED and row.active_from is not None:
-        return f"starts {moment(row.active_from)}"
+        return f"starts {format_moment(row.active_from)}"
     if standing is Reason.EXPIRED and row.expires_at is not None:
-        return f"ended {moment(row.expires_at)}"
+        return f"ended {format_moment(row.expires_at)}"
     if standing is Reason.INACTIVE:
         return f"has the unknown status {row.status!r}"
     if standing is Reason.TYPE_UNKNOWN:
@@ -216,37 +218,39 @@ def _why(row: Grant, standing: Reason) -> str:
     return _MEANINGS[standing]
 
 
-def _change(decision: Decision) -> str:
+def _describe_change(decision: Decision) -> str:
     """Return what would have to change for another answer."""
     reason = decision.reason
     if decision.outcome is Outcome.ALLOWED:
-        return f"Nothing: it is allowed{_until(decision)}."
+        return f"Nothing: it is allowed{_describe_limits(decision)}."
     if reason in (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS):
-        return _more(decision)
+        return _describe_shortage(decision)
     if reason is Reason.NOT_STARTED and decision.active_from is not None:
-        return f"Wait until {moment(decision.active_from)}, or let it start earlier in billing."
+        return f"Wait until {format_moment(decision.active_from)}, or let it start earlier in billing."
     if reason is Reason.EXPIRED:
         return "Renew it in billing: grant it anew, or with a later expiry."
     return _CHANGES[reason]
 
 
-def _until(decision: Decision) -> str:
-    ends = [f"until {moment(decision.expires_at)}"] if decision.expires_at else []
+def _describe_limits(decision: Decision) -> str:
+    ends = [f"until {format_moment(decision.expires_at)}"] if decision.expires_at else []
     left = (
-        [f"while more than 0 is left (now {number(decision.remaining, decision.units)})"] if decision.remaining else []
+        [f"while more than 0 is left (now {format_number(decision.remaining, decision.units)})"]
+        if decision.remaining
+        else []
     )
     return f" {' and '.join(ends + left)}" if ends or left else ""
 
 
-def _more(decision: Decision) -> str:
+def _describe_shortage(decision: Decision) -> str:
     """Say how much is missing: to what was asked for, or to anything above nothing."""
     remaining = decision.remaining
     if remaining is None:
         return "Grant more in billing."
     if decision.requested is None:
-        short = "more than " + number(remaining.copy_abs(), decision.units)
+        short = "more than " + format_number(remaining.copy_abs(), decision.units)
     else:
-        short = "at least " + number(difference(decision.requested, remaining), decision.units)
+        short = "at least " + format_number(difference(decision.requested, remaining), decision.units)
     return f"Grant {short} more in billing, or let usage of it be taken back."
 
 
@@ -254,23 +258,23 @@ _MOST = 3
 _CUTOFF = 0.6
 
 
-def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
+def find_nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """Return the known names that somebody who wrote ``name`` may have meant, nearest first.
 
     Case, blanks, hyphens and underscores count for nothing; a name is not near to itself.
     """
     folded: dict[str, list[str]] = {}
     for other in sorted(set(known) - {name}):
-        folded.setdefault(_folded(other), []).append(other)
-    found = difflib.get_close_matches(_folded(name), folded, n=_MOST, cutoff=_CUTOFF)
+        folded.setdefault(_fold(other), []).append(other)
+    found = difflib.get_close_matches(_fold(name), folded, n=_MOST, cutoff=_CUTOFF)
     return tuple(other for key in found for other in folded[key])[:_MOST]
 
 
-def did_you_mean(near: Iterable[str]) -> str:
+def ask_did_you_mean(near: Iterable[str]) -> str:
     """Return the question, or nothing where nothing is near."""
     quoted = [repr(name) for name in near]
     return f"Did you mean {' or '.join(quoted)}?" if quoted else ""
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     return re.sub(r"[\s_\-.:/]+", "", name).casefold()

@@ -1,7 +1,7 @@
-"""Every gate of a project: views through nested includes, rules, template tags and permissions; and what has none.
+"""Find every gate of a project: views through nested includes, rules, template tags, permissions; and ungated views.
 
-Imports the URLs, as Django does to answer its first request, and nothing else. What views of other frameworks carry is
-known by their attributes: none is imported.
+Imports the URLs, as Django does to answer its first request, and no other framework: the views of those are known by
+their attributes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from entitlement_gate.decorators import (
     requirements_of,
 )
 from entitlement_gate.domain.requirements import Requirement, as_requirement
-from entitlement_gate.operators.project import place_of, template_uses
+from entitlement_gate.operators.project import find_template_uses, locate
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
 from entitlement_gate.url_rules import class_of, is_exempt, is_logout, is_static, rules_about
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from entitlement_gate.decorators import Mark
 
 
-__all__ = ["Gate", "all_gates", "gated_views", "sample_of", "shown", "shown_route", "tell_gates"]
+__all__ = ["Gate", "find_gates", "find_views", "format_requirement", "format_route", "make_sample_path", "report_gates"]
 
 _CONVERTER = re.compile(r"<(?:([^>\s:]+):)?[^>\s]+>")
 _SAMPLES = {"int": "1", "uuid": "00000000-0000-4000-8000-000000000000"}
@@ -50,18 +50,18 @@ _GROUP = re.compile(r"\((?:\?P<[^>]+>|\?:)?[^()]*\)[*+?]?")
 _SET = re.compile(r"(?:\[[^\]]*\]|\\[dw])[*+?]?")
 
 
-def shown_route(patterns: Iterable[Any]) -> str:
+def format_route(patterns: Iterable[Any]) -> str:
     """Return the route as it is written, includes joined."""
     parts = ((str(pattern), isinstance(pattern, RoutePattern)) for pattern in patterns)
     return "/" + "".join(text if is_route else text.removeprefix("^") for text, is_route in parts).removeprefix("/")
 
 
-def sample_of(patterns: Iterable[Any]) -> str:
-    """Return a path that the route would take, as near as can be told without solving regular expressions."""
-    return "/" + "".join(_sample(pattern) for pattern in patterns).removeprefix("/")
+def make_sample_path(patterns: Iterable[Any]) -> str:
+    """Return a path that the route matches, as far as can be known without solving regular expressions."""
+    return "/" + "".join(_make_sample(pattern) for pattern in patterns).removeprefix("/")
 
 
-def _sample(pattern: Any) -> str:
+def _make_sample(pattern: Any) -> str:
     text = str(pattern)
     if isinstance(pattern, RoutePattern):
         return _CONVERTER.sub(lambda found: _SAMPLES.get(found[1] or "", "x"), text)
@@ -76,13 +76,13 @@ _SIGNING_IN = "django.contrib.auth.views"
 
 
 class _Origins:
-    """Tells whose views are. A project that is installed itself is known by its URLs and its settings."""
+    """Finds out whether a view is the project's own. A project that is installed is known by its URLs and settings."""
 
     def is_own(self, view: Any, app_names: list[str]) -> bool:
         """Return whether a view is the project's: its code, a wrapper around it, or what it was given to show."""
         if "admin" in app_names:
             return False
-        modules = list(_modules(view))
+        modules = list(_list_modules(view))
         if any(not self._is_packaged(module) or module.startswith(_GENERIC) for module in modules):
             return True
         is_given = bool(getattr(view, "view_initkwargs", None)) and not hasattr(view, "cls")
@@ -105,7 +105,7 @@ class _Origins:
         return frozenset(named | {package for package, by in holders.items() if not own.isdisjoint(by)})
 
 
-def _modules(view: Any) -> Iterator[str]:
+def _list_modules(view: Any) -> Iterator[str]:
     """Yield the modules that a view's code stands in, from its outermost wrapper on; of a class, that of the class."""
     view_class = class_of(view)
     if view_class is not None:
@@ -156,7 +156,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Statement:
     """One requirement of a view, what states it, and whether that uses it up."""
 
     by: str
@@ -164,49 +164,49 @@ class _Found:
     consume: bool = False
 
 
-def all_gates() -> Iterator[Gate]:
+def find_gates() -> Iterator[Gate]:
     """Yield views in URL order, then rules, then template tags."""
-    yield from gated_views()
-    yield from rules()
-    for use in template_uses():
+    yield from find_views()
+    yield from find_rules()
+    for use in find_template_uses():
         names = (use.name,) if use.name else ()
         yield Gate("template", use.by, "", (use.asked,), (use.by,), use.where, names=names)
 
 
-def gated_views() -> Iterator[Gate]:
+def find_views() -> Iterator[Gate]:
     """Yield every view that a URL leads to, gated or not; once where it has several names at one route."""
     known: dict[tuple[str, str], Gate] = {}
     origins = _Origins()
     for urlconf in urlconfs_in_settings():
-        for pattern, path in _views(get_resolver(urlconf), _Path()):
-            for gate in _view(pattern, path, origins):
+        for pattern, path in _walk(get_resolver(urlconf), _Path()):
+            for gate in _make_gates(pattern, path, origins):
                 known.setdefault((gate.what, gate.where), gate)
     yield from known.values()
 
 
-def rules() -> Iterator[Gate]:
+def find_rules() -> Iterator[Gate]:
     """Yield every rule of the settings."""
     for position, rule in enumerate(rules_in_settings()):
         names = tuple(leaf.entitlement for leaf in rule.requirement.leaves())
         where = f"ENTITLEMENT_GATE['RULES'][{position}]"
-        requires = (shown(rule.requirement),)
+        requires = (format_requirement(rule.requirement),)
         yield Gate("rule", str(rule), "", requires, ("rule",), where, requires if rule.consume else (), names)
 
 
-def shown(requirement: Requirement | str) -> str:
+def format_requirement(requirement: Requirement | str) -> str:
     """Return a requirement for people: ``seats 3 & ~trial``."""
     if isinstance(requirement, str):
         return requirement
     if requirement.operator == "~":
-        return f"~{_inner(requirement.parts[0])}"
+        return f"~{_format_part(requirement.parts[0])}"
     if requirement.operator:
-        return f" {requirement.operator} ".join(_inner(part) for part in requirement.parts)
+        return f" {requirement.operator} ".join(_format_part(part) for part in requirement.parts)
     requested = requirement.requested
     return requirement.entitlement if requested is None else f"{requirement.entitlement} {requested:f}"
 
 
-def _inner(part: Requirement) -> str:
-    return f"({shown(part)})" if part.operator in ("&", "|") else shown(part)
+def _format_part(part: Requirement) -> str:
+    return f"({format_requirement(part)})" if part.operator in ("&", "|") else format_requirement(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,49 +225,49 @@ class _Path:
         )
 
 
-def _views(resolver: URLResolver, path: _Path) -> Iterator[tuple[URLPattern, _Path]]:
+def _walk(resolver: URLResolver, path: _Path) -> Iterator[tuple[URLPattern, _Path]]:
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLResolver):
-            yield from _views(pattern, path.into(pattern))
+            yield from _walk(pattern, path.into(pattern))
         else:
             yield pattern, path
 
 
-def _view(pattern: URLPattern, path: _Path, origins: _Origins) -> Iterator[Gate]:
+def _make_gates(pattern: URLPattern, path: _Path, origins: _Origins) -> Iterator[Gate]:
     patterns = (*path.patterns, pattern.pattern)
-    route, callback = shown_route(patterns), pattern.callback
+    route, callback = format_route(patterns), pattern.callback
     match = ResolverMatch(
         callback, (), {}, pattern.name, list(path.app_names), list(path.namespaces), route.removeprefix("/")
     )
     sample = HttpRequest()
-    sample.path = sample.path_info = sample_of(patterns)
+    sample.path = sample.path_info = make_sample_path(patterns)
     for operation in find_operations(callback):
-        found = [*_of_operation(callback, operation), *_ruled(match, sample, frozenset(operation.methods))]
-        gate = _gate(match, found, f"{route} [{', '.join(operation.methods)}]", place_of(operation.view_func))
+        found = [*_find_of_operation(callback, operation), *_find_by_rules(match, sample, frozenset(operation.methods))]
+        gate = _make_gate(match, found, f"{route} [{', '.join(operation.methods)}]", locate(operation.view_func))
         yield replace(gate, is_own=origins.is_own(operation.view_func, match.app_names))
     if not find_operations(callback):
-        for methods, found in _by_methods(match, sample):
+        for methods, found in _group_by_methods(match, sample):
             # Static files are left alone; files elsewhere may be paid for.
             is_left_alone = is_exempt(callback, match) or is_logout(match) or is_static(sample, match)
             is_exempt_view = not found and is_left_alone
             what = f"{route} [{', '.join(methods)}]" if methods else route
-            gate = _gate(match, [_Found("exempt", None)] if is_exempt_view else found, what, place_of(callback))
+            gate = _make_gate(match, [_Statement("exempt", None)] if is_exempt_view else found, what, locate(callback))
             yield replace(gate, is_own=origins.is_own(callback, match.app_names))
 
 
-def _by_methods(match: ResolverMatch, sample: HttpRequest) -> list[tuple[tuple[str, ...], list[_Found]]]:
+def _group_by_methods(match: ResolverMatch, sample: HttpRequest) -> list[tuple[tuple[str, ...], list[_Statement]]]:
     """Return what is asked for in answer to which methods, where some are gated and some are not; else of a view."""
     callback: Any = match.func
-    by_found: dict[tuple[_Found, ...], list[str]] = {}
-    for method in _methods_of(callback):
-        found = (*_own(callback, (method,)), *_ruled(match, sample, frozenset((method.upper(),))))
+    by_found: dict[tuple[_Statement, ...], list[str]] = {}
+    for method in _list_methods(callback):
+        found = (*_find_own(callback, (method,)), *_find_by_rules(match, sample, frozenset((method.upper(),))))
         by_found.setdefault(found, []).append(method.upper())
     if len(by_found) > 1 and () in by_found:
         return [(tuple(methods), list(found)) for found, methods in by_found.items()]
-    return [((), [*_own(callback), *_ruled(match, sample)])]
+    return [((), [*_find_own(callback), *_find_by_rules(match, sample)])]
 
 
-def _methods_of(callback: Any) -> tuple[str, ...]:
+def _list_methods(callback: Any) -> tuple[str, ...]:
     """Return the methods that a view class answers with code of its own; none where that cannot be told."""
     actions = getattr(callback, "actions", None)
     if isinstance(actions, dict):
@@ -278,46 +278,54 @@ def _methods_of(callback: Any) -> tuple[str, ...]:
     return tuple(name for name in answered if name != "head" or "get" not in answered)
 
 
-def _gate(match: ResolverMatch, found: list[_Found], what: str, where: str) -> Gate:
+def _make_gate(match: ResolverMatch, found: list[_Statement], what: str, where: str) -> Gate:
     asked = [each.requirement for each in found if isinstance(each.requirement, Requirement)]
     names = tuple(leaf.entitlement for requirement in asked for leaf in requirement.leaves())
     by = tuple(dict.fromkeys(each.by for each in found))
-    requires = tuple(dict.fromkeys(shown(each.requirement) for each in found if each.requirement is not None))
-    consumes = tuple(dict.fromkeys(shown(each.requirement) for each in found if each.requirement and each.consume))
+    requires = tuple(
+        dict.fromkeys(format_requirement(each.requirement) for each in found if each.requirement is not None)
+    )
+    consumes = tuple(
+        dict.fromkeys(format_requirement(each.requirement) for each in found if each.requirement and each.consume)
+    )
     return Gate("view", what, match.view_name if match.url_name else "", requires, by, where, consumes, names)
 
 
-def _ruled(match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = frozenset()) -> Iterator[_Found]:
+def _find_by_rules(
+    match: ResolverMatch, sample: HttpRequest, methods: frozenset[str] = frozenset()
+) -> Iterator[_Statement]:
     """Yield the rules that hold for a view; for a rule about paths, a path made up from the route is tried."""
     for rule in rules_in_settings():
         sample.method = min((rule.methods & methods) or methods or rule.methods, default="GET")
         for _ in rules_about([rule], sample, match):
-            yield _Found(f"rule {rule}", rule.requirement, rule.consume)
+            yield _Statement(f"rule {rule}", rule.requirement, rule.consume)
 
 
-def _own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[_Found]:
+def _find_own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[_Statement]:
     """Yield what the view itself asks for: decorators, mixins, permissions and operations of other frameworks."""
-    mixed, used_up = _mixed_in(callback, class_of(callback)), _used_up(callback, methods)
+    mixed, used_up = _find_mixed_in(callback, class_of(callback)), _find_used_up(callback, methods)
     for requirement in requirements_of(callback, methods):
-        yield _Found(_MIXIN if requirement in mixed else "@requires_entitlement", requirement, requirement in used_up)
+        yield _Statement(
+            _MIXIN if requirement in mixed else "@requires_entitlement", requirement, requirement in used_up
+        )
     if None in mixed:
-        yield _Found(_MIXIN, "(by the request)", None in used_up)
-    yield from _permitted(marks_of_permissions(callback, methods))
+        yield _Statement(_MIXIN, "(by the request)", None in used_up)
+    yield from _find_of_permissions(marks_of_permissions(callback, methods))
 
 
-def _used_up(*view: Any, **operation: Any) -> set[Requirement | None]:
+def _find_used_up(*view: Any, **operation: Any) -> set[Requirement | None]:
     return {mark.requirement for mark in marks_of(*view, **operation) if mark.consume}
 
 
-def _of_operation(callback: Any, operation: Any) -> Iterator[_Found]:
-    used_up = _used_up(callback, operation=operation)
+def _find_of_operation(callback: Any, operation: Any) -> Iterator[_Statement]:
+    used_up = _find_used_up(callback, operation=operation)
     for requirement in requirements_of(callback, operation=operation):
-        yield _Found("@requires_entitlement", requirement, requirement in used_up)
+        yield _Statement("@requires_entitlement", requirement, requirement in used_up)
     for permission in operation.auth_callbacks:
-        yield from _permitted(marks_of_permission(permission))
+        yield from _find_of_permissions(marks_of_permission(permission))
 
 
-def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
+def _find_mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
     """Return what ``EntitlementRequiredMixin`` asks for; None stands for what only a request can tell."""
     if not hasattr(view_class, "get_entitlement_requirement"):
         return ()
@@ -327,12 +335,12 @@ def _mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
     return (None if required is None else as_requirement(required, None if callable(quantity) else quantity),)
 
 
-def _permitted(marks: Iterable[Mark]) -> Iterator[_Found]:
+def _find_of_permissions(marks: Iterable[Mark]) -> Iterator[_Statement]:
     for mark in marks:
-        yield _Found("permission", mark.requirement, mark.consume)
+        yield _Statement("permission", mark.requirement, mark.consume)
 
 
-def tell_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Sequence[str] = ()) -> Report:
+def report_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Sequence[str] = ()) -> Report:
     """Report every gate, or the views that have none: then there is something to look at.
 
     Args:
@@ -340,27 +348,27 @@ def tell_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Seque
         of_packages: tell also of ungated views of the admin and of other packages.
         excluded: shell patterns of routes and names of views to leave out.
     """
-    every = [gate for gate in all_gates() if not _is_named(gate, excluded)]
+    every = [gate for gate in find_gates() if not _is_excluded(gate, excluded)]
     kept = [gate for gate in every if of_packages or gate.is_own or gate.requires]
     listed = [gate for gate in kept if gate.is_ungated or not only_ungated]
     views, ungated = sum(gate.kind == "view" for gate in kept), sum(gate.is_ungated for gate in kept)
     left_out = len(every) - len(kept)
-    data = {"gates": [_gate_data(gate) for gate in listed], "views": views, "ungated": ungated, "left_out": left_out}
+    data = {"gates": [_to_dict(gate) for gate in listed], "views": views, "ungated": ungated, "left_out": left_out}
     nothing = Line("every view is gated or exempt" if only_ungated else "no views, no gates")
-    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_gate_row(gate) for gate in listed))
+    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_make_row(gate) for gate in listed))
     parts: tuple[Line | Table, ...] = (table, Line(f"{ungated} of {views} views ungated")) if listed else (nothing,)
     if left_out:
         parts = (*parts, Line(f"{left_out} views of the admin and of other packages left out: --all lists them"))
     return Report(exit_code=DENIED if only_ungated and ungated else FINE, data=data, parts=parts)
 
 
-def _is_named(gate: Gate, patterns: Sequence[str]) -> bool:
+def _is_excluded(gate: Gate, patterns: Sequence[str]) -> bool:
     """Whether a view's route or name fits one of the patterns."""
     names = (gate.what.partition(" [")[0], gate.name) if gate.kind == "view" else ()
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-def _gate_data(gate: Gate) -> dict[str, object]:
+def _to_dict(gate: Gate) -> dict[str, object]:
     return {
         "kind": gate.kind,
         "what": gate.what,
@@ -373,7 +381,7 @@ def _gate_data(gate: Gate) -> dict[str, object]:
     }
 
 
-def _gate_row(gate: Gate) -> tuple[Cell | str, ...]:
+def _make_row(gate: Gate) -> tuple[Cell | str, ...]:
     what = f"{gate.what} ({gate.name})" if gate.name else gate.what
     required = (f"{text} (used up)" if text in gate.consumes else text for text in gate.requires)
     requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(required))

@@ -29,33 +29,33 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
 
-__all__ = ["TagUse", "calls_in", "names_in_code", "place_of", "settings_findings", "template_uses"]
+__all__ = ["TagUse", "find_calls", "find_names", "find_settings_problems", "find_template_uses", "locate"]
 
 _TAG = "entitlement_gate"
 
 
-def settings_findings() -> Iterator[Finding]:
+def find_settings_problems() -> Iterator[Finding]:
     """Yield what the system checks say of this library's settings."""
     messages = run_checks(tags=[_TAG])
     for message in messages:
-        yield _checked(message)
+        yield _to_finding(message)
     if not messages:
         yield Finding("ok", "settings", "the system checks find nothing")
 
 
-def names_in_code() -> Iterator[NameInCode]:
+def find_names() -> Iterator[NameInCode]:
     """Yield every literal name that settings and plain calls ask for; gates tell of theirs themselves."""
-    yield from _names_in_settings()
-    yield from calls_in(_own_folders())
+    yield from _find_names_in_settings()
+    yield from find_calls(_list_own_folders())
 
 
-def _checked(message: CheckMessage) -> Finding:
+def _to_finding(message: CheckMessage) -> Finding:
     level = message.level
     word = "error" if level >= ERROR else "warning" if level >= WARNING else "note"
     return Finding(word, "settings", str(message.msg), str(message.hint or ""), message.id)  # type: ignore[arg-type]  # one of the words
 
 
-def _names_in_settings() -> Iterator[NameInCode]:
+def _find_names_in_settings() -> Iterator[NameInCode]:
     options = get_settings().gate
     for key in ("aliases", "on_unavailable", "on_exhausted", "null_quantity", "shadow", "usage"):
         value = getattr(options, key)
@@ -65,7 +65,7 @@ def _names_in_settings() -> Iterator[NameInCode]:
                 yield NameInCode(name, f"ENTITLEMENT_GATE[{key.upper()!r}]")
 
 
-def _own_folders() -> list[Path]:
+def _list_own_folders() -> list[Path]:
     """Return the folders of the project's own apps: not of what is installed, nor this library's."""
     installed = {Path(sysconfig.get_paths()[key]).resolve() for key in ("purelib", "platlib", "stdlib")}
     folders = [Path(config.path).resolve() for config in apps.get_app_configs() if config.name != _TAG]
@@ -78,15 +78,15 @@ _CALL_TRACE = re.compile(rb"_entitlement\b|\bRequirement\b")
 _SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 
-def calls_in(folders: Iterable[Path]) -> Iterator[NameInCode]:
+def find_calls(folders: Iterable[Path]) -> Iterator[NameInCode]:
     """Yield every literal name in a call of ours, in the Python files of the folders."""
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
             if not _SKIPPED.intersection(path.relative_to(folder).parts):
-                yield from _calls(path)
+                yield from _find_calls_in_file(path)
 
 
-def _calls(path: Path) -> Iterator[NameInCode]:
+def _find_calls_in_file(path: Path) -> Iterator[NameInCode]:
     content = path.read_bytes()
     if not _CALL_TRACE.search(content):
         return
@@ -95,11 +95,11 @@ def _calls(path: Path) -> Iterator[NameInCode]:
     except (SyntaxError, ValueError):  # not for this Python; nobody imports it either
         return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (name := _asked(node)):
-            yield NameInCode(name, f"{short(path)}:{node.lineno}")
+        if isinstance(node, ast.Call) and (name := _read_entitlement(node)):
+            yield NameInCode(name, f"{shorten_path(path)}:{node.lineno}")
 
 
-def _asked(call: ast.Call) -> str | None:
+def _read_entitlement(call: ast.Call) -> str | None:
     """Return the literal that a call of ours has for the entitlement."""
     function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if not _FUNCTIONS.fullmatch(function):
@@ -134,34 +134,34 @@ class TagUse:
     where: str
 
 
-def template_uses() -> Iterator[TagUse]:
+def find_template_uses() -> Iterator[TagUse]:
     """Yield every use in the templates of the project and its apps, file by file.
 
     Reads the files that the configured engines would find; renders none, and loads no tag library by itself.
     """
     for engine in engines.all():
-        read = _django_uses if isinstance(engine, DjangoTemplates) else _jinja_uses
-        for path in _files(engine):
+        read = _read_django_template if isinstance(engine, DjangoTemplates) else _read_jinja_template
+        for path in _list_files(engine):
             content = path.read_bytes()
             if _TAG_TRACE in content:
-                yield from read(content.decode("utf-8", "replace"), short(path))
+                yield from read(content.decode("utf-8", "replace"), shorten_path(path))
 
 
-def _files(engine: Any) -> Iterator[Path]:
+def _list_files(engine: Any) -> Iterator[Path]:
     directories = list(engine.template_dirs)
     if isinstance(engine, DjangoTemplates):
-        directories += _loader_dirs(engine.engine.template_loaders)
+        directories += _list_loader_dirs(engine.engine.template_loaders)
     for directory in dict.fromkeys(Path(directory) for directory in directories):
         yield from sorted(path for path in directory.rglob("*") if path.is_file())
 
 
-def _loader_dirs(loaders: Any) -> Iterator[Any]:
+def _list_loader_dirs(loaders: Any) -> Iterator[Any]:
     for loader in loaders:
         yield from loader.get_dirs() if hasattr(loader, "get_dirs") else ()
-        yield from _loader_dirs(getattr(loader, "loaders", ()))
+        yield from _list_loader_dirs(getattr(loader, "loaders", ()))
 
 
-def _django_uses(source: str, path: str) -> Iterator[TagUse]:
+def _read_django_template(source: str, path: str) -> Iterator[TagUse]:
     is_comment = False
     for token in Lexer(source).tokenize():
         name = token.contents.partition(" ")[0] if token.token_type is TokenType.BLOCK else ""
@@ -171,36 +171,36 @@ def _django_uses(source: str, path: str) -> Iterator[TagUse]:
         tag, *asked = token.split_contents()
         asked = asked[: asked.index("as")] if "as" in asked else asked
         if asked:
-            yield TagUse(f"{{% {tag} %}}", _literal(asked[0]), " ".join(asked), f"{path}:{token.lineno}")
+            yield TagUse(f"{{% {tag} %}}", _read_literal(asked[0]), " ".join(asked), f"{path}:{token.lineno}")
 
 
-def _jinja_uses(source: str, path: str) -> Iterator[TagUse]:
+def _read_jinja_template(source: str, path: str) -> Iterator[TagUse]:
     source = _JINJA_SILENT.sub(lambda silent: "\n" * silent[0].count("\n"), source)
     for call in _JINJA_CALL.finditer(source):
         line = source.count("\n", 0, call.start()) + 1
         asked = f"{call[2]} {call[3] or ''}".strip()
-        yield TagUse(f"{call[1]}()", _literal(call[2]), asked, f"{path}:{line}")
+        yield TagUse(f"{call[1]}()", _read_literal(call[2]), asked, f"{path}:{line}")
 
 
-def _literal(text: str) -> str | None:
+def _read_literal(text: str) -> str | None:
     is_quoted = len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]
     return text[1:-1] if is_quoted else None
 
 
-def place_of(thing: Any) -> str:
+def locate(thing: Any) -> str:
     """Return where a view function or class is written; its module where that cannot be told."""
-    thing = _innermost(thing)
+    thing = _unwrap(thing)
     code = getattr(thing, "__code__", None)
     if code is not None:
-        return f"{short(code.co_filename)}:{code.co_firstlineno}"
+        return f"{shorten_path(code.co_filename)}:{code.co_firstlineno}"
     try:
         source, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
     except (TypeError, OSError):
         return str(getattr(thing, "__module__", None) or type(thing).__module__)
-    return f"{short(source or '')}:{line}"
+    return f"{shorten_path(source or '')}:{line}"
 
 
-def short(path: str | Path) -> str:
+def shorten_path(path: str | Path) -> str:
     """Return the path from here, where it is beneath; otherwise as it is."""
     try:
         return str(Path(path).resolve().relative_to(Path.cwd()))
@@ -208,7 +208,7 @@ def short(path: str | Path) -> str:
         return str(path)
 
 
-def _innermost(thing: Any) -> Any:
+def _unwrap(thing: Any) -> Any:
     """Return what a person would look for: the class behind ``as_view()``, the function behind decorators."""
     view_class = class_of(thing)
     if isinstance(view_class, type) and find_api_view_function(view_class) is None:

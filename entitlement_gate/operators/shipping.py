@@ -1,11 +1,13 @@
-"""Usage events on their way to billing, as operators send them. One event's way stands in ``zenskar.usage``."""
+"""What ``entitlements ship`` does: deliver usage events once or again and again, list dead letters, revive them.
+
+How one event is delivered is in ``zenskar.usage``.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -13,22 +15,22 @@ from typing import TYPE_CHECKING, Any, Self
 from entitlement_gate.ledger.balances import quantity_of
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.operators.explanation import moment, number
+from entitlement_gate.operators.explanation import format_moment, format_number
 from entitlement_gate.operators.terminal import DENIED, FINE, UNKNOWN, Cell, Line, OperatingError, Report, Table
 from entitlement_gate.zenskar.usage import DeliveryReport, ship
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from entitlement_gate.engine.gate import EntitlementGate
     from entitlement_gate.ledger.protocol import DeadLetter, Outbox
     from entitlement_gate.zenskar.client import ZenskarClient
 
-__all__ = ["Plan", "Stop", "outbox_of", "passes", "revive_all", "tell_dead"]
+__all__ = ["Plan", "Stop", "get_outbox", "report_dead_letters", "revive_dead_letters", "run_deliveries"]
 
-_SHOWN = 100
-_AT_ONCE = 1_000
-Progress = Callable[[str], object]
+_SHOWN = 100  # dead letters, where no limit is given
+_PAGE = 1_000  # dead letters read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Plan:
 
     Attributes:
         limit: events tried in one run; None for all that are due.
-        batch: events between two looks at the clock, the terminal and whoever wants the end.
+        batch: events that are taken out, and reported as progress, at a time.
         watch: seconds from one run to the next; None for one run.
 
     Raises:
@@ -57,7 +59,7 @@ class Plan:
             raise OperatingError(f"--watch: seconds above 0, not {self.watch:g}")
 
 
-def outbox_of(gate: EntitlementGate, *, to_ship: bool = False) -> Outbox:
+def get_outbox(gate: EntitlementGate, *, to_ship: bool = False) -> Outbox:
     """Return where the gate's usage events wait.
 
     Args:
@@ -83,36 +85,11 @@ def outbox_of(gate: EntitlementGate, *, to_ship: bool = False) -> Outbox:
     return outbox
 
 
-def _deliver_all(
-    outbox: Outbox, client: ZenskarClient, plan: Plan, *, should_stop: Callable[[], bool], progress: Progress
-) -> DeliveryReport:
-    """Deliver events batch by batch until nothing is due, the limit is reached, or the end is asked for.
-
-    Raises:
-        LedgerUnavailable: the outbox could not be asked.
-    """
-    total = DeliveryReport()
-    while not total.stopped and not should_stop():
-        left = plan.batch if plan.limit is None else min(plan.batch, plan.limit - _tried(total))
-        done = ship(outbox, client, limit=left, should_stop=should_stop)
-        if not _tried(done) and not done.stopped:
-            break
-        total.delivered += done.delivered
-        total.postponed += done.postponed
-        total.buried += done.buried
-        total.stopped, total.last_failure = done.stopped, done.last_failure or total.last_failure
-        progress(_said_of(total))
-    return total
-
-
-def _said_of(shipped: DeliveryReport) -> str:
-    """Return what was done, for people."""
+def _count_events(shipped: DeliveryReport) -> str:
     return f"{shipped.delivered} delivered, {shipped.postponed} postponed, {shipped.buried} set aside"
 
 
-def _tell_shipped(shipped: DeliveryReport, outbox: Outbox) -> Report:
-    """Report what a run did, and what waits still."""
-    pending = outbox.pending()
+def _report_run(shipped: DeliveryReport, pending: int) -> Report:
     data = {
         "delivered": shipped.delivered,
         "postponed": shipped.postponed,
@@ -122,7 +99,7 @@ def _tell_shipped(shipped: DeliveryReport, outbox: Outbox) -> Report:
         "pending": pending,
     }
     is_fine = not (shipped.postponed or shipped.buried)
-    lines = [Line(f"{_said_of(shipped)}; {pending} wait", "good" if is_fine else "warning")]
+    lines = [Line(f"{_count_events(shipped)}; {pending} wait", "good" if is_fine else "warning")]
     if shipped.stopped or shipped.last_failure:
         lines.append(Line(": ".join(filter(None, (shipped.stopped, shipped.last_failure))), indent=2))
     if shipped.buried:
@@ -130,34 +107,45 @@ def _tell_shipped(shipped: DeliveryReport, outbox: Outbox) -> Report:
     return Report(exit_code=FINE if is_fine else DENIED, data=data, parts=tuple(lines))
 
 
-def tell_dead(outbox: Outbox, limit: int | None) -> Report:
-    """Report what was set aside; then there is something to look at."""
+def report_dead_letters(outbox: Outbox, limit: int | None) -> Report:
+    """Report the events that billing refused; the exit code is 1 where there are any."""
     most = limit or _SHOWN
     letters = outbox.dead_letters(most + 1)
     shown, has_more = letters[:most], len(letters) > most
-    data = {"dead_letters": [_letter_data(letter) for letter in shown], "has_more": has_more}
+    data = {"dead_letters": [_to_dict(letter) for letter in shown], "has_more": has_more}
     if not shown:
         return Report(data=data, parts=(Line("nothing was set aside"),))
-    table = Table(("USAGE", "WHY IT WAS SET ASIDE"), tuple(row for letter in shown for row in _letter_rows(letter)))
+    table = Table(("USAGE", "WHY IT WAS SET ASIDE"), tuple(row for letter in shown for row in _make_rows(letter)))
     hint = "Correct what is wrong in USAGE or in billing, then put them back: `entitlements ship --revive`."
     more = (Line(f"There are more than these {most}: --limit"),) if has_more else ()
     return Report(exit_code=DENIED, data=data, parts=(table, *more, Line(hint)))
 
 
-def revive_all(outbox: Outbox, limit: int | None) -> Report:
-    """Put back what was set aside, each event once."""
+def revive_dead_letters(outbox: Outbox, limit: int | None) -> Report:
+    """Put the events that billing refused back into the outbox, each once."""
     revived = 0
-    for revived, letter in enumerate(_dead(outbox, limit), start=1):  # noqa: B007 - how many there were
+    for letter in _list_dead_letters(outbox, limit):
         outbox.revive(letter.event)
-    told = f"{revived} put back; `entitlements ship` delivers them" if revived else "nothing was set aside"
-    return Report(data={"revived": revived}, parts=(Line(told),))
+        revived += 1
+    text = f"{revived} put back; `entitlements ship` delivers them" if revived else "nothing was set aside"
+    return Report(data={"revived": revived}, parts=(Line(text),))
 
 
-def passes(outbox: Outbox, client: ZenskarClient, plan: Plan, *, stop: Stop, progress: Progress) -> Iterator[Report]:
-    """Yield the report of one run; or of one after the other, so many seconds apart, until the end is asked for."""
+def run_deliveries(
+    outbox: Outbox, client: ZenskarClient, plan: Plan, *, stop: Stop, progress: Callable[[str], object]
+) -> Iterator[Report]:
+    """Yield the report of one run or, with ``plan.watch``, of run after run until ``stop``."""
     while True:
         try:
-            yield _tell_shipped(_deliver_all(outbox, client, plan, should_stop=stop, progress=progress), outbox)
+            shipped = ship(
+                outbox,
+                client,
+                limit=plan.limit,
+                batch=plan.batch,
+                should_stop=stop,
+                progress=lambda so_far: progress(_count_events(so_far)),
+            )
+            yield _report_run(shipped, outbox.pending())
         except LedgerUnavailable as error:
             text = f"the ledger cannot be asked: {error}"
             yield Report(exit_code=UNKNOWN, data={"error": text}, error=text)
@@ -165,11 +153,11 @@ def passes(outbox: Outbox, client: ZenskarClient, plan: Plan, *, stop: Stop, pro
             return
 
 
-def _dead(outbox: Outbox, limit: int | None) -> Iterator[DeadLetter]:
-    """Yield letters a piece at a time; ends also where another process buries them again as fast."""
+def _list_dead_letters(outbox: Outbox, limit: int | None) -> Iterator[DeadLetter]:
+    """Yield each letter once, so that this ends although another process may bury them again."""
     seen: set[tuple[str, str]] = set()
     while limit is None or len(seen) < limit:
-        most = _AT_ONCE if limit is None else min(_AT_ONCE, limit - len(seen))
+        most = _PAGE if limit is None else min(_PAGE, limit - len(seen))
         letters = [each for each in outbox.dead_letters(most) if (each.event.customer_id, each.event.key) not in seen]
         if not letters:
             return
@@ -177,28 +165,24 @@ def _dead(outbox: Outbox, limit: int | None) -> Iterator[DeadLetter]:
         yield from letters
 
 
-def _tried(shipped: DeliveryReport) -> int:
-    return shipped.delivered + shipped.postponed + shipped.buried
-
-
-def _letter_data(letter: DeadLetter) -> dict[str, Any]:
+def _to_dict(letter: DeadLetter) -> dict[str, Any]:
     event = letter.event
     return {
         "key": event.key,
         "customer_id": event.customer_id,
         "slug": event.target.slug,
         "field": event.target.field,
-        "quantity": number(quantity_of(event.quantity)),
+        "quantity": format_number(quantity_of(event.quantity)),
         "at": datetime.fromtimestamp(event.at, UTC).isoformat(),
         "attempts": event.attempts,
         "why": letter.why,
     }
 
 
-def _letter_rows(letter: DeadLetter) -> Iterator[tuple[Cell | str, ...]]:
+def _make_rows(letter: DeadLetter) -> Iterator[tuple[Cell | str, ...]]:
     event = letter.event
-    yield f"{number(quantity_of(event.quantity))} of {event.target.slug}", Cell(letter.why, "bad")
-    at = moment(datetime.fromtimestamp(event.at, UTC))
+    yield f"{format_number(quantity_of(event.quantity))} of {event.target.slug}", Cell(letter.why, "bad")
+    at = format_moment(datetime.fromtimestamp(event.at, UTC))
     yield "", Cell(f"{event.target.field}, key {event.key}, customer {event.customer_id}, {at}", "faint")
 
 
@@ -207,39 +191,39 @@ _SLICE = 0.2  # seconds: a sleep goes on after a signal, so it is slept in piece
 
 
 class Stop:
-    """Whether somebody asked for the end. The second signal ends the process at once, as without this.
+    """Becomes true at the first SIGINT or SIGTERM; the second one ends the process as without this.
 
-    Off the main thread, where no signal can be had, nobody asks.
+    Off the main thread no signal is handled, and it stays false.
     """
 
     def __init__(self) -> None:
-        self._is_asked = False  # no Event: its lock may be held by the very frame that a signal interrupts
+        self._is_requested = False  # no Event: its lock may be held by the very frame that a signal interrupts
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+            self._before = {each: signal.signal(each, self._request) for each in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore()
 
     def __call__(self) -> bool:
-        """Return whether to end."""
-        return self._is_asked
+        """Return whether a signal came."""
+        return self._is_requested
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long, less where the end is asked for; return whether it is."""
+        """Wait so long, or until a signal comes; return whether one came."""
         until = time.monotonic() + seconds
-        while not self._is_asked and (left := until - time.monotonic()) > 0:
+        while not self._is_requested and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _SLICE))
-        return self._is_asked
+        return self._is_requested
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self._is_asked = True
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_requested = True
         self._restore()
 
     def _restore(self) -> None:
         before, self._before = self._before, {}
-        for asked, handler in before.items():
-            signal.signal(asked, signal.SIG_DFL if handler is None else handler)
+        for handled, handler in before.items():
+            signal.signal(handled, signal.SIG_DFL if handler is None else handler)

@@ -1,7 +1,6 @@
-"""Reports, the text or JSON they become on a stream, and progress on a terminal.
+"""Reports, how they become text or JSON on a stream, and progress on a terminal.
 
-Whatever came from billing is made printable first: a name must not move the cursor or recolour the terminal. Never
-here: what is told.
+Whatever came from billing is made printable first: a name must not move the cursor or recolour the terminal.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ __all__ = [
     "UNKNOWN",
     "Bar",
     "Cell",
+    "LenientStream",
     "Line",
-    "Notes",
     "OperatingError",
     "Progress",
     "Report",
@@ -34,16 +33,16 @@ __all__ = [
     "Stream",
     "Table",
     "Tone",
-    "as_read",
-    "as_source",
-    "as_text",
-    "open_pipe",
-    "page_for",
-    "painter",
+    "decode_text",
+    "encode_source",
+    "format_report",
+    "guard_output",
+    "make_painter",
+    "make_screen",
     "printable",
     "read_input",
     "render",
-    "tell_error",
+    "write_error",
 ]
 
 FINE = 0
@@ -57,15 +56,15 @@ Tone = Literal["", "good", "warning", "bad", "heading", "faint"]
 
 
 class OperatingError(Exception):
-    """A command cannot do what it was asked; the text is one line for people.
+    """A command cannot do what it was asked to do; the text is one line for people.
 
-    ``is_told`` where programs have been told already, or cannot be.
+    ``is_reported`` where the output has the error already, or cannot be written.
     """
 
-    def __init__(self, text: str, exit_code: int = UNKNOWN, *, is_told: bool = False) -> None:
+    def __init__(self, text: str, exit_code: int = UNKNOWN, *, is_reported: bool = False) -> None:
         super().__init__(text)
         self.exit_code = exit_code
-        self.is_told = is_told
+        self.is_reported = is_reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +152,13 @@ class Screen:
         return _LONG_BAR if self.width >= _ROOMY else _SHORT_BAR
 
 
-def render(parts: tuple[Line | Table, ...], page: Screen) -> str:
+def render(parts: tuple[Line | Table, ...], screen: Screen) -> str:
     """Return the parts as text that ends in a line break."""
-    lines = [line for part in parts for line in (_table(part, page) if isinstance(part, Table) else _line(part, page))]
+    lines = [
+        line
+        for part in parts
+        for line in (_render_table(part, screen) if isinstance(part, Table) else _render_line(part, screen))
+    ]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
@@ -166,53 +169,53 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
-def _line(line: Line, page: Screen) -> Iterator[str]:
+def _render_line(line: Line, screen: Screen) -> Iterator[str]:
     margin = " " * line.indent
     if line.is_whole:
-        yield margin + page.paint(line.tone, printable(line.text))
+        yield margin + screen.paint(line.tone, printable(line.text))
         return
-    for text in _wrapped(printable(line.text), max(page.width - line.indent, _NARROWEST)):
-        yield margin + page.paint(line.tone, text)
+    for text in _wrap(printable(line.text), max(screen.width - line.indent, _NARROWEST)):
+        yield margin + screen.paint(line.tone, text)
 
 
-def _table(table: Table, page: Screen) -> Iterator[str]:
+def _render_table(table: Table, screen: Screen) -> Iterator[str]:
     header = tuple(Cell(text, "heading") for text in table.headers)
-    rows = [header, *(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in table.rows)]
-    texts = [[_drawn(cell, page) for cell in row] for row in rows]
-    widths = _fitted([max(map(_columns, column)) for column in zip(*texts, strict=True)], texts, page.width)
+    rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in (header, *table.rows)]
+    texts = [[_draw_cell(cell, screen) for cell in row] for row in rows]
+    widths = _fit_widths([max(map(_measure, column)) for column in zip(*texts, strict=True)], texts, screen.width)
     for cells, row in zip(rows, texts, strict=True):
-        yield from _row([cell.tone for cell in cells], row, widths, page)
+        yield from _render_row([cell.tone for cell in cells], row, widths, screen)
 
 
-def _row(tones: list[Tone], row: list[str], widths: list[int], page: Screen) -> Iterator[str]:
+def _render_row(tones: list[Tone], row: list[str], widths: list[int], screen: Screen) -> Iterator[str]:
     """Yield the lines of one row: as many as its tallest cell has."""
-    columns = [_wrapped(text, width) for text, width in zip(row, widths, strict=True)]
+    columns = [_wrap(text, width) for text, width in zip(row, widths, strict=True)]
     for number in range(max(map(len, columns))):
         cells = []
         for tone, column, width in zip(tones, columns, widths, strict=True):
             text = column[number] if number < len(column) else ""
-            cells.append(page.paint(tone, text) + " " * (width - _columns(text)) if text else " " * width)
+            cells.append(screen.paint(tone, text) + " " * (width - _measure(text)) if text else " " * width)
         yield _GAP.join(cells)
 
 
-def _drawn(cell: Cell, page: Screen) -> str:
+def _draw_cell(cell: Cell, screen: Screen) -> str:
     text = printable(cell.text)
-    return text if cell.bar is None else f"{_bar(cell.bar, page)} {text}"
+    return text if cell.bar is None else f"{_draw_bar(cell.bar, screen)} {text}"
 
 
-def _bar(bar: Bar, page: Screen) -> str:
-    full = round(bar.share * page.bar_width)
+def _draw_bar(bar: Bar, screen: Screen) -> str:
+    full = round(bar.share * screen.bar_width)
     if 0 < bar.share < 1:  # neither full nor empty looks so
-        full = min(max(full, 1), page.bar_width - 1)
-    on, off = "█░" if page.can_draw else "#."
-    return on * full + off * (page.bar_width - full)
+        full = min(max(full, 1), screen.bar_width - 1)
+    on, off = "█░" if screen.can_draw else "#."
+    return on * full + off * (screen.bar_width - full)
 
 
-def _fitted(natural: list[int], texts: list[list[str]], width: int) -> list[int]:
+def _fit_widths(natural: list[int], texts: list[list[str]], width: int) -> list[int]:
     """Narrow the widest columns, first between words and then within them, until the table fits."""
     widths = list(natural)
     longest = [
-        max(_columns(word) for text in column for word in text.split(" ")) for column in zip(*texts, strict=True)
+        max(_measure(word) for text in column for word in text.split(" ")) for column in zip(*texts, strict=True)
     ]
     for floors in (longest, [_NARROWEST] * len(widths)):
         while sum(widths) + len(_GAP) * (len(widths) - 1) > width:
@@ -224,28 +227,28 @@ def _fitted(natural: list[int], texts: list[list[str]], width: int) -> list[int]
     return widths
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def _wrap(text: str, width: int) -> list[str]:
     """Break between words, and within a word that alone is too wide."""
     lines = [""]
     for word in text.split(" "):
-        if lines[-1] and _columns(lines[-1]) + 1 + _columns(word) <= width:
+        if lines[-1] and _measure(lines[-1]) + 1 + _measure(word) <= width:
             lines[-1] += f" {word}"
         else:
-            lines += _pieces(word, width)
+            lines += _split_word(word, width)
     return lines[1:]
 
 
-def _pieces(word: str, width: int) -> Iterator[str]:
+def _split_word(word: str, width: int) -> Iterator[str]:
     piece = ""
     for sign in word:
-        if _columns(piece + sign) > width:
+        if _measure(piece + sign) > width:
             yield piece
             piece = ""
         piece += sign
     yield piece
 
 
-def _columns(text: str) -> int:
+def _measure(text: str) -> int:
     """Return how many columns a terminal gives to the text."""
     if text.isascii():
         return len(text)
@@ -257,14 +260,14 @@ _Paint = Callable[["Tone", str], str]
 JSON = {"json": 2, "json line": None}
 """Styles for programs, and their indentation."""
 _CLOSED = "the output was closed before everything was written"
-_NARROWEST_PAGE = 40
+_NARROWEST_SCREEN = 40
 _STYLES = {"good": "SUCCESS", "warning": "WARNING", "bad": "ERROR", "heading": "MIGRATE_HEADING", "faint": "HTTP_INFO"}
 
 
-def tell_error(error: str, style: str | None, stream: Stream) -> None:
-    """Tell programs of what goes to people on stderr."""
+def write_error(error: str, style: str | None, stream: Stream) -> None:
+    """Write an error to the output of a command whose style is for programs; people read it on stderr."""
     if style in JSON:
-        with suppress(OperatingError), open_pipe(stream):
+        with suppress(OperatingError), guard_output(stream):
             stream.write(json.dumps({"error": error}, indent=JSON[style]) + "\n")
 
 
@@ -278,10 +281,10 @@ class Stream(Protocol):
         """Hand over what was written."""
 
 
-class Notes:
-    """A stream for what goes beside the answer: what cannot be written is lost, and the exit code stands.
+class LenientStream:
+    """A stream on which what cannot be written is lost, for notes beside the answer.
 
-    A standard error that was closed, or that nobody reads, must not turn "allowed" into a failure.
+    A standard error that is closed, or that nobody reads, must not turn "allowed" into a failure.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -295,13 +298,13 @@ class Notes:
     def write(self, text: str) -> None:
         """Write what the stream's encoding can hold of it."""
         try:
-            self._stream.write(_held(text, self._stream))
+            self._stream.write(_escape(text, self._stream))
             self._stream.flush()
         except (AttributeError, OSError, ValueError):  # there is none, it is full or broken, or it was closed
-            _silence(self._stream)
+            _redirect_to_null(self._stream)
 
     def flush(self) -> None:
-        """Do nothing: what is written is flushed."""
+        """Do nothing: each write flushes."""
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
@@ -318,64 +321,64 @@ def read_input() -> str:
     if sys.stdin is None:
         raise OSError(None, "there is no input to read from")
     binary = getattr(sys.stdin, "buffer", None)
-    return sys.stdin.read() if binary is None else as_read(binary.read())
+    return sys.stdin.read() if binary is None else decode_text(binary.read())
 
 
-def as_read(content: bytes) -> str:
+def decode_text(content: bytes) -> str:
     """Return the text of a file that people made, with or without a byte-order mark."""
     return content.decode("utf-8-sig")
 
 
-def painter(style: Any) -> _Paint:
+def make_painter(style: Any) -> _Paint:
     """Return a painter that uses one of Django's colour palettes."""
     return lambda tone, text: str(getattr(style, _STYLES[tone])(text)) if tone else text
 
 
-def page_for(stream: object, paint: _Paint | None = None) -> Screen:
-    """Return the page that a stream offers: as wide as the terminal, or ``COLUMNS``, or 80."""
-    width = max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST_PAGE)
-    can_draw = _can_write("█░…", _encoding(stream))
+def make_screen(stream: object, paint: _Paint | None = None) -> Screen:
+    """Return the screen of a stream: as wide as the terminal, or ``COLUMNS``, or 80."""
+    width = max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST_SCREEN)
+    can_draw = _can_encode("█░…", _encoding(stream))
     return Screen(width, paint, can_draw) if paint else Screen(width, can_draw=can_draw)
 
 
-def as_text(report: Report, style: str, page: Screen, stream: object) -> str:
+def format_report(report: Report, style: str, screen: Screen, stream: object) -> str:
     """Return what goes to the output: JSON, JSON in one line, or text that the stream's encoding can hold."""
     if style in JSON:
         return json.dumps(report.data, indent=JSON[style]) + "\n"
-    return _held(render(report.parts, page), stream)
+    return _escape(render(report.parts, screen), stream)
 
 
-def as_source(text: str, stream: object) -> str:
+def encode_source(text: str, stream: object) -> str:
     """Return Python source that the stream can hold, and Python read: UTF-8, or else ASCII with escapes."""
     if codecs.lookup(_encoding(stream)).name == "utf-8":
         return text
     return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
-def _held(text: str, stream: object) -> str:
+def _escape(text: str, stream: object) -> str:
     """Return the text with escapes for what the stream's encoding cannot hold."""
     encoding = _encoding(stream)
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
-def open_pipe(stream: Stream) -> Iterator[None]:
+def guard_output(stream: Stream) -> Iterator[None]:
     """Write to the stream and flush it; what cannot be written is an ``OperatingError``, and no noise at exit."""
     if getattr(stream, "_out", stream) is None:  # Django's wrapper around a standard output that was closed
-        raise OperatingError("there is no output to write to", is_told=True)
+        raise OperatingError("there is no output to write to", is_reported=True)
     try:
         yield
         stream.flush()
     except BrokenPipeError:
-        _silence(stream)
-        raise OperatingError(_CLOSED, is_told=True) from None
+        _redirect_to_null(stream)
+        raise OperatingError(_CLOSED, is_reported=True) from None
     except OSError as error:
-        _silence(stream)
-        raise OperatingError(f"the output cannot be written: {error.strerror}", is_told=True) from None
+        _redirect_to_null(stream)
+        raise OperatingError(f"the output cannot be written: {error.strerror}", is_reported=True) from None
 
 
-def _silence(stream: Any) -> None:
-    """Let the interpreter's own flush at exit go nowhere."""
+def _redirect_to_null(stream: Any) -> None:
+    """Redirect the file beneath, so that the interpreter's own flush at exit does not fail."""
     try:
         number = stream.fileno()
     except (AttributeError, OSError, ValueError):  # no file beneath it
@@ -389,7 +392,7 @@ def _encoding(stream: object) -> str:
     return getattr(stream, "encoding", None) or "utf-8"
 
 
-def _can_write(signs: str, encoding: str) -> bool:
+def _can_encode(signs: str, encoding: str) -> bool:
     try:
         signs.encode(encoding)
     except UnicodeEncodeError:

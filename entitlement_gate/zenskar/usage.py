@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeliveryReport", "ship"]
 
-_BATCH = 50
 _FAILURES_IN_A_ROW = 3
 _FIRST_PAUSE = 2.0  # seconds, doubled at each attempt, of which at least half is waited
 _LONGEST_PAUSE = 3_600.0
@@ -56,19 +55,17 @@ class DeliveryReport:
     last_failure: str = field(default="", compare=False)
 
 
-def _never() -> bool:
-    return False
-
-
 def ship(
     outbox: Outbox,
     client: ZenskarClient,
     *,
-    limit: int = 1_000,
-    should_stop: Callable[[], bool] = _never,
+    limit: int | None = 1_000,
+    batch: int = 50,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[DeliveryReport], object] = lambda _: None,
     clock: Clock = time,
 ) -> DeliveryReport:
-    """Deliver up to ``limit`` events that are due; several may ship at once, from anywhere.
+    """Deliver up to ``limit`` events that are due; several processes may ship at once.
 
     An event that billing refuses (4xx) is set aside. One that did not arrive (network, 408, 425, 429, 5xx) is
     postponed, longer each time, and the run ends after three of them in a row. What is no fault of the event's ends
@@ -78,22 +75,25 @@ def ship(
     Args:
         outbox: where the events are; a ledger is one.
         client: where they go.
-        limit: events that one run takes out.
+        limit: events that one run takes out; None for all that are due.
+        batch: events that are taken out at a time.
         should_stop: asked before each event; the rest of what was taken out is put back.
+        progress: called with the report so far after each batch.
         clock: what a ``Retry-After`` that is a date is measured against.
 
     Raises:
         LedgerUnavailable: the outbox could not be asked.
     """
-    run, left = _Delivery(outbox, client, clock), limit
-    lease = 2 * _BATCH * client.options.deadline
-    while left > 0 and not run.report.stopped:
-        events = outbox.take(min(_BATCH, left), lease=lease)
+    run, taken = _Delivery(outbox, client, clock), 0
+    lease = 2 * batch * client.options.deadline
+    while not run.report.stopped and (limit is None or taken < limit):
+        events = outbox.take(batch if limit is None else min(batch, limit - taken), lease=lease)
         if not events:
             break
-        left -= len(events)
+        taken += len(events)
         for event in events:
             run.ship_or_return(event, should_stop)
+        progress(run.report)
     return run.report
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from entitlement_gate import EntitlementGate, ZenskarClient
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.billing import enum_source, names_held, sampled
+from entitlement_gate.operators.billing import collect_names, format_enum, sample_customers
 from entitlement_gate.operators.terminal import OperatingError, Progress
 from tests.ledger.conftest import redis_url
 from tests.operators.world import EMPTY, GRANTS, ONE, STRANGER, Terminal, configured, run
@@ -159,14 +159,14 @@ def test_no_network_is_one_line():
 def test_a_billing_without_customers_has_no_names():
     client = ZenskarClient("k", "o", transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"results": []})))
     with pytest.raises(OperatingError, match="billing lists no customer"):
-        sampled(client, 5, str)
+        sample_customers(client, 5, str)
 
 
 def test_a_customer_removed_since_it_was_listed_holds_nothing(crowd):
     source = default_gate().source
-    assert names_held(source, [ONE, STRANGER], str, may_be_gone=True) == set()
+    assert collect_names(source, [ONE, STRANGER], str, may_be_gone=True) == set()
     with pytest.raises(OperatingError, match="CustomerNotFound"):
-        names_held(source, [EMPTY], str)
+        collect_names(source, [EMPTY], str)
 
 
 def test_another_source_than_billing_is_named():
@@ -175,7 +175,7 @@ def test_another_source_than_billing_is_named():
             raise NotImplementedError
 
     with pytest.raises(OperatingError, match="Source is no ZenskarClient"):
-        sampled(EntitlementGate(Source(), ledger=None).source, 5, str)
+        sample_customers(EntitlementGate(Source(), ledger=None).source, 5, str)
 
 
 def test_progress_writes_over_what_was_longer_and_says_nothing_elsewhere():
@@ -214,7 +214,7 @@ def test_a_closed_pipe_is_one_line_and_no_traceback(tmp_path, arguments):
 
 
 def test_the_module_has_a_member_for_each_name():
-    source = enum_source(["API Calls", "api-calls", "2fa", "", "Größe", 'a "b"', "日本"])
+    source = format_enum(["API Calls", "api-calls", "2fa", "", "Größe", 'a "b"', "日本"])
     assert 'API_CALLS = "API Calls"' in source
     assert 'API_CALLS_2 = "api-calls"' in source
     assert 'N2FA = "2fa"' in source
@@ -225,14 +225,14 @@ def test_the_module_has_a_member_for_each_name():
 
 def test_a_module_without_names_is_a_module_still():
     namespace = {}
-    exec(enum_source([]), namespace)
+    exec(format_enum([]), namespace)
     assert list(namespace["Entitlements"]) == []
 
 
 @given(st.lists(st.text(max_size=8), max_size=8, unique=True))
 def test_whatever_billing_lists_comes_back_from_the_module(names):
     namespace = {}
-    exec(enum_source(names), namespace)
+    exec(format_enum(names), namespace)
     members = namespace["Entitlements"]
     assert sorted(member.value for member in members) == sorted(names)
     assert not any(keyword.iskeyword(member.name) for member in members)

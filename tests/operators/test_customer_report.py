@@ -8,17 +8,17 @@ import pytest
 
 from entitlement_gate import EntitlementGate, Snapshot
 from entitlement_gate.api import default_gate
-from entitlement_gate.operators.customer_report import ask, failures
-from entitlement_gate.operators.terminal import OperatingError, open_pipe
+from entitlement_gate.operators.customer_report import ask, capture_failures
+from entitlement_gate.operators.terminal import OperatingError, guard_output
 from tests.operators.world import ONE, SINCE, configured, run
 
 
 def test_only_what_went_wrong_is_kept_from_the_log(caplog):
     logger = logging.getLogger("entitlement_gate")
-    with caplog.at_level("INFO", "entitlement_gate"), failures() as heard:
+    with caplog.at_level("INFO", "entitlement_gate"), capture_failures() as capture:
         logger.info("refused")
         logger.warning("a fetch %s", "failed")
-    assert (caplog.messages, heard.why) == (["refused"], "a fetch failed")
+    assert (caplog.messages, capture.why) == (["refused"], "a fetch failed")
     logger.warning("afterwards")
     assert caplog.messages[-1] == "afterwards"
 
@@ -44,7 +44,7 @@ def test_a_stream_without_a_file_may_break_too():
         def flush(self):
             raise BrokenPipeError
 
-    with pytest.raises(OperatingError, match="closed before everything was written"), open_pipe(Gone()):
+    with pytest.raises(OperatingError, match="closed before everything was written"), guard_output(Gone()):
         pass
 
 

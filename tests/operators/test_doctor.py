@@ -17,7 +17,7 @@ from django.test import override_settings
 from entitlement_gate import EntitlementGate, ZenskarClient
 from entitlement_gate.api import default_gate
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.operators.doctor import NameInCode, examine, ledger_findings, redis_findings
+from entitlement_gate.operators.doctor import NameInCode, examine, find_ledger_problems, find_redis_problems
 from entitlement_gate.sandbox import Sandbox, SandboxServer, SandboxTransport, Scenario
 from tests.ledger.conftest import redis_url
 from tests.ledger.servers import RedisServer, free_port
@@ -296,16 +296,16 @@ def test_a_redis_url_for_snapshots_alone_is_asked_too(ledger_doctor):
 
 def test_a_redis_url_without_the_package_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
-    (finding,) = redis_findings("redis://127.0.0.1/0")
+    (finding,) = find_redis_problems("redis://127.0.0.1/0")
     assert (finding.level, finding.text) == ("error", "REDIS_URL is set, but the package redis is not installed")
     assert finding.hint == "Install entitlement_gate[redis]."
 
 
 def test_a_redis_that_answers_is_fine_and_none_is_no_news(redis_url):
-    (finding,) = redis_findings(redis_url)
+    (finding,) = find_redis_problems(redis_url)
     assert finding.level == "ok"
-    assert list(redis_findings(None)) == []
-    (finding,) = redis_findings("unix:///no/such/socket")
+    assert list(find_redis_problems(None)) == []
+    (finding,) = find_redis_problems("unix:///no/such/socket")
     assert finding.text.startswith("REDIS_URL (its socket) does not answer")
 
 
@@ -404,10 +404,10 @@ def test_no_ledger_and_one_without_health_are_notes():
     class Gate:
         ledger = None
 
-    (finding,) = ledger_findings(Gate)
+    (finding,) = find_ledger_problems(Gate)
     assert (finding.level, finding.text) == ("note", "LEDGER is None: nothing is used up here")
     Gate.ledger = object()
-    (finding,) = ledger_findings(Gate)
+    (finding,) = find_ledger_problems(Gate)
     assert (finding.level, finding.text) == ("note", "object has no health() to ask")
 
 
@@ -419,5 +419,5 @@ def test_an_unknown_store_that_does_not_answer_is_an_error():
     class Gate:
         ledger = Mine()
 
-    (finding,) = ledger_findings(Gate)
+    (finding,) = find_ledger_problems(Gate)
     assert (finding.text, finding.hint) == ("the ledger (mine) does not answer: gone", "Check that it runs.")

@@ -9,16 +9,24 @@ from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.domain.rule import Terms, decide
-from entitlement_gate.operators.explanation import Facts, day, did_you_mean, explained, meaning, nearest, number
+from entitlement_gate.operators.explanation import (
+    Facts,
+    ask_did_you_mean,
+    describe_reason,
+    explain,
+    find_nearest,
+    format_day,
+    format_number,
+)
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 PAST, FUTURE = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 
 
-def explain(*grants, quantity=None, overlooked=(), name="x", terms=None):
+def explain_grants(*grants, quantity=None, overlooked=(), name="x", terms=None):
     asked, terms = Requirement(name, quantity), terms or Terms()
     decision = decide(Snapshot("", grants, 0.0), asked, NOW, terms)
-    return explained(Facts(decision, grants, overlooked), asked, NOW, terms)
+    return explain(Facts(decision, grants, overlooked), asked, NOW, terms)
 
 
 def row(identifier="1", name="x", **fields):
@@ -34,7 +42,7 @@ def metered(left, identifier="1", **fields):
 def test_a_row_is_explained_by_the_policy_of_its_name_in_billing():
     identifier = "30000000-0000-4000-8000-000000000001"
     terms = Terms(aliases={"calls": identifier}, null_quantity={"x": "unlimited"})
-    explanation = explain(row(type="Quantity", entitlement_id=identifier), name="calls", terms=terms)
+    explanation = explain_grants(row(type="Quantity", entitlement_id=identifier), name="calls", terms=terms)
     assert [(each.part, each.standing) for each in explanation.rows] == [("counted", "allowed")]
 
 
@@ -70,7 +78,7 @@ def test_a_row_is_explained_by_the_policy_of_its_name_in_billing():
     ],
 )
 def test_each_row_says_why_and_what_would_have_to_change(grant, reason, why, change):
-    explanation = explain(grant)
+    explanation = explain_grants(grant)
     (standing,) = explanation.rows
     assert explanation.decision.reason == reason
     assert standing.why == why
@@ -78,14 +86,14 @@ def test_each_row_says_why_and_what_would_have_to_change(grant, reason, why, cha
 
 
 def test_rows_that_count_are_told_from_the_one_that_came_closest():
-    allowed = explain(metered(5), metered(3, "2"), row("3", status="draft"))
+    allowed = explain_grants(metered(5), metered(3, "2"), row("3", status="draft"))
     assert [standing.part for standing in allowed.rows] == ["counted", "counted", "none"]
-    denied = explain(row("1", expires_at=PAST), row("2", status="voided"))
+    denied = explain_grants(row("1", expires_at=PAST), row("2", status="voided"))
     assert [standing.part for standing in denied.rows] == ["closest", "none"]
 
 
 def test_another_entitlement_id_is_never_added():
-    explanation = explain(metered(3), metered(2, "2", of="other"), quantity=5)
+    explanation = explain_grants(metered(3), metered(2, "2", of="other"), quantity=5)
     assert [standing.part for standing in explanation.rows] == ["counted", "none"]
     assert (
         explanation.rows[1].why == "live, 2 left; rows of another entitlement id came closer, and ids are never added"
@@ -94,21 +102,21 @@ def test_another_entitlement_id_is_never_added():
 
 
 def test_a_feature_has_no_quantity_beside_rows_that_have():
-    explanation = explain(metered(5), row("2", type="Feature"), quantity=2)
+    explanation = explain_grants(metered(5), row("2", type="Feature"), quantity=2)
     assert [standing.standing for standing in explanation.rows] == ["allowed", "type_mismatch"]
-    assert explain(row(type="Feature"), quantity=2).change.startswith("Ask without a quantity")
+    assert explain_grants(row(type="Feature"), quantity=2).change.startswith("Ask without a quantity")
 
 
 def test_what_no_row_gives_asks_about_the_name():
     other = row(name="seats")
-    explanation = explain(other, name="seets")
+    explanation = explain_grants(other, name="seets")
     assert (explanation.near, explanation.hint) == (("seats",), "Did you mean 'seats'?")
     assert explanation.change == "Grant it to the customer in billing, or correct the name."
-    assert explain(name="seets").hint == ""
+    assert explain_grants(name="seets").hint == ""
 
 
 def test_a_row_that_the_filter_leaves_out_is_told_and_decides_what_would_have_to_change():
-    explanation = explain(overlooked=(row(status="draft"),))
+    explanation = explain_grants(overlooked=(row(status="draft"),))
     assert explanation.rows[0].why == "it is a draft; STATUS_FILTER does not ask for it"
     assert explanation.rows[0].part == "none"
     assert explanation.change == "Confirm the draft in billing."
@@ -116,34 +124,41 @@ def test_a_row_that_the_filter_leaves_out_is_told_and_decides_what_would_have_to
 
 def test_aliases_ids_and_settings_by_name_hold_for_each_row_too():
     terms = Terms({"code": "x"}, {"code": "allow"}, {"code": "unlimited"})
-    assert explain(metered(0), name="code", terms=terms).rows[0].standing == "overage"
-    assert explain(row(type="Quantity"), name="code", terms=terms).rows[0].why == "live"
-    by_id = explain(metered(5, of="a0000000-0000-4000-8000-000000000001"), name="A0000000-0000-4000-8000-000000000001")
+    assert explain_grants(metered(0), name="code", terms=terms).rows[0].standing == "overage"
+    assert explain_grants(row(type="Quantity"), name="code", terms=terms).rows[0].why == "live"
+    by_id = explain_grants(
+        metered(5, of="a0000000-0000-4000-8000-000000000001"), name="A0000000-0000-4000-8000-000000000001"
+    )
     assert by_id.rows[0].part == "counted"
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_meaning_and_a_change(reason):
-    assert meaning(reason)
+    assert describe_reason(reason)
     decision = Decision.of(reason, "x")
-    assert explained(Facts(decision), Requirement("x"), NOW, Terms()).change
+    assert explain(Facts(decision), Requirement("x"), NOW, Terms()).change
 
 
 def test_numbers_and_days_may_be_missing():
-    assert (number(None), number(Decimal("1E+3"), "c"), day(None), day(NOW)) == ("", "1000 c", "", "2026-01-15")
+    assert (format_number(None), format_number(Decimal("1E+3"), "c"), format_day(None), format_day(NOW)) == (
+        "",
+        "1000 c",
+        "",
+        "2026-01-15",
+    )
 
 
 def test_a_typo_finds_what_was_meant():
-    assert nearest("seets", ["seats", "sso"]) == ("seats",)
-    assert nearest("api-calls", ["API Calls", "sso"]) == ("API Calls",)
-    assert nearest("xyz", ["seats"]) == ()
+    assert find_nearest("seets", ["seats", "sso"]) == ("seats",)
+    assert find_nearest("api-calls", ["API Calls", "sso"]) == ("API Calls",)
+    assert find_nearest("xyz", ["seats"]) == ()
 
 
 def test_a_name_is_not_near_to_itself():
-    assert nearest("seats", ["seats"]) == ()
-    assert nearest("seats", ["seats", "Seats", "SEATS", "se ats", "s-eats"]) == ("SEATS", "Seats", "s-eats")
+    assert find_nearest("seats", ["seats"]) == ()
+    assert find_nearest("seats", ["seats", "Seats", "SEATS", "se ats", "s-eats"]) == ("SEATS", "Seats", "s-eats")
 
 
 def test_the_question_names_what_is_near():
-    assert did_you_mean(()) == ""
-    assert did_you_mean(("a", "b")) == "Did you mean 'a' or 'b'?"
+    assert ask_did_you_mean(()) == ""
+    assert ask_did_you_mean(("a", "b")) == "Did you mean 'a' or 'b'?"

@@ -26,7 +26,7 @@ from rest_framework.viewsets import ViewSet
 
 from entitlement_gate import Requirement, has_entitlement, requires_entitlement
 from entitlement_gate.decorators import find_operations, marks_of, targets_of
-from entitlement_gate.operators.gates import gated_views
+from entitlement_gate.operators.gates import find_views
 from tests.customers import FREE, PRO
 from tests.operators.world import run
 
@@ -147,7 +147,7 @@ def _project(settings):
 
 
 def found():
-    return {gate.what: (gate.requires, gate.by) for gate in gated_views()}
+    return {gate.what: (gate.requires, gate.by) for gate in find_views()}
 
 
 def test_permissions_and_operations_are_listed_with_what_they_ask_for():
@@ -176,7 +176,7 @@ def test_a_function_made_a_class_by_a_decorator_is_told_by_its_own_line(function
     below = next(number for number, text in enumerate(lines) if f"def {function}(" in text)
     above = max(number for number in range(below) if not lines[number])
     route = {"by_function": "/function/", "over_a_function": "/over/"}.get(function, f"/{function.replace('_', '-')}/")
-    (gate,) = (gate for gate in gated_views() if gate.what == route)
+    (gate,) = (gate for gate in find_views() if gate.what == route)
     assert gate.where in {f"tests/operators/test_frameworks.py:{line}" for line in range(above + 2, below + 2)}
 
 
@@ -267,7 +267,7 @@ def listed(*patterns, rules=()):
     project.urlpatterns = list(patterns)
     gate_settings = {"BASE_URL": "sandbox:", "DEADLINE": 30, "RULES": list(rules)}
     with override_settings(ROOT_URLCONF=project, ENTITLEMENT_GATE=gate_settings):
-        return {gate.what: gate.requires for gate in gated_views()}
+        return {gate.what: gate.requires for gate in find_views()}
 
 
 def test_a_view_that_is_gated_in_answer_to_some_methods_is_told_by_its_methods():
@@ -312,7 +312,7 @@ def test_a_rule_about_some_methods_says_so_where_nobody_knows_what_a_view_answer
         ROOT_URLCONF=(project := ModuleType("project")),
     ):
         project.urlpatterns = [path("x/", lambda request: HttpResponse())]
-        (gate,) = gated_views()
+        (gate,) = find_views()
     assert (gate.what, gate.by) == ("/x/", ("rule path ^/x/ [POST]",))
 
 

@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from entitlement_gate import Requirement, requires_entitlement
 from entitlement_gate.mixins import EntitlementRequiredMixin
-from entitlement_gate.operators.gates import all_gates, gated_views, sample_of, shown, shown_route
+from entitlement_gate.operators.gates import find_gates, find_views, format_requirement, format_route, make_sample_path
 from entitlement_gate.routing import entitled_include
 from entitlement_gate.url_rules import entitlement_exempt
 from tests.operators.world import run
@@ -114,7 +114,7 @@ def bare():
 
 
 def found():
-    return {gate.what: gate for gate in gated_views()}
+    return {gate.what: gate for gate in find_views()}
 
 
 def test_every_shape_of_a_gated_view_is_found_through_nested_includes(bare):
@@ -162,7 +162,7 @@ def test_rules_are_found_at_the_views_that_they_hold_for(project):
     assert gates["/mixed/"].by == ("EntitlementRequiredMixin", "rule view mixed")
     assert gates["/app/plain/"].requires == ("by-namespace 2",)
     assert gates["/me/"].requires == ()
-    rules = [gate for gate in all_gates() if gate.kind == "rule"]
+    rules = [gate for gate in find_gates() if gate.kind == "rule"]
     assert [rule.what for rule in rules] == [
         r"path ^/app/deep/stacked/[0-9]+/$ [POST]",
         "view mixed",
@@ -223,7 +223,7 @@ def test_no_ungated_views_are_none():
 
 
 def test_a_requirement_is_written_as_it_is_read():
-    assert shown((Requirement("a") | "b") & ~Requirement("c", 5)) == "(a | b) & ~c 5"
+    assert format_requirement((Requirement("a") | "b") & ~Requirement("c", 5)) == "(a | b) & ~c 5"
 
 
 PROJECT = {
@@ -272,4 +272,4 @@ def test_nothing_is_imported_that_django_does_not_import(tmp_path):
     ],
 )  # fmt: skip
 def test_a_route_is_shown_as_written_and_tried_as_a_path(pattern, shown, sample):
-    assert (shown_route([pattern.pattern]), sample_of([pattern.pattern])) == (shown, sample)
+    assert (format_route([pattern.pattern]), make_sample_path([pattern.pattern])) == (shown, sample)

@@ -25,7 +25,7 @@ from rest_framework.routers import DefaultRouter
 from rest_framework.viewsets import ViewSet
 
 from entitlement_gate import requires_entitlement
-from entitlement_gate.operators.gates import gated_views
+from entitlement_gate.operators.gates import find_views
 from tests.operators.world import run
 
 
@@ -129,7 +129,7 @@ def test_a_project_names_what_else_to_leave_out():
 
 
 def test_static_files_are_exempt_and_files_elsewhere_are_not():
-    by = {gate.what: gate.by for gate in gated_views()}
+    by = {gate.what: gate.by for gate in find_views()}
     assert by["/static/<path:path>"] == ("exempt",)
     assert by["/files/<path:path>"] == ()
 

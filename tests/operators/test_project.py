@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 
-from entitlement_gate.operators.project import calls_in, template_uses
+from entitlement_gate.operators.project import find_calls, find_template_uses
 
 SOURCE = """
 has_entitlement(request, "first")
@@ -28,7 +28,7 @@ def test_literal_names_in_calls_are_read_and_nothing_is_imported(tmp_path, monke
         (tmp_path / name).write_text(text)
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "x.py").write_text(SOURCE)
-    found = {(each.name, each.where) for each in calls_in([tmp_path])}
+    found = {(each.name, each.where) for each in find_calls([tmp_path])}
     assert found == {
         ("first", "a/code.py:2"), ("second", "a/code.py:3"), ("third", "a/code.py:4"), ("fourth", "a/code.py:5"),
         ("fifth", "a/code.py:6"), ("sixth", "a/code.py:12"),
@@ -62,7 +62,9 @@ def directory(tmp_path, monkeypatch):
 
 def used():
     return [
-        (use.by, use.name, use.asked, use.where) for use in template_uses() if use.where.startswith(("deep", "page"))
+        (use.by, use.name, use.asked, use.where)
+        for use in find_template_uses()
+        if use.where.startswith(("deep", "page"))
     ]
 
 

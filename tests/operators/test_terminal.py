@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from entitlement_gate.operators.billing import ids_in
+from entitlement_gate.operators.billing import parse_ids
 from entitlement_gate.operators.terminal import (
     Bar,
     Cell,
+    LenientStream,
     Line,
-    Notes,
     Screen,
     Table,
-    as_read,
-    as_source,
+    decode_text,
+    encode_source,
     printable,
     render,
 )
@@ -217,19 +217,19 @@ def test_an_id_with_what_no_terminal_shows_is_told_of(project):
 
 
 def test_ids_are_read_without_marks():
-    assert ids_in([f"\ufeff{ONE}", f"{EMPTY}\ufeff", "\ufeff", f"\ufeff# {STRANGER}"]) == [ONE, EMPTY]
+    assert parse_ids([f"\ufeff{ONE}", f"{EMPTY}\ufeff", "\ufeff", f"\ufeff# {STRANGER}"]) == [ONE, EMPTY]
 
 
 @pytest.mark.parametrize(
     ("encoding", "text"), [("utf-8", "é"), ("UTF8", "é"), ("latin-1", "\\xe9"), ("ascii", "\\xe9")]
 )
 def test_source_is_what_python_reads(encoding, text):
-    assert as_source("é", type("Stream", (), {"encoding": encoding})) == text
+    assert encode_source("é", type("Stream", (), {"encoding": encoding})) == text
 
 
 def test_what_is_no_text_is_refused():
     with pytest.raises(UnicodeError):
-        as_read(b"\xff")
+        decode_text(b"\xff")
 
 
 class Broken:
@@ -244,7 +244,7 @@ class Broken:
 
 @pytest.mark.parametrize("stream", [None, Broken(OSError()), Broken(ValueError("closed")), Broken(BrokenPipeError())])
 def test_notes_that_cannot_be_written_are_lost(stream):
-    notes = Notes(stream)
+    notes = LenientStream(stream)
 
     notes.write("é")
     notes.flush()
