@@ -35,6 +35,7 @@ _SLOW = (
     "commands",
     "exports",
     "front_end",
+    "refused_page_browser",
     "shown",
     "using_up_cancelled",
     "wheel",

@@ -106,9 +106,9 @@ async def assert_usable(page, within="html"):
     for width in (DESKTOP, PHONE):
         await page.set_viewport_size({"width": width, "height": 800})
         assert not await is_too_wide(page), f"{page.url} scrolls sideways at {width}: {await too_wide(page)}"
-        for scheme in SCHEMES:
+        for scheme, rules in (("light", None), ("dark", _OF_COLOURS)):
             await page.emulate_media(color_scheme=scheme)
-            found = await violations(part)
+            found = await violations(part, rules)
             assert not found, f"{page.url}, {scheme}, {width} pixels wide:\n" + "\n".join(found)
 
 
@@ -126,22 +126,23 @@ async def too_wide(page):
 
 
 _AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-_RUN_AXE = """async (part) => {
+_OF_COLOURS = ["color-contrast", "link-in-text-block"]  # the rest says the same, light or dark
+_RUN_AXE = """async (part, only) => {
     const running = document.getAnimations();
     running.forEach((one) => one.effect.getTiming().iterations === Infinity ? one.cancel() : one.finish());
-    const rules = {"target-size": {enabled: true}};
-    const {violations} = await axe.run({include: part}, {resultTypes: ["violations"], preload: false, rules});
+    const {violations} = await axe.run({include: part}, {resultTypes: ["violations"], preload: false,
+        ...(only ? {runOnly: only} : {rules: {"target-size": {enabled: true}}})});
     const told = ({id, impact, help}, {target, html, failureSummary}) => [`${id} (${impact}): ${help}`,
         `${target}: ${html.slice(0, 200)}`, ...failureSummary.split("\\n")].join("\\n  ");
     return violations.flatMap((rule) => rule.nodes.map((node) => told(rule, node)));
 }"""
 
 
-async def violations(part):
-    """Return what axe finds wrong in a part of the page, each as a text for people."""
+async def violations(part, rules=None):
+    """Return what axe finds wrong in a part of the page, by all rules or some, each as a text for people."""
     if not await part.page.evaluate("'axe' in window"):
         await part.page.evaluate(_AXE)
-    return await part.evaluate(_RUN_AXE)
+    return await part.evaluate(_RUN_AXE, rules)
 
 
 _ELSEWHERE = -1

@@ -1,17 +1,38 @@
-"""The example in a real browser: what a person sees and does."""
+"""The example in a real browser: what a person sees and does, on each of its pages."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
+import httpx
 import pytest
 
-from tests.browser import PHONE, follow, is_too_wide
-from tests.example.conftest import running
+from tests.browser import PHONE, assert_usable, follow
+from tests.example.conftest import PROJECT, environment, running
 
 SHOWN = {
     "Free Fields": {"/reports/": 403, "/export/": 402, "/summary/": 403, "/ask/": 403, "/team/": 403},
     "Pro Plumbing": {"/reports/": 200, "/export/": 200, "/summary/": 200, "/ask/": 200, "/team/": 200},
     "Lapsed Logistics": {"/reports/": 403, "/export/": 403, "/summary/": 403, "/ask/": 403, "/team/": 403},
+    "Signed out": {"/reports/": 403, "/export/": 403, "/summary/": 403, "/ask/": 403, "/team/": 403},
 }
+# What the parameters of a path may be: a new path with a parameter of another name has to be placed here.
+PARAMETERS = {}
+LIST_PATHS = """
+import json, re
+import django
+from django.urls import URLPattern, get_resolver
+
+def paths_of(resolver, before=""):
+    for one in resolver.url_patterns:
+        path = before + str(one.pattern)
+        yield from [path] if isinstance(one, URLPattern) else paths_of(one, path)
+
+django.setup()
+print(json.dumps([path for path in paths_of(get_resolver()) if not path.startswith(("^", "admin/"))]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -20,36 +41,73 @@ def address():
         yield demo.address
 
 
-@pytest.mark.parametrize("customer", SHOWN)
-def test_a_person_sees_what_the_customer_may(address, customer, browser):
-    async def visit(page):
-        await page.goto(address)
-        await follow(page, page.get_by_role("button", name=customer))
-        assert customer in await page.inner_text("body")
-        for path, status in SHOWN[customer].items():
-            answer = await page.goto(address + path)
-            assert (path, answer.status) == (path, status)
-            assert await page.locator("h1").count() == 1
-            assert not await is_too_wide(page), path
+@pytest.fixture(scope="module")
+def paths():
+    """Every path of the URLconf, so that a new page is not forgotten."""
+    listing = subprocess.run(
+        [sys.executable, "-c", LIST_PATHS],
+        cwd=PROJECT,
+        env=environment(DJANGO_SETTINGS_MODULE="config.settings"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ["/" + path.replace("<", "{").replace(">", "}").format(**PARAMETERS) for path in json.loads(listing.stdout)]
 
-    browser.visit(visit, viewport={"width": PHONE, "height": 800})
+
+async def open_as(page, address, customer):
+    await page.goto(address)
+    await follow(page, page.get_by_role("button", name=customer, exact=True))
+
+
+async def assert_pages_usable(page, address, paths, expected):
+    """Open each path that is a page; that of a form that is only sent, or of an API, is none."""
+    found = {}
+    for path in paths:
+        answer = await page.request.get(address + path, headers={"Accept": "text/html"})
+        if answer.status == 405 or not answer.headers["content-type"].startswith("text/html"):
+            continue
+        found[path] = (await page.goto(address + path)).status
+        assert await page.locator("h1").count() == 1, path
+        await assert_usable(page)
+    assert found.keys() >= {"/", "/plans/", *expected}
+    assert found == found | expected
+
+
+@pytest.mark.parametrize("customer", SHOWN)
+def test_anybody_can_use_each_page_that_a_customer_sees(address, paths, customer, browser):
+    async def visit(page):
+        await open_as(page, address, customer)
+        assert customer in await page.inner_text("body")
+        await assert_pages_usable(page, address, paths, SHOWN[customer])
+
+    browser.visit(visit)
+
+
+def test_anybody_can_use_each_page_in_an_outage(paths, browser):
+    async def visit(page):
+        await open_as(page, demo.address, "Free Fields")
+        await assert_pages_usable(page, demo.address, paths, dict.fromkeys(["/", *SHOWN["Free Fields"]], 503))
+
+    with running("--port", "0", "--sandbox-server") as demo:
+        faults = [{"kind": "status", "status": 503}]
+        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False).raise_for_status()
+        browser.visit(visit)
 
 
 def test_a_refused_person_is_led_to_the_plans(address, browser):
     async def visit(page):
-        await page.goto(address)
-        await follow(page, page.get_by_role("button", name="Free Fields"))
+        await open_as(page, address, "Free Fields")
         await page.goto(address + "/export/")
         await follow(page, page.locator("main a[href='/plans/']").first)
         assert page.url == address + "/plans/"
 
-    browser.visit(visit, viewport={"width": PHONE, "height": 800})
+    browser.visit(visit)
 
 
 def test_a_person_sees_the_credits_fall_until_an_answer_is_refused(browser):
     async def visit(page):
-        await page.goto(demo.address)
-        await follow(page, page.get_by_role("button", name="Pro Plumbing"))
+        await open_as(page, demo.address, "Pro Plumbing")
         await follow(page, page.get_by_role("navigation").get_by_role("link", name="Ask"))
         for left in ("54.8", "44.8", "34.8", "24.8", "14.8", "4.8"):
             assert f"{left} of 100 credits left" in await page.inner_text("main")
