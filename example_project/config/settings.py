@@ -1,10 +1,11 @@
 """Settings of Fieldnotes, a small SaaS that runs on your own machine.
 
 Billing is the sandbox that ships with ``entitlement_gate``. Three environment variables switch it to a real one:
-``ZENSKAR_BASE_URL``, ``ZENSKAR_API_KEY`` and ``ZENSKAR_ORGANISATION``.
+``ZENSKAR_BASE_URL``, ``ZENSKAR_API_KEY`` and ``ZENSKAR_ORGANISATION``. A fourth, ``REDIS_URL``, lets processes share.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 SECRET_KEY = "fieldnotes keeps no secrets"
@@ -12,13 +13,20 @@ DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 
 # The app comes first: its `entitlement_gate/denied.html` is used in place of the plain one.
-INSTALLED_APPS = ["fieldnotes", "entitlement_gate"]
+INSTALLED_APPS = [
+    "fieldnotes",
+    "entitlement_gate",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
     "entitlement_gate.middleware.EntitlementMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -38,15 +46,26 @@ TEMPLATES = [
     }
 ]
 
-# No database: the session, which holds who is signed in, is a signed cookie.
-SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
-SESSION_COOKIE_NAME = "fieldnotes_session"
-CSRF_COOKIE_NAME = "fieldnotes_csrf"
+# `make demo` makes a database for each run. With `manage.py`: `migrate`, then `seed`.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("FIELDNOTES_DATABASE", Path(__file__).parents[1] / "db.sqlite3"),
+        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Browsers send a cookie to every port of a host: two demos at once would sign each other's visitors out.
+_DEMO = os.environ.get("FIELDNOTES_PORT", "")
+SESSION_COOKIE_NAME = f"fieldnotes{_DEMO}_session"
+CSRF_COOKIE_NAME = f"fieldnotes{_DEMO}_csrf"
 
 USE_TZ = True
 TIME_ZONE = "UTC"  # as billing writes its dates
 LANGUAGE_CODE = "en"
 
+REDIS_URL = os.environ.get("REDIS_URL")
 ENTITLEMENT_GATE: dict[str, Any] = {
     "BASE_URL": os.environ.get("ZENSKAR_BASE_URL", "sandbox:"),
     "API_KEY": os.environ.get("ZENSKAR_API_KEY", ""),
@@ -56,8 +75,11 @@ ENTITLEMENT_GATE: dict[str, Any] = {
     # Ask for every row, not for active ones alone: a refusal then says "ended" or "not confirmed yet".
     "STATUS_FILTER": None,
     # What is used up is counted in this process and forgotten with it. As soon as there are two processes, or a count
-    # must survive a restart, say "redis" (and REDIS_URL) or "database".
-    "LEDGER": "memory",
-    "CUSTOMER_RESOLVER": "fieldnotes.customers.from_session",
+    # must survive a restart, it is counted in Redis, or in the database ("database").
+    "LEDGER": "redis" if REDIS_URL else "memory",
+    # Snapshots too are shared by all processes: a customer is fetched once for all of them.
+    "REDIS_URL": REDIS_URL,
+    # Who is billed: what hangs on the signed-in user.
+    "CUSTOMER_ATTRIBUTE": "profile.zenskar_customer_id",
     "UPGRADE_URL": "plans",
 }

@@ -1,12 +1,17 @@
-"""Who is signed in. Fieldnotes has no accounts: a visitor picks one of its customers, kept in the session."""
+"""The users of the demo, one for each customer, and the bar on every page that switches between them.
+
+A demo alone lets anybody be anybody. What your project needs of this is the model ``Profile``.
+"""
 
 import os
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
+from django.contrib.auth import get_user_model, login, logout
 from django.http import HttpRequest
 
-_KEY = "customer"
+_BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @dataclass(frozen=True)
@@ -29,30 +34,37 @@ _SANDBOX = (
 def _customers(listed: str) -> tuple[Customer, ...]:
     """Read ``Name=id, Name=id``: the customers of a real account."""
     pairs = (pair.partition("=") for pair in listed.split(",") if pair.strip())
-    return tuple(Customer(own_id.strip(), name.strip()) for name, _, own_id in pairs)
+    try:
+        return tuple(Customer(str(UUID(own_id.strip())), name.strip()) for name, _, own_id in pairs)
+    except ValueError:
+        raise SystemExit(f"FIELDNOTES_CUSTOMERS: expected “Name=id, Name=id” with UUIDs, not {listed!r}") from None
 
 
 CUSTOMERS = _customers(os.environ.get("FIELDNOTES_CUSTOMERS", "")) or _SANDBOX
 
 
-def from_session(request: HttpRequest) -> str | None:
-    """Return the id of the customer that is signed in: the ``CUSTOMER_RESOLVER``."""
-    customer = signed_in(request)
-    return customer.id if customer else None
+def seed() -> None:
+    """Make a user for each customer; those that are there stay."""
+    from fieldnotes.models import Profile  # noqa: PLC0415 - the list above is read before Django is set up
+
+    for customer in CUSTOMERS:
+        user, _ = get_user_model().objects.get_or_create(username=customer.name)
+        Profile.objects.update_or_create(user=user, defaults={"zenskar_customer_id": customer.id})
 
 
 def signed_in(request: HttpRequest) -> Customer | None:
-    chosen = request.session.get(_KEY)
-    return next((customer for customer in CUSTOMERS if customer.id == chosen), None)
+    profile = getattr(request.user, "profile", None)
+    known_as = str(profile.zenskar_customer_id) if profile else None
+    return next((customer for customer in CUSTOMERS if customer.id == known_as), None)
 
 
 def sign_in(request: HttpRequest, customer_id: str) -> None:
-    """Sign a customer in, or anybody out where there is no such customer."""
-    request.session.flush()
+    """Log the user of a customer in, without a password; or anybody out where there is no such customer."""
+    logout(request)
     if any(customer.id == customer_id for customer in CUSTOMERS):
-        request.session[_KEY] = customer_id
+        login(request, get_user_model().objects.get(profile__zenskar_customer_id=customer_id), _BACKEND)
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
-    """Give every template the customers to switch between."""
-    return {"customers": CUSTOMERS, "customer": signed_in(request)}
+    """Give every template the customers to switch between, and the number of the process that answers."""
+    return {"customers": CUSTOMERS, "customer": signed_in(request), "process": os.getpid()}

@@ -9,6 +9,7 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
@@ -34,6 +35,9 @@ class Request(HttpRequest):
 
     entitlements: RequestEntitlements
 
+
+# In an async view: a template that names the user asks the database, which must not be done in the event loop.
+arender = sync_to_async(render)
 
 NOTES = ("North meadow: gate repaired", "Barn 3: roof to be checked", "Well: level 2.4 m", "Orchard: first blossoms")
 
@@ -75,8 +79,8 @@ async def home(request: Request) -> HttpResponse:
     try:
         entitlements = [_shown(entitlement) for entitlement in known.values()]
     except EntitlementUnavailable:
-        return render(request, "fieldnotes/home.html", {"is_unknown": True}, status=503)
-    return render(request, "fieldnotes/home.html", {"entitlements": entitlements, "pages": _pages(known)})
+        return await arender(request, "fieldnotes/home.html", {"is_unknown": True}, status=503)
+    return await arender(request, "fieldnotes/home.html", {"entitlements": entitlements, "pages": _pages(known)})
 
 
 @require_GET
@@ -90,7 +94,7 @@ def reports(request: Request) -> HttpResponse:
 async def export(request: Request) -> HttpResponse:
     """A Quantity: an export makes 100 calls, so 100 have to be left."""
     decision = await request.entitlements.acheck(EXPORT)
-    return render(request, "fieldnotes/export.html", {"decision": decision})
+    return await arender(request, "fieldnotes/export.html", {"decision": decision})
 
 
 def credits_of(request: HttpRequest) -> Decimal:
@@ -102,7 +106,7 @@ def credits_of(request: HttpRequest) -> Decimal:
 async def summary(request: Request) -> HttpResponse:
     """Credits, of which the request decides how many are needed."""
     decision = await request.entitlements.acheck("ai_credits", credits_of(request))
-    return render(request, "fieldnotes/summary.html", {"decision": decision})
+    return await arender(request, "fieldnotes/summary.html", {"decision": decision})
 
 
 class Ask(View):

@@ -23,8 +23,10 @@ CUSTOMERS = {
     "lapsed": "30000000-0000-4000-8000-000000000003",
     "signed out": "",
 }
-_OWN = ("DJANGO_SETTINGS_MODULE", "ZENSKAR_BASE_URL", "ZENSKAR_API_KEY", "ZENSKAR_ORGANISATION", "FIELDNOTES_CUSTOMERS")
-_PATIENCE = 20
+_OWN = ("DJANGO_SETTINGS_MODULE", "REDIS_URL")
+_PREFIXES = ("FIELDNOTES_", "ZENSKAR_")
+_LAST_LINE = "Open the page"
+_PATIENCE = 60
 
 
 class Demo(NamedTuple):
@@ -44,7 +46,8 @@ class Demo(NamedTuple):
 
 
 def environment(**given):
-    return {**{name: value for name, value in os.environ.items() if name not in _OWN}, **given}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES) and name not in _OWN}
+    return {**kept, **given}
 
 
 def free_port():
@@ -55,7 +58,7 @@ def free_port():
 
 @contextmanager
 def running(*arguments, **given):
-    """Start ``demo.py`` and read what it says until it has named its customers."""
+    """Start ``demo.py`` and read what it says."""
     with subprocess.Popen(
         [sys.executable, str(PROJECT / "demo.py"), *arguments],
         stdout=subprocess.PIPE,
@@ -64,12 +67,20 @@ def running(*arguments, **given):
         env=environment(**given),
     ) as process:
         try:
-            lines = [process.stdout.readline() for _ in range(6 if "FIELDNOTES_CUSTOMERS" not in given else 4)]
-            address = re.search(r"http://127\.0\.0\.1:\d+", lines[0])
-            assert address, lines + process.stderr.readlines()
-            yield Demo(process, address[0], lines[1].split(":", 1)[1].strip(), "".join(lines))
+            said = "".join(_greeting(process))
+            address = re.search(r"^Fieldnotes: (http://127\.0\.0\.1:\d+)/", said)
+            assert address, said + process.stderr.read()
+            billing = re.search(r"^  billing: (.+)$", said, re.MULTILINE)
+            yield Demo(process, address[1], billing[1], said)
         finally:
             end(process)
+
+
+def _greeting(process):
+    for line in process.stdout:
+        yield line
+        if line.startswith(_LAST_LINE):
+            return
 
 
 def end(process):

@@ -104,10 +104,14 @@ def test_an_outage_of_billing_is_503_and_never_about_the_plan():
     assert "This is not about your plan" in home.text
 
 
-def test_the_example_runs_under_wsgi_too():
+def test_the_example_runs_under_wsgi_too(tmp_path):
     port = free_port()
-    command = [sys.executable, "-W", "error", str(PROJECT / "manage.py"), "runserver", "--noreload", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()) as server:
+    own = environment(FIELDNOTES_DATABASE=str(tmp_path / "db.sqlite3"))
+    manage = [sys.executable, "-W", "error", str(PROJECT / "manage.py")]
+    for command in ("migrate", "seed"):
+        subprocess.run([*manage, command], stdout=subprocess.DEVNULL, env=own, timeout=60, check=True)
+    command = [*manage, "runserver", "--noreload", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=own) as server:
         try:
             address = f"http://127.0.0.1:{port}"
             wait_for(address)

@@ -1,0 +1,13 @@
+from django.conf import settings
+from django.db import models
+
+
+class Profile(models.Model):
+    """What Fieldnotes knows of a user; ``CUSTOMER_ATTRIBUTE`` in the settings leads to whom billing knows."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="profile")
+    # Not unique: everybody in a company is billed as one customer. Empty: has not bought anything yet.
+    zenskar_customer_id = models.UUIDField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"profile of {self.user}"
