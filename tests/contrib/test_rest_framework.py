@@ -65,7 +65,7 @@ from entitlement_gate.contrib.rest_framework import (
     answering_refusals,
     exception_handler,
 )
-from entitlement_gate.operators.gates import gated_views
+from entitlement_gate.operators.gates import find_views
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.responses import denied
 from entitlement_gate.testing import FakeBilling, assert_gated
@@ -1125,7 +1125,7 @@ LISTED = {
 
 def test_gates_among_permissions_are_listed_and_not_called_ungated(settings):
     settings.ROOT_URLCONF = urls_of(LISTED)
-    assert {gate.what: gate.requires for gate in gated_views()} == {
+    assert {gate.what: gate.requires for gate in find_views()} == {
         "/class/": ("reports", "~seats 2"),
         "/theirs/": ("sso", "seats 2"),
         "/methods/ [GET]": (),
@@ -1135,7 +1135,7 @@ def test_gates_among_permissions_are_listed_and_not_called_ungated(settings):
         "/list/": (),
         "/using/": ("calls",),
     }
-    assert {gate.by for gate in gated_views() if gate.requires} == {("permission",)}
+    assert {gate.by for gate in find_views() if gate.requires} == {("permission",)}
 
 
 def test_what_uses_something_up_without_a_ledger_is_an_error_of_the_checks(settings):
