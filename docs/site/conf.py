@@ -39,6 +39,7 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"entitlement_gate {release}"
+html_favicon = "static/favicon.svg"
 html_static_path = ["static"]
 html_css_files = ["style.css"]
 html_copy_source = False
