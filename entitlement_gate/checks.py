@@ -434,9 +434,13 @@ def _name_of(view: Any) -> str:
 
 
 def _names(patterns: list[Any], spaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Yield ("view", name) and ("namespace", name) for all that the URLs define, by instance and by application."""
+    """Yield ("view", name) and ("namespace", name) for all that the URLs define, by instance and by application.
+
+    A namespace within another is named by itself too.
+    """
     around = namespaces_of(spaces, apps)
-    yield from (("namespace", name) for name in around)
+    levels = (name.split(":") for name in around)
+    yield from (("namespace", ":".join(parts[start:])) for parts in levels for start in range(len(parts)))
     for pattern in patterns:
         if isinstance(pattern, URLResolver):
             inner = (*spaces, *filter(None, [pattern.namespace]))

@@ -126,12 +126,15 @@ class Rule:
         return match is not None and self.names(match)
 
     def names(self, match: ResolverMatch) -> bool:
-        """Return whether it names this view or a namespace around it, by instance or by application."""
+        """Return whether it names this view or a namespace around it, by instance or by application.
+
+        A view is named as ``reverse()`` names it; a namespace wherever it stands: ``shop`` is about ``eu:shop`` too.
+        """
         view = match.view_name.removeprefix(f"{match.namespace}:")
         for namespace in namespaces_of(match.namespaces, match.app_names):
             if self.about == "view" and self.name == (f"{namespace}:{view}" if namespace else view):
                 return True
-            if self.about == "namespace" and f"{namespace}:".startswith(f"{self.name}:"):
+            if self.about == "namespace" and f":{self.name}:" in f":{namespace}:":
                 return True
         return False
 

@@ -122,6 +122,14 @@ def test_a_rule_that_names_the_application_or_an_instance_is_known(rule, names, 
     assert (problems == []) is is_known
 
 
+@pytest.mark.parametrize(("name", "is_known"), [("shop", True), ("eu:shop", True), ("eu", True), ("shop:eu", False)])
+def test_a_rule_that_names_a_namespace_within_another_is_known(name, is_known):
+    urls = ModuleType("nested")
+    urls.urlpatterns = [path("eu/", include((shop("shop").urlpatterns, "eu")))]
+    problems = found({**GOOD, "RULES": [{"namespace": name, "requires": "x"}]}, ROOT_URLCONF=urls)
+    assert (problems == []) is is_known
+
+
 class Flat(EntitlementMiddleware):
     """Stands in for a project's kind of the flat pages' middleware, whose app is not installed here."""
 
