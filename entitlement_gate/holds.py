@@ -1,8 +1,8 @@
 """What is held for a request while it is answered, and when it counts.
 
 What a view gives back without raising counts, unless it says that it failed: a response with a status of 400 or more,
-the refusal of another gate, or a pair ``(status, body)`` of Django Ninja. An answer that is not written yet is settled
-where it ends:
+the refusal of another gate, or a pair ``(status, body)`` of Django Ninja. An answer that is not written yet, or of
+which somebody is still to make a response, is settled where it ends:
 
 =============================  =======================================  ================================
 the answer                     counts when                              is given back when
@@ -10,6 +10,7 @@ the answer                     counts when                              is given
 a template response            it is rendered                           rendering it fails
 a streaming response           its body was read to the end             its body fails, or is closed before
 either, replaced by another    the request ends                         the request ends in an exception
+what is no response            its response has a status below 400      that has 400 or more, or nothing comes of it
 =============================  =======================================  ================================
 
 Within a transaction, ``ATOMIC_REQUESTS`` or ``atomic`` around the view, it counts when that is committed, and is given
@@ -277,12 +278,11 @@ def _has_failed(request: HttpRequest, answer: Any) -> bool:
 def _is_to_be_made(request: HttpRequest, answer: Any) -> bool:
     """Whether somebody is still to make a response of the answer, which tells how the request ends.
 
-    Of ``None`` Django and Django REST framework make an error, and others a response: Ninja, or any decorator of the
-    project's. Where no URL led to the view, nobody does.
+    Ninja does, or any decorator of the project's, and it may fail: of data that does not fit its schema Ninja makes a
+    500, and of ``None`` Django and Django REST framework do. Where no URL led to the view, nobody does.
     """
-    if answer is None and request.resolver_match is not None:
-        return True
-    return _is_answer_expected(request) and not isinstance(answer, HttpResponseBase)
+    is_by_url = request.resolver_match is not None or _is_answer_expected(request)
+    return is_by_url and not isinstance(answer, HttpResponseBase)
 
 
 class _RequestEnd:

@@ -50,6 +50,8 @@ def an_api(namespace):
         router.post(f"/sync/{name}", **options)(gate(operation))
         router.post(f"/async/{name}", **options)(gate(async_operation))
         router.post(f"/wrapped/{name}", **options)(wrapping(gate(_made(make)[0])))
+        router.post(f"/concealed/{name}", **options)(concealing(gate(operation)))
+        router.post(f"/concealed-async/{name}", **options)(concealing(gate(async_operation)))
     api.add_router("/", router)
     api.add_router("/again", router, url_name_prefix="again")
     return api
@@ -83,6 +85,18 @@ def hiding(view):
     made = async_inner if iscoroutinefunction(view) else inner
     made.csrf_exempt = True
     return made
+
+
+def concealing(view):
+    """Wrap it without ``functools.wraps``: Ninja sees nothing of the gate."""
+
+    def inner(request):
+        return view(request)
+
+    async def async_inner(request):
+        return await view(request)
+
+    return async_inner if iscoroutinefunction(view) else inner
 
 
 def around(api, decorator):
@@ -172,7 +186,7 @@ def _read(response):
 @pytest.mark.usefixtures("_middleware")
 @pytest.mark.parametrize("handler", ["WSGI", "ASGI"])
 @pytest.mark.parametrize("place", ["plain", "entitled", "hidden", "nested/v1", "plain/again"])
-@pytest.mark.parametrize("shape", ["sync", "async", "wrapped"])
+@pytest.mark.parametrize("shape", ["sync", "async", "wrapped", "concealed", "concealed-async"])
 @pytest.mark.parametrize("name", [name for name in ANSWERS if name != "streamed"])
 def test_an_operation_counts_by_what_ninja_answers(name, shape, place, handler):
     _, _, status, expected = ANSWERS[name]
