@@ -2,8 +2,10 @@
 
 import os
 
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_asgi_application()
+# With the static files: a deployment has its web server send them.
+application = ASGIStaticFilesHandler(get_asgi_application())

@@ -15,10 +15,12 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 # The app comes first: its `entitlement_gate/denied.html` is used in place of the plain one.
 INSTALLED_APPS = [
     "fieldnotes",
+    "control_room",
     "entitlement_gate",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "django.contrib.staticfiles",
 ]
 
 MIDDLEWARE = [
@@ -61,6 +63,7 @@ _DEMO = os.environ.get("FIELDNOTES_PORT", "")
 SESSION_COOKIE_NAME = f"fieldnotes{_DEMO}_session"
 CSRF_COOKIE_NAME = f"fieldnotes{_DEMO}_csrf"
 
+STATIC_URL = "static/"
 USE_TZ = True
 TIME_ZONE = "UTC"  # as billing writes its dates
 LANGUAGE_CODE = "en"
@@ -79,6 +82,10 @@ ENTITLEMENT_GATE: dict[str, Any] = {
     "LEDGER": "redis" if REDIS_URL else "memory",
     # Snapshots too are shared by all processes: a customer is fetched once for all of them.
     "REDIS_URL": REDIS_URL,
+    # Short, so that data is seen to age and to be renewed within a minute; the defaults are 60, 60 and 3600 seconds.
+    "TTL": 10,
+    "STALE_WHILE_REVALIDATE": 10,
+    "STALE_IF_ERROR": 40,
     # Who is billed: what hangs on the signed-in user.
     "CUSTOMER_ATTRIBUTE": "profile.zenskar_customer_id",
     "UPGRADE_URL": "plans",

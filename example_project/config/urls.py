@@ -1,3 +1,6 @@
 from django.urls import include, path
 
-urlpatterns = [path("", include("fieldnotes.urls"))]
+urlpatterns = [
+    path("", include("fieldnotes.urls")),
+    path("control-room/", include("control_room.urls")),
+]

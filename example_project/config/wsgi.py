@@ -2,8 +2,10 @@
 
 import os
 
+from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_wsgi_application()
+# With the static files: a deployment has its web server send them.
+application = StaticFilesHandler(get_wsgi_application())
