@@ -1,25 +1,24 @@
-"""What a refused request is told, whichever framework says it: words, status, problem details.
+"""The answer to a refused request, whatever the framework: words, status, problem details, and these in OpenAPI.
 
-Never here: frameworks, languages and settings (``responses``), or whether a request is refused.
+Django, languages and settings are in ``responses``.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from http.client import responses
+from typing import Any
 from urllib.parse import urlsplit
 
-from entitlement_gate.domain.decisions import Outcome, Reason, revise
-
-if TYPE_CHECKING:
-    from entitlement_gate.domain.decisions import Decision
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, revise
 
 __all__ = [
     "CACHE_CONTROL",
     "PROBLEM",
     "checked_status_codes",
     "detail_of",
+    "documented_refusals",
     "log_refusal",
     "problem_of",
     "retry_after_of",
@@ -150,3 +149,27 @@ def visitable(url: str) -> str:
     if urlsplit(url.strip()).scheme not in _SAFE_SCHEMES:
         raise ValueError(f"{url!r} is no address to visit")
     return url
+
+
+_TEXTS = ("type", "title", "detail", "code", "entitlement", "requested", "remaining", "upgrade_url")
+_PROPERTIES: dict[str, Any] = {**{name: {"type": "string"} for name in _TEXTS}, "status": {"type": "integer"}}
+_ALWAYS = ["type", "title", "status", "detail", "code", "entitlement"]
+_RETRY_AFTER_HEADER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+
+
+def documented_refusals(codes: Mapping[str, int]) -> dict[int, dict[str, Any]]:
+    """Return what OpenAPI says of refused requests, by status; ``codes`` may change the status of a reason."""
+    by_status: dict[int, list[Decision]] = {}
+    for reason in Reason:
+        if reason.outcome is not Outcome.ALLOWED:
+            decision = Decision.of(reason, "")
+            by_status.setdefault(status_of(decision, codes), []).append(decision)
+    return {status: _make_response(status, refused) for status, refused in sorted(by_status.items())}
+
+
+def _make_response(status: int, refused: list[Decision]) -> dict[str, Any]:
+    reasons = {"type": "string", "enum": [str(decision.reason) for decision in refused]}
+    schema = {"type": "object", "properties": {**_PROPERTIES, "code": reasons}, "required": _ALWAYS}
+    response = {"description": responses.get(status, "Refused"), "content": {PROBLEM: {"schema": schema}}}
+    is_temporary = any(retry_after_of(decision) is not None for decision in refused)
+    return {**response, "headers": _RETRY_AFTER_HEADER} if is_temporary else response

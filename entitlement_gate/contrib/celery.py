@@ -96,33 +96,33 @@ def consumes_entitlement(
     And after its body ``LedgerUnavailable``, where the ledger did not answer; it may have counted. Run again, it counts
     once.
     """
-    named = isinstance(quantity, str) and quantity.isidentifier()
-    said = 1 if named or callable(quantity) else quantity
+    is_argument = isinstance(quantity, str) and quantity.isidentifier()
+    stated = 1 if is_argument or callable(quantity) else quantity
     requirement = as_requirement(entitlement)
-    order(requirement, said, None, None)  # refuses what no ledger could hold
-    if said is not quantity:
+    order(requirement, stated, None, None)  # refuses what no ledger could hold
+    if stated is not quantity:
         as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
     if ttl is not None:
         checked_ttl(ttl)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         _check_function(function)
-        takes = signature(function)
-        given = {"customer": customer, "key": key, "quantity": None if said is quantity else quantity}
-        of_arguments = {name: value for name, value in given.items() if value is not None}
+        parameters = signature(function)
+        arguments = {"customer": customer, "key": key, "quantity": None if stated is quantity else quantity}
+        of_arguments = {name: value for name, value in arguments.items() if value is not None}
         for name, value in of_arguments.items():
-            _check_argument(name, value, takes)
-        use = _Use(requirement, said, of_arguments, ttl, gate, takes)
+            _check_argument(name, value, parameters)
+        use = _Use(requirement, stated, of_arguments, ttl, gate, parameters)
 
         @wraps(function)
-        def consuming(*args: P.args, **kwargs: P.kwargs) -> R:
-            with use.hold(_run_of(consuming, key), args, kwargs):
+        def run_and_count(*args: P.args, **kwargs: P.kwargs) -> R:
+            with use.hold(_run_of(run_and_count, key), args, kwargs):
                 return function(*args, **kwargs)
 
         # Celery checks the arguments of `delay()` by what it sees here, and looks through no wrapper.
-        consuming.__signature__ = takes  # type: ignore[attr-defined]  # inspect reads it of any function
-        consuming.entitlement_requirements = (requirement,)  # type: ignore[attr-defined]  # as gated views tell of theirs
-        return consuming
+        run_and_count.__signature__ = parameters  # type: ignore[attr-defined]  # inspect reads it of any function
+        run_and_count.entitlement_requirements = (requirement,)  # type: ignore[attr-defined]  # as gated views tell of theirs
+        return run_and_count
 
     return decorate
 
@@ -137,14 +137,14 @@ def _check_function(function: Any) -> None:
         raise ValueError(f"{name} uses something up already: join what it needs by &")
 
 
-def _check_argument(name: str, value: Any, takes: Signature) -> None:
+def _check_argument(name: str, value: Any, parameters: Signature) -> None:
     if callable(value):
         return
     if not isinstance(value, str):
         raise ValueError(f"{name}: the name of an argument, or a callable that takes all of them, not {value!r}")
-    named = takes.parameters.get(value)
+    named = parameters.parameters.get(value)
     if named is None or named.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-        raise ValueError(f"{name}: there is no argument {value!r} in {takes}; a callable may look it up")
+        raise ValueError(f"{name}: there is no argument {value!r} in {parameters}; a callable may look it up")
 
 
 class _Run(NamedTuple):
@@ -191,12 +191,12 @@ class _Use(NamedTuple):
     of_arguments: dict[str, Any]
     ttl: float | None
     gate: EntitlementGate | None
-    takes: Signature
+    parameters: Signature
 
     def hold(self, run: _Run | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reservation:
         """Hold it, or go on with what an earlier run of the same holds."""
         values = self._read_arguments(args, kwargs)
-        key = str(values["key"]) if "key" in values else run and _shortened(run.name)
+        key = str(values["key"]) if "key" in values else run and _shorten(run.name)
         ttl = self.ttl or (run and run.limit) or _TTL
         wanted = order(self.requirement, values.get("quantity", self.quantity), key, checked_ttl(ttl))
         if run is not None:
@@ -212,7 +212,7 @@ class _Use(NamedTuple):
 
     def _read_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the arguments say of customer, quantity and key."""
-        bound = self.takes.bind(*args, **kwargs)
+        bound = self.parameters.bind(*args, **kwargs)
         bound.apply_defaults()
         return {
             name: value(*args, **kwargs) if callable(value) else bound.arguments[value]
@@ -220,5 +220,5 @@ class _Use(NamedTuple):
         }
 
 
-def _shortened(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_KEY else uuid5(NAMESPACE_OID, name).hex

@@ -2,9 +2,8 @@
 
 DEBUG_TOOLBAR_PANELS = [..., "entitlement_gate.contrib.debug_toolbar.EntitlementsPanel"]
 
-A panel hears of every gate while its request is answered, and keeps what was checked in the request's own context: its
-task, and whatever threads that hands its context to. Never here: why a decision is what it is (``manage.py
-entitlements explain``).
+A panel observes every gate while its request is answered, and records the checks that are made in the request's own
+context: its task, and the threads that get a copy of its context.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EntitlementsPanel"]
 
-_current: ContextVar[_Checks | None] = ContextVar("entitlement_gate.contrib.debug_toolbar", default=None)
+_current: ContextVar[_CheckRecorder | None] = ContextVar("entitlement_gate.contrib.debug_toolbar", default=None)
 
 
-class _Checks(Observer):
+class _CheckRecorder(Observer):
     """The checks that are made in one context, as JSON has them: the toolbar stores them so."""
 
     def __init__(self) -> None:
@@ -50,12 +49,12 @@ class EntitlementsPanel(Panel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._checks = _Checks()
+        self._checks = _CheckRecorder()
 
     @property
     def nav_subtitle(self) -> str:
         """Say how many checks there were, how many refused, and how long they took."""
-        checks = self._recorded
+        checks = self._stored_checks
         refused = sum(not check["allowed"] for check in checks)
         took = sum(check["milliseconds"] for check in checks)
         number = f"{len(checks)} check{'' if len(checks) == 1 else 's'}"
@@ -64,10 +63,10 @@ class EntitlementsPanel(Panel):
     @property
     def content(self) -> str:
         """Return the table of checks."""
-        if not self._recorded:
+        if not self._stored_checks:
             return format_html("<p>{}</p>", "Nothing was checked.")
         head = format_html_join("", "<th>{}</th>", ((name,) for name in _COLUMNS))
-        rows = format_html_join("", "<tr>{}</tr>", ((_row(check),) for check in self._recorded))
+        rows = format_html_join("", "<tr>{}</tr>", ((_render_row(check),) for check in self._stored_checks))
         return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, rows)
 
     def enable_instrumentation(self) -> None:
@@ -86,7 +85,7 @@ class EntitlementsPanel(Panel):
         self.record_stats({"checks": self._checks.recorded})  # type: ignore[no-untyped-call]  # the toolbar annotates little
 
     @property
-    def _recorded(self) -> list[dict[str, Any]]:
+    def _stored_checks(self) -> list[dict[str, Any]]:
         checks: list[dict[str, Any]] = self.get_stats().get("checks", [])  # type: ignore[no-untyped-call]  # as above
         return checks
 
@@ -95,7 +94,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 _COLUMNS = ("Entitlement", "Quantity", "Answer", "Reason", "Left", "Source", "Age", "Time", "Rows", "Customer")
 
 
-def _row(check: dict[str, Any]) -> str:
+def _render_row(check: dict[str, Any]) -> str:
     answer = "allowed" if check["allowed"] else "refused"
     cells = (
         check["entitlement"],

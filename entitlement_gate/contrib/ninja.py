@@ -13,6 +13,7 @@ Never here: what a gate asks (``guard``), or who settles by Ninja's response (``
 from __future__ import annotations
 
 from contextlib import contextmanager
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from entitlement_gate import decorators
@@ -20,7 +21,7 @@ from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.guard import refusal
 from entitlement_gate.ninja_operations import follow_run
-from entitlement_gate.openapi import documented_refusals
+from entitlement_gate.refusals import documented_refusals
 from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.responses import problem_details
 from entitlement_gate.waiting import run_beside_loop
@@ -98,16 +99,16 @@ def _gate_router(gated: Router, gate: Callable[[Any], Any]) -> None:
         raise ValueError("Django Ninja gates whole routers from 1.6 on: gate the operations, or name the URLs in RULES")
 
     def gate_function(function: Any) -> Any:
-        with _forgotten_by_ninja(function):
+        with _hide_operation(function):
             return gate(function)
 
     gated.add_decorator(gate_function, "operation")
-    gated.add_decorator(_answering, "view")
+    gated.add_decorator(_follow_and_document, "view")
 
 
 @contextmanager
-def _forgotten_by_ninja(function: Any) -> Iterator[None]:
-    """Let a gate take a function that Ninja has: of a router it is Ninja that goes on with what the gate made of it."""
+def _hide_operation(function: Any) -> Iterator[None]:
+    """Take Ninja's mark off a function, which a gate would refuse: of a router, Ninja uses what the gate returns."""
     operation = vars(function).pop(_REGISTERED, None)
     try:
         yield
@@ -116,17 +117,11 @@ def _forgotten_by_ninja(function: Any) -> Iterator[None]:
             setattr(function, _REGISTERED, operation)
 
 
-def _answering(run: Callable[..., Any]) -> Callable[..., Any]:
-    operation = getattr(_innermost(run), "__self__", None)
+def _follow_and_document(run: Callable[..., Any]) -> Callable[..., Any]:
+    operation = getattr(unwrap(run), "__self__", None)
     if operation is not None:  # hidden by a decorator without functools.wraps: gated, and not documented
         _document(operation)
     return follow_run(run)
-
-
-def _innermost(run: Any) -> Any:
-    while hasattr(run, "__wrapped__"):
-        run = run.__wrapped__
-    return run
 
 
 def _document(operation: Operation) -> None:
@@ -145,11 +140,11 @@ class _Refusals(dict[Any, Any]):
 
     def __iter__(self) -> Iterator[Any]:
         yield from super().__iter__()
-        yield from (status for status in _documented() if str(status) not in self._declared)
+        yield from (status for status in _document_refusals() if str(status) not in self._declared)
 
     def __getitem__(self, status: Any) -> Any:
-        return super().__getitem__(status) if super().__contains__(status) else _documented()[status]
+        return super().__getitem__(status) if super().__contains__(status) else _document_refusals()[status]
 
 
-def _documented() -> dict[int, dict[str, Any]]:
+def _document_refusals() -> dict[int, dict[str, Any]]:
     return documented_refusals(get_settings().status_codes)

@@ -114,7 +114,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
 
         self._last_event = ProviderEvent.PROVIDER_READY
         try:
-            self._gate()
+            self._get_gate()
         except ImproperlyConfigured as error:
             raise ProviderFatalError(str(error)) from error
 
@@ -133,7 +133,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
         """Return whether the customer may."""
-        return _resolved(self._checked(flag_key, evaluation_context), default_value, _allowed)
+        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_allowed)
 
     async def resolve_boolean_details_async(
         self,
@@ -142,71 +142,71 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
         """Return whether the customer may."""
-        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _allowed)
+        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_allowed)
 
     def resolve_string_details(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
         """Return the reason."""
-        return _resolved(self._checked(flag_key, evaluation_context), default_value, _reason)
+        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_reason)
 
     async def resolve_string_details_async(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
         """Return the reason."""
-        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _reason)
+        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_reason)
 
     def resolve_integer_details(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
         """Return how much is left, rounded down; ``UNLIMITED`` where there is no limit."""
-        return _resolved(self._checked(flag_key, evaluation_context), default_value, _whole)
+        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_integer)
 
     async def resolve_integer_details_async(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
         """Return how much is left, rounded down; ``UNLIMITED`` where there is no limit."""
-        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _whole)
+        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_integer)
 
     def resolve_float_details(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
         """Return how much is left; infinity where there is no limit."""
-        return _resolved(self._checked(flag_key, evaluation_context), default_value, _left)
+        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_float)
 
     async def resolve_float_details_async(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
         """Return how much is left; infinity where there is no limit."""
-        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, _left)
+        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_float)
 
     def resolve_object_details(
         self, flag_key: str, default_value: Structure, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[Structure]:
         """Return the decision as plain JSON types, numbers as exact text."""
-        return _resolved(self._checked(flag_key, evaluation_context), default_value, Decision.as_dict)
+        return _make_details(self._check(flag_key, evaluation_context), default_value, Decision.as_dict)
 
     async def resolve_object_details_async(
         self, flag_key: str, default_value: Structure, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[Structure]:
         """Return the decision as plain JSON types, numbers as exact text."""
-        return _resolved(await self._achecked(flag_key, evaluation_context), default_value, Decision.as_dict)
+        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, Decision.as_dict)
 
-    def _checked(self, name: str, context: EvaluationContext | None) -> Decision:
-        customer, quantity = self._question(name, context)
+    def _check(self, name: str, context: EvaluationContext | None) -> Decision:
+        customer, quantity = self._read_context(name, context)
         try:
-            return self._gate().check(customer, name, quantity)
+            return self._get_gate().check(customer, name, quantity)
         except ValueError as error:
             raise InvalidContextError(f"{self._quantity}: {error}") from error
 
-    async def _achecked(self, name: str, context: EvaluationContext | None) -> Decision:
-        customer, quantity = self._question(name, context)
+    async def _acheck(self, name: str, context: EvaluationContext | None) -> Decision:
+        customer, quantity = self._read_context(name, context)
         try:
-            return await self._gate().acheck(customer, name, quantity)
+            return await self._get_gate().acheck(customer, name, quantity)
         except ValueError as error:
             raise InvalidContextError(f"{self._quantity}: {error}") from error
 
-    def _question(self, name: str, context: EvaluationContext | None) -> tuple[str, Any]:
+    def _read_context(self, name: str, context: EvaluationContext | None) -> tuple[str, Any]:
         """Return who is asked about, and how much."""
         if not name:
             raise FlagNotFoundError("a flag's key is the name of an entitlement: the text is empty")
@@ -214,7 +214,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
             raise TargetingKeyMissingError("the targeting key is the customer id, and there is none")
         return context.targeting_key, context.attributes.get(self._quantity)
 
-    def _gate(self) -> EntitlementGate:
+    def _get_gate(self) -> EntitlementGate:
         """Return the gate, watched; that of the settings is another one whenever they change."""
         gate = self._given
         if gate is None:
@@ -239,14 +239,14 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         gate = self._watched
         if gate is None:  # shut down meanwhile
             return
-        event = ProviderEvent.PROVIDER_READY if fetch.has_succeeded else _event_of_failure(gate)
+        event = ProviderEvent.PROVIDER_READY if fetch.has_succeeded else _choose_failure_event(gate)
         with self._lock:
             if event is not None and event is not self._last_event:
                 self._last_event = event
-                self.emit(event, _event_details(event, fetch))
+                self.emit(event, _make_event_details(event, fetch))
 
 
-def _event_of_failure(gate: EntitlementGate) -> ProviderEvent | None:
+def _choose_failure_event(gate: EntitlementGate) -> ProviderEvent | None:
     """Return what a failed fetch means: nothing yet, while billing is not left alone for it."""
     health = gate.health()
     if health["breaker"] == "closed":
@@ -256,7 +256,7 @@ def _event_of_failure(gate: EntitlementGate) -> ProviderEvent | None:
     return ProviderEvent.PROVIDER_STALE if has_data else ProviderEvent.PROVIDER_ERROR
 
 
-def _event_details(event: ProviderEvent, fetch: Fetch) -> ProviderEventDetails:
+def _make_event_details(event: ProviderEvent, fetch: Fetch) -> ProviderEventDetails:
     """Return what handlers are told: the kind of the failure alone."""
     if fetch.has_succeeded:
         return ProviderEventDetails(message="billing answers again")
@@ -264,12 +264,12 @@ def _event_details(event: ProviderEvent, fetch: Fetch) -> ProviderEventDetails:
     return ProviderEventDetails(message=f"fetches fail: {fetch.outcome}", error_code=code)
 
 
-def _resolved(decision: Decision, default: Value, read: Callable[[Decision], Any]) -> FlagResolutionDetails[Value]:
+def _make_details(decision: Decision, default: Value, read: Callable[[Decision], Any]) -> FlagResolutionDetails[Value]:
     """Return what ``read`` takes of a decision, with all that OpenFeature has room for; the default where it cannot."""
-    metadata = _metadata_of(decision)
+    metadata = _make_metadata(decision)
     try:
         _require_answer(decision)
-        reason = _REASONS.get(decision.source) or _live_reason(decision)
+        reason = _REASONS.get(decision.source) or _choose_live_reason(decision)
         variant = "allowed" if decision.allowed else "denied"
         return FlagResolutionDetails(read(decision), reason=reason, variant=variant, flag_metadata=metadata)
     except OpenFeatureError as error:
@@ -283,11 +283,11 @@ def _require_answer(decision: Decision) -> None:
         raise OpenFeatureError(*_ERRORS[decision.reason])
 
 
-def _live_reason(decision: Decision) -> FlagReason:
+def _choose_live_reason(decision: Decision) -> FlagReason:
     return FlagReason.TARGETING_MATCH if rows_behind(decision) else FlagReason.DEFAULT
 
 
-def _metadata_of(decision: Decision) -> dict[str, bool | int | float | str]:
+def _make_metadata(decision: Decision) -> dict[str, bool | int | float | str]:
     """Return what of a decision costs nothing to read; the object flag has the rest."""
     metadata: dict[str, bool | int | float | str] = {
         "outcome": decision.outcome,
@@ -305,23 +305,23 @@ def _metadata_of(decision: Decision) -> dict[str, bool | int | float | str]:
     return metadata
 
 
-def _allowed(decision: Decision) -> bool:
+def _read_allowed(decision: Decision) -> bool:
     return decision.allowed
 
 
-def _reason(decision: Decision) -> str:
+def _read_reason(decision: Decision) -> str:
     return decision.reason.value
 
 
-def _whole(decision: Decision) -> int:
-    return UNLIMITED if decision.unlimited else math.floor(_remaining(decision))
+def _read_integer(decision: Decision) -> int:
+    return UNLIMITED if decision.unlimited else math.floor(_read_remaining(decision))
 
 
-def _left(decision: Decision) -> float:
-    return math.inf if decision.unlimited else float(_remaining(decision))
+def _read_float(decision: Decision) -> float:
+    return math.inf if decision.unlimited else float(_read_remaining(decision))
 
 
-def _remaining(decision: Decision) -> Decimal:
+def _read_remaining(decision: Decision) -> Decimal:
     """Return what is left; nothing to whoever is denied, as there is nothing of it that may be used."""
     if decision.remaining is not None:
         return decision.remaining

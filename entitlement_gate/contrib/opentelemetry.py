@@ -5,7 +5,7 @@
 
 Events are log records named ``feature_flag.evaluation``, with the attributes of the semantic conventions for feature
 flags in events (1.54). All is recorded on a thread of its own, in the trace of whoever asked: an exporter that is slow,
-hangs or raises holds up no check, whichever processor it stands behind. Never here: what is exported, and where to.
+hangs or raises holds up no check, whichever processor it stands behind. What is exported is the SDK's to decide.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def instrument(
     telemetry = _Telemetry(
         gate,
         get_tracer(_SCOPE, __version__, tracer_provider),
-        _Instruments(get_meter(_SCOPE, __version__, meter_provider), partial(_customers, meter_provider)),
+        _Instruments(get_meter(_SCOPE, __version__, meter_provider), partial(_observe_customers, meter_provider)),
         get_logger(_SCOPE, __version__, logger_provider) if events else None,
         names=known,
         meter_provider=meter_provider,
@@ -177,7 +177,7 @@ class _Instruments:
 
 
 class _Telemetry(Observer):
-    """Takes note of what it hears, and when, on whatever thread; all else is done on its own.
+    """Queues each event with its time; a thread of its own records them.
 
     Attributes:
         gate: whose; None of all.
@@ -231,7 +231,11 @@ class _Telemetry(Observer):
                 context=context,
                 severity_number=SeverityNumber.INFO,
                 event_name="feature_flag.evaluation",
-                attributes={**_evaluation(decision), **labels, **self._customer("feature_flag.context.id", decision)},
+                attributes={
+                    **_make_event_attributes(decision),
+                    **labels,
+                    **self._make_customer_attribute("feature_flag.context.id", decision),
+                },
             )
         )
 
@@ -241,7 +245,7 @@ class _Telemetry(Observer):
             "fetch entitlements",
             context,
             SpanKind.CLIENT,
-            {**_call(fetch), **self._customer(_CUSTOMER, fetch)},
+            {**_make_span_attributes(fetch), **self._make_customer_attribute(_CUSTOMER, fetch)},
             start_time=at - int(fetch.seconds * _NANOSECONDS),
         )
         if not fetch.has_succeeded:
@@ -251,11 +255,11 @@ class _Telemetry(Observer):
     def _record_call(self, call: LedgerCall, context: Context) -> None:
         self._instruments.ledger.record(call.seconds, {_VERB: call.verb, _OUTCOME: call.outcome}, context)
 
-    def _customer(self, attribute: str, of: Decision | Fetch) -> dict[str, str]:
+    def _make_customer_attribute(self, attribute: str, of: Decision | Fetch) -> dict[str, str]:
         return {attribute: of.customer_id} if self._with_customer_ids and of.customer_id else {}
 
 
-def _evaluation(decision: Decision) -> dict[str, str]:
+def _make_event_attributes(decision: Decision) -> dict[str, str]:
     """Return what the conventions for feature flags ask for."""
     attributes = {
         _KEY: decision.entitlement,
@@ -269,7 +273,7 @@ def _evaluation(decision: Decision) -> dict[str, str]:
     return {**attributes, "feature_flag.result.reason": _REASONS.get(decision.source, by_rows)}
 
 
-def _call(fetch: Fetch) -> dict[str, str | int]:
+def _make_span_attributes(fetch: Fetch) -> dict[str, str | int]:
     """Return what the conventions for clients of HTTP ask for, as far as it is known of several requests."""
     attributes: dict[str, str | int] = {_OUTCOME: fetch.outcome}
     where = urlsplit(fetch.base_url or "")
@@ -289,7 +293,7 @@ class _Instrumented:
     telemetries: tuple[_Telemetry, ...] = ()
 
 
-def _customers(meter_provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Observation]:
+def _observe_customers(meter_provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Observation]:
     """Count what gates hold that are instrumented by now: a meter keeps the first callback that it was given."""
     telemetries = [each for each in _Instrumented.telemetries if each.meter_provider is meter_provider]
     gates = {gate for each in telemetries for gate in (members(everywhere.gates) if each.gate is None else [each.gate])}

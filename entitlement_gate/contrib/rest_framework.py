@@ -2,13 +2,14 @@
 
 ``permission_classes = [IsAuthenticated, HasEntitlement.of("reports")]``
 
-The framework's own ``&``, ``|`` and ``~`` forget who refused and why, and its ``~`` would let in whose entitlements
-cannot be learned. Whatever is composed with a permission of this module is one of this module again
-(``_ComposedPermission``), which knows its parts and three answers: of several refusals it tells the one that decided.
+The framework's own ``&``, ``|`` and ``~`` lose the reason of a refusal, and its ``~`` would let in a customer whose
+entitlements are unknown. A composition with a permission of this module is therefore a ``_ComposedPermission``, which
+has three answers and shows the refusal that decided.
 
-A permission may be asked more than once: for the forms of the browsable API, for ``OPTIONS``, for a schema. So being
-asked uses nothing up. What is to be used up is held around the handler of the request, by the guard that decorators use
-too, once all permissions and throttles let the request in; where an ``|`` lets somebody in and not at an object, there.
+A permission may be asked more than once: for the forms of the browsable API, for ``OPTIONS``, for a schema. So asking
+it uses nothing up. ``consume=True`` reserves around the handler of the request, by the guard that decorators use too,
+after all permissions and throttles have let the request in; or, where an ``|`` is decided at an object, inside the
+handler.
 
 Never here: what a gate asks (``guard``), or what a refused request is told (``responses``).
 """
@@ -31,8 +32,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.guard import Guard, note_refusal
-from entitlement_gate.openapi import documented_refusals
-from entitlement_gate.refusals import PROBLEM, retry_after_of
+from entitlement_gate.refusals import PROBLEM, documented_refusals, retry_after_of
 from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resolvers import find_request, set_gated
 from entitlement_gate.responses import detail_of, keep_private, problem_of, status_of, with_refusal_headers
@@ -79,8 +79,8 @@ __all__ = [
     "exception_handler",
 ]
 
-_DECIDED = "_entitlement_refusals"
-_HANDLED = "_entitlement_handler_runs"
+_REFUSALS = "_entitlement_refusals"
+_HANDLER_RUNS = "_entitlement_handler_runs"
 _BY_BALANCE = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
 _CLOSENESS = {reason: rank for rank, reason in enumerate(Reason)}
 
@@ -89,27 +89,23 @@ class EntitlementRefused(exceptions.APIException):
     """A request is refused, with the status of its reason: 402, 403 or 503, unless ``STATUS_CODES`` says otherwise.
 
     Attributes:
-        decision: says why; made anew of a text, as by a task queue, what that says, as of an ``EntitlementDenied``.
+        decision: the reason. Made of a text, as a task queue does, it is the decision of that text.
     """
 
     def __init__(self, decision: Decision | str, message: Any = None) -> None:
-        told = _error_of(decision)
-        super().__init__(message or detail_of(told.decision), code=str(told.decision.reason))
-        self.args = told.args  # reports of errors show them: no customer's number
-        self.decision = told.decision
+        error: EntitlementDenied | EntitlementUnavailable = EntitlementUnavailable(decision)
+        if error.decision.reason != str(decision).rpartition(": ")[2]:
+            error = EntitlementDenied(decision)
+        super().__init__(message or detail_of(error.decision), code=str(error.decision.reason))
+        self.args = error.args  # reports of errors show them: no customer's number
+        self.decision = error.decision
         self.message = message
-        self.status_code = status_of(told.decision)
-        self.wait = retry_after_of(told.decision)
-
-
-def _error_of(decision: Decision | str) -> EntitlementDenied | EntitlementUnavailable:
-    """Return the error of ours that says the same: of a text, the one that it names a reason of."""
-    is_unknown = EntitlementUnavailable(decision).decision.reason == str(decision).rpartition(": ")[2]
-    return EntitlementUnavailable(decision) if is_unknown else EntitlementDenied(decision)
+        self.status_code = status_of(error.decision)
+        self.wait = retry_after_of(error.decision)
 
 
 class _Refusal(NamedTuple):
-    """Why a permission refuses: by a decision of ours, or what another permission says of itself."""
+    """Why a permission refuses: a decision, or the message and code of another package's permission."""
 
     decision: Decision | None = None
     message: Any = None
@@ -121,64 +117,64 @@ class _Refusal(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, int, bool]:
-        """The lower, the rather it is told, of several: what is unknown, what came closest, what has words."""
+        """The refusal of lowest rank is shown: unknown first, then closest to allowing, then one with a message."""
         closeness = len(_CLOSENESS) if self.decision is None else _CLOSENESS[self.decision.reason]
         return not self.is_unknown, closeness, self.message is None
 
 
-class _OurPermissions(*_OPERANDS):  # type: ignore[misc]  # one of two sets of bases
-    """The class of our permission classes, which composes them.
+class _PermissionMeta(*_OPERANDS):  # type: ignore[misc]  # one of two sets of bases
+    """The class of this module's permission classes, which composes them.
 
-    A subclass of whatever may stand to the left of an operator: Python then asks the right operand first.
+    A subclass of whatever may stand to the left of an operator, so that Python calls the right operand first.
     """
 
     __init__, __call__, __eq__, __hash__ = type.__init__, type.__call__, type.__eq__, type.__hash__
 
     def __and__(self, other: Any) -> Any:
-        return _composed(self, other, is_any=False)
+        return _compose(self, other, is_any=False)
 
     def __or__(self, other: Any) -> Any:
-        return _composed(self, other, is_any=True)
+        return _compose(self, other, is_any=True)
 
     def __rand__(self, other: Any) -> Any:
-        return _composed(other, self, is_any=False)
+        return _compose(other, self, is_any=False)
 
     def __ror__(self, other: Any) -> Any:
-        return _composed(other, self, is_any=True)
+        return _compose(other, self, is_any=True)
 
     def __invert__(self) -> Any:
-        return self.inverted()
+        return self.invert()
 
 
-class _OurPermission(BasePermission, metaclass=_OurPermissions):
-    """A permission that tells why it refuses."""
+class _GatePermission(BasePermission, metaclass=_PermissionMeta):
+    """A permission that keeps the reason of its refusal."""
 
     entitlement_consume = False
 
     def has_permission(self, request: Any, view: Any) -> bool:
         """Let the request in, or raise ``EntitlementRefused``; False where a permission of others decided."""
         refusal = self.refusal(request, view)
-        return refusal is None or self._tell(refusal, request, view)
+        return refusal is None or self._apply(refusal, request, view)
 
     def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
         """Let it at the object, or raise; as above. An entitlement is about no object."""
-        vars(request)[_HANDLED] = True
+        vars(request)[_HANDLER_RUNS] = True
         refusal = self.object_refusal(request, view, obj)
-        return refusal is None or self._tell(refusal, request, view)
+        return refusal is None or self._apply(refusal, request, view)
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None: ...
 
     def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:  # noqa: ARG002 - see above
         return None
 
-    def _tell(self, refusal: _Refusal, request: Any, view: Any) -> bool:
+    def _apply(self, refusal: _Refusal, request: Any, view: Any) -> bool:
         if refusal.decision is not None:
             _refuse(request, view, refusal.decision, refusal.message)
         self.message, self.code = refusal.message, refusal.code  # which the framework reads of who refused
         return False
 
 
-class HasEntitlement(_OurPermission):
+class HasEntitlement(_GatePermission):
     """A permission: the request's customer has an entitlement. ``HasEntitlement.of(…)`` is the permission class.
 
     Attributes:
@@ -193,7 +189,7 @@ class HasEntitlement(_OurPermission):
     entitlement_methods: frozenset[str] = frozenset()
     entitlement_actions: frozenset[str] = frozenset()
     _guard: Guard
-    _is_by_request = False
+    _depends_on_request = False
 
     @classmethod
     def of(
@@ -237,10 +233,10 @@ class HasEntitlement(_OurPermission):
         guard = Guard.of(
             entitlement, quantity, consume=consume, key=key, customer=customer, on_unavailable=on_unavailable
         )
-        return cls._guarded(guard, about, frozenset(actions))
+        return cls._make_class(guard, about, frozenset(actions))
 
     @classmethod
-    def _guarded(cls, guard: Guard, methods: frozenset[str], actions: frozenset[str]) -> type[HasEntitlement]:
+    def _make_class(cls, guard: Guard, methods: frozenset[str], actions: frozenset[str]) -> type[HasEntitlement]:
         members = {
             "__module__": cls.__module__,
             "__doc__": cls.__doc__,
@@ -248,21 +244,21 @@ class HasEntitlement(_OurPermission):
             "entitlement_methods": methods,
             "entitlement_actions": actions,
             "entitlement_consume": guard.consume,
-            "_is_by_request": _is_by_request(guard),
+            "_depends_on_request": _depends_on_request(guard),
             "_guard": guard,
         }
-        made: type[HasEntitlement] = _OurPermissions(cls.__name__, (cls,), members)
+        made: type[HasEntitlement] = _PermissionMeta(cls.__name__, (cls,), members)
         return made
 
     @classmethod
-    def inverted(cls) -> type[HasEntitlement]:
+    def invert(cls) -> type[HasEntitlement]:
         """Return what ``~`` makes of it: who has the entitlement is refused; who cannot be checked stays refused."""
         cls.check_complete()
         guard = cls._guard
         if guard.consume or guard.quantity is not None:
             raise ValueError("~ of what uses something up, or of a quantity that only the request tells, says nothing")
         negated = dataclasses.replace(guard, requirement=~guard.requirement)
-        return cls._guarded(negated, cls.entitlement_methods, cls.entitlement_actions)
+        return cls._make_class(negated, cls.entitlement_methods, cls.entitlement_actions)
 
     @classmethod
     def check_complete(cls) -> None:
@@ -276,13 +272,13 @@ class HasEntitlement(_OurPermission):
 
     def has_permission(self, request: Any, view: Any) -> bool:
         """Let the request in, or raise ``EntitlementRefused``."""
-        # What uses nothing up may be decided as often as it is asked: not to note it saves 1 µs of 11.
+        # A decision that uses nothing up may be made again: not to keep it saves 1 µs of 11.
         refusal = self.refusal(request, view) if self.entitlement_consume else self._decide(request, view)
-        return refusal is None or self._tell(refusal, request, view)
+        return refusal is None or self._apply(refusal, request, view)
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
-        """Return why the request is refused, or None. What was decided for a request stands for as long as that."""
-        decided = vars(request).setdefault(_DECIDED, {})
+        """Return why the request is refused, or None; decided once for each request."""
+        decided = vars(request).setdefault(_REFUSALS, {})
         kind = type(self)
         if kind not in decided:
             decided[kind] = self._decide(request, view)
@@ -292,14 +288,17 @@ class HasEntitlement(_OurPermission):
     def _decide(self, request: Any, view: Any) -> _Refusal | None:
         if (self.entitlement_methods or self.entitlement_actions) and not self._is_about(request, view):
             return None
-        django_request, guard = _request_of(request), self._guard
-        if self._is_by_request:
-            guard = _asking(guard, request)
+        django_request, guard = _get_django_request(request), self._guard
+        if self._depends_on_request:
+            guard = _bind_request(guard, request)
         if guard.consume and request.method != "OPTIONS" and _is_to_be_answered(request, view):
-            on_denied = partial(_refuse_at_handler, request, view, self.message)
-            guard = dataclasses.replace(guard, on_denied=on_denied)
+
+            def refuse(_: Any, decision: Decision) -> None:
+                _refuse(request, view, decision, self.message)
+
+            guard = dataclasses.replace(guard, on_denied=refuse)
             # At an object an `|` may ask for the first time: whoever it let in before need not be let at this one.
-            if _HANDLED in vars(request):
+            if _HANDLER_RUNS in vars(request):
                 _hold_in_handler(guard, django_request, view, type(self))
             else:
                 _hold_around_handler(guard, django_request, view)
@@ -322,10 +321,10 @@ class HasEntitlement(_OurPermission):
         return action is None or action in self.entitlement_actions
 
 
-class _ComposedPermission(_OurPermission):
-    """Several permissions joined by ``&`` or ``|``, one of them ours; ``~`` stands before single ones only.
+class _ComposedPermission(_GatePermission):
+    """Permissions joined by ``&`` or ``|``, at least one of them of this module; ``~`` is applied to single ones only.
 
-    As ``Requirement`` has it: a denial decides ``&`` and an allowance ``|``; unknown is told where neither did.
+    As for ``Requirement``, a denial decides ``&`` and an allowance ``|``; where neither does, unknown decides.
     """
 
     op1_class: Any  # the operands as they were given, under the framework's names for them
@@ -337,38 +336,38 @@ class _ComposedPermission(_OurPermission):
         self._parts = [part() for part in self.parts]
 
     @classmethod
-    def inverted(cls) -> Any:
+    def invert(cls) -> Any:
         """Return what ``~`` makes of it, by De Morgan's laws."""
-        return _composed(~cls.op1_class, ~cls.op2_class, is_any=not cls.is_any)
+        return _compose(~cls.op1_class, ~cls.op2_class, is_any=not cls.is_any)
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
         if self.is_any:  # ours may not be asked, and would refuse others what this one is let in to
-            set_gated(_request_of(request))
-        return self._deciding(part.refusal(request, view) for part in self._parts)
+            set_gated(_get_django_request(request))
+        return self._choose_refusal(part.refusal(request, view) for part in self._parts)
 
     def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:
         if not self.is_any:
-            return self._deciding(part.object_refusal(request, view, obj) for part in self._parts)
+            return self._choose_refusal(part.object_refusal(request, view, obj) for part in self._parts)
         # As the framework does it: the part that lets somebody in has to be the one that shows the object.
-        return self._deciding(
+        return self._choose_refusal(
             part.refusal(request, view) or part.object_refusal(request, view, obj) for part in self._parts
         )
 
-    def _deciding(self, refusals: Iterator[_Refusal | None]) -> _Refusal | None:
-        told = []
+    def _choose_refusal(self, refusals: Iterator[_Refusal | None]) -> _Refusal | None:
+        candidates = []
         for refusal in refusals:
             if refusal is None:
                 if self.is_any:
                     return None
             elif self.is_any or refusal.is_unknown:
-                told.append(refusal)
+                candidates.append(refusal)
             else:
                 return refusal
-        return min(told, key=lambda refusal: refusal.rank, default=None)
+        return min(candidates, key=lambda refusal: refusal.rank, default=None)
 
 
 class _OtherPermission:
-    """A permission that is not ours, within a composition; may be one of adrf's, which is asked in async."""
+    """Another package's permission within a composition; one of adrf's is async."""
 
     entitlement_consume = False
 
@@ -377,14 +376,14 @@ class _OtherPermission:
         self._is_negated = is_negated
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
-        return self._refusal_by(Invocation(self._permission.has_permission, request, view).wait())
+        return self._make_refusal(Invocation(self._permission.has_permission, request, view).wait())
 
     def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:
         if self._is_negated:  # whom it does not let in at all it does not let at an object
             return None
-        return self._refusal_by(Invocation(self._permission.has_object_permission, request, view, obj).wait())
+        return self._make_refusal(Invocation(self._permission.has_object_permission, request, view, obj).wait())
 
-    def _refusal_by(self, allows: Any) -> _Refusal | None:
+    def _make_refusal(self, allows: Any) -> _Refusal | None:
         if bool(allows) is not self._is_negated:
             return None
         if self._is_negated:  # its words would say the opposite
@@ -392,21 +391,21 @@ class _OtherPermission:
         return _Refusal(None, getattr(self._permission, "message", None), getattr(self._permission, "code", None))
 
 
-def _composed(left: Any, right: Any, *, is_any: bool) -> Any:
+def _compose(left: Any, right: Any, *, is_any: bool) -> Any:
     """Return the permission class of two operands.
 
     Raises:
         ValueError: an operand is no permission class, or both sides of an ``|`` use something up.
     """
     left, right = (HasEntitlement.of(each) if isinstance(each, Requirement) else each for each in (left, right))
-    parts = [_part_of(operand) for operand in (left, right)]
+    parts = [_make_part(operand) for operand in (left, right)]
     using = [part for part in parts if getattr(part, "entitlement_consume", False)]
     if is_any and len(using) > 1:
         raise ValueError(
             "which side of the | is used up? Join what is asked for instead: "
             "HasEntitlement.of(Requirement(…) | Requirement(…), consume=True)"
         )
-    # What uses something up is asked last: the handler comes before an alternative could be tried.
+    # The part that consumes comes last: after the handler has run no alternative could be tried.
     parts.sort(key=using.__contains__)
     members = {
         "__module__": __name__,
@@ -416,28 +415,28 @@ def _composed(left: Any, right: Any, *, is_any: bool) -> Any:
         "parts": tuple(parts),
         "entitlement_consume": bool(using),
     }
-    return _OurPermissions(_ComposedPermission.__name__, (_ComposedPermission,), members)
+    return _PermissionMeta(_ComposedPermission.__name__, (_ComposedPermission,), members)
 
 
-def _part_of(operand: Any, *, is_negated: bool = False) -> Callable[[], Any]:
+def _make_part(operand: Any, *, is_negated: bool = False) -> Callable[[], Any]:
     """Return what makes a part of a composition: compositions of the framework's own are taken apart."""
-    if isinstance(operand, _OurPermissions):
+    if isinstance(operand, _PermissionMeta):
         getattr(operand, "check_complete", bool)()
         part: Callable[[], Any] = ~operand if is_negated else operand
         return part
     if isinstance(operand, SingleOperandHolder) and issubclass(operand.operator_class, NOT):
-        return _part_of(operand.op1_class, is_negated=not is_negated)
+        return _make_part(operand.op1_class, is_negated=not is_negated)
     if isinstance(operand, OperandHolder) and issubclass(operand.operator_class, (AND, OR)):
         left, right = operand.op1_class, operand.op2_class
         is_any = issubclass(operand.operator_class, OR) is not is_negated
-        composed: Callable[[], Any] = _composed(*((~left, ~right) if is_negated else (left, right)), is_any=is_any)
+        composed: Callable[[], Any] = _compose(*((~left, ~right) if is_negated else (left, right)), is_any=is_any)
         return composed
     if not callable(operand):
         raise ValueError(f"{operand!r} is no permission class; one is composed with the class, not with an instance")
     return partial(_OtherPermission, operand, is_negated=is_negated)
 
 
-def _request_of(request: Any) -> HttpRequest:
+def _get_django_request(request: Any) -> HttpRequest:
     """Return Django's request in the framework's, which is noted where it does not know yet who asks."""
     if "_user" in vars(request):  # authenticated, and put on Django's request too: no need to look again (2 µs of 9)
         known: HttpRequest = request._request  # noqa: SLF001 - under this name it wraps it
@@ -449,30 +448,30 @@ def _request_of(request: Any) -> HttpRequest:
 
 
 def _is_to_be_answered(request: Any, view: Any) -> bool:
-    """Whether a permission is asked for the request itself: not for a form on its answer, or for another method."""
-    return request.method == _request_of(request).method and not hasattr(view, "response")
+    """Whether a permission is asked for the request itself, not for a form in its response or another method."""
+    return request.method == _get_django_request(request).method and not hasattr(view, "response")
 
 
-def _is_by_request(guard: Guard) -> bool:
+def _depends_on_request(guard: Guard) -> bool:
     """Whether what a guard asks for depends on the request."""
     return not (guard.quantity is guard.customer is guard.key is None)
 
 
-def _asking(guard: Guard, request: Any) -> Guard:
-    """Return the guard for a request of the framework's, whose data the project's callables read."""
+def _bind_request(guard: Guard, request: Any) -> Guard:
+    """Return the guard with callables that get the framework's request in place of Django's."""
     calls = {name: getattr(guard, name) for name in ("quantity", "customer", "key")}
-    given: dict[str, Any] = {name: _given(call, request) for name, call in calls.items() if call is not None}
+    given: dict[str, Any] = {name: _bind(call, request) for name, call in calls.items() if call is not None}
     return dataclasses.replace(guard, **given)
 
 
-def _given(call: Callable[..., Any], request: Any) -> Callable[..., Any]:
+def _bind(call: Callable[..., Any], request: Any) -> Callable[..., Any]:
     return lambda _: call(request)
 
 
 def _hold_around_handler(guard: Guard, request: HttpRequest, view: Any) -> None:
-    """Hold what is to be used up while the view's handler of this request runs; a view lives for one request.
+    """Reserve around the handler of this request; a view object lives for one request.
 
-    Set on the view as view sets set theirs: the framework looks the handler up after all permissions and throttles.
+    The handler is replaced on the view: the framework looks it up after all permissions and throttles.
     """
     name = (request.method or "").lower()
     handler = getattr(view, name, None) if name in view.http_method_names else None
@@ -480,45 +479,40 @@ def _hold_around_handler(guard: Guard, request: HttpRequest, view: Any) -> None:
         return
 
     @wraps(handler)
-    def holding(*args: Any, **kwargs: Any) -> Any:
+    def hold(*args: Any, **kwargs: Any) -> Any:
         return guard.run(request, partial(handler, *args, **kwargs))
 
     @wraps(handler)
-    async def holding_async(*args: Any, **kwargs: Any) -> Any:
+    async def hold_async(*args: Any, **kwargs: Any) -> Any:
         return await guard.arun(request, partial(handler, *args, **kwargs))
 
-    setattr(view, name, holding_async if iscoroutinefunction(handler) else holding)
+    setattr(view, name, hold_async if iscoroutinefunction(handler) else hold)
 
 
 def _hold_in_handler(guard: Guard, request: HttpRequest, view: Any, by: object) -> None:
-    """Hold what is to be used up while the view's handler runs already, and settle it by what the view answers."""
+    """Reserve while the handler runs already, and settle by the response of the view."""
     hold = guard.hold(request, by)
     if hold is None:
         return
     finalize = view.finalize_response
 
-    def settling(*args: Any, **kwargs: Any) -> Any:
+    def finalize_and_settle(*args: Any, **kwargs: Any) -> Any:
         response = finalize(*args, **kwargs)
         # adrf finalizes in the event loop, where a ledger could not be asked.
         run_beside_loop(run_sync, hold.settling(request, response, is_in_thread=True))
         return keep_private(request, response)
 
-    view.finalize_response = settling
+    view.finalize_response = finalize_and_settle
 
 
 def _refuse(request: Any, view: Any, decision: Decision, message: Any = None) -> None:
-    """Raise what the framework answers; who may have a customer once authenticated is asked for that first."""
+    """Raise the refusal; where there is no customer and no authentication, raise what asks for that."""
     if decision.reason is Reason.NO_CUSTOMER:
         with suppress(exceptions.PermissionDenied):
             view.permission_denied(request, message=message or detail_of(decision), code=str(decision.reason))
     if _is_to_be_answered(request, view):  # else a form is not shown
-        note_refusal(_request_of(request), decision)
+        note_refusal(_get_django_request(request), decision)
     raise EntitlementRefused(decision, message)
-
-
-def _refuse_at_handler(request: Any, view: Any, message: Any, *told: Any) -> None:
-    _, decision = told
-    _refuse(request, view, decision, message)
 
 
 class EntitlementThrottle(BaseThrottle):
@@ -549,8 +543,8 @@ class EntitlementThrottle(BaseThrottle):
 
     def allow_request(self, request: Any, view: Any) -> bool:
         """Return whether enough is left."""
-        django_request = _request_of(request)
-        decision = _asking(self._guard, request).refuse(django_request)
+        django_request = _get_django_request(request)
+        decision = _bind_request(self._guard, request).refuse(django_request)
         if decision is None:
             set_gated(django_request)
             return True
@@ -573,12 +567,12 @@ def answering_refusals(handler: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(handler)
-    def answering(exc: Exception, context: dict[str, Any]) -> Any:
+    def handle(exc: Exception, context: dict[str, Any]) -> Any:
         if isinstance(exc, (EntitlementRefused, EntitlementDenied, EntitlementUnavailable)):
             return _problem(exc, context["request"])
         return handler(exc, context)
 
-    return answering
+    return handle
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Any:
@@ -590,7 +584,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Any:
 
 def _problem(exc: Any, request: Any) -> Any:
     decision: Decision = exc.decision
-    django_request = _request_of(request)
+    django_request = _get_django_request(request)
     note_refusal(django_request, decision)
     # Not at the head: the framework's views import the permissions of the settings, which import this module.
     from rest_framework.views import set_rollback  # noqa: PLC0415 - see above
@@ -620,8 +614,8 @@ class DocumentedRefusals:
         """Return the operation with the answers to refused requests, beside those that the view documents itself."""
         operation = super().get_operation(*args, **kwargs)  # type: ignore[misc]  # of drf-spectacular's class
         if operation is not None and self._is_gated():
-            for status, told in documented_refusals(get_settings().status_codes).items():
-                operation["responses"].setdefault(str(status), told)
+            for status, refusals in documented_refusals(get_settings().status_codes).items():
+                operation["responses"].setdefault(str(status), refusals)
         return operation
 
     def _is_gated(self) -> bool:

@@ -28,6 +28,7 @@ from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.engine.reservations import order
 from entitlement_gate.resilience.effects import run_async
 from entitlement_gate.resilience.failure_log import traceback_to_log
+from entitlement_gate.waiting import await_result
 
 try:
     from starlette.concurrency import run_in_threadpool
@@ -150,7 +151,7 @@ class GateMiddleware:
             return refusals.visitable(str(url)) if url else None
         except ValueError:
             _logger.error("upgrade_url: what %r returned is no address to visit", self._upgrade_url)  # noqa: TRY400 - it may tell of whom it is
-        except Exception as error:  # the application's code: without an address, a refusal is still one
+        except Exception as error:  # the application's code: a refusal without an address is still a refusal
             kind = type(error).__name__
             _logger.exception("upgrade_url: %r raised %s", self._upgrade_url, kind, exc_info=traceback_to_log(error))
         return None
@@ -188,11 +189,11 @@ def requires(
         order(requirement, 1, None, None)  # refuses at once what no ledger can count
 
     async def require(connection: HTTPConnection) -> Decision:
-        conversation = _conversation(connection)
+        conversation = _get_conversation(connection)
         gate, customer = conversation.middleware.gate, await conversation.customer(connection)
         if not consume or connection.scope.get("method") == "OPTIONS":
             return await gate.arequire(customer, requirement)
-        named = None if key is None else str(await _awaited(key(connection)))
+        named = None if key is None else str(await await_result(key(connection)))
         reservation = await gate.areserve(customer, requirement, key=named)
         conversation.reservations.append(reservation)
         if conversation.is_answered:  # nothing is to come that could settle it
@@ -223,22 +224,18 @@ class RequirementMiddleware:
 
 async def customer_of(connection: HTTPConnection) -> Any:
     """Return the customer as the function of the middleware gave it; a dependency, too."""
-    return await _conversation(connection).customer(connection)
+    return await _get_conversation(connection).customer(connection)
 
 
-def _conversation(connection: HTTPConnection) -> _Conversation:
+def _get_conversation(connection: HTTPConnection) -> _Conversation:
     conversation: _Conversation | None = connection.scope.get(_SCOPE)
     if conversation is None:
         raise RuntimeError("an entitlement is required, and nobody answers refusals: add GateMiddleware")
     return conversation
 
 
-async def _awaited(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
-
-
 _UNKNOWN: Any = object()
-_settling: set[asyncio.Task[None]] = set()  # a loop keeps no task alive
+_tasks: set[asyncio.Task[None]] = set()  # a loop keeps no task alive
 
 
 class _Conversation:
@@ -258,7 +255,7 @@ class _Conversation:
             find = self.middleware.customer
             is_async = inspect.iscoroutinefunction(find) or inspect.iscoroutinefunction(type(find).__call__)
             found = find(connection) if is_async else await run_in_threadpool(find, connection)
-            self._customer = await _awaited(found)
+            self._customer = await await_result(found)
         return self._customer
 
     async def send(self, message: Message) -> None:
@@ -278,8 +275,8 @@ class _Conversation:
         reservations, self.reservations = self.reservations, []
         if reservations:
             task = asyncio.ensure_future(_conclude(reservations, has_failed=has_failed))
-            _settling.add(task)
-            task.add_done_callback(_settling.discard)
+            _tasks.add(task)
+            task.add_done_callback(_tasks.discard)
             await asyncio.shield(task)
 
     def give_back_elsewhere(self) -> None:

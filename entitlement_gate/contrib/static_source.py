@@ -2,8 +2,8 @@
 
 >>> gate = EntitlementGate(StaticSource("plans.yaml"))  # doctest: +SKIP - needs the file
 
-The file is read again at each fetch, and understood again where it has changed. Its format is told in
-``docs/how-to/use-another-source.md``. Never here: whether a grant allows (``domain.rule``), or how long it is held.
+The file is read at each fetch, and parsed again where it has changed. Its format is described in
+``docs/how-to/use-another-source.md``.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _EVERYBODY = "*"
 class StaticSource(Locked):
     """A source for ``EntitlementGate`` that answers from a file. Thread-safe.
 
-    A file that is removed or becomes wrong while the process runs fails each fetch until it is mended: a gate then
-    answers by what it holds of a customer, marked stale, for as long as ``stale_if_error``.
+    A file that is removed or becomes invalid while the process runs fails each fetch until it is corrected: a gate then
+    serves stale snapshots, for as long as ``stale_if_error``.
 
     Args:
         path: ends in ``.yaml``, ``.yml``, ``.json`` or ``.toml``.
@@ -57,12 +57,12 @@ class StaticSource(Locked):
         super().__init__()
         self._path = Path(path)
         self._clock = clock
-        self._read = _reader_for(self._path)
+        self._read = _choose_reader(self._path)
         try:
             self._data = self._path.read_bytes()
         except OSError as error:
             raise ValueError(f"{self._path}: {error.strerror}") from error
-        self._customers: Mapping[str, Grants] = self._understood(self._data)
+        self._customers: Mapping[str, Grants] = self._parse(self._data)
         self._mistake: str | None = None
 
     def fetch(self, customer_id: str) -> Snapshot:
@@ -74,13 +74,13 @@ class StaticSource(Locked):
             SourceMalformed: it says what cannot be; the text names the line, or the place.
         """
         at = self._clock.time()
-        customers = self._current()
+        customers = self._load()
         grants = customers.get(customer_id, customers.get(_EVERYBODY))
         if grants is None:
             raise CustomerNotFound("the file does not name this customer")
         return Snapshot(customer_id, grants, at)
 
-    def _current(self) -> Mapping[str, Grants]:
+    def _load(self) -> Mapping[str, Grants]:
         """Return what the file says. Bytes are compared, not dates: it may be replaced twice within one tick."""
         with self._lock:
             try:
@@ -90,18 +90,18 @@ class StaticSource(Locked):
             if data != self._data:
                 customers, mistake = self._customers, None
                 try:
-                    customers = self._understood(data)
+                    customers = self._parse(data)
                 except ValueError as error:
                     mistake = str(error)
-                # Last, and together: what a time limit breaks off is understood anew, not taken for what was before.
+                # Last, and together: what a time limit interrupts is parsed again.
                 self._customers, self._mistake, self._data = customers, mistake, data
             if self._mistake is not None:
                 raise SourceMalformed(self._mistake)
             return self._customers
 
-    def _understood(self, data: bytes) -> Mapping[str, Grants]:
+    def _parse(self, data: bytes) -> Mapping[str, Grants]:
         try:
-            return _customers_in(self._read(data.decode()))
+            return _parse_customers(self._read(data.decode()))
         except RecursionError as error:
             raise ValueError(f"{self._path}: it is nested too deeply") from error
         except UnicodeDecodeError as error:
@@ -113,19 +113,19 @@ class StaticSource(Locked):
         return f"<StaticSource {str(self._path)!r} of {len(self._customers)} customers>"
 
 
-def _reader_for(path: Path) -> Callable[[str], Any]:
+def _choose_reader(path: Path) -> Callable[[str], Any]:
     readers = {".json": _read_json, ".toml": _read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path}: its name ends in {', '.join(readers)}")
     if reader is _read_yaml:
-        _yaml()
+        _import_yaml()
     return reader
 
 
 def _read_json(text: str) -> Any:
     try:
-        return json.loads(text, parse_float=Decimal, object_pairs_hook=_once_each)
+        return json.loads(text, parse_float=Decimal, object_pairs_hook=_refuse_duplicates)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
 
@@ -134,7 +134,7 @@ def _read_toml(text: str) -> Any:
     return tomllib.loads(text, parse_float=Decimal)  # its errors name the line
 
 
-def _yaml() -> Any:
+def _import_yaml() -> Any:
     try:
         import yaml  # noqa: PLC0415 - an extra, and only of those who write YAML
     except ImportError as error:
@@ -143,7 +143,7 @@ def _yaml() -> Any:
 
 
 def _read_yaml(text: str) -> Any:
-    yaml = _yaml()
+    yaml = _import_yaml()
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]  # known only where PyYAML is
         """Refuses what YAML lets pass: one key twice, of which the last would count."""
@@ -151,7 +151,7 @@ def _read_yaml(text: str) -> Any:
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
             try:
-                _once_each((key.value, None) for key, _ in node.value if isinstance(key.value, str))
+                _refuse_duplicates((key.value, None) for key, _ in node.value if isinstance(key.value, str))
             except ValueError as error:
                 raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
             return node
@@ -164,7 +164,7 @@ def _read_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def _once_each(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+def _refuse_duplicates(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -173,38 +173,38 @@ def _once_each(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     return found
 
 
-def _customers_in(document: Any) -> dict[str, Grants]:
+def _parse_customers(document: Any) -> dict[str, Grants]:
     """Return the grants of each customer in the file, and of everybody else.
 
     Raises:
         ValueError: names the place. Customers are counted from 0: an error is logged, and tells nobody's id.
     """
-    content = _mapping(document, "the file", ("plans", "customers"))
+    content = _read_mapping(document, "the file", ("plans", "customers"))
     plans = {
-        name: _grants_in(grants, f"plans.{name}", name)
-        for name, grants in _mapping(content.get("plans"), "plans").items()
+        name: _parse_grants(grants, f"plans.{name}", name)
+        for name, grants in _read_mapping(content.get("plans"), "plans").items()
     }
     customers: dict[str, Grants] = {}
-    for position, (key, value) in enumerate(_mapping(content.get("customers"), "customers").items()):
+    for position, (key, value) in enumerate(_read_mapping(content.get("customers"), "customers").items()):
         place = f"customers[{position}]"
         customer_id = key if key == _EVERYBODY else canonical_uuid(key)
         if customer_id is None:
             raise ValueError(f'{place}: a customer is a UUID, or "*" for everybody else')
         if customer_id in customers:
             raise ValueError(f"{place}: the customer stands there twice")
-        customers[customer_id] = _customer(value, place, plans)
+        customers[customer_id] = _parse_customer(value, place, plans)
     return customers
 
 
-def _customer(value: Any, place: str, plans: Mapping[str, Grants]) -> Grants:
+def _parse_customer(value: Any, place: str, plans: Mapping[str, Grants]) -> Grants:
     """Return the rows of a customer's plans, less those of names for which it has grants of its own, and these."""
-    given = _mapping(value, place, ("plans", "grants")) if isinstance(value, Mapping) else {"plans": value}
-    own = _grants_in(given.get("grants"), f"{place}.grants", "own")
+    given = _read_mapping(value, place, ("plans", "grants")) if isinstance(value, Mapping) else {"plans": value}
+    own = _parse_grants(given.get("grants"), f"{place}.grants", "own")
     said = given.get("plans", [])
     rows: list[Grant] = []
     for name in said if isinstance(said, list) else [said]:
         if not (isinstance(name, str) and name in plans):
-            raise ValueError(f"{place}: the name of a plan, or a list of them, not {name!r}{_hint(name, plans)}")
+            raise ValueError(f"{place}: the name of a plan, or a list of them, not {name!r}{_make_hint(name, plans)}")
         if isinstance(said, list) and said.count(name) > 1:
             raise ValueError(f"{place}: the plan {name!r} stands there twice")
         rows += plans[name]
@@ -212,42 +212,45 @@ def _customer(value: Any, place: str, plans: Mapping[str, Grants]) -> Grants:
     return (*(row for row in rows if row.name not in replaced), *own)
 
 
-def _grants_in(value: Any, place: str, giver: str) -> Grants:
-    return tuple(_grant(name, said, f"{place}.{name}", giver) for name, said in _mapping(value, place).items())
+def _parse_grants(value: Any, place: str, giver: str) -> Grants:
+    return tuple(
+        _parse_grant(name, said, f"{place}.{name}", giver) for name, said in _read_mapping(value, place).items()
+    )
 
 
 _FIELDS = ("type", "quantity", "used", "units", "status", "active_from", "expires_at", "entitlement_id")
 _STATUSES = ("active", "draft", "expired", "voided")
 
 
-def _grant(name: str, value: Any, place: str, giver: str) -> Grant:
+def _parse_grant(name: str, value: Any, place: str, giver: str) -> Grant:
     """Return a row: a Feature for true or false, a Quantity for a number, or as its fields say."""
     if isinstance(value, bool):
         given: Mapping[str, Any] = {"type": "Feature"}
     elif isinstance(value, Mapping):
-        given = _mapping(value, place, _FIELDS)
+        given = _read_mapping(value, place, _FIELDS)
     elif value is None:  # what stands for a number, or for its fields, was left out
         raise ValueError(f"{place}: true, false, a number or fields, not nothing")
     else:
         given = {"quantity": value}
-    quantity = _optional(_number, given, "quantity", place)
+    quantity = _read_optional(_read_number, given, "quantity", place)
     kind = EntitlementType.QUANTITY if "quantity" in given else EntitlementType.FEATURE
     return Grant(
         id=f"{giver}/{name}",
         name=name,
-        entitlement_id=_optional(_identifier, given, "entitlement_id", place) or str(uuid5(NAMESPACE_OID, name)),
-        type=_optional(_one_of(EntitlementType), given, "type", place) or kind,
-        status=_optional(_one_of(_STATUSES), given, "status", place) or "active",
-        units=_optional(_text, given, "units", place),
-        active_from=_optional(_instant, given, "active_from", place),
-        expires_at=_optional(_instant, given, "expires_at", place),
+        entitlement_id=_read_optional(_read_identifier, given, "entitlement_id", place)
+        or str(uuid5(NAMESPACE_OID, name)),
+        type=_read_optional(_make_choice_reader(EntitlementType), given, "type", place) or kind,
+        status=_read_optional(_make_choice_reader(_STATUSES), given, "status", place) or "active",
+        units=_read_optional(_read_text, given, "units", place),
+        active_from=_read_optional(_read_instant, given, "active_from", place),
+        expires_at=_read_optional(_read_instant, given, "expires_at", place),
         quantity=quantity,
-        used=_optional(_number, given, "used", place),
+        used=_read_optional(_read_number, given, "used", place),
         is_disabled=value is False,
     )
 
 
-def _mapping(value: Any, place: str, known: Iterable[str] = ()) -> Mapping[str, Any]:
+def _read_mapping(value: Any, place: str, known: Iterable[str] = ()) -> Mapping[str, Any]:
     """Read a mapping of texts; of none but the known keys, where any are named."""
     if value is None:
         return {}
@@ -257,35 +260,35 @@ def _mapping(value: Any, place: str, known: Iterable[str] = ()) -> Mapping[str, 
         if not (isinstance(key, str) and key):
             raise ValueError(f"{place}: a name is a text, so write it in quotes: {key!r}")
         if known and key not in known:
-            raise ValueError(f"{place}: one of {', '.join(known)}, not {key!r}{_hint(key, known)}")
+            raise ValueError(f"{place}: one of {', '.join(known)}, not {key!r}{_make_hint(key, known)}")
     return value
 
 
-def _optional(read: Callable[[Any, str], Any], given: Mapping[str, Any], name: str, place: str) -> Any:
+def _read_optional(read: Callable[[Any, str], Any], given: Mapping[str, Any], name: str, place: str) -> Any:
     return None if given.get(name) is None else read(given[name], f"{place}.{name}")
 
 
-def _number(value: Any, place: str) -> Decimal:
+def _read_number(value: Any, place: str) -> Decimal:
     number = exact_number(repr(value) if isinstance(value, float) else value)
     if number is None:
         raise ValueError(f"{place}: a number, not {value!r}")
     return number
 
 
-def _text(value: Any, place: str) -> str:
+def _read_text(value: Any, place: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{place}: a text, not {value!r}")
     return value
 
 
-def _identifier(value: Any, place: str) -> str:
+def _read_identifier(value: Any, place: str) -> str:
     identifier = canonical_uuid(value) if isinstance(value, str) else None
     if identifier is None:
         raise ValueError(f"{place}: a UUID, not {value!r}")
     return identifier
 
 
-def _one_of(words: Iterable[str]) -> Callable[[Any, str], str]:
+def _make_choice_reader(words: Iterable[str]) -> Callable[[Any, str], str]:
     def read(value: Any, place: str) -> str:
         for word in words:
             if value == word:
@@ -295,7 +298,7 @@ def _one_of(words: Iterable[str]) -> Callable[[Any, str], str]:
     return read
 
 
-def _instant(value: Any, place: str) -> datetime:
+def _read_instant(value: Any, place: str) -> datetime:
     """Read an instant, in UTC where it says nothing else; a day is its first instant."""
     try:
         read = datetime.fromisoformat(value) if isinstance(value, str) else value
@@ -308,6 +311,6 @@ def _instant(value: Any, place: str) -> datetime:
     return read
 
 
-def _hint(word: Any, known: Iterable[str]) -> str:
+def _make_hint(word: Any, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -22,7 +22,7 @@ from entitlement_gate import Decision, EntitlementDenied, EntitlementGate, Entit
 from entitlement_gate.contrib.starlette import (
     GateMiddleware,
     RequirementMiddleware,
-    _settling,
+    _tasks,
     customer_of,
     requires,
 )
@@ -429,7 +429,7 @@ async def test_who_leaves_as_the_answer_ends_has_used_it_up(gate):
     task = asyncio.ensure_future(app(scope_of("/"), None, send))
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.gather(*_settling)
+    await asyncio.gather(*_tasks)
     assert counted(gate) == (1, 0)
 
 

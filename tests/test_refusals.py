@@ -3,7 +3,7 @@
 from django.test import RequestFactory
 
 from entitlement_gate import Decision, Outcome, Reason
-from entitlement_gate.openapi import documented_refusals
+from entitlement_gate.refusals import documented_refusals
 from entitlement_gate.responses import problem_details
 
 
