@@ -21,6 +21,8 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework.authtoken",
 ]
 
 MIDDLEWARE = [
@@ -68,6 +70,14 @@ USE_TZ = True
 TIME_ZONE = "UTC"  # as billing writes its dates
 LANGUAGE_CODE = "en"
 
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "EXCEPTION_HANDLER": "entitlement_gate.contrib.rest_framework.exception_handler",
+}
+
 REDIS_URL = os.environ.get("REDIS_URL")
 ENTITLEMENT_GATE: dict[str, Any] = {
     "BASE_URL": os.environ.get("ZENSKAR_BASE_URL", "sandbox:"),
@@ -89,4 +99,6 @@ ENTITLEMENT_GATE: dict[str, Any] = {
     # Who is billed: what hangs on the signed-in user.
     "CUSTOMER_ATTRIBUTE": "profile.zenskar_customer_id",
     "UPGRADE_URL": "plans",
+    # Gates for views that are not yours, or for many at once.
+    "RULES": [{"view": "sso", "requires": "sso"}],
 }

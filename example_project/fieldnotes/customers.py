@@ -45,11 +45,15 @@ CUSTOMERS = _customers(os.environ.get("FIELDNOTES_CUSTOMERS", "")) or _SANDBOX
 
 def seed() -> None:
     """Make a user for each customer; those that are there stay."""
-    from fieldnotes.models import Profile  # noqa: PLC0415 - the list above is read before Django is set up
+    # Not at the head: the list above is read before Django is set up.
+    from rest_framework.authtoken.models import Token  # noqa: PLC0415 - see above
+
+    from fieldnotes.models import Profile  # noqa: PLC0415 - see above
 
     for customer in CUSTOMERS:
         user, _ = get_user_model().objects.get_or_create(username=customer.name)
         Profile.objects.update_or_create(user=user, defaults={"zenskar_customer_id": customer.id})
+        Token.objects.get_or_create(user=user)
 
 
 def signed_in(request: HttpRequest) -> Customer | None:
@@ -66,5 +70,6 @@ def sign_in(request: HttpRequest, customer_id: str) -> None:
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
-    """Give every template the customers to switch between, and the number of the process that answers."""
-    return {"customers": CUSTOMERS, "customer": signed_in(request), "process": os.getpid()}
+    """Give every template the customers to switch between, the one signed in, and the process that answers."""
+    token = getattr(request.user, "auth_token", None)
+    return {"customers": CUSTOMERS, "customer": signed_in(request), "token": token, "process": os.getpid()}

@@ -11,3 +11,20 @@ class Profile(models.Model):
 
     def __str__(self) -> str:
         return f"profile of {self.user}"
+
+
+class Export(models.Model):
+    """An export that a background job writes."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DONE = "done"
+        REFUSED = "refused"
+        POSTPONED = "postponed"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
+    state = models.CharField(max_length=20, choices=State, default=State.WAITING)
+    outcome = models.CharField(max_length=100, blank=True)
+
+    def __str__(self) -> str:
+        return f"export {self.pk}"

@@ -1,32 +1,26 @@
-"""The pages of Fieldnotes: one gate of each type, in sync and in async views, as decorator and in code.
-
-One page uses up what it needs; the others look whether it is there.
-"""
+"""The pages of Fieldnotes: a gate of each kind, on sync and async views."""
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.generic import TemplateView
 
-from entitlement_gate import (
-    CustomerEntitlements,
-    Decision,
-    Entitlement,
-    EntitlementUnavailable,
-    Requirement,
-    requires_entitlement,
-)
-from fieldnotes import customers
+from entitlement_gate import CustomerEntitlements, Decision, Entitlement, EntitlementUnavailable, requires_entitlement
+from entitlement_gate.mixins import EntitlementRequiredMixin
+from fieldnotes import customers, jobs, prices
+from fieldnotes.models import Export
+from fieldnotes.notes import NOTES, find_notes
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from entitlement_gate.request_entitlements import RequestEntitlements
 
 
@@ -39,39 +33,6 @@ class Request(HttpRequest):
 # In an async view: a template that names the user asks the database, which must not be done in the event loop.
 arender = sync_to_async(render)
 
-NOTES = ("North meadow: gate repaired", "Barn 3: roof to be checked", "Well: level 2.4 m", "Orchard: first blossoms")
-
-# What each page needs, in one place: the home page tells it and the views below enforce it.
-REPORTS = Requirement("reports")
-EXPORT = Requirement("api_calls", 100)
-API_REPORT = REPORTS & Requirement("api_calls", 1)
-SEAT = Requirement("seats", 1)
-SUMMARY_CREDITS = {"short": Decimal("12.5"), "long": Decimal(60)}
-SUMMARY = Requirement("ai_credits", SUMMARY_CREDITS["short"])
-ANSWER = Requirement("ai_credits", 10)
-
-_TELLING = 4  # letters of a word that is worth looking for
-
-
-class Page(NamedTuple):
-    """A page as the home page shows it."""
-
-    url_name: str
-    title: str
-    kind: str
-    needs: str
-    requirement: Requirement
-
-
-PAGES = (
-    Page("reports", "Reports", "Feature", "“reports”", REPORTS),
-    Page("export", "Export", "Quantity", "100 of “api_calls”", EXPORT),
-    Page("summary", "Summary", "Credits", "12.5 of “ai_credits”; 60 for a long one", SUMMARY),
-    Page("ask", "Ask", "Credits, used up", "10 of “ai_credits” for each answer", ANSWER),
-    Page("team", "Team", "Quantity, in code", "1 of “seats”", SEAT),
-    Page("api-report", "Report API", "both, as JSON", "“reports” and 1 of “api_calls”", API_REPORT),
-)
-
 
 async def home(request: Request) -> HttpResponse:
     """Show what the customer has. An outage of billing is told, and is no empty list."""
@@ -83,23 +44,53 @@ async def home(request: Request) -> HttpResponse:
     return await arender(request, "fieldnotes/home.html", {"entitlements": entitlements, "pages": _pages(known)})
 
 
+class Dashboard(EntitlementRequiredMixin, TemplateView):
+    """A Feature, on a view class. Its template shows parts of the page by what else the customer has."""
+
+    entitlement_required = prices.DASHBOARD
+    template_name = "fieldnotes/dashboard.html"
+    extra_context = {"notes": NOTES}
+
+
 @require_GET
-@requires_entitlement(REPORTS)
+@requires_entitlement(prices.REPORTS)
 def reports(request: Request) -> HttpResponse:
     """A Feature: there or not."""
     return render(request, "fieldnotes/reports.html", {"notes": NOTES})
 
 
-@requires_entitlement(EXPORT)
+def translation_key(request: HttpRequest) -> str:
+    """Name the work, so that it is counted once: a number of the application's, never one that a client makes up."""
+    return f"translation of note {request.resolver_match.kwargs['number']}" if request.resolver_match else ""
+
+
+@require_POST
+@requires_entitlement(prices.REPORTS)
+@requires_entitlement(prices.TRANSLATION, consume=True, key=translation_key)
+def translate(request: Request, number: int) -> HttpResponse:
+    """Credits that are used up once: the same note again is free. A note that is not there costs nothing."""
+    if number >= len(NOTES):
+        raise Http404
+    left = request.entitlements.check("ai_credits").remaining
+    given = {"notes": NOTES, "translation": list(NOTES.values())[number], "left": left}
+    return render(request, "fieldnotes/reports.html", given)
+
+
+@requires_entitlement(prices.EXPORT)
 async def export(request: Request) -> HttpResponse:
-    """A Quantity: an export makes 100 calls, so 100 have to be left."""
-    decision = await request.entitlements.acheck(EXPORT)
-    return await arender(request, "fieldnotes/export.html", {"decision": decision})
+    """A Quantity, in an async view. The gate sees whether there is enough; the job that is started uses it up."""
+    user: Any = await request.auser()
+    if request.method == "POST":
+        await sync_to_async(jobs.start_export)(user)
+        return redirect("export")
+    decision = await request.entitlements.acheck(prices.EXPORT)
+    exports = [each async for each in Export.objects.filter(user=user).order_by("-pk")[:5]]
+    return await arender(request, "fieldnotes/export.html", {"decision": decision, "exports": exports})
 
 
 def credits_of(request: HttpRequest) -> Decimal:
     """Return what the summary that is asked for costs; the application sets the price, never the client."""
-    return SUMMARY_CREDITS.get(request.GET.get("length", ""), SUMMARY_CREDITS["short"])
+    return prices.SUMMARY_CREDITS.get(request.GET.get("length", ""), prices.SUMMARY_CREDITS["short"])
 
 
 @requires_entitlement("ai_credits", credits_of)
@@ -112,34 +103,28 @@ async def summary(request: Request) -> HttpResponse:
 class Ask(View):
     """Credits that are used up: looking at the form takes none, each answer takes ten."""
 
-    @method_decorator(requires_entitlement(ANSWER))
+    @method_decorator(requires_entitlement(prices.ANSWER))
     def get(self, request: Request) -> HttpResponse:
         """Show the form, and what is left."""
         return self._page(request)
 
-    @method_decorator(requires_entitlement(ANSWER, consume=True))
+    @method_decorator(requires_entitlement(prices.ANSWER, consume=True))
     def post(self, request: Request) -> HttpResponse:
         """Answer; the balance is without the ten already. Where nothing is found the 404 gives them back."""
         question = request.POST.get("question", "")
-        answers = answers_to(question)
+        answers = find_notes(question)
         return self._page(request, status=200 if answers else 404, question=question, answers=answers)
 
     def _page(self, request: Request, status: int = 200, **given: Any) -> HttpResponse:
-        decision = request.entitlements.check(ANSWER)
+        decision = request.entitlements.check(prices.ANSWER)
         given |= {"decision": decision, "percent": _percent_left(decision)}
         return render(request, "fieldnotes/ask.html", given, status=status)
-
-
-def answers_to(question: str) -> list[str]:
-    """Return the notes that share a longer word with the question."""
-    words = [word for word in re.findall(r"\w+", question.lower()) if len(word) >= _TELLING]
-    return [note for note in NOTES if any(word in note.lower() for word in words)]
 
 
 @require_http_methods(["GET", "POST"])
 def team(request: Request) -> HttpResponse:
     """Ask in code. What ``require`` raises is answered by the middleware like any refusal."""
-    decision = request.entitlements.require(SEAT)
+    decision = request.entitlements.require(prices.SEAT)
     invited = ""
     if request.method == "POST":
         invited = request.POST.get("people", "")
@@ -151,10 +136,10 @@ def team(request: Request) -> HttpResponse:
     return render(request, "fieldnotes/team.html", {"decision": decision, "invited": invited, "may_sso": may_sso})
 
 
-@requires_entitlement(API_REPORT)
+@requires_entitlement(prices.API_REPORT)
 async def api_report(request: Request) -> JsonResponse:
     """Answer programs; a refusal is ``application/problem+json`` for those that accept JSON."""
-    return JsonResponse({"notes": len(NOTES), "latest": NOTES[0]})
+    return JsonResponse({"notes": len(NOTES), "latest": next(iter(NOTES))})
 
 
 def plans(request: Request) -> HttpResponse:
@@ -170,7 +155,7 @@ def sign_in(request: Request) -> HttpResponse:
 
 
 def _pages(known: CustomerEntitlements) -> list[dict[str, Any]]:
-    return [{**page._asdict(), "decision": known.check(page.requirement)} for page in PAGES]
+    return [{**page._asdict(), "decision": known.check(page.requirement)} for page in prices.PAGES]
 
 
 def _shown(entitlement: Entitlement) -> dict[str, Any]:

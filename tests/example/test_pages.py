@@ -81,7 +81,7 @@ def test_the_home_page_lists_what_the_customer_has(demo):
     assert "950 of 1200 calls left" in page
     assert "54.8 of 100 credits left" in page
     assert "inline-size: 79%" in page
-    assert page.count(">open<") == 6
+    assert page.count(">open<") == 9
 
 
 def test_switching_the_customer_switches_every_answer(demo):

@@ -30,7 +30,7 @@ def test_every_other_page_knows_what_was_used_up(address):
         assert [ask(visitor, "orchard").status_code for _ in range(5)] == [200] * 5
         home = visitor.get("/").text
         assert "4.8 of 100 credits left" in home
-        assert home.count(">open<") == 4
+        assert home.count(">open<") == 7
         assert visitor.get("/summary/").status_code == 402
 
 
