@@ -44,7 +44,7 @@ lint: $(INSTALLED) ## every static check
 	$(call step,import-linter: directions of imports,$(BIN)/lint-imports)
 
 docs: $(INSTALLED) ## the documentation site, from docs/; prints where it is
-	$(call step,documentation: every warning is an error,$(BIN)/python docs/site/build.py --fresh)
+	$(call step,documentation: every warning is an error,$(BIN)/python docs/site/build.py)
 
 test: lint docs ## every static check and every test, with coverage
 	$(call step,Debian packages for the tests,tools/system-packages)
