@@ -8,11 +8,14 @@ it needs no thread and disturbs no test that forks or counts threads.
 from __future__ import annotations
 
 import asyncio
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from urllib.parse import urlsplit
 
 from playwright.async_api import async_playwright, expect
+from pytest_django.live_server_helper import LiveServer
 
 PHONE, DESKTOP = 390, 1280  # CSS pixels
 SCHEMES = ("light", "dark")
@@ -90,6 +93,33 @@ def _watch(context, troubles, expected):
 
 def _is_complaint(message):
     return message.type in {"error", "warning"} and not message.text.startswith(_STATUS)
+
+
+@contextmanager
+def serving():
+    """Serve the project of the test; give the address.
+
+    A live server leaves a thread behind for each connection that the browser still holds. One that ends after its test
+    may not close the database, and then leaves its socket open: here all of them have ended.
+    """
+    server = LiveServer("127.0.0.1")
+    httpd, accepted = server.thread.httpd, []
+    httpd.daemon_threads = False  # those that are waited for
+
+    def get_request():
+        connection, address = type(httpd).get_request(httpd)
+        accepted.append(connection)
+        return connection, address
+
+    httpd.get_request = get_request
+    try:
+        yield server.url
+    finally:
+        httpd.shutdown()
+        for connection in accepted:
+            with suppress(OSError):  # it was closed before
+                connection.shutdown(socket.SHUT_RDWR)
+        server.stop()
 
 
 async def follow(page, leading):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 from playwright.async_api import expect
-from pytest_django.live_server_helper import LiveServer
 
 from entitlement_gate.api import default_gate
-from tests.browser import assert_usable, follow
+from tests.browser import assert_usable, follow, serving
 from tests.operators.world import ONE, STRANGER, scenario_file
 from tests.test_admin import PAGE, _project, boss, sandbox
 
@@ -19,10 +18,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def visit(boss, browser):
     """Let a member of staff visit the page: signed in, in a browser of the given kind."""
-    server = LiveServer("127.0.0.1")
-    session = {"name": "sessionid", "value": boss.cookies["sessionid"].value, "url": server.url}
-    yield lambda go, **kind: browser.visit(go, base_url=server.url, cookies=[session], **kind)
-    server.stop()
+    with serving() as address:
+        session = {"name": "sessionid", "value": boss.cookies["sessionid"].value, "url": address}
+        yield lambda go, **kind: browser.visit(go, base_url=address, cookies=[session], **kind)
 
 
 async def look_up(page, customer=ONE, name=""):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pytest_django.live_server_helper import LiveServer
 
-from tests.browser import assert_usable, unreached, violations
+from tests.browser import assert_usable, serving, unreached, violations
 
 SOUND = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Notes</title><main><h1>Notes</h1><p><a href="#all">All notes</a></p><button>Write</button>{}</main></html>"""
@@ -48,13 +47,10 @@ def test_a_visit_fails_for_what_cannot_be_loaded(browser, settings):
         await page.evaluate("fetch('/data/')")
 
     settings.STATIC_URL = "/static/"
-    server = LiveServer("127.0.0.1")
-    try:
-        browser.visit(go, base_url=server.url, expected={404})
+    with serving() as address:
+        browser.visit(go, base_url=address, expected={404})
         with pytest.raises(AssertionError, match=r"404: .*/data/"):
-            browser.visit(go, base_url=server.url)
-    finally:
-        server.stop()
+            browser.visit(go, base_url=address)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from django.template import engines
 from django.test import override_settings
 from django.urls import include, path
 from django.views.static import serve
-from pytest_django.live_server_helper import LiveServer
 
 import entitlement_gate
 from entitlement_gate import invalidate_entitlements, requires_entitlement
+from tests.browser import serving
 from tests.docs.pages import DOCS, blocks_of
 
 ANNA = "10000000-0000-4000-8000-000000000001"
@@ -126,7 +126,6 @@ def visit(settings, browser):
     settings.ROOT_URLCONF = __name__
     settings.ENTITLEMENT_GATE = OURS
     settings.STATIC_URL = "/static/"
-    server = LiveServer("127.0.0.1")
 
     def visit(go, **options):
         async def at_the_page(tab):
@@ -134,11 +133,11 @@ def visit(settings, browser):
             await tab.wait_for_function("'end' in window")
             await go(tab)
 
-        browser.visit(at_the_page, base_url=server.url, **options)
+        browser.visit(at_the_page, base_url=address, **options)
 
-    yield visit
+    with serving() as address:
+        yield visit
     broken["is_so"] = False
-    server.stop()
 
 
 async def shown(tab):

@@ -6,15 +6,15 @@ from types import ModuleType
 import pytest
 from django.urls import path
 from django.utils.translation import override
-from pytest_django.live_server_helper import LiveServer
 
 from entitlement_gate import Decision, Reason
 from entitlement_gate.responses import denied
-from tests.browser import PHONE, assert_usable, is_too_wide, violations
+from tests.browser import PHONE, assert_usable, is_too_wide, serving, violations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 REASONS = [reason for reason in Reason if reason.outcome != "allowed"]
+SETTINGS = {"BASE_URL": "sandbox:", "UPGRADE_URL": "plans"}
 LONG = "a-name-of-billing-that-nobody-thought-would-be-shown-to-a-person-on-a-telephone"
 
 
@@ -31,10 +31,9 @@ urls.urlpatterns = [path("<language>/<reason>/", refused), path("plans/", lambda
 @pytest.fixture
 def visit(browser, settings):
     settings.ROOT_URLCONF, settings.STATIC_URL = urls, "/static/"
-    settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "UPGRADE_URL": "plans"}
-    server = LiveServer("127.0.0.1")
-    yield lambda go, **options: browser.visit(go, base_url=server.url, **options)
-    server.stop()
+    settings.ENTITLEMENT_GATE = SETTINGS
+    with serving() as address:
+        yield lambda go, **options: browser.visit(go, base_url=address, **options)
 
 
 @pytest.mark.parametrize("language", ["en", "de", "ar"])

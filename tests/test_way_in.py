@@ -14,12 +14,11 @@ from django.middleware.csrf import get_token
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path, set_script_prefix
 from django.views.generic import RedirectView
-from pytest_django.live_server_helper import LiveServer
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
-from tests.browser import follow
+from tests.browser import follow, serving
 
 BROWSERS = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 OURS = "entitlement_gate.middleware.EntitlementMiddleware"
@@ -256,16 +255,12 @@ def test_a_person_signs_in_and_arrives(gate, urls, browser):
     async def go(page):
         answer = await page.goto(f"{prefix}/reports/")
         assert answer.status == 200
-        assert page.url.startswith(f"{server.url}{prefix}/accounts/login/")
+        assert page.url.startswith(f"{address}{prefix}/accounts/login/")
         await page.locator("[name=username]").fill("pro")
         await page.locator("[name=password]").fill("secret")
         await follow(page, page.get_by_role("button"))
-        assert page.url == f"{server.url}{prefix}/reports/"
+        assert page.url == f"{address}{prefix}/reports/"
         assert await page.inner_text("h1") == "the reports"
 
-    with gate(urls):
-        server = LiveServer("127.0.0.1")
-        try:
-            browser.visit(go, base_url=server.url, locale="de")
-        finally:
-            server.stop()
+    with gate(urls), serving() as address:
+        browser.visit(go, base_url=address, locale="de")

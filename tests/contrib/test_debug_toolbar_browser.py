@@ -1,9 +1,8 @@
 """The panel in a real browser."""
 
 import pytest
-from pytest_django.live_server_helper import LiveServer
 
-from tests.browser import assert_usable
+from tests.browser import assert_usable, serving
 from tests.contrib.toolbar_project import PANEL, project
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -11,10 +10,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def address():
-    with project():
-        server = LiveServer("127.0.0.1")
-        yield server.url
-        server.stop()
+    with project(), serving() as address:
+        yield address
 
 
 async def open_panel(page):

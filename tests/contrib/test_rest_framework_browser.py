@@ -4,11 +4,11 @@ from types import ModuleType
 
 import pytest
 from django.urls import path
-from pytest_django.live_server_helper import LiveServer
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.views import APIView
 
 from entitlement_gate.contrib.rest_framework import HasEntitlement
+from tests.browser import serving
 from tests.customers import FREE
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,9 +33,8 @@ def address(settings):
     settings.STATIC_URL, settings.ROOT_URLCONF = "/static/", urls
     settings.ENTITLEMENT_GATE = {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_RESOLVER": lambda request: FREE}
     settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": "entitlement_gate.contrib.rest_framework.exception_handler"}
-    server = LiveServer("127.0.0.1")
-    yield server.url
-    server.stop()
+    with serving() as address:
+        yield address
 
 
 def test_a_person_reads_why(address, browser):
