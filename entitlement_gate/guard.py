@@ -6,6 +6,7 @@ Never here: how a refusal looks (``responses``), or when what is held counts (``
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +17,7 @@ from django.utils.http import escape_leading_slashes
 
 from entitlement_gate.api import default_gate
 from entitlement_gate.conf import get_settings
-from entitlement_gate.domain.decisions import Decision, Outcome
+from entitlement_gate.domain.decisions import Decision, Outcome, RequestFault
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.options import POLICIES
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard", "is_answered", "note_refusal", "refusal"]
 
+_logger = logging.getLogger("entitlement_gate")
 _TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
 _NOTED = "_entitlement_refusal"
+_SHORT = 20  # characters of a text that a log line quotes; an id of a customer has more
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,10 +171,12 @@ class Guard:
     def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the same, having reserved what is to be used up, and what is held of it."""
         requirement = yield from self._getting_requirement(request)
+        if isinstance(requirement, Decision):
+            return (yield from self._answering(request, requirement)), None
         key = None if self.key is None else (yield Invocation(self.key, request))
         customer = request if self.customer is None else (yield Invocation(self.customer, request))
         asked = order(requirement, 1, key if key is None else str(key), _TTL)
-        decision, held = yield from default_gate().holding(customer, asked)
+        decision, held = yield from default_gate().admitting(customer, asked)
         refused = yield from self._answering(request, decision)
         return refused, held if refused is None else None
 
@@ -209,13 +214,22 @@ class Guard:
         # What the settings' policy lets pass in an outage, a gate of its own policy may refuse: only the outcome tells.
         return self.quantity is None and self.customer is None and self.on_unavailable != "deny"
 
-    def _getting_requirement(self, request: HttpRequest) -> Effects[Requirement]:
+    def _getting_requirement(self, request: HttpRequest) -> Effects[Requirement | Decision]:
+        """Return what is asked for; the decision to refuse a request from which no quantity was worked out."""
         if self.quantity is None:
             return self.requirement
-        return as_requirement(self.requirement, (yield Invocation(self.quantity, request)))
+        quantity = yield Invocation(self.quantity, request)
+        try:
+            return as_requirement(self.requirement, quantity)
+        except ValueError:
+            name = self.requirement.entitlement
+            _logger.warning("%s: a gate was to ask for %s, which is no quantity: refused", name, _shown(quantity))
+            return (yield from default_gate().refusing(self.requirement, RequestFault.INVALID_QUANTITY))
 
     def _checking(self, request: HttpRequest) -> Effects[Decision]:
         requirement = yield from self._getting_requirement(request)
+        if isinstance(requirement, Decision):
+            return requirement
         if self.customer is None:
             return (yield from entitlements_of(request).checking(requirement))
         customer = yield Invocation(self.customer, request)
@@ -264,3 +278,9 @@ def note_refusal(request: HttpRequest, decision: Decision) -> None:
     if getattr(request, _NOTED, None) is not decision:
         setattr(request, _NOTED, decision)
         log_refusal(decision)
+
+
+def _shown(quantity: object) -> str:
+    """Return what a log may quote of what a project's function gave, which may come from whoever asks."""
+    text = repr(quantity)
+    return text if len(text) <= _SHORT else f"{type(quantity).__name__} of {len(text)} characters"

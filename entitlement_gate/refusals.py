@@ -11,7 +11,7 @@ from http.client import responses
 from typing import Any
 from urllib.parse import urlsplit
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason, revise
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, RequestFault, revise
 
 __all__ = [
     "CACHE_CONTROL",
@@ -46,14 +46,18 @@ _UNKNOWN_DETAIL = _("This is not about your plan: our billing system did not ans
 _DENIED_TITLE = _("Not part of your plan")
 _DENIED_DETAIL = _("Your plan does not include this.")
 
-_TITLES = {
+_TITLES: dict[str, str] = {
+    RequestFault.KEY_CONFLICT: _("This was asked for before, with another quantity"),
+    RequestFault.INVALID_QUANTITY: _("This is no quantity"),
     Reason.NO_CUSTOMER: _("Please sign in"),
     Reason.INSUFFICIENT_QUANTITY: _("You have used up your allowance"),
     Reason.INSUFFICIENT_CREDITS: _("You do not have enough credits"),
     Reason.EXPIRED: _("Your access has ended"),
     Reason.NOT_STARTED: _("Your access has not started yet"),
 }
-_DETAILS = {
+_DETAILS: dict[str, str] = {
+    RequestFault.KEY_CONFLICT: _("What was asked for under this name was something else. Please start anew."),
+    RequestFault.INVALID_QUANTITY: _("A quantity is a number above zero. Please correct it."),
     Reason.NO_CUSTOMER: _("This needs an account with a plan."),
     Reason.INVALID_CUSTOMER: _("Your account is not linked to a plan correctly. Please contact us."),
     Reason.CUSTOMER_NOT_FOUND: _("Your account is not linked to a plan yet. Please contact us."),
@@ -66,9 +70,14 @@ _DETAILS = {
     Reason.DRAFT: _("This becomes available when your plan is confirmed."),
     Reason.VOIDED: _("This was withdrawn from your plan."),
 }
-_REASONS = frozenset(Reason)
+_REASONS = frozenset({*Reason, *RequestFault})
 _ERRORS = range(400, 600)
-_PAYMENT_REQUIRED = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
+_STATUSES: dict[str, int] = {
+    Reason.INSUFFICIENT_QUANTITY: 402,
+    Reason.INSUFFICIENT_CREDITS: 402,
+    RequestFault.KEY_CONFLICT: 409,
+    RequestFault.INVALID_QUANTITY: 400,
+}
 _RETRY_AFTER = 5  # seconds: how long billing is left alone once it keeps failing
 _SAFE_SCHEMES = ("", "http", "https", "mailto")
 
@@ -102,13 +111,14 @@ def checked_status_codes(codes: object) -> Mapping[str, int]:
 def status_of(decision: Decision, codes: Mapping[str, int]) -> int:
     """Return the HTTP status of a refusal, which ``codes`` may change by reason.
 
-    402 where more can be bought, 503 where the truth could not be learned, 403 for the rest.
+    402 where more can be bought, 503 where the truth could not be learned, 400 and 409 where the request itself is at
+    fault, 403 for the rest.
     """
     if decision.reason in codes:
         return codes[decision.reason]
     if decision.outcome is Outcome.UNKNOWN:
         return 503
-    return 402 if decision.reason in _PAYMENT_REQUIRED else 403
+    return _STATUSES.get(decision.reason, 403)
 
 
 def retry_after_of(decision: Decision) -> int | None:

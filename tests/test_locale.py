@@ -10,7 +10,7 @@ from django.utils.translation import override
 
 import entitlement_gate
 from entitlement_gate import responses
-from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.domain.decisions import Decision, Reason, RequestFault
 
 OF_DJANGO = {"Home", "Name"}  # which its admin and its own catalogue translate
 LOCALE = Path(entitlement_gate.__file__).parent / "locale"
@@ -32,7 +32,7 @@ def test_every_sentence_is_translated(language):
     assert [text for text in messages() if known.gettext(text) == text] == []
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.outcome != "allowed"])
+@pytest.mark.parametrize("reason", [*(reason for reason in Reason if reason.outcome != "allowed"), *RequestFault])
 def test_every_refusal_has_words_in_each_language(reason):
     decision = Decision.of(reason, "reports")
     english = (str(responses.title_of(decision)), str(responses.detail_of(decision)))

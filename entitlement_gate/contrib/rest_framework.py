@@ -28,7 +28,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from entitlement_gate.conf import get_settings
 from entitlement_gate.decorators import marks_of_permission, requirements_of
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, RequestFault
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.guard import Guard, note_refusal
@@ -82,7 +82,7 @@ __all__ = [
 _REFUSALS = "_entitlement_refusals"
 _HANDLER_RUNS = "_entitlement_handler_runs"
 _BY_BALANCE = (Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
-_CLOSENESS = {reason: rank for rank, reason in enumerate(Reason)}
+_CLOSENESS: dict[str, int] = {reason: rank for rank, reason in enumerate((*Reason, *RequestFault))}
 
 
 class EntitlementRefused(exceptions.APIException):

@@ -24,6 +24,7 @@ from entitlement_gate import refusals
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.engine.reservations import order
 from entitlement_gate.resilience.effects import run_async
@@ -49,6 +50,7 @@ _logger = logging.getLogger("entitlement_gate")
 _SCOPE = "entitlement_gate"
 _GATED = ("http", "websocket")
 _BODIES = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
+_TTL = 60.0  # seconds in which an application answers; one that takes longer is counted late
 _FAILED = 400  # the first status that is no success
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # codes of RFC 6455 and its registry
 
@@ -194,7 +196,10 @@ def requires(
         if not consume or connection.scope.get("method") == "OPTIONS":
             return await gate.arequire(customer, requirement)
         named = None if key is None else str(await await_result(key(connection)))
-        reservation = await gate.areserve(customer, requirement, key=named)
+        asked = order(requirement, 1, named, _TTL)
+        decision, reservation = await run_async(gate.admitting(customer, asked))
+        if reservation is None:
+            return required(decision)
         conversation.reservations.append(reservation)
         if conversation.is_answered:  # nothing is to come that could settle it
             await conversation.settle(has_failed=False)

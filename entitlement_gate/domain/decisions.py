@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from entitlement_gate.domain.grants import EntitlementType, Grant, showable
 from entitlement_gate.domain.numbers import total
@@ -23,6 +23,7 @@ __all__ = [
     "Decision",
     "Outcome",
     "Reason",
+    "RequestFault",
     "RowSummary",
     "Source",
     "Verdict",
@@ -81,6 +82,18 @@ class Reason(StrEnum):
 
 _ALLOWING = frozenset({Reason.ALLOWED, Reason.OVERRIDE, Reason.OVERAGE})
 _UNKNOWING = frozenset({Reason.UNAVAILABLE, Reason.REJECTED, Reason.MALFORMED_RESPONSE})
+
+
+class RequestFault(StrEnum):
+    """Why a gate refuses a request whatever the customer has. Stands where a reason does; no check gives it."""
+
+    INVALID_QUANTITY = "invalid_quantity"
+    KEY_CONFLICT = "key_conflict"
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome of every decision with it."""
+        return Outcome.DENIED
 
 
 class RowSummary(NamedTuple):
@@ -226,12 +239,10 @@ class Decision:
         _set_age(self, age)
 
     @classmethod
-    def of(cls, reason: Reason, entitlement: str, **fields: Any) -> Decision:
+    def of(cls, reason: Reason | RequestFault, entitlement: str, **fields: Any) -> Decision:
         """Return the decision that ``reason`` alone makes, before any policy."""
-        outcome = reason.outcome
-        return cls(
-            allowed=outcome is Outcome.ALLOWED, outcome=outcome, reason=reason, entitlement=entitlement, **fields
-        )
+        outcome, told = reason.outcome, cast("Reason", reason)  # of faults only gates and their refusals hear
+        return cls(allowed=outcome is Outcome.ALLOWED, outcome=outcome, reason=told, entitlement=entitlement, **fields)
 
     def __bool__(self) -> bool:
         return self.allowed

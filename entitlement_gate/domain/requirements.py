@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, RequestFault
 from entitlement_gate.domain.numbers import valid_quantity
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Requirement", "as_requirement"]
 
-_CLOSENESS = {reason: rank for rank, reason in enumerate(Reason)}
+_CLOSENESS: dict[str, int] = {reason: rank for rank, reason in enumerate((*Reason, *RequestFault))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +150,4 @@ def _negated(decision: Decision) -> Decision:
 
 
 # "Not entitled" to something is no praise for a customer that does not exist: those stay denied under `~`.
-_ABOUT_THE_CUSTOMER = frozenset({Reason.NO_CUSTOMER, Reason.INVALID_CUSTOMER, Reason.CUSTOMER_NOT_FOUND})
+_ABOUT_THE_CUSTOMER = frozenset({Reason.NO_CUSTOMER, Reason.INVALID_CUSTOMER, Reason.CUSTOMER_NOT_FOUND, *RequestFault})

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason, revise, serve, verdict_of
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, RequestFault, revise, serve, verdict_of
 from entitlement_gate.domain.grants import steady_span
 from entitlement_gate.domain.rule import decide, rows_named
 from entitlement_gate.engine.cache import Answer
@@ -79,7 +79,7 @@ class Evaluator:
         at = datetime.fromtimestamp(self._clock.time(), UTC)
         return decide(entry.snapshot, leaf, at, self._terms, burden=burdened(charges))
 
-    def refuse(self, requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
+    def refuse(self, requirement: Requirement, reason: Reason | RequestFault, customer_id: str | None) -> Decision:
         """Return the decision where nothing is known of the customer; unknown is left to the failure policy."""
         untold = partial(_untold, reason=reason, customer_id=customer_id)
         return self.settle(requirement, untold(requirement), untold)
@@ -169,7 +169,7 @@ def remembered_as(requirement: Requirement) -> Requirement | str:
     return requirement if requirement.operator or requirement.quantity else requirement.entitlement
 
 
-def _untold(requirement: Requirement, reason: Reason, customer_id: str | None) -> Decision:
+def _untold(requirement: Requirement, reason: Reason | RequestFault, customer_id: str | None) -> Decision:
     leaf = next(requirement.leaves())
     return Decision.of(reason, leaf.entitlement, customer_id=customer_id, requested=leaf.requested)
 

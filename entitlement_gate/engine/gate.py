@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
-from entitlement_gate.domain.decisions import Decision, Outcome, Reason, serve
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, RequestFault, serve
+from entitlement_gate.domain.errors import ReservationConflict
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import key_of
@@ -174,6 +175,17 @@ class GateQuestions:
         if held is None:
             required(decision)
         return held  # type: ignore[return-value]  # a refusal was raised in the line above
+
+    def refusing(self, requirement: Requirement, fault: RequestFault) -> Effects[Decision]:
+        """Refuse a request whoever makes it; allowed all the same where the settings let its denials pass."""
+        return (yield from self.telling(self._evaluator.refuse(requirement, fault, None)))
+
+    def admitting(self, customer: object, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
+        """Return what ``holding`` does; of a key that stands for something else a refusal: for gates before a view."""
+        try:
+            return (yield from self.holding(customer, asked))
+        except ReservationConflict:
+            return (yield from self.refusing(asked.requirement, RequestFault.KEY_CONFLICT)), None
 
     def holding(self, customer: object, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
         """Reserve as a part of other steps: return the decision, and what is held where it allows."""

@@ -665,3 +665,15 @@ gate.close()
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout.split() == ["200", "403", "False"], done.stderr
+
+
+def test_a_key_that_comes_again_with_another_quantity_is_a_conflict(gate):
+    app = make_fastapi(gate)
+    again = requires("calls", 1, consume=True, key=lambda _: "invoice 7")
+    app.get("/again", dependencies=[Depends(again)])(lambda: "done")
+    with browsing(app) as browser:
+        assert browser.get("/use/key").status_code == 200
+        answer = browser.get("/again")
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+    assert answer.json()["code"] == "key_conflict"
+    assert counted(gate) == (2, 0)
