@@ -1,77 +1,108 @@
-"""What happened lately, kept in memory: every check, every fetch, and every move of whoever plays billing.
+"""What happened lately: every check, every fetch, and every move of whoever plays billing.
 
-Each process keeps its own. The oldest records leave first.
+Kept in memory, or in Redis where several processes share one, so that each tells what all of them saw. The oldest
+records leave first.
 """
 
+import json
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any, Protocol
 
 from django.dispatch import receiver
 
 from entitlement_gate import Decision, Snapshot
+from entitlement_gate.api import default_gate
 from entitlement_gate.signals import entitlement_checked, entitlements_refreshed, source_failed
 
-_MOST = 4_000
+_MOST = 1_000
+_KEY = "fieldnotes:records"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """Something that happened to a customer, or to all of them where ``customer_id`` is None."""
+    """Something that happened.
 
-    customer_id: str | None
-    at: float = field(default_factory=time.monotonic, kw_only=True)
+    Attributes:
+        kind: ``checked``, ``fetched``, ``failed`` (a fetch) or ``played``.
+        text: what was said of a move, or the class of the error.
+        entitlement, outcome, reason, source, age: of a check, as its ``Decision`` has them.
+        at: POSIX seconds.
+    """
 
-    def concerns(self, customer_id: str) -> bool:
-        return self.customer_id in {customer_id, None}
-
-
-@dataclass(frozen=True)
-class Checked(Record):
-    """A check was answered."""
-
-    decision: Decision
-
-
-@dataclass(frozen=True)
-class Fetched(Record):
-    """Billing was asked. ``error`` is the class of what went wrong, or empty."""
-
-    error: str = ""
+    kind: str
+    customer_id: str
+    text: str = ""
+    entitlement: str = ""
+    outcome: str = ""
+    reason: str = ""
+    source: str = ""
+    age: float | None = None
+    at: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True)
-class Played(Record):
-    """Somebody in the control room did something."""
-
-    said: str
+class _Store(Protocol):
+    def add(self, record: Record) -> None: ...
+    def all(self) -> Iterable[Record]: ...
 
 
-_records: deque[Record] = deque(maxlen=_MOST)
+class _Memory:
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque(maxlen=_MOST)
+
+    def add(self, record: Record) -> None:
+        self._records.append(record)
+
+    def all(self) -> Iterable[Record]:
+        return list(self._records)
 
 
-def note(record: Record) -> None:
-    _records.append(record)
+class _Redis:
+    def __init__(self, url: str) -> None:
+        from redis import Redis  # noqa: PLC0415 - installed where it is asked for
+
+        self._redis = Redis.from_url(url)
+
+    def add(self, record: Record) -> None:
+        with self._redis.pipeline() as steps:
+            steps.rpush(_KEY, json.dumps(asdict(record)))
+            steps.ltrim(_KEY, -_MOST, -1)
+            steps.execute()
+
+    def all(self) -> Iterable[Record]:
+        return [Record(**json.loads(text)) for text in self._redis.lrange(_KEY, 0, -1)]
+
+
+@cache
+def _store() -> _Store:
+    url = default_gate().options.redis_url
+    return _Redis(url) if url else _Memory()
+
+
+def note(kind: str, customer_id: str, **what: Any) -> None:
+    _store().add(Record(kind=kind, customer_id=customer_id, **what))
 
 
 def recent(customer_id: str, since: float) -> list[Record]:
-    """Return what concerns a customer since an instant of ``time.monotonic``, oldest first."""
-    found = [record for record in list(_records) if record.at >= since and record.concerns(customer_id)]
+    """Return what happened to a customer since then, oldest first."""
+    found = [record for record in _store().all() if record.customer_id == customer_id and record.at >= since]
     return sorted(found, key=lambda record: record.at)
 
 
 @receiver(entitlement_checked)
 def note_check(decision: Decision, **_: Any) -> None:
-    if decision.customer_id is not None:
-        note(Checked(decision.customer_id, decision))
+    said = {name: str(getattr(decision, name)) for name in ("entitlement", "outcome", "reason", "source")}
+    note("checked", decision.customer_id or "", age=decision.age, **said)
 
 
 @receiver(entitlements_refreshed)
 def note_fetch(snapshot: Snapshot, **_: Any) -> None:
-    note(Fetched(snapshot.customer_id))
+    note("fetched", snapshot.customer_id)
 
 
 @receiver(source_failed)
 def note_failure(customer_id: str, error: BaseException, **_: Any) -> None:
-    note(Fetched(customer_id, type(error).__name__))
+    note("failed", customer_id, text=type(error).__name__)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from control_room.records import Checked, Fetched, Played, Record
-from entitlement_gate import Decision
+from control_room.records import Record
 
 SECONDS = 60
 HEIGHT = 96
@@ -34,7 +33,6 @@ class Mark(NamedTuple):
 
     x: float
     state: str
-    text: str
 
 
 class Line(NamedTuple):
@@ -48,33 +46,33 @@ class Line(NamedTuple):
 
 
 class Timeline:
-    """The minute before ``now``, an instant of ``time.monotonic``; ``ttl`` is how long data is fresh."""
+    """The minute before ``now``, in POSIX seconds; ``ttl`` is how long data is fresh."""
 
     def __init__(self, records: Iterable[Record], now: float, ttl: float) -> None:
         self._records = list(records)
         self._now = now
         self._ttl = ttl
-        self._checks = [record for record in self._records if isinstance(record, Checked)]
-        self._oldest = max([2 * ttl, *(check.decision.age or 0 for check in self._checks)])
+        self._checks = [record for record in self._records if record.kind == "checked"]
+        self._oldest = max([2 * ttl, *(check.age or 0 for check in self._checks)])
         self.fresh_y = self._y(ttl)
 
     @property
     def said(self) -> str:
         """What came of the last move."""
-        return next((record.said for record in reversed(self._records) if isinstance(record, Played)), "")
+        return next((record.text for record in reversed(self._records) if record.kind == "played"), "")
 
     def ages(self) -> list[Span]:
         """Return a bar for each look at the customer: as high as the data was old, or whole where there was none."""
         return [
-            Span(x, width, state_of(check.decision, self._ttl), y := self._y(check.decision.age), HEIGHT - y)
+            Span(x, width, state_of(check.source, check.age, self._ttl), y := self._y(check.age), HEIGHT - y)
             for check, x, width in self._steps(self._checks)
         ]
 
     def outcomes(self, entitlement: str) -> list[Span]:
         """Return what was answered about an entitlement; equal answers that follow each other are one span."""
         spans: list[Span] = []
-        for check, x, width in self._steps([one for one in self._checks if one.decision.entitlement == entitlement]):
-            state = str(check.decision.outcome)
+        for check, x, width in self._steps([one for one in self._checks if one.entitlement == entitlement]):
+            state = check.outcome
             last = spans[-1] if spans else None
             if last and last.state == state and x - last.x - last.width < _NEARLY:
                 spans[-1] = Span(last.x, round(x + width - last.x, 2), state)
@@ -84,8 +82,7 @@ class Timeline:
 
     def marks(self) -> list[Mark]:
         """Return each fetch, and each move of whoever plays billing."""
-        told = [(record.at, sentence) for record in self._records if (sentence := _sentence(record))]
-        return [Mark(self._x(at), *sentence) for at, sentence in told]
+        return [Mark(self._x(record.at), record.kind) for record in self._records if record.kind != "checked"]
 
     def lines(self, most: int = 12) -> list[Line]:
         """Return what happened in words, the newest first; the same in a row, of several entitlements, is one line."""
@@ -103,15 +100,20 @@ class Timeline:
         """Tell each fetch and move, and each answer that differs from the one before."""
         before: dict[str, str] = {}
         for record in self._records:
-            if sentence := _sentence(record):
-                yield record.at, sentence[0], "", sentence[1]
-            elif isinstance(record, Checked):
-                for name, state, said in _answers(record.decision, self._ttl):
-                    if before.setdefault(name, said) != said:
-                        yield record.at, state, name, f"{before[name]} → {said}"
-                    before[name] = said
+            if record.kind != "checked":
+                yield record.at, record.kind, "", _sentence(record)
+                continue
+            for name, state, said in self._answers(record):
+                if before.setdefault(name, said) != said:
+                    yield record.at, state, name, f"{before[name]} → {said}"
+                before[name] = said
 
-    def _steps(self, checks: Sequence[Checked]) -> Iterator[tuple[Checked, float, float]]:
+    def _answers(self, check: Record) -> Iterator[tuple[str, str, str]]:
+        state = state_of(check.source, check.age, self._ttl)
+        yield "data", state, _DATA.get(state, "fresh")
+        yield check.entitlement, check.outcome, _ANSWERS.get(check.outcome, f"{check.outcome} ({check.reason})")
+
+    def _steps(self, checks: Sequence[Record]) -> Iterator[tuple[Record, float, float]]:
         """Return each answer with its place, and how wide it is drawn: until the next one."""
         ends = [after.at for _, after in pairwise(checks)] + [self._now]
         for check, end in zip(checks, ends, strict=True):
@@ -125,31 +127,19 @@ class Timeline:
         return 0 if age is None else round(min(HEIGHT - _LOWEST, HEIGHT * (1 - age / self._oldest)), 1)
 
 
-def state_of(decision: Decision, ttl: float) -> str:
+def state_of(source: str, age: float | None, ttl: float) -> str:
     """Return ``fresh``, ``renewing`` (older, and served while it is fetched), ``stale`` or ``unknown``."""
-    if decision.age is None:
+    if age is None:
         return "unknown"
-    if decision.source == "stale":
+    if source == "stale":
         return "stale"
-    return "renewing" if decision.age > ttl * _JITTER else "fresh"
+    return "renewing" if age > ttl * _JITTER else "fresh"
 
 
 _DATA = {"stale": "stale", "unknown": "none"}
+_ANSWERS = {"allowed": "allowed"}  # why, says nothing more
 
 
-def _answers(decision: Decision, ttl: float) -> Iterator[tuple[str, str, str]]:
-    state = state_of(decision, ttl)
-    yield "data", state, _DATA.get(state, "fresh")
-    why = "" if decision.allowed else f" ({decision.reason})"
-    yield decision.entitlement, str(decision.outcome), f"{decision.outcome}{why}"
-
-
-def _sentence(record: Record) -> tuple[str, str] | None:
-    match record:
-        case Played():
-            return "played", record.said
-        case Fetched(error=""):
-            return "fetched", "Billing was asked and answered."
-        case Fetched():
-            return "failed", f"A fetch failed: {record.error}."
-    return None
+def _sentence(record: Record) -> str:
+    said = {"fetched": "Billing was asked and answered.", "failed": f"A fetch failed: {record.text}."}
+    return said.get(record.kind, record.text)

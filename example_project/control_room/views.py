@@ -67,7 +67,7 @@ def act(request: HttpRequest) -> HttpResponse:
         said = acts.perform(request.POST.get("act", ""), customer.id, entitlement, tell=tell)
     except KeyError:
         raise Http404("there is no such act") from None
-    records.note(records.Played(customer.id, said))
+    records.note("played", customer.id, text=said)
     kept = {"customer": customer.id, "entitlement": entitlement, "tell": "1" if tell else ""}
     return redirect(f"{reverse('control_room:room')}?{urlencode(kept)}")
 
@@ -88,11 +88,12 @@ async def _answer(customer: Customer, watched: Watched) -> Answer:
     began = time.perf_counter()
     decision = await acheck_entitlement(customer.id, watched.entitlement, watched.quantity)
     milliseconds = round(1000 * (time.perf_counter() - began))
-    return Answer(watched, decision, state_of(decision, default_gate().options.ttl), milliseconds)
+    state = state_of(decision.source, decision.age, default_gate().options.ttl)
+    return Answer(watched, decision, state, milliseconds)
 
 
 def _show(request: HttpRequest, customer: Customer, answers: list[Answer]) -> HttpResponse:
-    now, options = time.monotonic(), default_gate().options
+    now, options = time.time(), default_gate().options
     timeline = Timeline(records.recent(customer.id, now - SECONDS), now, options.ttl)
     found: dict[str, Any] = {
         "watched_customer": customer,

@@ -186,3 +186,16 @@ def test_a_real_account_is_watched_and_not_played():
         assert "data-act" not in room.page
         assert room.answer("reports") == ("unknown", "unavailable", "fallback")
         assert room.act("down").said == "Not done: billing is a real account: nothing here changes it."
+
+
+def test_every_process_tells_what_all_of_them_saw():
+    with running("--port", "0", "--redis") as demo, visiting(demo.address) as visitor:
+        room = Room(visitor).act("upgrade")
+        told = {}
+
+        def are_both_seen(room):
+            told[re.search(r"<dt>Process</dt><dd>(\d+)</dd>", room.page)[1]] = room.said
+            return len(told) > 1
+
+        room.look_until(are_both_seen)
+        assert set(told.values()) == {"Billing moved the customer to the Pro plan. The product was told."}
