@@ -1,4 +1,4 @@
-"""The module-level functions: the same questions as an ``EntitlementGate``, asked of the one the settings describe.
+"""The module-level functions: the methods of the ``EntitlementGate`` that the settings describe.
 
 In each of them ``customer`` is a ``uuid.UUID``, its hyphenated text, or a request, whose customer the resolver
 finds.
@@ -49,7 +49,7 @@ __all__ = [
 
 def make_gate(settings: Settings) -> RequestGate:
     """Return a new gate as the settings describe it. Raises ``ImproperlyConfigured``, naming the key."""
-    source = _client(settings) if settings.source is None else _other_source(settings)
+    source = _make_client(settings) if settings.source is None else _load_source(settings)
     try:
         return RequestGate(source, **_as_keywords(settings.gate))
     except ValueError as error:  # the options were checked: what is left is what is not installed, or cannot be shared
@@ -57,7 +57,7 @@ def make_gate(settings: Settings) -> RequestGate:
         raise ImproperlyConfigured(f"{SETTING}[{name.upper()!r}]: {what}") from None
 
 
-def _client(settings: Settings) -> SnapshotSource:
+def _make_client(settings: Settings) -> SnapshotSource:
     from entitlement_gate.zenskar.client import ZenskarClient  # noqa: PLC0415 - httpx costs 100 ms: on use only
 
     try:
@@ -66,7 +66,7 @@ def _client(settings: Settings) -> SnapshotSource:
         raise ImproperlyConfigured(f"{SETTING}['BASE_URL']: {error}") from None
 
 
-def _other_source(settings: Settings) -> SnapshotSource:
+def _load_source(settings: Settings) -> SnapshotSource:
     try:
         source: SnapshotSource = settings.load("source")()
     except ValueError as error:  # such as a file that cannot be read
@@ -116,7 +116,7 @@ def default_gate() -> RequestGate:
 def has_entitlement(
     customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
 ) -> bool:
-    """Return whether the customer may. Raises ``ValueError`` for what is no quantity, nothing because of billing."""
+    """Return whether the customer may. Raises ``ValueError`` for an invalid quantity; a failing billing raises none."""
     return (_Default.gate or default_gate()).has(customer, entitlement, quantity, refresh=refresh)
 
 
@@ -197,17 +197,17 @@ async def aconsume_entitlement(
 
 
 def invalidate_entitlements(customer: object) -> None:
-    """Let what is known of the customer no longer count: the next check fetches. Call it after an upgrade."""
+    """Invalidate the cached snapshot of the customer: the next check fetches. Call it after an upgrade."""
     default_gate().invalidate(customer)
 
 
 async def ainvalidate_entitlements(customer: object) -> None:
-    """Let what is known of the customer no longer count; see ``invalidate_entitlements``."""
+    """Invalidate the cached snapshot of the customer; see ``invalidate_entitlements``."""
     await default_gate().ainvalidate(customer)
 
 
 def forget_gate() -> None:
-    """Close the gate that the settings describe; the next question makes another, which knows nothing yet."""
+    """Close the gate that the settings describe; the next question makes another, with an empty cache."""
     with _Default.locked():
         gate, _Default.gate = _Default.gate, None
     if gate is not None:

@@ -1,4 +1,4 @@
-"""System checks: what is wrong with settings, rules and gates, said at start-up. Never here: I/O."""
+"""System checks: what is wrong with settings, rules and gates. They do no I/O."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         settings = get_settings()
     except ImproperlyConfigured as error:
         hint = "Change what the message names; the reference of the settings tells what each key takes."
-        return [*messages, _message("entitlement_gate.E001", str(error), hint)]
-    lost = list(_check_urlconfs(settings))
-    for check in (*_OF_SETTINGS, *(() if lost else _OF_URLS)):
+        return [*messages, _make_message("entitlement_gate.E001", str(error), hint)]
+    unresolved = list(_check_urlconfs(settings))
+    for check in (*_OF_SETTINGS, *(() if unresolved else _OF_URLS)):
         messages += check(settings)
-    return messages + lost
+    return messages + unresolved
 
 
-def _message(id_: str, text: str, hint: str) -> CheckMessage:
+def _make_message(id_: str, text: str, hint: str) -> CheckMessage:
     """Return an error, or a warning, as the id says."""
     return (Error if ".E" in id_ else CheckWarning)(text, hint=hint, id=id_)
 
@@ -103,18 +103,18 @@ def _check_keys() -> Iterator[CheckMessage]:
     raw = getattr(django_settings, SETTING, None)
     for key, nearest in unknown_keys(raw if isinstance(raw, Mapping) else {}).items():
         hint = f"Did you mean {nearest!r}?" if nearest else "The reference of the settings lists every key."
-        yield _message("entitlement_gate.E002", f"{SETTING}[{key!r}] is no setting.", hint)
+        yield _make_message("entitlement_gate.E002", f"{SETTING}[{key!r}] is no setting.", hint)
 
 
 def _check_scenario(settings: Settings) -> Iterator[CheckMessage]:
     scenario = settings.client.base_url.removeprefix(SANDBOX) if settings.is_sandbox else ""
     if scenario and not Path(scenario).is_file():
         text = f"{SETTING}['BASE_URL']: there is no scenario {scenario!r}."
-        yield _message("entitlement_gate.E001", text, "Name a file, or write 'sandbox:' alone.")
+        yield _make_message("entitlement_gate.E001", text, "Name a file, or write 'sandbox:' alone.")
 
 
 def _check_calls(settings: Settings) -> Iterator[CheckMessage]:
-    """Tell of dotted paths that lead nowhere, and of callables that do not take what they are called with."""
+    """Report dotted paths that lead nowhere, and of callables that do not take what they are called with."""
     for name, args in _CALLED_WITH.items():
         value = getattr(settings, name)
         if callable(value) or (name in _BY_PATH and value is not None):
@@ -130,25 +130,25 @@ def _check_call(place: str, load: Callable[[], Any], args: tuple[str, ...]) -> I
         call = load()
     except ImproperlyConfigured as error:
         hint = "Write the dotted path of a callable that can be imported."
-        yield _message("entitlement_gate.E003", str(error), hint)
+        yield _make_message("entitlement_gate.E003", str(error), hint)
     else:
         if call is not None and not takes(call, len(args)):
             listed = ", ".join(args)
-            yield _message(
+            yield _make_message(
                 "entitlement_gate.E003", f"{place} cannot be called with ({listed}).", f"Let it take ({listed})."
             )
 
 
 def _check_surroundings(settings: Settings) -> Iterator[CheckMessage]:
-    kinds = [_kind_of(path) for path in django_settings.MIDDLEWARE]
+    kinds = [_resolve_kind(path) for path in django_settings.MIDDLEWARE]
     if _OURS in kinds and _AUTHENTICATION in kinds[kinds.index(_OURS) :]:
-        yield _message(
+        yield _make_message(
             "entitlement_gate.W001",
             "EntitlementMiddleware comes before AuthenticationMiddleware.",
             "Move it below: a customer is found through the signed-in user.",
         )
     if settings.is_sandbox and not django_settings.DEBUG:
-        yield _message(
+        yield _make_message(
             "entitlement_gate.W002",
             f"{SETTING}['BASE_URL'] is the sandbox, outside DEBUG.",
             "Name the billing API; the sandbox answers from a file.",
@@ -163,7 +163,7 @@ def _check_customer(settings: Settings) -> Iterator[CheckMessage]:
         return
     user = get_user_model()
     if not (hasattr(user, first) or first in {f.name for f in user._meta.get_fields()}):  # noqa: SLF001 - Django's own API
-        yield _message(
+        yield _make_message(
             "entitlement_gate.W004",
             f"{SETTING}['CUSTOMER_ATTRIBUTE']: {user.__name__} has no {first!r}: nobody will have a customer.",
             "Name where a user's Zenskar customer id is kept, or set CUSTOMER_RESOLVER.",
@@ -174,17 +174,17 @@ def _check_ledger(settings: Settings) -> Iterator[CheckMessage]:
     ledger = settings.gate.ledger
     if settings.gate.redis_url is not None and find_spec("redis") is None:
         text = f"{SETTING}['REDIS_URL'] needs the package redis, which is missing."
-        yield _message("entitlement_gate.E005", text, "Install entitlement_gate[redis].")
+        yield _make_message("entitlement_gate.E005", text, "Install entitlement_gate[redis].")
     if ledger == "database":
         yield from _check_database()
     if ledger == "memory" and not django_settings.DEBUG:
-        yield _message(
+        yield _make_message(
             "entitlement_gate.W005",
             f"{SETTING}['LEDGER'] is 'memory', outside DEBUG: each process counts for itself what is used up.",
             "Set it to 'redis' or 'database', or to None where nothing is used up here.",
         )
     if settings.gate.usage and ledger in ("memory", None):
-        yield _message(
+        yield _make_message(
             "entitlement_gate.W006",
             f"{SETTING}['USAGE'] is shipped by a command, which cannot reach the ledger {ledger!r}.",
             "Set LEDGER to 'redis' or 'database'.",
@@ -192,23 +192,23 @@ def _check_ledger(settings: Settings) -> Iterator[CheckMessage]:
 
 
 def _check_database() -> Iterator[CheckMessage]:
-    """Tell why there is no ledger in the database: it is made here as the gate makes it, which asks no database."""
+    """Report why there is no ledger in the database: it is made as the gate makes it, which queries nothing."""
     if not apps.is_installed("entitlement_gate.usage"):
         text = f"{SETTING}['LEDGER'] is 'database', which is missing."
-        yield _message("entitlement_gate.E005", text, "Add 'entitlement_gate.usage' to INSTALLED_APPS.")
+        yield _make_message("entitlement_gate.E005", text, "Add 'entitlement_gate.usage' to INSTALLED_APPS.")
         return
     try:
         import_string("entitlement_gate.usage.ledger.DatabaseLedger")()
     except (ValueError, ConnectionDoesNotExist, ImproperlyConfigured) as error:
         text = f"{SETTING}['LEDGER'] is 'database', which cannot be had: {error}".rstrip(".")
         hint = "Route entitlement_gate.usage to a PostgreSQL or SQLite database, or take another ledger."
-        yield _message("entitlement_gate.E005", f"{text}.", hint)
+        yield _make_message("entitlement_gate.E005", f"{text}.", hint)
         return
     alias = router.db_for_write(import_string("entitlement_gate.usage.models.Charge"))
     database = connections.settings[alias]
     # Where each request keeps the only place to write, the ledger waits for it in vain.
     if database["ENGINE"].endswith("sqlite3") and database["ATOMIC_REQUESTS"]:
-        yield _message(
+        yield _make_message(
             "entitlement_gate.W008",
             f"DATABASES[{alias!r}] is SQLite with ATOMIC_REQUESTS: a view that uses something up waits for itself.",
             "SQLite has one writer. Take PostgreSQL, LEDGER 'redis', or ATOMIC_REQUESTS away.",
@@ -216,21 +216,21 @@ def _check_database() -> Iterator[CheckMessage]:
 
 
 def _check_rules(settings: Settings) -> Iterator[CheckMessage]:
-    """Tell what is wrong with ``RULES``: nobody to enforce them, or nothing that they match."""
+    """Report what is wrong with ``RULES``: no middleware to enforce them, or nothing that they match."""
     if not settings.rules:
         return
-    if not _is_installed():
-        yield _message(
+    if not _has_middleware():
+        yield _make_message(
             "entitlement_gate.E004",
             f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE.",
             f"Add {_OURS!r} below the authentication middleware.",
         )
-    known = frozenset(name for _, patterns in _urls() for name in _names(patterns))
+    known = frozenset(name for _, patterns in _list_urls() for name in _list_names(patterns))
     is_all = bool(settings.urlconfs) or all(path.startswith(_SETS_NO_URLS) for path in django_settings.MIDDLEWARE)
     for rule in settings.rules:
-        why, hint = _why_idle(rule, known, is_all=is_all)
+        why, hint = _explain_idle(rule, known, is_all=is_all)
         if why:
-            yield _message("entitlement_gate.W003", f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint)
+            yield _make_message("entitlement_gate.W003", f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint)
 
 
 def _check_middleware_above(settings: Settings) -> Iterator[CheckMessage]:
@@ -240,17 +240,17 @@ def _check_middleware_above(settings: Settings) -> Iterator[CheckMessage]:
     places = [place[1] for rule in patterns if (place := _PLACE.match(rule.name))]
     is_about_files = bool(static) and any(place.startswith(static) for place in places)
     answering = ((_FLAT_PAGES, "flat pages", bool(patterns)), (_WHITENOISE, "files", is_about_files))
-    for path in itertools.takewhile(lambda path: _kind_of(path) != _OURS, django_settings.MIDDLEWARE):
+    for path in itertools.takewhile(lambda path: _resolve_kind(path) != _OURS, django_settings.MIDDLEWARE):
         for kind, what, is_meant in answering:
-            if is_meant and kind in _kinds(path):
-                yield _message(
+            if is_meant and kind in _list_kinds(path):
+                yield _make_message(
                     "entitlement_gate.W010",
                     f"{path} stands above EntitlementMiddleware and answers by itself: RULES do not reach its {what}.",
                     f"Move it below {_OURS!r}.",
                 )
 
 
-def _why_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool) -> tuple[str, str]:
+def _explain_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool) -> tuple[str, str]:
     """Return why a rule can match no request, and what to do; two empty texts where it can.
 
     ``is_all`` says whether those known are all names that there are.
@@ -275,9 +275,11 @@ def _why_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool) ->
 
 
 def _check_methods(_: Settings) -> Iterator[CheckMessage]:
-    """Tell of gates on methods that take ``self`` for the request: each request would be a 500."""
-    for name in sorted({f"{_name_of(view)}.{name}" for view, _ in _views() for name in find_ungated_methods(view)}):
-        yield _message(
+    """Report gates on methods that take ``self`` for the request: each request would be a 500."""
+    for name in sorted(
+        {f"{_format_name(view)}.{name}" for view, _ in _list_views() for name in find_ungated_methods(view)}
+    ):
+        yield _make_message(
             "entitlement_gate.E007",
             f"{name} is a method, and @requires_entitlement on it takes its instance for the request.",
             "Write @method_decorator(requires_entitlement(…)), or gate the class.",
@@ -286,9 +288,9 @@ def _check_methods(_: Settings) -> Iterator[CheckMessage]:
 
 def _check_raising(_: Settings) -> Iterator[CheckMessage]:
     """Warn of gates that raise where no middleware answers: an outage would be a plain 500."""
-    marked = () if _is_installed() else [(_name_of(view), marks_of(view)) for view, _ in _views()]
+    marked = () if _has_middleware() else [(_format_name(view), marks_of(view)) for view, _ in _list_views()]
     for name in sorted({name for name, marks in marked if any(mark.on_denied == "raise" for mark in marks)}):
-        yield _message(
+        yield _make_message(
             "entitlement_gate.W007",
             f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
             f"Add {_OURS!r}, or take on_denied='raise' away: an outage is a 500 otherwise.",
@@ -296,17 +298,17 @@ def _check_raising(_: Settings) -> Iterator[CheckMessage]:
 
 
 def _check_use(settings: Settings) -> Iterator[CheckMessage]:
-    """Tell of gates that use something up where no ledger counts it: each request would fail."""
+    """Report gates that use something up where no ledger counts it: each request would fail."""
     if settings.gate.ledger is not None:
         return
     using = {
-        _name_of(view)
-        for view, _ in _views()
+        _format_name(view)
+        for view, _ in _list_views()
         if any(mark.consume for mark in (*marks_of(view), *marks_of_permissions(view)))
     }
     using |= {f"{SETTING}['RULES']: {rule}" for rule in settings.rules if rule.consume}
     for name in sorted(using):
-        yield _message(
+        yield _make_message(
             "entitlement_gate.E006",
             f"{name} uses something up (consume=True), and {SETTING}['LEDGER'] is None: each request would fail.",
             "Set LEDGER to 'redis', 'database' or 'memory', or take consume=True away.",
@@ -315,7 +317,7 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
 
 def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
     """Warn of middleware that keeps pages for everybody and answers with them before any gate is asked."""
-    if not (_is_installed() or any(requirements_of(view) or marks_of_permissions(view) for view, _ in _views())):
+    if not (_has_middleware() or any(requirements_of(view) or marks_of_permissions(view) for view, _ in _list_views())):
         return
     kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"
     hint = (
@@ -323,9 +325,9 @@ def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
         "below its gate without a key_prefix; then silence this."
     )
     for path in django_settings.MIDDLEWARE:
-        if _PAGE_CACHE in _kinds(path):
+        if _PAGE_CACHE in _list_kinds(path):
             text = f"{path} stands above gated views and gives what it kept to everybody: answers {kept}."
-            yield _message("entitlement_gate.W013", text, hint)
+            yield _make_message("entitlement_gate.W013", text, hint)
 
 
 def _check_urlconfs(settings: Settings) -> Iterator[CheckMessage]:
@@ -334,22 +336,22 @@ def _check_urlconfs(settings: Settings) -> Iterator[CheckMessage]:
             _ = get_resolver(name).url_patterns
         except (ImportError, ImproperlyConfigured) as error:
             hint = "Name modules that define urlpatterns, as ROOT_URLCONF does."
-            yield _message("entitlement_gate.E003", f"{SETTING}['URLCONFS']: {error}", hint)
+            yield _make_message("entitlement_gate.E003", f"{SETTING}['URLCONFS']: {error}", hint)
 
 
 def _check_targets(settings: Settings) -> Iterator[CheckMessage]:
     """Warn of refusals that lead to no URL, or from gate to gate and back."""
-    wrong = {(name, *_why_lost(name, target, urlconfs)) for name, target, urlconfs in _targets(settings)}
+    wrong = {(name, *_explain_lost(name, target, urlconfs)) for name, target, urlconfs in _find_targets(settings)}
     for name, why, hint, id_ in sorted(wrong):
         if why:
-            yield _message(id_, f"{name}: {why}.", hint)
+            yield _make_message(id_, f"{name}: {why}.", hint)
 
 
-def _targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
+def _find_targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
     """Yield who leads people where, and whose URLs it may name."""
-    for view, urlconf in _views():
-        yield from ((f"on_denied of {_name_of(view)}", target, [urlconf]) for target in targets_of(view))
-    every = [urlconf for urlconf, _ in _urls()]
+    for view, urlconf in _list_views():
+        yield from ((f"on_denied of {_format_name(view)}", target, [urlconf]) for target in targets_of(view))
+    every = [urlconf for urlconf, _ in _list_urls()]
     yield from ((f"on_denied of the rule {rule}", rule.leads_to, every) for rule in settings.rules if rule.leads_to)
     if settings.upgrade_url is not None and not callable(settings.upgrade_url):
         yield f"{SETTING}['UPGRADE_URL']", settings.upgrade_url, every
@@ -357,12 +359,12 @@ def _targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
         yield "LOGIN_URL", django_settings.LOGIN_URL, every
 
 
-def _why_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str, str]:
+def _explain_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str, str]:
     """Return why people who are led there get lost, what to do, and the id for that; empty where they do not."""
     addresses, errors = [], []
     for urlconf in urlconfs:
         try:
-            addresses.append(_address(name, target, urlconf))
+            addresses.append(_resolve_address(name, target, urlconf))
         except (NoReverseMatch, ValueError) as error:
             errors.append(str(error).rstrip("."))
     if errors and not addresses:
@@ -374,7 +376,7 @@ def _why_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str, st
     return "", "", ""
 
 
-def _address(name: str, target: Any, urlconf: Any) -> str:
+def _resolve_address(name: str, target: Any, urlconf: Any) -> str:
     """Return the address that a target is, or names. Raises ``NoReverseMatch``, or ``ValueError`` where it is none."""
     before = get_urlconf()
     set_urlconf(urlconf)
@@ -393,14 +395,14 @@ def _is_circle(url: str, urlconf: Any, seen: tuple[str, ...] = ()) -> bool:
     if url in seen:
         return True
     try:
-        targets = _targets_at(urlsplit(url), urlconf)
-        further = [_address("on_denied", target, urlconf) for target in targets]
+        targets = _find_targets_at(urlsplit(url), urlconf)
+        further = [_resolve_address("on_denied", target, urlconf) for target in targets]
     except (Resolver404, NoReverseMatch):
         return False
     return any(_is_circle(next_url, urlconf, (*seen, url)) for next_url in further)
 
 
-def _targets_at(address: SplitResult, urlconf: Any) -> list[str]:
+def _find_targets_at(address: SplitResult, urlconf: Any) -> list[str]:
     """Return where the gates of a page of this project lead. Raises ``Resolver404`` where it is none."""
     if address.netloc or not address.path.startswith("/"):
         raise Resolver404
@@ -413,14 +415,14 @@ def _targets_at(address: SplitResult, urlconf: Any) -> list[str]:
     return [*(rule.leads_to for rule in rules if rule.leads_to), *targets_of(match.func, ("get", "head"))]
 
 
-def _urls() -> list[tuple[Any, list[Any]]]:
+def _list_urls() -> list[tuple[Any, list[Any]]]:
     """Return the project's URLconfs with their URLs; a worker or a script may have none."""
     return [(urlconf, get_resolver(urlconf).url_patterns) for urlconf in urlconfs_in_settings()]
 
 
-def _views() -> Iterator[tuple[Any, Any]]:
+def _list_views() -> Iterator[tuple[Any, Any]]:
     """Yield every view that a URL leads to, and the URLconf of that."""
-    waiting = [(pattern, urlconf) for urlconf, patterns in _urls() for pattern in patterns]
+    waiting = [(pattern, urlconf) for urlconf, patterns in _list_urls() for pattern in patterns]
     for pattern, urlconf in waiting:
         if isinstance(pattern, URLResolver):
             waiting += [(inner, urlconf) for inner in pattern.url_patterns]
@@ -428,12 +430,14 @@ def _views() -> Iterator[tuple[Any, Any]]:
             yield pattern.callback, urlconf
 
 
-def _name_of(view: Any) -> str:
+def _format_name(view: Any) -> str:
     named = class_of(view) or view
     return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
 
 
-def _names(patterns: list[Any], spaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def _list_names(
+    patterns: list[Any], spaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str]]:
     """Yield ("view", name) and ("namespace", name) for all that the URLs define, by instance and by application.
 
     A namespace within another is named by itself too.
@@ -444,22 +448,22 @@ def _names(patterns: list[Any], spaces: tuple[str, ...] = (), apps: tuple[str, .
     for pattern in patterns:
         if isinstance(pattern, URLResolver):
             inner = (*spaces, *filter(None, [pattern.namespace]))
-            yield from _names(pattern.url_patterns, inner, (*apps, *filter(None, [pattern.app_name])))
+            yield from _list_names(pattern.url_patterns, inner, (*apps, *filter(None, [pattern.app_name])))
         else:
             view = pattern.name or pattern.lookup_str
             yield from (("view", f"{name}:{view}" if name else view) for name in around)
 
 
-def _is_installed() -> bool:
-    return _OURS in map(_kind_of, django_settings.MIDDLEWARE)
+def _has_middleware() -> bool:
+    return _OURS in map(_resolve_kind, django_settings.MIDDLEWARE)
 
 
-def _kind_of(path: str) -> str:
+def _resolve_kind(path: str) -> str:
     """Return the path of the middleware that this one is, or is a subclass of; Django itself tells of a wrong path."""
-    return _OURS if _OURS in _kinds(path) else path
+    return _OURS if _OURS in _list_kinds(path) else path
 
 
-def _kinds(path: str) -> set[str]:
+def _list_kinds(path: str) -> set[str]:
     """Return the paths of a middleware and of what it is a subclass of."""
     if path in (_OURS, _AUTHENTICATION, _FLAT_PAGES, _WHITENOISE):
         return {path}

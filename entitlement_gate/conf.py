@@ -1,7 +1,7 @@
 """The settings: one dict, ``ENTITLEMENT_GATE``, read when it is first needed and again when it changes.
 
-Never here: what the options of the gate and the client mean (``engine.options``, ``zenskar.client_options``); their
-defaults and their validation live there and are only named in upper case here.
+The options of the gate and the client, with their defaults and validation, are in ``engine.options`` and
+``zenskar.client_options``.
 """
 
 from __future__ import annotations
@@ -72,37 +72,37 @@ class Settings:
         Raises:
             ImproperlyConfigured: a value cannot work; the message names its key.
         """
-        own = _Unshown({name: raw[name.upper()] for name in _OWN if name.upper() in raw})
-        with _named_by_key():
+        own = _HiddenDict({name: raw[name.upper()] for name in _OWN if name.upper() in raw})
+        with _name_key():
             own["rules"] = read_rules(own.get("rules", ()))
             if not is_texts(own.get("urlconfs", ())):
                 raise ValueError(f"urlconfs: a list such as ['shop.urls_of_the_api'], not {own['urlconfs']!r}")
-        read = cls(client=_options(ClientOptions, raw), gate=_options(GateOptions, raw), **own)
+        read = cls(client=_read_options(ClientOptions, raw), gate=_read_options(GateOptions, raw), **own)
         read._check()
         return read
 
     def _check(self) -> None:
         if self.source is None and not self.is_sandbox:
-            with _named_by_key():
+            with _name_key():
                 Credentials(self.api_key, self.organisation).check()
         for name in ("customer_resolver", "denied_handler"):
             if not (callable(getattr(self, name)) or isinstance(getattr(self, name), str)):
-                raise _wrong(name.upper(), f"a dotted path or a callable, not {getattr(self, name)!r}")
+                raise _make_error(name.upper(), f"a dotted path or a callable, not {getattr(self, name)!r}")
         self._check_choices()
         if not isinstance(self.customer_attribute, str) or not self.customer_attribute:
-            raise _wrong("CUSTOMER_ATTRIBUTE", f"a dotted path from the user, not {self.customer_attribute!r}")
+            raise _make_error("CUSTOMER_ATTRIBUTE", f"a dotted path from the user, not {self.customer_attribute!r}")
         if not (self.upgrade_url is None or callable(self.upgrade_url) or isinstance(self.upgrade_url, (str, Promise))):
-            raise _wrong("UPGRADE_URL", f"a URL, a URL name or a callable, not {self.upgrade_url!r}")
-        with _named_by_key():
+            raise _make_error("UPGRADE_URL", f"a URL, a URL name or a callable, not {self.upgrade_url!r}")
+        with _name_key():
             checked_status_codes(self.status_codes)
 
     def _check_choices(self) -> None:
         if not (self.source is None or callable(self.source) or isinstance(self.source, str)):
-            raise _wrong("SOURCE", f"a function that returns a source, or its dotted path, not {self.source!r}")
+            raise _make_error("SOURCE", f"a function that returns a source, or its dotted path, not {self.source!r}")
         if self.anonymous not in ("deny", "login"):
-            raise _wrong("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
+            raise _make_error("ANONYMOUS", f'"deny" or "login", not {self.anonymous!r}')
         if not isinstance(self.private_responses, bool):
-            raise _wrong("PRIVATE_RESPONSES", f"True or False, not {self.private_responses!r}")
+            raise _make_error("PRIVATE_RESPONSES", f"True or False, not {self.private_responses!r}")
 
     def load(self, name: str) -> Callable[..., Any]:
         """Return the callable that a setting names by dotted path, or is.
@@ -127,8 +127,8 @@ class Settings:
 _OWN = frozenset(f.name for f in fields(Settings)) - {"client", "gate"}
 
 
-class _Unshown(dict[str, Any]):
-    """A dict that error pages, which show the locals of every frame, do not spell out: it holds the key."""
+class _HiddenDict(dict[str, Any]):
+    """A dict whose repr hides the API key: error pages show the locals of every frame."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} settings>"
@@ -149,7 +149,7 @@ def get_settings() -> Settings:
     if _Holder.current is None:
         if not isinstance(getattr(django_settings, SETTING, None), Mapping):
             raise ImproperlyConfigured(f"{SETTING} in the settings must be a dict with API_KEY and ORGANISATION")
-        _Holder.current = Settings.read(_Unshown(getattr(django_settings, SETTING)))
+        _Holder.current = Settings.read(_HiddenDict(getattr(django_settings, SETTING)))
     return _Holder.current
 
 
@@ -162,7 +162,7 @@ def rules_in_settings() -> tuple[Rule, ...]:
     if _Holder.current is not None:
         return _Holder.current.rules
     raw = getattr(django_settings, SETTING, None)
-    with _named_by_key():
+    with _name_key():
         return read_rules(raw.get("RULES", ()) if isinstance(raw, Mapping) else ())
 
 
@@ -190,10 +190,10 @@ def unknown_keys(raw: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _found(path: str) -> Any:
-    """Return what a dotted path leads to now: a test may have put something else there, or the whole module anew.
+def _import_now(path: str) -> Any:
+    """Return what a dotted path leads to now, although a test may have replaced it or its module.
 
-    Asked for at each request. ``import_string`` does the same in three times as long.
+    Called at each request. ``import_string`` does the same in three times as long.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -204,32 +204,32 @@ def _found(path: str) -> Any:
 
 def _load(key: str, place: str, value: Any) -> Callable[..., Any]:
     try:
-        loaded = _found(value) if isinstance(value, str) else value
+        loaded = _import_now(value) if isinstance(value, str) else value
     except ImportError as error:
-        raise _wrong(key, f"{place}{value!r} cannot be imported: {error}") from error
+        raise _make_error(key, f"{place}{value!r} cannot be imported: {error}") from error
     if not callable(loaded):
-        raise _wrong(key, f"{place}{value!r} cannot be called")
+        raise _make_error(key, f"{place}{value!r} cannot be called")
     return loaded  # type: ignore[no-any-return]  # import_string returns Any
 
 
-def _options(cls: type[_Options], raw: Mapping[str, Any]) -> _Options:
+def _read_options(cls: type[_Options], raw: Mapping[str, Any]) -> _Options:
     names = {f.name for f in fields(cls) if f.name.upper() in raw.keys() - _ONLY_IN_CODE}
     given = {name: raw[name.upper()] for name in names}
-    with _named_by_key():
+    with _name_key():
         return cls(**given)
 
 
 @contextmanager
-def _named_by_key() -> Iterator[None]:
+def _name_key() -> Iterator[None]:
     """Turn an option's ``ValueError``, which names it in lower case, into one that names the settings key."""
     try:
         yield
     except ValueError as error:
         name, _, what = str(error).partition(": ")
-        raise _wrong(name.upper(), what) from None
+        raise _make_error(name.upper(), what) from None
 
 
-def _wrong(key: str, what: str) -> ImproperlyConfigured:
+def _make_error(key: str, what: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(f"{SETTING}[{key!r}]: {what}")
 
 

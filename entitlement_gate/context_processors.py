@@ -1,6 +1,6 @@
-"""What templates ask, whatever their engine, and ``entitlements`` in every one: never an error because of billing.
+"""``entitlements`` in every template, and what the tags of each engine call. A failure of billing raises nothing here.
 
-Never here: a template engine's own API (``templatetags``, ``contrib.jinja2``).
+The tags are in ``templatetags`` and ``contrib.jinja2``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["TemplateEntitlements", "decided", "entitlements", "listed"]
+__all__ = ["TemplateEntitlements", "decide", "entitlements", "list_entitlements"]
 
 
 def entitlements(request: HttpRequest) -> dict[str, TemplateEntitlements]:
@@ -38,7 +38,7 @@ _IN_A_LOOP = (
 _logger = logging.getLogger("entitlement_gate")
 
 
-def decided(given: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
+def decide(given: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
     """Return the decision for a template, given its request; without one it is a denial, and a line in the log."""
     request = find_request(given)
     if request is not None:
@@ -51,7 +51,7 @@ def decided(given: object, entitlement: str | Requirement, quantity: object = No
     return Decision.of(Reason.NO_CUSTOMER, leaf.entitlement, requested=leaf.requested)
 
 
-def listed(given: object) -> dict[str, Any]:
+def list_entitlements(given: object) -> dict[str, Any]:
     """Return what a page may know of its customer, as ``me/`` tells it; nothing of nobody, or while that is unknown."""
     request = find_request(given)
     nothing: dict[str, Any] = {"customer_id": None, "entitlements": []}
@@ -72,7 +72,7 @@ class TemplateEntitlements:
         self._request = request
 
     def __getitem__(self, name: str) -> Decision:
-        return decided(self._request, name)
+        return decide(self._request, name)
 
     def __iter__(self) -> Iterator[str]:
         request = find_request(self._request)

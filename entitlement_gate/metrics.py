@@ -1,4 +1,4 @@
-"""Counts of your own, for statsd or whatever else: what hears of every check, fetch and verb of a ledger.
+"""Observers: your own code, such as statsd counters, is called for every check, fetch and ledger call.
 
 >>> class Counts(Observer):
 ...     def check(self, decision, seconds):
@@ -44,7 +44,7 @@ _AT_EXIT = 1.0  # seconds in which what has happened is told before the process 
 
 
 def observe(observer: Observer, gate: EntitlementGate | None = None) -> None:
-    """Let an observer hear of a gate, or of every gate of the process, the settings' own and later ones too.
+    """Call an observer for a gate, or for every gate of the process, the settings' own and later ones too.
 
     It is called on a thread of its own, soon afterwards and in order. Up to 10,000 events wait; what comes on top is
     left out, with a line in the log once a minute.
@@ -54,28 +54,28 @@ def observe(observer: Observer, gate: EntitlementGate | None = None) -> None:
     """
     if not isinstance(observer, Observer):
         raise TypeError(f"observe: an instance of a subclass of Observer, not {observer!r}")
-    (everywhere.add if gate is None else gate.observe)(_Aside(observer))
+    (everywhere.add if gate is None else gate.observe)(_BackgroundObserver(observer))
     _flush_at_exit()
 
 
 def unobserve(observer: Observer, gate: EntitlementGate | None = None) -> None:
-    """Let it hear no more; where it heard nothing, do nothing."""
+    """Stop calling an observer; where it was not called, do nothing."""
     (everywhere.discard if gate is None else gate.unobserve)(observer)
 
 
 def flush_observers(seconds: float) -> bool:
     """Wait until observers were told of all that has happened; return False where that takes longer. For tests."""
     until = time.monotonic() + seconds
-    return all(aside.flush(max(0.0, until - time.monotonic())) for aside in members(_asides))
+    return all(observer.flush(max(0.0, until - time.monotonic())) for observer in members(_background_observers))
 
 
-class _Aside(Observer):
-    """Tells an observer on a thread apart."""
+class _BackgroundObserver(Observer):
+    """Calls an observer on a thread of its own."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._background = Background()
-        _asides.add(self)
+        _background_observers.add(self)
 
     def check(self, decision: Decision, seconds: float) -> None:
         self._background.call(self._observer.check, decision, seconds)
@@ -97,7 +97,7 @@ class _Aside(Observer):
         return observer in (self, self._observer)
 
 
-_asides: WeakSet[_Aside] = WeakSet()
+_background_observers: WeakSet[_BackgroundObserver] = WeakSet()
 
 
 @cache  # once for the life of the process

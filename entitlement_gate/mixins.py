@@ -1,4 +1,4 @@
-"""``EntitlementRequiredMixin``: the gate as a base class of views. Never here: what it asks or answers (``guard``).
+"""``EntitlementRequiredMixin``: the gate as a base class of views; what it does at a request is in ``guard``.
 
 Django's own access mixins fail on async classes, where ``dispatch`` must return an awaitable; this one does.
 """
@@ -33,7 +33,7 @@ _as_requirement = lru_cache(maxsize=512, typed=True)(as_requirement)
 
 
 class EntitlementRequiredMixin(View):
-    """Let only those in whose customer has the entitlement.
+    """A view that only customers with the entitlement reach.
 
     It is a ``View``, so that its place among the bases never lets ``View.dispatch`` answer before it.
 
@@ -56,7 +56,7 @@ class EntitlementRequiredMixin(View):
         quantity = initkwargs.get("entitlement_quantity", cls.entitlement_quantity)
         required = initkwargs.get("entitlement_required", cls.entitlement_required)
         cls._check_options(initkwargs)
-        own = None if required is None else cls._requirement(required, None if callable(quantity) else quantity)
+        own = None if required is None else cls._read_requirement(required, None if callable(quantity) else quantity)
         mark_view(view, Mark(own, initkwargs.get("entitlement_consume", cls.entitlement_consume)))
         if own is not None:
             view.entitlement_requirements = (*getattr(view, "entitlement_requirements", ()), own)
@@ -70,7 +70,7 @@ class EntitlementRequiredMixin(View):
             ImproperlyConfigured: ``entitlement_required`` is missing or cannot work; the message names the class.
         """
         quantity = None if callable(self.entitlement_quantity) else self.entitlement_quantity
-        return self._requirement(self.entitlement_required, quantity)
+        return self._read_requirement(self.entitlement_required, quantity)
 
     def get_entitlement_key(self) -> Any:
         """Return the text that names what this request uses up, or None; may be ``async def``.
@@ -98,24 +98,24 @@ class EntitlementRequiredMixin(View):
         view = partial(super().dispatch, request, *args, **kwargs)
         if is_async_class(type(self)):
             return self._adispatch(request, view)
-        return self._guard(self.get_entitlement_requirement()).run(request, view)
+        return self._make_guard(self.get_entitlement_requirement()).run(request, view)
 
     async def _adispatch(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         requirement = await await_result(self.get_entitlement_requirement())
-        return await self._guard(requirement).arun(request, view)
+        return await self._make_guard(requirement).arun(request, view)
 
-    def _guard(self, requirement: str | Requirement) -> Guard:
+    def _make_guard(self, requirement: str | Requirement) -> Guard:
         return Guard(
-            requirement=self._requirement(requirement, None),
+            requirement=self._read_requirement(requirement, None),
             quantity=self.entitlement_quantity if callable(self.entitlement_quantity) else None,
-            customer=self._overridden("get_entitlement_customer"),
+            customer=self._find_override("get_entitlement_customer"),
             on_unavailable=self.entitlement_on_unavailable,
             on_denied=lambda _, decision: self.handle_entitlement_denied(decision),
             consume=self.entitlement_consume,
-            key=self._overridden("get_entitlement_key"),
+            key=self._find_override("get_entitlement_key"),
         )
 
-    def _overridden(self, name: str) -> Callable[..., Any] | None:
+    def _find_override(self, name: str) -> Callable[..., Any] | None:
         """Return a method as a function of the request; None for this class's own: to ask it would cost a thread."""
         if getattr(type(self), name) is getattr(EntitlementRequiredMixin, name):
             return None
@@ -130,7 +130,7 @@ class EntitlementRequiredMixin(View):
                 raise ImproperlyConfigured(f"{cls.__qualname__}.{name}: one of {choices}, not {value!r}")
 
     @classmethod
-    def _requirement(cls, required: str | Requirement | None, quantity: Any) -> Requirement:
+    def _read_requirement(cls, required: str | Requirement | None, quantity: Any) -> Requirement:
         if required is None:
             raise ImproperlyConfigured(
                 f"{cls.__qualname__} requires nothing: define {cls.__qualname__}.entitlement_required "

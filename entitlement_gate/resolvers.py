@@ -1,8 +1,8 @@
-"""From a request to the customer it is made for. Never here: whether the customer may do anything.
+"""From a request to the customer it is made for.
 
-A resolver takes a request and returns a ``uuid.UUID``, its text, or None for "nobody"; it may be async. Somebody is
-remembered on the request for as long as ``request.user`` stays the same object; nobody never is, because who asks may
-be told later: Django REST framework authenticates inside the view, and a view may log somebody in.
+A resolver takes a request and returns a ``uuid.UUID``, its text, or None for "nobody"; it may be async. A customer is
+remembered on the request for as long as ``request.user`` stays the same object; "nobody" is not, because a user may
+appear later: Django REST framework authenticates inside the view, and a view may log somebody in.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _TO_BE_KEPT = "_cache_update_cache"  # what Django's page caches ask the request
 
 
 def set_gated(request: HttpRequest) -> None:
-    """Note that the answer depends on whose request it is, and that who notes it cannot see the answer.
+    """Note that the response depends on the customer, where the caller cannot see the response.
 
-    A cache of Django's between that and who will see it, ``cache_page`` or a middleware, is told not to keep it.
+    Django's caches between here and who sees it, ``cache_page`` or a middleware, will not keep it.
     """
     if not is_gated(request):
         setattr(request, _GATED, getattr(request, _TO_BE_KEPT, False))
@@ -61,15 +61,15 @@ def is_gated(request: HttpRequest) -> bool:
 
 
 def leave_to_answer(request: HttpRequest) -> None:
-    """Let caches go by the answer, which says from here on itself who may keep it."""
+    """Undo ``set_gated``: from here on the headers of the response say who may keep it."""
     if is_gated(request):
         setattr(request, _TO_BE_KEPT, vars(request)[_GATED])
 
 
 class _Notes:
-    """What is known of one request: whose it is, and what a framework wrapped around it.
+    """What is remembered of one request: its customer, and what a framework wrapped around it.
 
-    No copy of the request, pickled or not, knows it: a project may copy one to ask for somebody else.
+    Copies of the request, pickled or not, do not get it: a project may copy a request to ask for another customer.
     """
 
     __slots__ = ("found", "is_warned", "request", "wrapper")
@@ -95,10 +95,10 @@ def find_request(given: object) -> HttpRequest | None:
     wrapper = None
     for _ in range(_DEEPEST):
         if isinstance(given, LazyObject):
-            given = _unlazy(given)
+            given = _unwrap_lazy(given)
         if isinstance(given, HttpRequest):
             if wrapper is not None:
-                _note(given, wrapper)
+                _note_wrapper(given, wrapper)
             return given
         wrapper = wrapper or given
         try:
@@ -123,23 +123,23 @@ _FROM_USER = from_user  # itself, whatever a test has put in its place
 
 def resolved(request: HttpRequest) -> Any:
     """Return the customer of a request."""
-    known = _remembered(request)
+    known = _recall(request)
     return run_sync(_resolving(request)) if known is None else known
 
 
 async def aresolved(request: HttpRequest) -> Any:
     """Return the customer of a request."""
-    known = _remembered(request)
+    known = _recall(request)
     return await run_async(_resolving(request)) if known is None else known
 
 
 def resolving(request: HttpRequest) -> Effects[Any]:
     """Return the customer of a request as a part of other steps."""
-    known = _remembered(request)
+    known = _recall(request)
     return (yield from _resolving(request)) if known is None else known
 
 
-def _remembered(request: HttpRequest) -> Any:
+def _recall(request: HttpRequest) -> Any:
     """Return whose the request was found to be, unless its user or the settings have changed since."""
     notes: _Notes | None = getattr(request, _NOTES, None)
     if notes is None or notes.found is None or notes.request() is not request:
@@ -150,7 +150,7 @@ def _remembered(request: HttpRequest) -> Any:
 
 
 def _resolving(request: HttpRequest) -> Effects[Any]:
-    notes = _notes_of(request)
+    notes = _get_notes(request)
     if notes.wrapper is not None:
         yield Invocation(_authenticate, notes.wrapper)
     user, auser, settings = getattr(request, "user", None), getattr(request, "auser", None), get_settings()
@@ -167,19 +167,19 @@ def _finding(request: HttpRequest) -> Effects[Any]:
     In an event loop ``auser()`` reads the session without a thread; it does not know who was put on the request since.
     """
     user, auser = getattr(request, "user", _MISSING), getattr(request, "auser", None)
-    is_sessions = isinstance(user, LazyObject) and _is_djangos(vars(user).get("_setupfunc"))
-    if auser is not None and (user is _MISSING or (is_sessions and not _is_djangos(getattr(auser, "func", None)))):
+    is_sessions = isinstance(user, LazyObject) and _is_from_session(vars(user).get("_setupfunc"))
+    if auser is not None and (user is _MISSING or (is_sessions and not _is_from_session(getattr(auser, "func", None)))):
         user = yield Invocation(auser)  # who was put there alone
     elif isinstance(user, LazyObject) and user._wrapped is empty:  # noqa: SLF001 - else reading it may cost I/O unseen
-        told = yield Invocation(partial(_read, user), twin=auser if is_sessions else None)
-        user = user if told is None else told
+        loaded = yield Invocation(partial(_load_user, user), twin=auser if is_sessions else None)
+        user = user if loaded is None else loaded
     try:
-        return _customer_of(user, request)
+        return _read_customer(user, request)
     except SynchronousOnlyOperation:  # the path crosses a relation that is not loaded
-        return (yield Invocation(_customer_of, user, request))
+        return (yield Invocation(_read_customer, user, request))
 
 
-def _customer_of(user: Any, request: HttpRequest) -> Any:
+def _read_customer(user: Any, request: HttpRequest) -> Any:
     if not getattr(user, "is_authenticated", False):
         return None
     found = user
@@ -198,28 +198,28 @@ def _customer_of(user: Any, request: HttpRequest) -> Any:
 
 def _warn(request: HttpRequest, holder: str, name: str) -> None:
     """Log one line for each request, however often it is checked."""
-    notes = _notes_of(request)
+    notes = _get_notes(request)
     if not notes.is_warned:
         notes.is_warned = True
         _logger.warning("CUSTOMER_ATTRIBUTE: a %s has no %r; nobody to check", holder, name)
 
 
-def _read(user: Any) -> None:
+def _load_user(user: Any) -> None:
     """Read a lazy user."""
     getattr(user, "is_authenticated", False)
 
 
-def _is_djangos(made_by: object) -> bool:
+def _is_from_session(made_by: object) -> bool:
     """Whether a function is of the middleware that puts the session's user on a request."""
     return getattr(made_by, "__module__", None) == _SESSION_USER
 
 
 def _authenticate(wrapper: object) -> None:
-    """Let a framework find out who asks, which it puts on Django's request."""
+    """Read the framework's user, which authenticates and sets Django's ``request.user``."""
     getattr(wrapper, "user", None)
 
 
-def _notes_of(request: HttpRequest) -> _Notes:
+def _get_notes(request: HttpRequest) -> _Notes:
     notes: _Notes | None = getattr(request, _NOTES, None)
     if notes is None or notes.request() is not request:
         notes = _Notes(request)
@@ -227,13 +227,13 @@ def _notes_of(request: HttpRequest) -> _Notes:
     return notes
 
 
-def _note(request: HttpRequest, wrapper: object) -> None:
-    notes = _notes_of(request)
+def _note_wrapper(request: HttpRequest, wrapper: object) -> None:
+    notes = _get_notes(request)
     if notes.wrapper is not wrapper:
         notes.wrapper, notes.found = wrapper, None
 
 
-def _unlazy(given: Any) -> object:
+def _unwrap_lazy(given: Any) -> object:
     if given._wrapped is empty:  # noqa: SLF001 - as of the user above
         given._setup()  # noqa: SLF001 - what a look at any attribute does
     return given._wrapped  # noqa: SLF001 - by identity: what is remembered is compared so

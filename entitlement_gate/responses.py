@@ -1,8 +1,7 @@
-"""What Django answers a refused request: the words and statuses of ``refusals`` in a language, a form and headers.
+"""Django's response to a refused request: the words and statuses of ``refusals``, translated, as a page or as JSON.
 
-Form by ``Accept``: problem details (RFC 9457) or a page. Never names of customers, plans or systems, and never whether
-a request is refused. And who may keep the answer of a view that let somebody in: its customer's browser, and no cache
-that others share.
+``Accept`` chooses between problem details (RFC 9457) and a page; neither names customers, plans or systems. Also here:
+the caching headers of a gated view's response, which only its customer's browser may keep.
 """
 
 from __future__ import annotations
@@ -75,27 +74,27 @@ _TEMPLATE = "entitlement_gate/denied.html"
 
 def denied(request: HttpRequest, decision: Decision) -> HttpResponseBase:
     """Return the answer to a request that ``decision`` refuses: the default ``DENIED_HANDLER``."""
-    login = _login_for(request) if decision.reason is Reason.NO_CUSTOMER else None
+    login = _find_login(request) if decision.reason is Reason.NO_CUSTOMER else None
     if login is not None:
-        response: HttpResponseBase = _to_login(request, login)
+        response: HttpResponseBase = _redirect_to_login(request, login)
     elif prefers_json(request):
-        response = _problem(request, decision)
+        response = _answer_problem(request, decision)
     else:
-        response = _page(request, decision)
+        response = _answer_page(request, decision)
     return with_refusal_headers(response, decision)
 
 
 def problem_details(request: HttpRequest, decision: Decision) -> HttpResponseBase:
     """Return the answer of an API to a request that ``decision`` refuses, whatever the client prefers."""
-    return with_refusal_headers(_problem(request, decision), decision)
+    return with_refusal_headers(_answer_problem(request, decision), decision)
 
 
 def with_refusal_headers(response: HttpResponseBase, decision: Decision) -> HttpResponseBase:
-    """Return the answer to a refused request, made such that no cache keeps it, and saying when to come again."""
+    """Return the response to a refused request with headers against caching, and ``Retry-After`` where that helps."""
     retry_after = refusals.retry_after_of(decision)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
-    return _unkept(response)
+    return _forbid_storing(response)
 
 
 def redirection(request: HttpRequest, decision: Decision, url: str) -> HttpResponseBase:
@@ -106,7 +105,7 @@ def redirection(request: HttpRequest, decision: Decision, url: str) -> HttpRespo
     response: HttpResponse = HttpResponseRedirect(url)
     if "HX-Request" in request.headers:
         response = HttpResponse(status=status_of(decision), headers={"HX-Redirect": response.url})  # type: ignore[attr-defined]  # a redirect's
-    return _unkept(response)
+    return _forbid_storing(response)
 
 
 def is_way_in(request: HttpRequest) -> bool:
@@ -171,8 +170,8 @@ def status_of(decision: Decision) -> int:
 def prefers_json(request: HttpRequest) -> bool:
     """Return whether the client would rather have JSON: by ``Accept``, else by the body it sent."""
     try:
-        json = min(_preference(request, "application/json"), _preference(request, "application/problem+json"))
-        html = _preference(request, "text/html")
+        json = min(_rate_types(request, "application/json"), _rate_types(request, "application/problem+json"))
+        html = _rate_types(request, "text/html")
     except ValueError:  # Django reads no header of absurd length
         json = html = 0
     if json == html:
@@ -189,10 +188,10 @@ def upgrade_url_of(request: HttpRequest, decision: Decision) -> str | None:
     try:
         return upgrade_address(Invocation(setting, request, decision).wait() if callable(setting) else setting)
     except NoReverseMatch:
-        _logger.error("UPGRADE_URL: there is no URL named %r", _shown(setting))  # noqa: TRY400 - adds nothing
+        _logger.error("UPGRADE_URL: there is no URL named %r", _format_url(setting))  # noqa: TRY400 - adds nothing
     except ValueError:
-        _logger.error("UPGRADE_URL: %r is no address to visit", _shown(setting))  # noqa: TRY400 - as above
-    except Exception as error:  # a project's code: without an address, a refusal is still one
+        _logger.error("UPGRADE_URL: %r is no address to visit", _format_url(setting))  # noqa: TRY400 - as above
+    except Exception as error:  # a project's code: a refusal without an address is still a refusal
         name, kind = getattr(setting, "__qualname__", type(setting)), type(error).__name__
         _logger.exception("UPGRADE_URL: %s raised %s", name, kind, exc_info=traceback_to_log(error))
     return None
@@ -211,38 +210,40 @@ def upgrade_address(url: Any) -> str | None:
     return refusals.visitable(url) or None
 
 
-def _shown(setting: object) -> str:
+def _format_url(setting: object) -> str:
     """Return what a log may say: what a callable returned may tell of whom it is."""
     if callable(setting):
         return f"what {getattr(setting, '__qualname__', type(setting))} returned"
     return setting if isinstance(setting, str) else "what is lazy"
 
 
-def _unkept(response: HttpResponseBase) -> HttpResponseBase:
+def _forbid_storing(response: HttpResponseBase) -> HttpResponseBase:
     response.headers["Cache-Control"] = refusals.CACHE_CONTROL
     patch_vary_headers(response, ("Accept", "Cookie", "Authorization"))
     return response
 
 
-def _preference(request: HttpRequest, media_type: str) -> int:
+def _rate_types(request: HttpRequest, media_type: str) -> int:
     """Return the rank of a media type in ``Accept``, 0 for the most wanted.
 
     What is refused by name (``q=0``), which Django leaves out of its list, is not wanted for the sake of ``*/*``.
     """
     wanted = request.accepted_types
     refused = (MediaType(part) for part in request.headers.get("Accept", "").split(",") if "q=0" in part)
-    if any(_bare(part) == media_type and part.quality == 0 for part in refused):
+    if any(_strip_parameters(part) == media_type and part.quality == 0 for part in refused):
         return len(wanted)
     accepted = request.accepted_type(media_type)
-    by_name = next((part for part in wanted if _bare(part) == media_type), accepted)  # "…; charset=utf-8" is as good
+    by_name = next(
+        (part for part in wanted if _strip_parameters(part) == media_type), accepted
+    )  # "…; charset=utf-8" is as good
     return len(wanted) if by_name is None else wanted.index(by_name)
 
 
-def _bare(part: MediaType) -> str:
+def _strip_parameters(part: MediaType) -> str:
     return f"{part.main_type}/{part.sub_type}"
 
 
-def _to_login(request: HttpRequest, login: str) -> HttpResponseBase:
+def _redirect_to_login(request: HttpRequest, login: str) -> HttpResponseBase:
     from django.contrib.auth.views import redirect_to_login  # noqa: PLC0415 - a project may do without that app
 
     page = urlsplit(login)
@@ -251,7 +252,7 @@ def _to_login(request: HttpRequest, login: str) -> HttpResponseBase:
     return redirect_to_login(way_back, login)
 
 
-def _login_for(request: HttpRequest) -> str | None:
+def _find_login(request: HttpRequest) -> str | None:
     """Return the login page to send a person to, or None.
 
     Never a script, never into a fragment of a page, never from a page that is open to all, and never who is logged in:
@@ -276,12 +277,12 @@ def problem_of(request: HttpRequest, decision: Decision) -> dict[str, Any]:
     )
 
 
-def _problem(request: HttpRequest, decision: Decision) -> HttpResponse:
+def _answer_problem(request: HttpRequest, decision: Decision) -> HttpResponse:
     problem = problem_of(request, decision)
     return JsonResponse(problem, status=problem["status"], content_type=refusals.PROBLEM)
 
 
-def _page(request: HttpRequest, decision: Decision) -> HttpResponse:
+def _answer_page(request: HttpRequest, decision: Decision) -> HttpResponse:
     status = status_of(decision)
     context = {
         "decision": decision,
@@ -305,10 +306,10 @@ _FOUND_BY = ("Cookie", "Authorization")  # what customers are found by; another 
 
 
 def keep_private(request: HttpRequest, answer: Any) -> Any:
-    """Return the answer of a gated view, made such that no shared cache gives it to another customer.
+    """Return the response of a gated view with headers that keep it out of shared caches.
 
-    A view that says itself who may keep it has the last word. What is no response yet, because a framework makes one
-    of it, is left to who sees that: the operation of Django Ninja, or the middleware.
+    What the view itself says about caching stays. What is no response yet, because a framework makes one of it, is left
+    to the operation of Django Ninja, or the middleware.
     """
     if not isinstance(answer, HttpResponseBase):
         set_gated(request)

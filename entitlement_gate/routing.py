@@ -1,4 +1,4 @@
-"""Gates over URLs: one path, or a whole ``include()`` at any depth. Never here: enforcing (``decorators``).
+"""Gates over URLs: one path, or a whole ``include()`` at any depth.
 
 ::
 
@@ -35,7 +35,7 @@ def entitled_path(
     """
     name = options.pop("name", None)
     is_include = isinstance(view, (tuple, list))
-    gated = entitled_include(view, requires=requires, **options) if is_include else _gate(requires, options)(view)
+    gated = entitled_include(view, requires=requires, **options) if is_include else _make_gate(requires, options)(view)
     made: URLPattern | URLResolver = path(route, gated, kwargs, name)
     return made
 
@@ -49,27 +49,27 @@ def entitled_include(
     """
     is_included = isinstance(arg, tuple) and len(arg) == 3  # noqa: PLR2004 - what include() returns
     urlconf, app_name, instance_name = arg if is_included else include(arg, namespace)
-    gate = _gate(requires, options)
+    gate = _make_gate(requires, options)
     patterns = getattr(urlconf, "urlpatterns", urlconf)
-    return _gated(patterns, gate), app_name, instance_name
+    return _gate_patterns(patterns, gate), app_name, instance_name
 
 
-def _gate(requires: str | Requirement, options: dict[str, Any]) -> Callable[[Any], Any]:
+def _make_gate(requires: str | Requirement, options: dict[str, Any]) -> Callable[[Any], Any]:
     return requires_entitlement(requires, **options)
 
 
-def _gated(patterns: Iterable[URLPattern | URLResolver], gate: Callable[[Any], Any]) -> _Patterns:
-    return [_gated_resolver(p, gate) if isinstance(p, URLResolver) else _gated_pattern(p, gate) for p in patterns]
+def _gate_patterns(patterns: Iterable[URLPattern | URLResolver], gate: Callable[[Any], Any]) -> _Patterns:
+    return [_gate_resolver(p, gate) if isinstance(p, URLResolver) else _gate_pattern(p, gate) for p in patterns]
 
 
-def _gated_pattern(pattern: URLPattern, gate: Callable[[Any], Any]) -> URLPattern:
+def _gate_pattern(pattern: URLPattern, gate: Callable[[Any], Any]) -> URLPattern:
     return URLPattern(pattern.pattern, gate(pattern.callback), pattern.default_args, pattern.name)
 
 
-def _gated_resolver(resolver: URLResolver, gate: Callable[[Any], Any]) -> URLResolver:
+def _gate_resolver(resolver: URLResolver, gate: Callable[[Any], Any]) -> URLResolver:
     return URLResolver(
         resolver.pattern,
-        _gated(resolver.url_patterns, gate),
+        _gate_patterns(resolver.url_patterns, gate),
         resolver.default_kwargs,
         resolver.app_name,
         resolver.namespace,

@@ -78,15 +78,15 @@ class WatchedSignal(QuietSignal):
     def connect(self, *args: Any, **kwargs: Any) -> None:
         """Connect, and tell the watchers."""
         super().connect(*args, **kwargs)
-        self._tell()
+        self._notify()
 
     def disconnect(self, *args: Any, **kwargs: Any) -> bool:
         """Disconnect, and tell the watchers."""
         was_connected = super().disconnect(*args, **kwargs)
-        self._tell()
+        self._notify()
         return was_connected
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for watcher in members(self.watchers):
             watcher.mind_listeners()
 
@@ -117,7 +117,7 @@ class Sent:
         try:
             run_beside_loop(self._send)
         except (Exception, CancelledError) as error:  # noqa: BLE001 - receivers are anybody's code
-            _log(error)
+            _log_failure(error)
 
     async def wait_async(self) -> None:
         """Send from this loop."""
@@ -126,7 +126,7 @@ class Sent:
         except (Exception, CancelledError) as error:
             if _is_cancelled(error):
                 raise
-            _log(error)
+            _log_failure(error)
 
     def _send(self) -> None:
         self._signal.send_robust(self._sender, **self._arguments)
@@ -190,7 +190,7 @@ class SendingPool:
         try:
             sent.wait()
         except BaseException as error:  # noqa: BLE001 - whatever a receiver raises ends no thread
-            _log(error)
+            _log_failure(error)
         finally:
             self._done()
 
@@ -205,6 +205,6 @@ def _is_cancelled(error: BaseException) -> bool:
     return isinstance(error, CancelledError) and task is not None and task.cancelling() > 0
 
 
-def _log(error: BaseException) -> None:
+def _log_failure(error: BaseException) -> None:
     kind = type(error).__name__
     _logger.error("a signal did not reach all of its receivers: %s", kind, exc_info=traceback_to_log(error))

@@ -1,7 +1,6 @@
 """The package's own views: a customer's entitlements as JSON, and the receiver of billing's webhooks.
 
-Never here: trust. ``me`` shows a caller nothing but its own; ``webhook`` believes a verified call only so far as
-to fetch again.
+``me`` shows a caller its own entitlements only; the only effect of a verified webhook is another fetch.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ __all__ = ["me", "webhook"]
 
 _logger = logging.getLogger("entitlement_gate")
 _invalidations = TokenBucket(200, rate=20)  # at once, and a second, in this process: each may cost a fetch
+_KEYS = ", ".join(KEYS)
 _log = FailureLog(time)
 
 
@@ -73,18 +73,18 @@ def webhook(request: HttpRequest) -> HttpResponse:
     """
     if get_settings().webhook_verifier is None:
         return HttpResponse(status=404)
-    return _received(request)
+    return _receive(request)
 
 
 @require_POST
-def _received(request: HttpRequest) -> HttpResponse:
+def _receive(request: HttpRequest) -> HttpResponse:
     try:
         body = request.body
     except (OSError, RequestDataTooBig, RawPostDataException):  # gone, endless, or a form that somebody read before
         return HttpResponse(status=400)
     counts = default_gate().webhooks
     try:
-        is_new = _is_new(request)
+        is_new = _verify(request)
     except PermissionDenied:
         counts["refused"] += 1
         return HttpResponse(status=403)
@@ -94,38 +94,34 @@ def _received(request: HttpRequest) -> HttpResponse:
     except Malformed as error:
         return HttpResponse(str(error), status=400, content_type="text/plain")
     if not customers:
-        return _told_of_nobody(counts) if is_new else _of_nobody()
-    return _invalidated(request, customers) if is_new else HttpResponse(status=204)
+        if is_new:
+            counts["named_nobody"] += 1
+            _log.note_warning("webhook", "a verified webhook names no customer: no UUID stands under any of %s", _KEYS)
+        return _answer_unnamed()
+    return _invalidate(request, customers) if is_new else HttpResponse(status=204)
 
 
-def _invalidated(request: HttpRequest, customers: Collection[str]) -> HttpResponse:
+def _invalidate(request: HttpRequest, customers: Collection[str]) -> HttpResponse:
     if not _invalidations.spend(len(customers)):
-        _forget(request)
+        _forget_call(request)
         return HttpResponse(status=429, headers={"Retry-After": "10"})
     try:
         for customer_id in customers:
             default_gate().invalidate(customer_id)
     except BaseException:
-        _forget(request)
+        _forget_call(request)
         raise
     return HttpResponse(status=204)
 
 
-def _told_of_nobody(counts: dict[str, int]) -> HttpResponse:
-    counts["named_nobody"] += 1
-    keys = ", ".join(KEYS)
-    _log.note_warning("webhook", "a verified webhook names no customer: no UUID stands under any of %s", keys)
-    return _of_nobody()
-
-
-def _of_nobody() -> HttpResponse:
-    """Return a success, for a sender could not do better, that says that nothing came of it."""
-    detail = f"no customer is named: the keys that are read are {', '.join(KEYS)}, and their values UUIDs"
+def _answer_unnamed() -> HttpResponse:
+    """Return a success, since the sender cannot do better, that says that nothing came of it."""
+    detail = f"no customer is named: the keys that are read are {_KEYS}, and their values UUIDs"
     return JsonResponse({"customers": 0, "detail": detail}, status=202)
 
 
-def _is_new(request: HttpRequest) -> bool:
-    """Return whether a call that the verifier lets in was not let in before.
+def _verify(request: HttpRequest) -> bool:
+    """Return whether a call that the verifier accepts is new.
 
     Raises:
         PermissionDenied: it refuses: by raising whatever it likes, or with ``False``.
@@ -136,21 +132,21 @@ def _is_new(request: HttpRequest) -> bool:
         _logger.error("%s", error)  # noqa: TRY400 - a traceback adds nothing
         raise PermissionDenied from None
     try:
-        is_let_in = Invocation(verify, request).wait() is not False
+        is_accepted = Invocation(verify, request).wait() is not False
     except Replayed:
         return False
     except PermissionDenied:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it likes; its text may quote what was signed
         _logger.warning("WEBHOOK_VERIFIER refuses a call with %s", type(error).__name__)
-        is_let_in = False
-    if not is_let_in:
+        is_accepted = False
+    if not is_accepted:
         raise PermissionDenied
     return True
 
 
-def _forget(request: HttpRequest) -> None:
-    """Let the verifier, where it remembers calls, take this one again."""
+def _forget_call(request: HttpRequest) -> None:
+    """Have the verifier, where it remembers calls, accept this one again."""
     forget = getattr(get_settings().load("webhook_verifier"), "forget", None)
     if forget is not None:
         Invocation(forget, request).wait()

@@ -1,4 +1,4 @@
-"""Calling what a project plugged in, sync or async, from either door. Never here: what is called.
+"""Calling a project's code, sync or async, from sync and async code.
 
 Django's rule holds: in an event loop a plain function runs in the thread where database connections live. A sync
 question on the thread of a running loop blocks it, as it says; what is async is then waited for on another thread.

@@ -1,7 +1,7 @@
-"""Webhooks: who sent one (a verifier), and whom it is about.
+"""Webhooks: verifying who sent one, and reading which customers it is about.
 
-What billing signs, and how, is not documented, so the receiver is off until a project names a verifier. Never
-here: belief in anything a webhook says beyond "look again".
+What billing signs, and how, is not documented, so the receiver is off until a project names a verifier. The only
+effect of a webhook is that its customers are fetched again.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ KEYS = ("customer", "customerid", "customeruuid", "customers", "customerids", "c
 
 
 class Malformed(Exception):
-    """The body names nobody in a way that can be read."""
+    """The body cannot be read as an event."""
 
 
 class Replayed(PermissionDenied):
-    """The call is genuine, and was let in before: it is answered as then, and nothing is done.
+    """Raised by a verifier where the call is genuine and was accepted before: it is answered as then, without effect.
 
-    A sender that never got the answer sends again, and switches off an address that refuses. A verifier raises this.
+    A sender that never got the answer sends again, and switches off an address that refuses.
     """
 
 
@@ -73,8 +73,8 @@ class StandardWebhooks:
     def __call__(self, request: HttpRequest) -> None:
         """Return nothing when the request is genuine and new; raise ``PermissionDenied`` otherwise.
 
-        A call that is let in is known from then on, until ``forget``: of several at once one is new, and the others
-        are ``Replayed``.
+        An accepted call is remembered until ``forget``: of several at once one is new, and the others are
+        ``Replayed``.
         """
         message = request.headers.get("webhook-id", "")
         sent = request.headers.get("webhook-timestamp", "")
@@ -89,18 +89,18 @@ class StandardWebhooks:
         ]
         if not any(hmac.compare_digest(expected, signature.encode()) for signature in offered):
             raise PermissionDenied
-        if not caches[self._cache].add(_seen(request), 1, timeout=2 * self._tolerance):
+        if not caches[self._cache].add(_make_cache_key(request), 1, timeout=2 * self._tolerance):
             raise Replayed
 
     def forget(self, request: HttpRequest) -> None:
-        """Let a call that was not acted upon come again: senders try with the same id."""
-        caches[self._cache].delete(_seen(request))
+        """Forget a call that had no effect, so that it is accepted again: senders retry with the same id."""
+        caches[self._cache].delete(_make_cache_key(request))
 
 
-def _seen(request: HttpRequest) -> str:
-    """Return what a call is known by: its id and what it says; each attempt has a time and a signature of its own."""
-    said = f"{request.headers['webhook-id']}.".encode() + request.body
-    return f"entitlement_gate.webhook.{hashlib.sha256(said).hexdigest()}"
+def _make_cache_key(request: HttpRequest) -> str:
+    """Return the key of a call: of its id and body; each attempt has a time and a signature of its own."""
+    content = f"{request.headers['webhook-id']}.".encode() + request.body
+    return f"entitlement_gate.webhook.{hashlib.sha256(content).hexdigest()}"
 
 
 def customers_named(body: bytes) -> frozenset[str]:
@@ -118,26 +118,26 @@ def customers_named(body: bytes) -> frozenset[str]:
     events = event if isinstance(event, list) else [event]
     if not events or not all(isinstance(one, dict) for one in events):
         raise Malformed("the body is no JSON object, and no list of objects")
-    named = frozenset(name for one in events for name in _named(one, _DEEPEST))
+    named = frozenset(name for one in events for name in _find_customers(one, _DEEPEST))
     if len(named) > _MOST_CUSTOMERS:
         raise Malformed(f"the body names more than {_MOST_CUSTOMERS} customers")
     return named
 
 
-def _named(value: Any, depth: int) -> Iterator[str]:
+def _find_customers(value: Any, depth: int) -> Iterator[str]:
     if depth == 0:
         raise Malformed("the body is nested too deeply for an event")
     if isinstance(value, list):
         for item in value:
-            yield from _named(item, depth - 1)
+            yield from _find_customers(item, depth - 1)
     elif isinstance(value, dict):
         for key, item in value.items():
             if key.replace("_", "").lower() in KEYS:
-                yield from filter(None, map(_customer, item if isinstance(item, list) else [item]))
-            yield from _named(item, depth - 1)
+                yield from filter(None, map(_read_customer, item if isinstance(item, list) else [item]))
+            yield from _find_customers(item, depth - 1)
 
 
-def _customer(value: Any) -> str | None:
+def _read_customer(value: Any) -> str | None:
     """Return the canonical id where a value is a customer's id, or an object with one."""
     found = value.get("id") if isinstance(value, dict) else value
     return canonical_uuid(found) if isinstance(found, str) else None

@@ -237,7 +237,7 @@ def test_the_settings_show_the_key_nowhere():
     settings = read(ORGANISATION="an-organisation")
     assert SECRET not in repr(settings)
     assert "an-organisation" not in repr(settings)
-    assert SECRET not in repr(conf._Unshown(GOOD)) == "<2 settings>"
+    assert SECRET not in repr(conf._HiddenDict(GOOD)) == "<2 settings>"
 
 
 def test_reading_settings_logs_nothing(caplog):

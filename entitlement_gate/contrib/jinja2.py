@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from entitlement_gate.context_processors import decided
+from entitlement_gate.context_processors import decide
 
 try:
     from jinja2 import pass_context
@@ -36,9 +36,9 @@ class EntitlementsExtension(Extension):
 
 @pass_context
 def _entitlement(context: Context, name: str, quantity: object = None) -> Decision:
-    return decided(context.get("request"), name, quantity)
+    return decide(context.get("request"), name, quantity)
 
 
 @pass_context
 def _entitled(context: Context, name: str, quantity: object = None) -> bool:
-    return decided(context.get("request"), name, quantity).allowed
+    return decide(context.get("request"), name, quantity).allowed

@@ -1,4 +1,4 @@
-"""``{% ifentitled %}``, ``{% entitlement %}``, ``{% entitlements_json %}``. Never here: the answer."""
+"""``{% ifentitled %}``, ``{% entitlement %}``, ``{% entitlements_json %}``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django import template
 from django.utils.html import json_script
 
-from entitlement_gate.context_processors import decided, listed
+from entitlement_gate.context_processors import decide, list_entitlements
 from entitlement_gate.resolvers import find_request
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ _MOST_PARTS = 3
 @register.simple_tag(takes_context=True)
 def entitlement(context: Context, name: str, quantity: object = None) -> Decision:
     """Put the decision into the context: ``{% entitlement "seats" as seats %}``, then ``seats.remaining``."""
-    return decided(_request(context), name, quantity)
+    return decide(_get_request(context), name, quantity)
 
 
 @register.simple_tag(takes_context=True)
 def entitlements_json(context: Context, element_id: str = "entitlements") -> SafeString:
     """Put what the customer may into the page, for scripts: as ``json_script`` does, whatever a name may hold."""
-    return json_script(listed(_request(context)), element_id)
+    return json_script(list_entitlements(_get_request(context)), element_id)
 
 
 class IfEntitledNode(template.Node):
@@ -48,7 +48,7 @@ class IfEntitledNode(template.Node):
     def render(self, context: Context) -> str:
         """Render the branch that the customer's entitlements choose."""
         asked = [part.resolve(context) for part in self.asked]
-        return (self.allowed if decided(_request(context), *asked) else self.refused).render(context)
+        return (self.allowed if decide(_get_request(context), *asked) else self.refused).render(context)
 
 
 @register.tag
@@ -65,5 +65,5 @@ def ifentitled(parser: Parser, token: Token) -> IfEntitledNode:
     return IfEntitledNode([parser.compile_filter(part) for part in parts], allowed, refused)
 
 
-def _request(context: Context) -> object:
+def _get_request(context: Context) -> object:
     return find_request(getattr(context, "request", None)) or context.get("request")
