@@ -51,8 +51,13 @@ class Invocation:
 
 
 async def await_result(result: Any) -> Any:
-    """Return what a call gave, awaited where it is to be: a plain wrapper of async code looks sync."""
-    return await result if is_awaitable(result) else result
+    """Return what a call gave, awaited where it is to be: a plain wrapper of async code looks sync.
+
+    What gives another awaitable is awaited too: both doors come to the same.
+    """
+    while is_awaitable(result):
+        result = await result
+    return result
 
 
 def takes(call: Callable[..., Any], count: int) -> bool:

@@ -79,6 +79,17 @@ def test_a_plain_call_stays_on_its_thread():
     assert Invocation(thread).wait() == (threading.get_ident(),)
 
 
+async def test_what_gives_another_awaitable_comes_to_the_same_through_both_doors():
+    async def inner():
+        return "found"
+
+    async def outer():
+        return inner()
+
+    assert await Invocation(outer).wait_async() == "found"
+    assert await asyncio.to_thread(Invocation(outer).wait) == "found"
+
+
 async def test_a_twin_answers_in_an_event_loop():
     called = Invocation(lambda: "plain", twin=partial(thread_async, "twin"))
     assert (await called.wait_async())[0] == "twin"
