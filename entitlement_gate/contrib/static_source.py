@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import time
 import tomllib
 from collections.abc import Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +28,7 @@ from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.fork_safety import Locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
     from entitlement_gate.resilience.clock import Clock
@@ -36,6 +38,7 @@ __all__ = ["StaticSource"]
 Grants = tuple[Grant, ...]
 
 _EVERYBODY = "*"
+_WITH_ZEROS = re.compile(r"[-+]?0[0-9]+")
 
 
 class StaticSource(Locked):
@@ -144,24 +147,54 @@ def _import_yaml() -> Any:
 
 def _read_yaml(text: str) -> Any:
     yaml = _import_yaml()
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]  # known only where PyYAML is
-        """Refuses what YAML lets pass: one key twice, of which the last would count."""
-
-        def compose_mapping_node(self, anchor: Any) -> Any:
-            node = super().compose_mapping_node(anchor)
-            try:
-                _refuse_duplicates((key.value, None) for key, _ in node.value if isinstance(key.value, str))
-            except ValueError as error:
-                raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
-            return node
-
     try:
-        return yaml.load(text, Loader)
+        return yaml.load(text, _make_yaml_loader(yaml))
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"line {error.problem_mark.line + 1}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _make_yaml_loader(yaml: Any) -> Any:
+    """Return what refuses more than YAML does, with the line."""
+
+    @contextmanager
+    def marking(node: Any) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # known only where PyYAML is
+        """Refuses one key twice, of which the last would count, and numbers that are not what they look like."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            with marking(node):
+                _refuse_duplicates((key.value, None) for key, _ in node.value if isinstance(key.value, str))
+            return node
+
+        def construct_scalar_of_kind(self, node: Any) -> Any:
+            with marking(node):
+                number = _read_yaml_number(node.value) if node.tag in numbers else None
+                return yaml.SafeLoader.yaml_constructors[node.tag](self, node) if number is None else number
+
+    numbers = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    for tag in (*numbers, "tag:yaml.org,2002:timestamp"):
+        Loader.add_constructor(tag, Loader.construct_scalar_of_kind)
+    return Loader
+
+
+def _read_yaml_number(text: str) -> Decimal | None:
+    """Return the number that a text is; None for what is left to YAML, such as ``0x1F``.
+
+    Raises:
+        ValueError: YAML takes it for another: ``12:30:00`` is one to base 60, and ``0100`` one to base 8.
+    """
+    digits = text.replace("_", "")
+    if ":" in digits or _WITH_ZEROS.fullmatch(digits):
+        raise ValueError(f"{text!r} is another number in YAML: write it without colons and leading zeros")
+    return exact_number(digits)
 
 
 def _refuse_duplicates(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

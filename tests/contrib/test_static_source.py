@@ -190,6 +190,48 @@ def test_days_and_instants_need_no_quotes_where_the_format_knows_them(write, nam
     assert grant.expires_at == datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("scalar", "expected"),
+    [
+        ("1_000", "1000"),
+        ("0", "0"),
+        ("0x1F", "31"),
+        ("0b101", "5"),
+        ("1e3", "1000"),
+        ("1_000.5", "1000.5"),
+        ("9007199254740993.5", "9007199254740993.5"),
+        ("-2.50", "-2.50"),
+    ],
+)
+def test_a_number_in_yaml_is_what_it_looks_like_to_the_last_digit(write, scalar, expected):
+    source = StaticSource(write(f"customers: {{'*': {{grants: {{calls: {scalar}}}}}}}"))
+    assert grants(source)["calls"].quantity == Decimal(expected)
+
+
+@pytest.mark.parametrize("scalar", ["12:30:00", "1:30", "1:30.5", "0100", "-017", "0_10"])
+def test_a_number_that_yaml_takes_for_another_is_refused_with_its_line(write, scalar):
+    path = write(f"customers:\n  '*':\n    grants:\n      calls: {scalar}\n")
+    with pytest.raises(ValueError, match=rf"line 4: '{scalar}' is another number in YAML"):
+        StaticSource(path)
+
+
+@pytest.mark.parametrize("scalar", ["0o17", "'1_000'", ".inf", ".nan", "2027-01-01", "'yes'"])
+def test_what_is_no_number_is_refused_with_its_place(write, scalar):
+    with pytest.raises(ValueError, match=r"customers\[0\]\.grants\.calls\.quantity: a number, not"):
+        StaticSource(write(f"customers: {{'*': {{grants: {{calls: {scalar}}}}}}}"))
+
+
+@pytest.mark.parametrize(("word", "is_granted"), [("yes", True), ("on", True), ("no", False), ("off", False)])
+def test_the_words_that_yaml_takes_for_booleans_are_features(write, word, is_granted):
+    with EntitlementGate(StaticSource(write(f"customers: {{'*': {{grants: {{sso: {word}}}}}}}"))) as gate:
+        assert gate.has(PRO, "sso") is is_granted
+
+
+def test_a_day_that_no_month_has_is_refused_with_its_line(write):
+    with pytest.raises(ValueError, match="line 2: day is out of range"):
+        StaticSource(write("customers: {'*': {grants: {\nsso: {expires_at: 2027-02-30}}}}"))
+
+
 # Changes
 
 
