@@ -38,6 +38,7 @@ __all__ = ["StaticSource"]
 Grants = tuple[Grant, ...]
 
 _EVERYBODY = "*"
+_YAML_TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _WITH_ZEROS = re.compile(r"[-+]?0[0-9]+")
 
 
@@ -176,11 +177,11 @@ def _make_yaml_loader(yaml: Any) -> Any:
 
         def construct_scalar_of_kind(self, node: Any) -> Any:
             with marking(node):
-                number = _read_yaml_number(node.value) if node.tag in numbers else None
-                return yaml.SafeLoader.yaml_constructors[node.tag](self, node) if number is None else number
+                exact = None if node.tag == _YAML_TIMESTAMP else _read_yaml_number(node.value)
+                plain = yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+                return exact if isinstance(plain, float) and exact is not None else plain
 
-    numbers = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-    for tag in (*numbers, "tag:yaml.org,2002:timestamp"):
+    for tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", _YAML_TIMESTAMP):
         Loader.add_constructor(tag, Loader.construct_scalar_of_kind)
     return Loader
 
