@@ -21,7 +21,7 @@ from entitlement_gate.signals import (
 )
 
 if TYPE_CHECKING:
-    from entitlement_gate.domain.decisions import Decision
+    from entitlement_gate.domain.decisions import Decision, Reason
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.entitlements import CustomerEntitlements
@@ -54,12 +54,12 @@ class RequestGate(EntitlementGate):
         super().close()
         self._sending.close()
 
-    def _resolving(self, customer: object) -> Effects[object]:
+    def _identifying(self, customer: object) -> Effects[str | Reason]:
         request = find_request(customer)
         if request is None:
-            return customer
+            return self.identify(customer)
         set_gated(request)
-        return (yield from resolving(request))
+        return self.identify((yield from resolving(request)))
 
     def checking(self, customer: object, requirement: Requirement) -> Effects[Decision]:
         """Answer a check as a part of other steps."""
@@ -67,7 +67,8 @@ class RequestGate(EntitlementGate):
 
     def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
         """Tell whoever listens of a check."""
-        self.tell_observers(decision, due)
+        if self._is_observed:
+            self.tell_observers(decision, due)
         if decision.shadow:
             _logger.info("shadow: would refuse: %s: %s", decision.entitlement, decision.reason)
         if entitlement_checked.receivers:
@@ -87,15 +88,6 @@ class RequestGate(EntitlementGate):
         self.is_heard = self.is_heard or self.sends_checks
         self._answers = {} if self.is_heard else self._snapshots.answers
         self._decided = {} if self.sends_checks else self._snapshots.answers
-
-    def allows(self, known: CustomerEntitlements, requirement: Requirement) -> bool:
-        """Return whether what is known allows. Observers are told where it does; else a check will tell them."""
-        if not self.is_heard:
-            return known.has(requirement)
-        decision = known.check(requirement)
-        if decision.allowed:
-            self.tell_observers(decision)
-        return decision.allowed
 
     def fetching(self) -> None:
         """Expect one signal, so that a test can wait for it."""
@@ -120,21 +112,10 @@ class RequestGate(EntitlementGate):
         """
         return {**super().health(), "webhooks": dict(self.webhooks)}
 
-    def deciding(
-        self, requirement: Requirement, known: CustomerEntitlements, due: float, decision: Decision | None
-    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Answer from what a request knows; return also what it knows then, newer where that was too old to deny.
-
-        ``decision`` is the one by what it knows, where it was made just before.
-        """
-        decision, newer = yield from self._renewing(requirement, known, due, decision)
-        yield from self.announcing(decision, due)
-        return decision, newer
-
     def uses_of(self, known: CustomerEntitlements) -> int:
         """Return a number that changes whenever this process uses up something of the customer's."""
         return self._ledger_client.uses_of(known.customer_id)
 
     def getting(self, customer: object, due: float) -> Effects[CustomerEntitlements]:
         """Get what a customer has, who was resolved before, as a part of other steps."""
-        return (yield from self.knowing((yield from self._identifying(customer)), due))
+        return self.knowing(self.identify(customer), due)

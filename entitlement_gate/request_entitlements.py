@@ -15,13 +15,16 @@ from django.http import HttpRequest
 from entitlement_gate.api import default_gate
 from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.engine.cache import key_of
 from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement, required
+from entitlement_gate.engine.evaluation import remembered_as
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import find_request, resolving, set_gated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
+    from entitlement_gate.engine.cache import Entry
     from entitlement_gate.project_gate import RequestGate
 
 __all__ = ["RequestEntitlements", "entitlements_of"]
@@ -48,12 +51,13 @@ class RequestEntitlements:
     without their request are nobody's.
     """
 
-    __slots__ = ("_all", "_counted", "_customer", "_gate", "_is_tallied", "_request")
+    __slots__ = ("_all", "_counted", "_customer", "_entry", "_gate", "_is_tallied", "_request")
 
     def __init__(self, request: HttpRequest) -> None:
         # The request holds this: held in turn, each request would be left to the garbage collector (2 µs of 5).
         self._request: Callable[[], HttpRequest | None] = weakref.ref(request)
-        self._all: CustomerEntitlements | None = None
+        self._entry: Entry | None = None  # the request's snapshot, where there is one
+        self._all: CustomerEntitlements | None = None  # the same with its questions, once somebody needs them
         self._counted: _Counted | None = None
         self._customer: object = None  # as the resolver gave it
         self._gate: RequestGate | None = None
@@ -116,28 +120,24 @@ class RequestEntitlements:
         return _of_nobody, ()
 
     def __repr__(self) -> str:
-        return (
-            "<RequestEntitlements: nothing asked yet>" if self._all is None else f"<RequestEntitlements: {self._all}>"
-        )
+        known = "nothing asked yet" if self._gate is None else self._known(self._gate)
+        return f"<RequestEntitlements: {known}>"
 
     def checking(self, requirement: Requirement) -> Effects[Decision]:
         """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
         gate = default_gate()
-        return (yield from self._deciding(gate, requirement, (yield from self._getting(gate))))
+        customer = yield from self._finding_customer(gate)
+        key = key_of(customer, remembered_as(requirement), None)
+        return (yield from self._checking_of(gate, requirement, customer, key))
 
-    def checking_of(self, customer: object, requirement: Requirement) -> Effects[Decision]:
-        """Answer the same, given whom the resolver has just found."""
+    def start_check(self, requirement: Requirement, customer: object) -> Effects[Decision] | None:
+        """Return the steps of ``checking`` for whom the resolver has just found; None where what is at hand allows."""
         gate = default_gate()
-        return (yield from self._deciding(gate, requirement, (yield from self._getting_of(customer, gate))))
-
-    def allows_at_once(self, requirement: Requirement, customer: object) -> bool:
-        """Return whether what is at hand of whom the resolver has just found allows; where not, a check knows."""
-        gate = default_gate()
-        known = self._at_hand(gate, customer)
-        is_allowed = known is not None and _is_silent(gate, known, requirement) and gate.allows(known, requirement)
-        if is_allowed:
-            self._tally(gate)
-        return is_allowed
+        key = key_of(customer, remembered_as(requirement), None)
+        answer = gate.find_answer(key)
+        if answer is not None and answer.allowed and self._rests_on(answer.entry, gate, customer):
+            return None
+        return self._checking_of(gate, requirement, customer, key)
 
     def is_of(self, request: HttpRequest) -> bool:
         """Whether they are this request's own, and not those that a copy of another came with."""
@@ -149,36 +149,36 @@ class RequestEntitlements:
             raise RuntimeError("the request of these entitlements is gone: keep the request, or ask before it ends")
         return request
 
-    def _deciding(
-        self, gate: RequestGate, requirement: Requirement, got: tuple[CustomerEntitlements, float]
+    def _checking_of(
+        self, gate: RequestGate, requirement: Requirement, customer: object, key: Hashable
     ) -> Effects[Decision]:
-        known, due = got
-        decision = known.check(requirement) if _is_silent(gate, known, requirement) else None
-        if decision is not None and decision.outcome is Outcome.ALLOWED:
-            self._tally(gate)
-            gate.tell_observers(decision, due)
-            return decision
-        decision, self._all = yield from gate.deciding(requirement, known, due, decision)
-        self._tally(gate, is_done=self._all is not known)
+        due = gate.due()
+        known = (yield from self._getting_of(gate, customer, due)).kept()
+        decision, newest = yield from gate.deciding(requirement, known, due)
+        if newest is not known:
+            self._keep(newest, gate, customer)
+        self._tally(gate, newest)
+        if newest.view is not None:
+            gate.remember_form(newest.view, requirement, key)
+        yield from gate.announcing(decision, due)
         return decision
 
-    def _getting(self, gate: RequestGate) -> Effects[tuple[CustomerEntitlements, float]]:
-        """Return the request's snapshot, and when what is asked of it is to have an answer."""
+    def _finding_customer(self, gate: RequestGate) -> Effects[object]:
+        """Return whose the request is; of one that is gone, whose it was."""
         if self._request is _no_request:
-            return (yield from self._getting_of(None, gate))
-        if self._request() is None and self._all is not None and self._gate is gate:
-            return self._all, gate.due()
+            return None
+        if self._request() is None and self._gate is gate:
+            return self._customer
         request = self._asked_by()
         set_gated(request)  # what is answered may be for its customer alone
-        return (yield from self._getting_of((yield from resolving(request)), gate))
+        return (yield from resolving(request))
 
-    def _getting_of(self, customer: object, gate: RequestGate) -> Effects[tuple[CustomerEntitlements, float]]:
-        due = gate.due()
-        known = self._at_hand(gate, customer)
-        if known is None:
-            known = yield from gate.getting(customer, due)
-            self._keep(known, gate, customer)
-        return known, due
+    def _getting_of(self, gate: RequestGate, customer: object, due: float) -> Effects[CustomerEntitlements]:
+        if self._is_about(customer, gate):
+            return self._known(gate)
+        known = yield from gate.getting(customer, due)
+        self._keep(known, gate, customer)
+        return known
 
     def _concluding(
         self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
@@ -186,14 +186,16 @@ class RequestEntitlements:
         """Have the last word in a check of what was known; what is newer serves the request if still its customer's."""
         decision, newer = yield from default_gate().concluding(requirement, decision, known)
         if newer is not known and self._all is not None and self._all.customer_id == known.customer_id:
-            self._all = newer
+            self._all, self._entry = newer, newer.view and newer.view.entry
         return decision
 
     def _getting_counted(self, *, is_reading: bool = False) -> Effects[CustomerEntitlements]:
         """Return the request's snapshot with what is used up; reading it in a loop waits for no newer numbers."""
         gate = default_gate()
-        known, due = yield from self._getting(gate)
-        self._tally(gate)
+        customer = yield from self._finding_customer(gate)
+        due = gate.due()
+        known = yield from self._getting_of(gate, customer, due)
+        self._tally(gate, known)
         uses = gate.uses_of(known)  # counted before the ledger is asked: what is used up meanwhile is not missed
         kept = self._counted
         if kept is not None and kept.of is known and (kept.uses == uses or (is_reading and _is_in_loop())):
@@ -209,29 +211,32 @@ class RequestEntitlements:
             return (yield from self.checking(requirement))
         return (yield from default_gate().telling(decision))
 
-    def _at_hand(self, gate: RequestGate, customer: object) -> CustomerEntitlements | None:
-        """Return the request's snapshot where there is one or it takes no fetch."""
-        # Else nothing was asked yet, the request has got another customer, or a test another gate.
-        if self._gate is not gate or not (self._customer is customer or self._customer == customer):
-            at_hand = gate.at_hand(customer)
-            if at_hand is None:
-                return None
-            self._keep(at_hand, gate, customer)
+    def _is_about(self, customer: object, gate: RequestGate) -> bool:
+        """Whether a snapshot is kept, and this customer's: not that of whoever asked before, nor of a test's gate."""
+        return self._gate is gate and (self._customer is customer or self._customer == customer)
+
+    def _rests_on(self, entry: Entry, gate: RequestGate, customer: object) -> bool:
+        """Return whether this is the request's snapshot, which it is from now on where the request had none."""
+        if self._is_about(customer, gate):
+            return self._entry is entry
+        self._entry, self._all, self._gate, self._customer, self._is_tallied = entry, None, gate, customer, True
+        gate.count_hit()
+        return True
+
+    def _known(self, gate: RequestGate) -> CustomerEntitlements:
+        if self._all is None:
+            self._all = gate.entitlements_in(self._entry)  # type: ignore[arg-type]  # one of the two is always kept
         return self._all
 
     def _keep(self, known: CustomerEntitlements, gate: RequestGate, customer: object) -> None:
         self._all, self._gate, self._customer, self._is_tallied = known, gate, customer, False
+        self._entry = known.view.entry if known.view else None
 
-    def _tally(self, gate: RequestGate, *, is_done: bool = False) -> None:
-        """Count the request's snapshot once, by the first question that it answers; not where that got a newer one."""
-        if not (is_done or self._is_tallied or self._all is None):
-            gate.tally(self._all)
-        self._is_tallied = True
-
-
-def _is_silent(gate: RequestGate, known: CustomerEntitlements, requirement: Requirement) -> bool:
-    """Whether an answer from what is known needs no step, for I/O or for telling of it."""
-    return not (gate.sends_checks or known.needs_ledger(requirement))
+    def _tally(self, gate: RequestGate, known: CustomerEntitlements) -> None:
+        """Count the request's snapshot once, by the first question that it answers."""
+        if not self._is_tallied:
+            gate.tally(known)
+            self._is_tallied = True
 
 
 def _is_in_loop() -> bool:

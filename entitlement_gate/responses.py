@@ -303,6 +303,8 @@ def _answer_page(request: HttpRequest, decision: Decision) -> HttpResponse:
 _FOR_ALL = frozenset({"public", "s-maxage"})
 _SAID = _FOR_ALL | {"private", "no-store"}
 _FOUND_BY = ("Cookie", "Authorization")  # what customers are found by; another header only the resolver knows
+_VARY = ", ".join(_FOUND_BY)
+_SAYS_WHO = frozenset({"cache-control", "vary"})
 
 
 def keep_private(request: HttpRequest, answer: Any) -> Any:
@@ -315,10 +317,10 @@ def keep_private(request: HttpRequest, answer: Any) -> Any:
         set_gated(request)
     elif get_settings().private_responses:
         headers = answer.headers
-        if "Cache-Control" in headers or "Vary" in headers:
+        if _SAYS_WHO.isdisjoint([name.lower() for name in headers]):  # as a rule; Django's helpers take 3 us
+            headers["Cache-Control"], headers["Vary"] = "private", _VARY
+        else:
             _patch_private(answer)
-        else:  # as a rule; Django's helpers take 3 of the 5 us that this took
-            headers["Cache-Control"], headers["Vary"] = "private", ", ".join(_FOUND_BY)
         leave_to_answer(request)
     return answer
 

@@ -104,13 +104,23 @@ def decide(
     Judges the rows again at every call: nothing about "live" is remembered from the fetch. ``named`` are those that
     the entitlement stands for, where they were looked up before.
     """
+    requested = asked.requested
     if not snapshot.is_found:
-        return _told(snapshot, asked, _Candidate(Reason.CUSTOMER_NOT_FOUND, ()))
-    named = rows_named(snapshot, asked.entitlement, terms) if named is None else named
-    rows = _answering(named, asked.requested)
-    candidates = list(_candidates(rows, asked, now, terms, burden=burden)) or [_Candidate(Reason.NOT_ENTITLED, ())]
-    closest = candidates[0] if len(candidates) == 1 else min(candidates, key=attrgetter("rank"))
-    return _told(snapshot, asked, closest)
+        closest = _Candidate(Reason.CUSTOMER_NOT_FOUND, ())
+    else:
+        named = rows_named(snapshot, asked.entitlement, terms) if named is None else named
+        rows = named if requested is None else _metered_or_all(named)
+        candidates = list(_candidates(rows, asked, now, terms, burden=burden)) or [_Candidate(Reason.NOT_ENTITLED, ())]
+        closest = candidates[0] if len(candidates) == 1 else min(candidates, key=attrgetter("rank"))
+    return decide_by(
+        closest.reason,
+        asked.entitlement,
+        rows=closest.rows,
+        customer_id=snapshot.customer_id,
+        requested=requested,
+        remaining=closest.remaining,
+        unlimited=closest.unlimited,
+    )
 
 
 def live_metered(grants: Iterable[Grant], now: datetime) -> dict[str, list[Grant]]:
@@ -129,10 +139,9 @@ def rows_named(snapshot: Snapshot, entitlement: str, terms: Terms) -> Sequence[G
     return (snapshot.rows_of_id(entitlement_id) if entitlement_id else ()) or snapshot.rows_of_name(name)
 
 
-def _answering(rows: Sequence[Grant], requested: Decimal | None) -> Sequence[Grant]:
-    """With a quantity asked for, only the metered rows answer, where there are any."""
-    metered = [row for row in rows if row.is_metered and not row.is_malformed]
-    return metered if requested is not None and metered else rows
+def _metered_or_all(rows: Sequence[Grant]) -> Sequence[Grant]:
+    """Return the rows that answer where a quantity is asked for: only the metered ones, where there are any."""
+    return [row for row in rows if row.is_metered and not row.is_malformed] or rows
 
 
 def _candidates(
@@ -140,8 +149,9 @@ def _candidates(
 ) -> Iterator[_Candidate]:
     """Yield what rows of one standing and one entitlement id say together: ids are never mixed."""
     groups: dict[tuple[Reason, bool, str], list[Grant]] = {}
+    requested = asked.requested
     for row in rows:
-        reason = _standing(row, asked.requested, now)
+        reason = _standing(row, requested, now)
         key = reason, row.is_metered, counted_under(row)
         groups.setdefault(key, []).append(row)
     for (reason, is_metered, entitlement_id), alike in groups.items():
@@ -189,7 +199,8 @@ def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms, burden: 
     if not numbers:
         return _Candidate(Reason.QUANTITY_UNKNOWN, rows)
     remaining = total(numbers) if not burden else difference(total(numbers), burden)
-    enough = remaining > 0 if asked.requested is None else remaining >= asked.requested
+    requested = asked.requested
+    enough = remaining > 0 if requested is None else remaining >= requested
     overage = terms.word_for(terms.on_exhausted, asked.entitlement, rows) == "allow"
     if enough and (burden is not None or overage):
         return _Candidate(Reason.ALLOWED, rows, remaining)
@@ -198,15 +209,3 @@ def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms, burden: 
     if overage:
         return _Candidate(Reason.OVERAGE, rows, remaining)
     return _Candidate(_INSUFFICIENT[common_type(rows) is EntitlementType.CREDITS], rows, remaining)
-
-
-def _told(snapshot: Snapshot, asked: Requirement, candidate: _Candidate) -> Decision:
-    return decide_by(
-        candidate.reason,
-        asked.entitlement,
-        rows=candidate.rows,
-        customer_id=snapshot.customer_id,
-        requested=asked.requested,
-        remaining=candidate.remaining,
-        unlimited=candidate.unlimited,
-    )

@@ -104,7 +104,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         self.view = view
         self._evaluator = judge
         self._refusal = refusal
-        self._charges = charges
+        self.charges = charges
         self._conclude: Conclude | None = None
 
     def concluded_by(self, conclude: Conclude) -> Self:
@@ -121,21 +121,32 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision. Raises ``ValueError`` for what is no quantity."""
         requirement = as_requirement(entitlement, quantity)
-        decision = self._decided(requirement)
+        decision = self.decide(requirement)
         return decision if self._conclude is None else self._conclude(requirement, decision)
 
-    def needs_ledger(self, requirement: Requirement) -> bool:
-        """Whether ``check`` would have to ask a ledger elsewhere what is used up."""
-        return (
-            self._charges is NOT_READ and self.view is not None and self._evaluator.needs_ledger(requirement, self.view)
-        )
+    def decide(self, requirement: Requirement) -> Decision:
+        """Return the decision by the one snapshot."""
+        if self.view is None:
+            return self._evaluator.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
+        return self._evaluator.decide(requirement, self.view, self.charges)
+
+    def kept(self) -> Self:
+        """Return the same for a later question: its data is as old as it is then, whatever it was fetched for.
+
+        A fetch that failed for this is not tried again.
+        """
+        if self.view is None or not self.view.was_tried or self.view.source not in ("live", "shared"):
+            return self
+        kept = copy.copy(self)
+        kept.view = self.view._replace(was_tried=False)
+        return kept
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
         requirement = as_requirement(entitlement, quantity)
         if self.view is None or self._conclude is not None:
             return self.check(requirement).allowed
-        return self._evaluator.allows(requirement, self.view, self._charges)
+        return self._evaluator.allows(requirement, self.view, self.charges)
 
     def require(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision, or raise ``EntitlementDenied`` or ``EntitlementUnavailable``."""
@@ -148,7 +159,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     def __getitem__(self, name: str) -> Entitlement:
         if not (isinstance(name, str) and name):
             raise KeyError(name)
-        decision = self._decided(as_requirement(name))
+        decision = self.decide(as_requirement(name))
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)
         entry = self.view.entry if self.view else None
@@ -172,14 +183,8 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     def _known(self) -> tuple[Grant, ...]:
         if self.view is not None and self.view.entry is None:
-            raise EntitlementUnavailable(self._decided(as_requirement("*")))
+            raise EntitlementUnavailable(self.decide(as_requirement("*")))
         return self._grants
-
-    def _decided(self, requirement: Requirement) -> Decision:
-        """Return the decision by the one snapshot."""
-        if self.view is None:
-            return self._evaluator.refuse(requirement, self._refusal or Reason.NO_CUSTOMER, None)
-        return self._evaluator.decide(requirement, self.view, self._charges)
 
 
 _SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")

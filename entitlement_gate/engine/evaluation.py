@@ -100,17 +100,19 @@ class Evaluator:
         self, requirement: Requirement, decision: Decision, judge_leaf: Callable[[Requirement], Decision]
     ) -> Decision:
         """Return the decision under the failure policy and shadow mode; ``judge_leaf`` tells what is true of a part."""
-        decision = self._by_policy(requirement, decision)
+        if decision.outcome is Outcome.UNKNOWN:
+            decision = self._by_policy(requirement, decision)
         if decision.allowed or not self._options.shadow:
             return decision
         # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there, and is what is told.
         enforced = self._options.enforced(requirement)
-        told = None if enforced is None else self._by_policy(enforced, enforced.judge(judge_leaf))
+        told = None if enforced is None else enforced.judge(judge_leaf)
+        if enforced is not None and told is not None and told.outcome is Outcome.UNKNOWN:
+            told = self._by_policy(enforced, told)
         return revise(decision, allowed=True, shadow=True) if told is None or told.allowed else told
 
     def _by_policy(self, requirement: Requirement, decision: Decision) -> Decision:
-        if decision.outcome is not Outcome.UNKNOWN:
-            return decision
+        """Return a decision whose outcome is unknown under the failure policy."""
         policy = self._options.on_unavailable
         words = (self._terms.word_for(policy, leaf.entitlement) for leaf in requirement.leaves())
         return revise(decision, allowed=all(word == "allow" for word in words)).served("fallback", decision.age)

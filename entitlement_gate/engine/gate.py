@@ -23,31 +23,49 @@ from entitlement_gate.engine.ledger_client import NOT_READ, LedgerClient
 from entitlement_gate.engine.observers import Observers, everywhere
 from entitlement_gate.engine.options import GateKeywords, GateOptions
 from entitlement_gate.engine.reservations import Reservation, Reserver, order
-from entitlement_gate.engine.snapshots import SnapshotStore
+from entitlement_gate.engine.snapshots import SnapshotStore, View
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import checked_ttl
 from entitlement_gate.resilience.effects import run_async, run_sync
 from entitlement_gate.resilience.fork_safety import remake_after_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
-    from entitlement_gate.engine.cache import Answer
+    from entitlement_gate.engine.cache import Answer, Entry
     from entitlement_gate.engine.observers import Fetch, Observer
     from entitlement_gate.engine.reservations import ReservationRequest
-    from entitlement_gate.engine.snapshots import SnapshotSource, View
+    from entitlement_gate.engine.snapshots import SnapshotSource
     from entitlement_gate.ledger.protocol import Charges, Ledger
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
 
-__all__ = ["EntitlementGate", "GateQuestions"]
+__all__ = ["EntitlementGate"]
 
 
-class GateQuestions:
-    """The parts of a gate, put together; a subclass may resolve customers and tell others what was decided."""
+class EntitlementGate:
+    """Answers whether a customer may do something now. Thread-safe, usable from any event loop.
+
+    >>> gate = EntitlementGate(ZenskarClient("key", "organisation"))  # doctest: +SKIP - needs billing
+    >>> gate.has("20000000-0000-4000-8000-000000000002", "reports")  # doctest: +SKIP - as above
+    True
+
+    In every method ``customer`` is a ``uuid.UUID`` or its hyphenated text, ``entitlement`` a name, an alias, an
+    entitlement id or a ``Requirement``, ``quantity`` a positive number (see ``domain.numbers``), and ``refresh``
+    asks for data fetched after the call. None of them raises because billing fails; all raise ``ValueError`` for
+    what is no quantity, before any work.
+
+    Args:
+        source: where snapshots come from; anything with ``fetch(customer_id) -> Snapshot``.
+        clock: has ``time()`` and ``monotonic()``; the ``time`` module by default.
+        **options: see ``GateOptions``.
+
+    Raises:
+        ValueError: an option cannot work; the message names it.
+    """
 
     def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
         self.source = source
@@ -98,228 +116,6 @@ class GateQuestions:
     def ledger(self) -> Ledger | None:
         """What counts here; None where nothing is counted."""
         return self._ledger_client.ledger
-
-    def _checking(
-        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
-    ) -> Effects[Decision]:
-        requirement = as_requirement(entitlement, quantity)
-        customer_id = yield from self._identifying(customer)
-        if isinstance(customer_id, Reason):
-            return (yield from self.telling(self._evaluator.refuse(requirement, customer_id, None)))
-        due = self.due()  # all that follows shares one deadline
-        view = yield from self._snapshots.view(customer_id, due, refresh=refresh)
-        decision, view = yield from self._deciding(requirement, view, due)
-        self._health.count(view.source)
-        key = key_of(customer, entitlement, quantity)
-        if key is not None and view.entry is not None:
-            self._snapshots.alias(view.entry, remembered_as(requirement), key)
-        return (yield from self.telling(decision, due))
-
-    def due(self) -> float:
-        """Return when a question that begins now is to have an answer, by the monotonic clock."""
-        return self._clock.monotonic() + self.options.deadline
-
-    def _deciding(
-        self, requirement: Requirement, view: View, due: float, decision: Decision | None = None
-    ) -> Effects[tuple[Decision, View]]:
-        """Return the decision, and the view it rests on: a newer one where the first was too old to deny.
-
-        ``decision`` is the one by this view, where it was made just before.
-        """
-        if decision is None:
-            decision = yield from self._judged(requirement, view, due)
-        if decision.outcome is not Outcome.DENIED:
-            return decision, view
-        newer = yield from self._snapshots.for_denial(view, due)
-        if newer.entry is view.entry:  # nothing newer: what was decided stands, perhaps as stale
-            return self._evaluator.served(decision, newer), newer
-        # Another view may need the ledger where the first did not, or have told it of a credit note.
-        return (yield from self._judged(requirement, newer, due)), newer
-
-    def _judged(self, requirement: Requirement, view: View, due: float) -> Effects[Decision]:
-        """Return the decision by one view, once the ledger was read where that costs I/O and has a say in it."""
-        charges: Charges | None = NOT_READ
-        if self._evaluator.needs_ledger(requirement, view):
-            charges = yield from self._ledger_client.learning(view.customer_id, due)
-        return self._evaluator.decide(requirement, view, charges)
-
-    def _getting(self, customer: object) -> Effects[CustomerEntitlements]:
-        customer_id = yield from self._identifying(customer)
-        due = self.due()
-        known = yield from self.knowing(customer_id, due)
-        self.tally(known)
-        return (yield from self.counted(known, due))
-
-    def knowing(self, customer_id: str | Reason, due: float) -> Effects[CustomerEntitlements]:
-        """Return a customer's entitlements, or nobody's, as a part of other steps; see ``counted``."""
-        if isinstance(customer_id, Reason):
-            return CustomerEntitlements(None, self._evaluator, customer_id)
-        view = yield from self._snapshots.view(customer_id, due)
-        return CustomerEntitlements(view, self._evaluator)
-
-    def tally(self, known: CustomerEntitlements) -> None:
-        """Count where what answered a question came from."""
-        if known.view is not None:
-            self._health.count(known.view.source)
-
-    def counted(self, known: CustomerEntitlements, due: float) -> Effects[CustomerEntitlements]:
-        """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
-        entry = known.view.entry if known.view else None
-        if entry is None or self._ledger_client.is_local or not any(row.is_metered for row in entry.snapshot.grants):
-            return known
-        charges = yield from self._ledger_client.learning(entry.snapshot.customer_id, due)
-        return CustomerEntitlements(known.view, self._evaluator, charges=charges)
-
-    def _granted(self, customer: object, asked: ReservationRequest) -> Effects[Reservation]:
-        decision, held = yield from self.holding(customer, asked)
-        if held is None:
-            required(decision)
-        return held  # type: ignore[return-value]  # a refusal was raised in the line above
-
-    def refusing(self, requirement: Requirement, fault: RequestFault) -> Effects[Decision]:
-        """Refuse a request whoever makes it; allowed all the same where the settings let its denials pass."""
-        return (yield from self.telling(self._evaluator.refuse(requirement, fault, None)))
-
-    def admitting(self, customer: object, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
-        """Return what ``holding`` does; of a key that stands for something else a refusal: for gates before a view."""
-        try:
-            return (yield from self.holding(customer, asked))
-        except ReservationConflict:
-            return (yield from self.refusing(asked.requirement, RequestFault.KEY_CONFLICT)), None
-
-    def holding(self, customer: object, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
-        """Reserve as a part of other steps: return the decision, and what is held where it allows."""
-        due = self.due()
-        customer_id = yield from self._identifying(customer)
-        if isinstance(customer_id, Reason):
-            decision = self._evaluator.refuse(asked.requirement, customer_id, None)
-            held = Reservation(decision, asked.key) if decision.allowed else None
-        else:
-            decision, held = yield from self._held(customer_id, asked)
-        try:
-            yield from self.announcing(decision, due)
-        except BaseException as error:  # a receiver's time limit, a client that left while it ran
-            if held is not None:
-                yield from held.abandoning(error)
-            raise
-        return decision, held
-
-    def _held(self, customer_id: str, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
-        decision, held = yield from self._reserver.holding(asked, customer_id)
-        self._health.count(decision.source)
-        return decision, held
-
-    def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
-        """Tell of a decision, which had until ``due``; without that it was at hand. For gates that tell others."""
-        self.tell_observers(decision, due)
-        yield from ()
-
-    def telling(self, decision: Decision, due: float | None = None) -> Effects[Decision]:
-        """Return the decision, having told of it."""
-        yield from self.announcing(decision, due)
-        return decision
-
-    def tell_observers(self, decision: Decision, due: float | None = None) -> None:
-        """Tell those who are told at once, without a step; see ``announcing``."""
-        if self._is_observed:
-            left = self.options.deadline if due is None else due - self._clock.monotonic()
-            self._observers.check(decision, max(0.0, self.options.deadline - left))
-
-    def concluding(
-        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
-    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Have the last word in a check of what ``get`` gave, and tell of it; return also what is known then."""
-        due = self.due()
-        decision, known = yield from self._reconsidering(requirement, decision, known)
-        yield from self.announcing(decision, due)
-        return decision, known
-
-    def _reconsidering(
-        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
-    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Return a denial by what was known only where that is not too old to deny."""
-        if decision.outcome is not Outcome.DENIED:
-            return decision, known
-        return (yield from self._renewing(requirement, known, self.due()))
-
-    def _renewing(
-        self, requirement: Requirement, known: CustomerEntitlements, due: float, decision: Decision | None = None
-    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Decide by what is known, as ``_deciding`` does by a view."""
-        if known.view is None:
-            return known.check(requirement), known
-        # A fetch that failed for this request is not tried again; one that succeeded is as old as its data.
-        has_failed = known.view.was_tried and known.view.source not in ("live", "shared")
-        pinned = known.view._replace(was_tried=has_failed)
-        decision, view = yield from self._deciding(requirement, pinned, due, decision)
-        if view is pinned:
-            return decision, known
-        newer = CustomerEntitlements(view, self._evaluator)
-        self.tally(newer)
-        return decision, newer
-
-    def _invalidating(self, customer: object) -> Effects[None]:
-        customer_id = yield from self._identifying(customer)
-        if not isinstance(customer_id, Reason):
-            yield from self._snapshots.invalidating(customer_id)
-
-    def _identifying(self, customer: object) -> Effects[str | Reason]:
-        """Return the canonical customer id, or the reason why there is none."""
-        resolved = yield from self._resolving(customer)
-        if resolved is None:
-            return Reason.NO_CUSTOMER
-        if isinstance(resolved, UUID):
-            return str(resolved)
-        canonical = canonical_uuid(str(resolved)) if isinstance(resolved, str) else None  # a lazy text is one, too
-        return canonical or Reason.INVALID_CUSTOMER
-
-    def fetching(self) -> None:
-        """Hear that a fetch begins. For gates that tell others."""
-
-    def fetched(self, fetch: Fetch) -> None:
-        """Tell observers how a fetch went, on the thread that did it."""
-        self._observers.fetch(fetch)
-
-    def adopting(self, snapshot: Snapshot) -> None:
-        """Tell the ledger what a fetch brought, on the thread that did it, before any check sees it."""
-        self._ledger_client.adopt(snapshot)
-
-    def first_charged(self, customer_id: str) -> None:
-        """Hear that a customer begins to use up: no answer worked out without that stands any more."""
-        self._snapshots.forget(self._snapshots.entries.get(customer_id))
-
-    def refreshed(self, snapshot: Snapshot) -> None:
-        """Hear of a fetch, on the thread that did it. For gates that tell others."""
-
-    def failed(self, customer_id: str, error: BaseException) -> None:
-        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
-
-    def _resolving(self, customer: object) -> Effects[object]:
-        """Return whom a check is about. A gate that knows requests resolves them here."""
-        yield from ()
-        return customer
-
-
-class EntitlementGate(GateQuestions):
-    """Answers whether a customer may do something now. Thread-safe, usable from any event loop.
-
-    >>> gate = EntitlementGate(ZenskarClient("key", "organisation"))  # doctest: +SKIP - needs billing
-    >>> gate.has("20000000-0000-4000-8000-000000000002", "reports")  # doctest: +SKIP - as above
-    True
-
-    In every method ``customer`` is a ``uuid.UUID`` or its hyphenated text, ``entitlement`` a name, an alias, an
-    entitlement id or a ``Requirement``, ``quantity`` a positive number (see ``domain.numbers``), and ``refresh``
-    asks for data fetched after the call. None of them raises because billing fails; all raise ``ValueError`` for
-    what is no quantity, before any work.
-
-    Args:
-        source: where snapshots come from; anything with ``fetch(customer_id) -> Snapshot``.
-        clock: has ``time()`` and ``monotonic()``; the ``time`` module by default.
-        **options: see ``GateOptions``.
-
-    Raises:
-        ValueError: an option cannot work; the message names it.
-    """
 
     def has(
         self, customer: object, entitlement: str | Requirement, quantity: object = None, *, refresh: bool = False
@@ -393,7 +189,11 @@ class EntitlementGate(GateQuestions):
     def inspect(self, customer: object) -> CustomerEntitlements:
         """Return what ``get`` does, for who looks and is not the customer: its checks are told to nobody."""
         known = run_sync(self._getting(customer))
-        return known.concluded_by(lambda asked, decision: run_sync(self._reconsidering(asked, decision, known))[0])
+
+        def conclude(requirement: Requirement, decision: Decision) -> Decision:
+            return run_sync(self._reconsidering(requirement, decision, known, self.due()))[0]
+
+        return known.concluded_by(conclude)
 
     def reserve(
         self,
@@ -421,7 +221,7 @@ class EntitlementGate(GateQuestions):
             ReservationError: ``ledger`` is None.
             ValueError: what is no quantity, key or time; more digits than millionths.
         """
-        return run_sync(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+        return run_sync(self._granting(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
 
     async def areserve(
         self,
@@ -433,7 +233,7 @@ class EntitlementGate(GateQuestions):
         ttl: float = 60,
     ) -> Reservation:
         """Hold a quantity for ``ttl`` seconds; see ``reserve``."""
-        return await run_async(self._granted(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+        return await run_async(self._granting(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
 
     def consume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
@@ -443,13 +243,13 @@ class EntitlementGate(GateQuestions):
         It counts before receivers of signals are told. Whoever is cancelled, or struck by a time limit, does not learn
         whether it counted: try again with the same ``key``, which never counts twice.
         """
-        return run_sync(self._granted(customer, order(entitlement, quantity, key, None))).decision
+        return run_sync(self._granting(customer, order(entitlement, quantity, key, None))).decision
 
     async def aconsume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
     ) -> Decision:
         """Use a quantity up at once; see ``consume``."""
-        return (await run_async(self._granted(customer, order(entitlement, quantity, key, None)))).decision
+        return (await run_async(self._granting(customer, order(entitlement, quantity, key, None)))).decision
 
     def at_hand(self, customer: object) -> CustomerEntitlements | None:
         """Return what ``get`` would, where that needs no fetch and no look at who ``customer`` is; else None."""
@@ -513,3 +313,218 @@ class EntitlementGate(GateQuestions):
                 self._observers.check(decision, 0.0)
             return decision
         return None
+
+    def _checking(
+        self, customer: object, entitlement: str | Requirement, quantity: object, *, refresh: bool
+    ) -> Effects[Decision]:
+        requirement = as_requirement(entitlement, quantity)
+        customer_id = yield from self._identifying(customer)
+        due = self.due()  # all that follows shares one deadline
+        known = yield from self.knowing(customer_id, due, refresh=refresh)
+        decision, known = yield from self.deciding(requirement, known, due)
+        self.tally(known)
+        if known.view is not None:
+            self.remember_form(known.view, requirement, key_of(customer, entitlement, quantity))
+        yield from self.announcing(decision, due)
+        return decision
+
+    def remember_form(self, view: View, requirement: Requirement, key: Hashable) -> None:
+        """Let what was decided be found by what it was asked with, too; see ``key_of``."""
+        if key is None or view.entry is None:
+            return
+        asked, answers = remembered_as(requirement), self._snapshots.answers
+        if answers.get(key) is not answers.get((view.customer_id, asked)):
+            self._snapshots.alias(view.entry, asked, key)
+
+    def find_answer(self, key: Hashable) -> Answer | None:
+        """Return what is at hand and fresh, where nobody is to be told of it; see ``key_of``."""
+        answer = self._answers.get(key)
+        if answer is None:
+            return None
+        clock = self._clock
+        is_fresh = answer.fetched_at <= clock.monotonic() < answer.fresh_until
+        return answer if is_fresh and answer.since <= clock.time() < answer.until else None
+
+    def entitlements_in(self, entry: Entry) -> CustomerEntitlements:
+        """Return what ``get`` would by a snapshot that was fresh a moment ago."""
+        return CustomerEntitlements(View(entry.snapshot.customer_id, entry, "cache"), self._evaluator)
+
+    def count_hit(self) -> None:
+        """Count a question that was answered from fresh data."""
+        self._health.hits += 1
+
+    def due(self) -> float:
+        """Return when a question that begins now is to have an answer, by the monotonic clock."""
+        return self._clock.monotonic() + self.options.deadline
+
+    def _identifying(self, customer: object) -> Effects[str | Reason]:
+        """Return the customer's id, or why there is none. A gate that knows requests resolves them here."""
+        yield from ()
+        return self.identify(customer)
+
+    def identify(self, customer: object) -> str | Reason:
+        """Return the canonical id of a UUID or its text, or the reason why there is none."""
+        if isinstance(customer, UUID):
+            return str(customer)
+        if isinstance(customer, str):  # a lazy text is one, too
+            return canonical_uuid(str(customer)) or Reason.INVALID_CUSTOMER
+        return Reason.NO_CUSTOMER if customer is None else Reason.INVALID_CUSTOMER
+
+    def knowing(self, customer_id: str | Reason, due: float, *, refresh: bool = False) -> Effects[CustomerEntitlements]:
+        """Return a customer's entitlements, or nobody's; see ``counted``."""
+        if isinstance(customer_id, Reason):
+            return CustomerEntitlements(None, self._evaluator, customer_id)
+        view = yield from self._snapshots.view(customer_id, due, refresh=refresh)
+        return CustomerEntitlements(view, self._evaluator)
+
+    def deciding(
+        self, requirement: Requirement, known: CustomerEntitlements, due: float
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
+        """Return the decision, and what it rests on: newer data where what is known is too old to deny."""
+        view = known.view
+        if view is None:
+            return known.decide(requirement), known
+        decision = yield from self._evaluating(requirement, view, known.charges, due)
+        if decision.outcome is not Outcome.DENIED:
+            return decision, known
+        newer = yield from self._snapshots.for_denial(view, due)
+        if newer is view:
+            return decision, known
+        known = CustomerEntitlements(newer, self._evaluator)
+        if newer.entry is view.entry:  # as stale: a fetch has failed
+            return self._evaluator.served(decision, newer), known
+        # Another view may need the ledger where the first did not, or have told it of a credit note.
+        return (yield from self._evaluating(requirement, newer, NOT_READ, due)), known
+
+    def _evaluating(
+        self, requirement: Requirement, view: View, charges: Charges | None, due: float
+    ) -> Effects[Decision]:
+        """Return the decision by one view, once the ledger was read where that costs I/O and has a say in it."""
+        if charges is NOT_READ and self._evaluator.needs_ledger(requirement, view):
+            charges = yield from self._ledger_client.learning(view.customer_id, due)
+        return self._evaluator.decide(requirement, view, charges)
+
+    def _getting(self, customer: object) -> Effects[CustomerEntitlements]:
+        customer_id = yield from self._identifying(customer)
+        due = self.due()
+        known = yield from self.knowing(customer_id, due)
+        self.tally(known)
+        return (yield from self.counted(known, due))
+
+    def tally(self, known: CustomerEntitlements) -> None:
+        """Count where what answered a question came from."""
+        if known.view is not None:
+            self._health.count(known.view.source)
+
+    def counted(self, known: CustomerEntitlements, due: float) -> Effects[CustomerEntitlements]:
+        """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
+        entry = known.view.entry if known.view else None
+        if entry is None or self._ledger_client.is_local or not any(row.is_metered for row in entry.snapshot.grants):
+            return known
+        charges = yield from self._ledger_client.learning(entry.snapshot.customer_id, due)
+        return CustomerEntitlements(known.view, self._evaluator, charges=charges)
+
+    def concluding(
+        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
+        """Have the last word in a check of what ``get`` gave, and tell of it; return also what is known then."""
+        due = self.due()
+        decision, known = yield from self._reconsidering(requirement, decision, known, due)
+        yield from self.announcing(decision, due)
+        return decision, known
+
+    def _reconsidering(
+        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements, due: float
+    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
+        """Return a denial by what ``get`` gave only where that is not too old to deny."""
+        if decision.outcome is not Outcome.DENIED or known.view is None:
+            return decision, known
+        kept = CustomerEntitlements(known.view, self._evaluator).kept()  # the ledger is asked anew
+        decision, newer = yield from self.deciding(requirement, kept, due)
+        if newer is kept:
+            return decision, known
+        self.tally(newer)
+        return decision, newer
+
+    def _granting(self, customer: object, wanted: ReservationRequest) -> Effects[Reservation]:
+        decision, reservation = yield from self.holding(customer, wanted)
+        if reservation is None:
+            required(decision)
+        return reservation  # type: ignore[return-value]  # a refusal was raised in the line above
+
+    def refusing(self, requirement: Requirement, fault: RequestFault) -> Effects[Decision]:
+        """Refuse a request whoever makes it; allowed all the same where the settings let its denials pass."""
+        return self.telling(self._evaluator.refuse(requirement, fault, None))
+
+    def admitting(self, customer: object, wanted: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
+        """Return what ``holding`` does; of a key that stands for something else a refusal: for gates before a view."""
+        try:
+            return (yield from self.holding(customer, wanted))
+        except ReservationConflict:
+            return (yield from self.refusing(wanted.requirement, RequestFault.KEY_CONFLICT)), None
+
+    def holding(self, customer: object, wanted: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
+        """Reserve as a part of other steps: return the decision, and what is held where it allows."""
+        customer_id = yield from self._identifying(customer)
+        due = self.due()
+        if isinstance(customer_id, Reason):
+            decision = self._evaluator.refuse(wanted.requirement, customer_id, None)
+            reservation = Reservation(decision, wanted.key) if decision.allowed else None
+        else:
+            decision, reservation = yield from self._reserving(wanted, customer_id, due)
+        try:
+            yield from self.announcing(decision, due)
+        except BaseException as error:  # a receiver's time limit, a client that left while it ran
+            if reservation is not None:
+                yield from reservation.abandoning(error)
+            raise
+        return decision, reservation
+
+    def _reserving(
+        self, wanted: ReservationRequest, customer_id: str, due: float
+    ) -> Effects[tuple[Decision, Reservation | None]]:
+        decision, reservation = yield from self._reserver.reserving(wanted, customer_id, due)
+        self._health.count(decision.source)
+        return decision, reservation
+
+    def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
+        """Tell of a decision, which had until ``due``; without that it was at hand. For gates that tell others."""
+        if self._is_observed:
+            self.tell_observers(decision, due)
+        yield from ()
+
+    def telling(self, decision: Decision, due: float | None = None) -> Effects[Decision]:
+        """Return the decision, having told of it."""
+        yield from self.announcing(decision, due)
+        return decision
+
+    def tell_observers(self, decision: Decision, due: float | None) -> None:
+        """Tell those who are told without a step; see ``announcing``."""
+        left = self.options.deadline if due is None else due - self._clock.monotonic()
+        self._observers.check(decision, max(0.0, self.options.deadline - left))
+
+    def _invalidating(self, customer: object) -> Effects[None]:
+        customer_id = yield from self._identifying(customer)
+        if not isinstance(customer_id, Reason):
+            yield from self._snapshots.invalidating(customer_id)
+
+    def fetching(self) -> None:
+        """Hear that a fetch begins. For gates that tell others."""
+
+    def fetched(self, fetch: Fetch) -> None:
+        """Tell observers how a fetch went, on the thread that did it."""
+        self._observers.fetch(fetch)
+
+    def adopting(self, snapshot: Snapshot) -> None:
+        """Tell the ledger what a fetch brought, on the thread that did it, before any check sees it."""
+        self._ledger_client.adopt(snapshot)
+
+    def first_charged(self, customer_id: str) -> None:
+        """Hear that a customer begins to use up: no answer worked out without that stands any more."""
+        self._snapshots.forget(self._snapshots.entries.get(customer_id))
+
+    def refreshed(self, snapshot: Snapshot) -> None:
+        """Hear of a fetch, on the thread that did it. For gates that tell others."""
+
+    def failed(self, customer_id: str, error: BaseException) -> None:
+        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""

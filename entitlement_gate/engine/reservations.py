@@ -273,11 +273,12 @@ class Reserver:
         self._snapshots = fetching
         self._ledger_client = counting
 
-    def holding(self, order: ReservationRequest, customer_id: str) -> Effects[tuple[Decision, Reservation | None]]:
+    def reserving(
+        self, order: ReservationRequest, customer_id: str, due: float
+    ) -> Effects[tuple[Decision, Reservation | None]]:
         """Return the decision, and what was reserved where it allows."""
         if self._ledger_client.ledger is None:
             raise ReservationError('nothing is counted here: set LEDGER to "memory", "redis" or "database"')
-        due = self._ledger_client.due()  # all that follows shares one deadline
         view = yield from self._snapshots.view(customer_id, due)
         trial = yield from self._trying(order, view, due)
         if trial.receipt is None and trial.judged.outcome is Outcome.DENIED:

@@ -331,9 +331,8 @@ class SnapshotStore:
 
     def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
         """Let an answer serve under another key too."""
-        if self.answers.get(key) is not self.answers.get((entry.snapshot.customer_id, asked)):
-            with self._lock:
-                self._cache.alias(entry, asked, key)
+        with self._lock:
+            self._cache.alias(entry, asked, key)
 
     def forget(self, entry: Entry | None) -> None:
         """Let no answer from an entry serve any more."""

@@ -144,63 +144,47 @@ class OverridingGate(RequestGate):
         """Whether the customer has it in any state: one that does not count is still one that is there."""
         return self._is_held(name, customer_id, self._layers() or layers)
 
-    def _checking(
-        self,
-        customer: object,
-        entitlement: str | Requirement,
-        quantity: object,
-        *,
-        refresh: bool,  # noqa: ARG002 - nothing is ever older than the question
-    ) -> Effects[Decision]:
-        requirement = as_requirement(entitlement, quantity)
-        customer_id = yield from self._identifying(customer)
-        if isinstance(customer_id, Reason):
-            decision = self._evaluator.refuse(requirement, customer_id, None)
-        else:
-            decision = self.decide(requirement, customer_id)
-        yield from self.announcing(decision)
-        return decision
+    def identify(self, customer: object) -> str | Reason:
+        """Return whose entitlements are asked for; nobody's may be those of a customer that an override names."""
+        if customer is None:
+            customer = next((layer.stand_in for layer in self._layers() if layer.stand_in), None)
+        return super().identify(customer)
 
-    def knowing(self, customer_id: str | Reason, due: float) -> Effects[CustomerEntitlements]:  # noqa: ARG002 - nothing is waited for
+    def knowing(
+        self,
+        customer_id: str | Reason,
+        due: float,  # noqa: ARG002 - nothing is waited for
+        *,
+        refresh: bool = False,  # noqa: ARG002 - nothing is ever older than the question
+    ) -> Effects[CustomerEntitlements]:
         """Return what the overrides say of the customer."""
         yield from ()
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._evaluator, customer_id)
         return _Overridden(customer_id, self._evaluator, self, self._layers())
 
-    def _held(self, customer_id: str, asked: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
-        # A test says what is there; how much of it is gone is for `FakeBilling` to count.
-        yield from ()
-        decision = self.decide(asked.requirement, customer_id)
-        return decision, Reservation(decision, asked.key) if decision.allowed else None
-
-    def _renewing(
+    def deciding(
         self,
         requirement: Requirement,
         known: CustomerEntitlements,
         due: float,  # noqa: ARG002 - nothing is waited for
-        decision: Decision | None = None,  # noqa: ARG002 - as told below
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        # A request may have asked before the override began: what it knows does not count, whose it is does.
+        """Decide by the overrides: what a request knew before they began does not count, whose it is does."""
         yield from ()
         if known.customer_id is None:
-            return known.check(requirement), known
+            return known.decide(requirement), known
         return self.decide(requirement, known.customer_id), known
 
-    def _reconsidering(
+    def _reserving(
         self,
-        requirement: Requirement,  # noqa: ARG002 - what an override says is never too old
-        decision: Decision,
-        known: CustomerEntitlements,
-    ) -> Effects[tuple[Decision, CustomerEntitlements]]:
+        wanted: ReservationRequest,
+        customer_id: str,
+        due: float,  # noqa: ARG002 - nothing is waited for
+    ) -> Effects[tuple[Decision, Reservation | None]]:
+        # A test says what is there; how much of it is gone is for `FakeBilling` to count.
         yield from ()
-        return decision, known
-
-    def _resolving(self, customer: object) -> Effects[object]:
-        resolved = yield from super()._resolving(customer)
-        if resolved is None:
-            return next((layer.stand_in for layer in self._layers() if layer.stand_in), None)
-        return resolved
+        decision = self.decide(wanted.requirement, customer_id)
+        return decision, Reservation(decision, wanted.key) if decision.allowed else None
 
     def _leaf(self, leaf: Requirement, customer_id: str, layers: Layers) -> Decision:
         for layer in reversed(layers):
@@ -234,11 +218,11 @@ class _Overridden(CustomerEntitlements):
     def customer_id(self) -> str:
         return self._of
 
-    def _decided(self, requirement: Requirement) -> Decision:
+    def decide(self, requirement: Requirement) -> Decision:
         return self._gate.decide(requirement, self._of, self._layers)
 
     def __getitem__(self, name: str) -> Entitlement:
-        decision = self._decided(as_requirement(name))
+        decision = self.decide(as_requirement(name))
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)
         if not self._gate.is_held(name, self._of, self._layers):

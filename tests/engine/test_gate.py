@@ -150,27 +150,26 @@ def test_health_is_plain_and_counts_what_was_answered_from_where(gate, billing, 
 
 
 def test_a_snapshot_kept_for_a_request_is_renewed_once_before_it_denies(gate, billing, clock):
-    known = gate.get(ANNA)
+    known = gate.get(ANNA).kept()
     clock.advance(5)
-    allowed, same = run_sync(gate._renewing(Requirement("reports"), known, gate.due()))
+    allowed, same = run_sync(gate.deciding(Requirement("reports"), known, gate.due()))
     assert (allowed.source, same is known) == ("live", True)
     billing.grants[ANNA] = (feature("sso"),)
-    decision, newer = run_sync(gate._renewing(Requirement("sso"), known, gate.due()))
+    decision, newer = run_sync(gate.deciding(Requirement("sso"), known, gate.due()))
     assert (decision.allowed, decision.age, newer.has("sso")) == (True, 0, True)
     assert len(billing.calls) == 2
 
 
 def test_nobodys_snapshot_is_never_renewed(gate):
     nobody = gate.get(None)
-    decision, same = run_sync(gate._renewing(Requirement("reports"), nobody, gate.due()))
+    decision, same = run_sync(gate.deciding(Requirement("reports"), nobody, gate.due()))
     assert (decision.reason, same is nobody) == (Reason.NO_CUSTOMER, True)
 
 
 def test_a_gate_can_resolve_whom_it_is_asked_about(make_gate, billing, clock, ask):
     class ByName(EntitlementGate):
-        def _resolving(self, customer):
-            yield from ()
-            return {"anna": ANNA}.get(customer)
+        def identify(self, customer):
+            return super().identify({"anna": ANNA}.get(customer))
 
     gate = ByName(billing, clock=clock, deadline=10)
     assert ask(gate, "has", "anna", "reports")

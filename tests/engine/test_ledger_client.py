@@ -103,7 +103,7 @@ class TestWhatADecisionRestsOn:
         clock.advance(6)
 
         async def renew():
-            return await run_async(gate._renewing(as_requirement(asked), known, gate.due()))
+            return await run_async(gate.concluding(as_requirement(asked), known.decide(as_requirement(asked)), known))
 
         assert asyncio.run(renew())[0].allowed
         assert threading.current_thread() not in [thread for _, thread in remote.asked]
