@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 
@@ -21,7 +20,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, RequestFault
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.options import POLICIES
-from entitlement_gate.engine.reservations import order
+from entitlement_gate.engine.reservations import countable, order
 from entitlement_gate.holds import RequestHold, is_held_by, mark_refusal
 from entitlement_gate.refusals import log_refusal
 from entitlement_gate.request_entitlements import entitlements_of
@@ -65,14 +64,18 @@ class Guard:
     consume: bool = False
     key: Callable[..., Any] | None = None
     is_plain: bool = dataclasses.field(init=False, repr=False, compare=False)
+    countable: Requirement | None = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Note whether what the settings allow the request's customer is all there is to it.
+        """Note what is the same for each request.
 
-        What their policy lets pass in an outage, a gate of its own policy may refuse.
+        ``is_plain``: what the settings allow the request's customer is all there is to it. What their policy lets pass
+        in an outage, a gate of its own policy may refuse. ``countable``: what is used up, where no request says more.
         """
         is_plain = self.quantity is None and self.customer is None and self.on_unavailable != "deny"
         object.__setattr__(self, "is_plain", is_plain)
+        is_known = self.consume and self.quantity is None
+        object.__setattr__(self, "countable", countable(self.requirement) if is_known else None)
 
     @classmethod
     def of(cls, entitlement: str | Requirement, quantity: Any = None, **options: Any) -> Self:
@@ -97,23 +100,31 @@ class Guard:
 
     def run(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         """Return what the view answers, or what a refused request is answered, on this thread."""
+        reservation = None
         if self.consume and request.method != "OPTIONS":  # which a browser sends on its own account
-            refused, reservation = run_sync(self._holding(request))
-            view = view if reservation is None else partial(RequestHold(reservation).run, request, view)
+            answer, reservation = run_sync(self._holding(request))
         else:
             decision = self.refuse(request)
-            refused = None if decision is None else run_sync(self._answering(request, decision))
-        return keep_private(request, view() if refused is None else refused)
+            answer = None if decision is None else run_sync(self._answering(request, decision))
+        if reservation is not None:
+            answer = RequestHold(reservation).run(request, view)
+        elif answer is None:
+            answer = view()
+        return keep_private(request, answer)
 
     async def arun(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         """Return the same in an event loop."""
+        reservation = None
         if self.consume and request.method != "OPTIONS":
-            refused, reservation = await run_async(self._holding(request))
-            view = view if reservation is None else partial(RequestHold(reservation).arun, request, view)
+            answer, reservation = await run_async(self._holding(request))
         else:
             decision = await self._arefuse(request)
-            refused = None if decision is None else await run_async(self._answering(request, decision))
-        return keep_private(request, await await_result(view()) if refused is None else refused)
+            answer = None if decision is None else await run_async(self._answering(request, decision))
+        if reservation is not None:
+            answer = await RequestHold(reservation).arun(request, view)
+        elif answer is None:
+            answer = await await_result(view())
+        return keep_private(request, answer)
 
     def refuse(self, request: HttpRequest) -> Decision | None:
         """Return the decision that refuses a request, on this thread; None where it may pass."""
@@ -162,14 +173,14 @@ class Guard:
 
     def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the same, having reserved what is to be used up, and what is held of it."""
-        requirement = yield from self._getting_requirement(request)
+        requirement = self.countable or (yield from self._getting_requirement(request))
         held = None
         if isinstance(requirement, Decision):
             decision = requirement
         else:
             key = None if self.key is None else (yield Invocation(self.key, request))
             customer = request if self.customer is None else (yield Invocation(self.customer, request))
-            wanted = order(requirement, 1, key if key is None else str(key), _TTL)
+            wanted = order(self.countable or countable(requirement), key if key is None else str(key), _TTL)
             decision, held = yield from default_gate().admitting(customer, wanted)
         refusing = self._refused(decision)
         if refusing is None:

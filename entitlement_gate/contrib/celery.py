@@ -31,7 +31,7 @@ from entitlement_gate.api import default_gate
 from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
-from entitlement_gate.engine.reservations import order
+from entitlement_gate.engine.reservations import countable, order
 from entitlement_gate.ledger.protocol import LONGEST_KEY, State, checked_ttl
 from entitlement_gate.resilience.effects import run_sync
 
@@ -99,7 +99,7 @@ def consumes_entitlement(
     is_argument = isinstance(quantity, str) and quantity.isidentifier()
     stated = 1 if is_argument or callable(quantity) else quantity
     requirement = as_requirement(entitlement)
-    order(requirement, stated, None, None)  # refuses what no ledger could hold
+    countable(requirement, stated)  # refuses what no ledger could hold
     if stated is not quantity:
         as_requirement(requirement, 1)  # refuses a quantity beside one that the requirement states
     if ttl is not None:
@@ -198,7 +198,7 @@ class _Use(NamedTuple):
         values = self._read_arguments(args, kwargs)
         key = str(values["key"]) if "key" in values else run and _shorten(run.name)
         ttl = self.ttl or (run and run.limit) or _TTL
-        wanted = order(self.requirement, values.get("quantity", self.quantity), key, checked_ttl(ttl))
+        wanted = order(countable(self.requirement, values.get("quantity", self.quantity)), key, checked_ttl(ttl))
         if run is not None:
             wanted = wanted._replace(owner=uuid5(NAMESPACE_OID, run.name).hex)
         decision, found = run_sync((self.gate or default_gate()).holding(values["customer"], wanted))

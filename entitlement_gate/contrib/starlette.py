@@ -26,7 +26,7 @@ from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavail
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.engine.reservations import order
+from entitlement_gate.engine.reservations import countable, order
 from entitlement_gate.resilience.effects import run_async
 from entitlement_gate.resilience.failure_log import traceback_to_log
 from entitlement_gate.waiting import await_result
@@ -188,7 +188,7 @@ def requires(
         raise ValueError("key: a function of the connection, and with consume=True alone")
     requirement = as_requirement(entitlement, quantity)
     if consume:
-        order(requirement, 1, None, None)  # refuses at once what no ledger can count
+        requirement = countable(requirement)  # which refuses at once what no ledger can count
 
     async def require(connection: HTTPConnection) -> Decision:
         conversation = _get_conversation(connection)
@@ -196,7 +196,7 @@ def requires(
         if not consume or connection.scope.get("method") == "OPTIONS":
             return await gate.arequire(customer, requirement)
         named = None if key is None else str(await await_result(key(connection)))
-        asked = order(requirement, 1, named, _TTL)
+        asked = order(requirement, named, _TTL)
         decision, reservation = await run_async(gate.admitting(customer, asked))
         if reservation is None:
             return required(decision)

@@ -65,7 +65,7 @@ class Evaluator:
         if view.entry is None:
             return decision
         source = "fallback" if decision.outcome is Outcome.UNKNOWN else view.source
-        return decision.served(source, view.entry.age(self._clock))
+        return serve(verdict_of(decision), source, view.entry.age(self._clock))
 
     def needs_ledger(self, requirement: Requirement, view: View) -> bool:
         """Whether the decision may rest on numbers that only I/O brings."""

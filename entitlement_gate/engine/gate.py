@@ -22,7 +22,7 @@ from entitlement_gate.engine.evaluation import Evaluator, remembered_as
 from entitlement_gate.engine.ledger_client import NOT_READ, LedgerClient
 from entitlement_gate.engine.observers import Observers, everywhere
 from entitlement_gate.engine.options import GateKeywords, GateOptions
-from entitlement_gate.engine.reservations import Reservation, Reserver, order
+from entitlement_gate.engine.reservations import Reservation, Reserver, countable, order
 from entitlement_gate.engine.snapshots import SnapshotStore, View
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import checked_ttl
@@ -221,7 +221,7 @@ class EntitlementGate:
             ReservationError: ``ledger`` is None.
             ValueError: what is no quantity, key or time; more digits than millionths.
         """
-        return run_sync(self._granting(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+        return run_sync(self._granting(customer, order(countable(entitlement, quantity), key, checked_ttl(ttl))))
 
     async def areserve(
         self,
@@ -233,7 +233,7 @@ class EntitlementGate:
         ttl: float = 60,
     ) -> Reservation:
         """Hold a quantity for ``ttl`` seconds; see ``reserve``."""
-        return await run_async(self._granting(customer, order(entitlement, quantity, key, checked_ttl(ttl))))
+        return await run_async(self._granting(customer, order(countable(entitlement, quantity), key, checked_ttl(ttl))))
 
     def consume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
@@ -243,18 +243,13 @@ class EntitlementGate:
         It counts before receivers of signals are told. Whoever is cancelled, or struck by a time limit, does not learn
         whether it counted: try again with the same ``key``, which never counts twice.
         """
-        return run_sync(self._granting(customer, order(entitlement, quantity, key, None))).decision
+        return run_sync(self._granting(customer, order(countable(entitlement, quantity), key, None))).decision
 
     async def aconsume(
         self, customer: object, entitlement: str | Requirement, quantity: object = 1, *, key: str | None = None
     ) -> Decision:
         """Use a quantity up at once; see ``consume``."""
-        return (await run_async(self._granting(customer, order(entitlement, quantity, key, None)))).decision
-
-    def at_hand(self, customer: object) -> CustomerEntitlements | None:
-        """Return what ``get`` would, where that needs no fetch and no look at who ``customer`` is; else None."""
-        view = self._snapshots.fresh(customer)
-        return None if view is None else CustomerEntitlements(view, self._evaluator)
+        return (await run_async(self._granting(customer, order(countable(entitlement, quantity), key, None)))).decision
 
     def invalidate(self, customer: object) -> None:
         """Let what is known of the customer no longer count: the next check fetches."""

@@ -25,6 +25,7 @@ from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from entitlement_gate.domain.grants import Grant, Snapshot
     from entitlement_gate.engine.observers import Observers
@@ -134,11 +135,12 @@ class LedgerClient:
         Nobody waits for one that keeps failing. ``undo`` is given what the verb returned to nobody, after ``due``.
         """
         if self._is_ours:  # in this process: never out of reach, and what it gives is what it promised
-            return (yield from self._told(verb, self._call(partial(verb, *args, **keywords), due)))
-        if not self._has_time(due) or not self._breaker.admit():
+            return (yield from self._call(verb, partial(verb, *args, **keywords), due))
+        has_time = self.is_local or self._clock.monotonic() < due
+        if not has_time or not self._breaker.admit():
             return None
         try:
-            result = yield from self._told(verb, self._call(partial(verb, *args, **keywords), due, undo=undo))
+            result = yield from self._call(verb, partial(verb, *args, **keywords), due, undo=undo)
         except LedgerUnavailable as error:
             self._record_failure(error, *_texts(args, keywords))
             return None
@@ -180,8 +182,7 @@ class LedgerClient:
             LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
         """
         try:
-            call = self._call(partial(verb, customer_id, *args), self.due(), is_owed=True)
-            receipt = yield from self._told(verb, call)
+            receipt = yield from self._call(verb, partial(verb, customer_id, *args), self.due(), is_owed=True)
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
@@ -211,32 +212,31 @@ class LedgerClient:
             self.ledger.close()
 
     def _call(
-        self, call: Callable[[], Any], due: float, *, undo: Callable[[Any], None] | None = None, is_owed: bool = False
+        self,
+        verb: Callable[..., Any],
+        call: Callable[[], Any],
+        due: float,
+        *,
+        undo: Callable[[Any], None] | None = None,
+        is_owed: bool = False,
     ) -> Effects[Any]:
-        """Return what a call to the ledger returns, or raise what it raises; ``LedgerUnavailable`` from ``due`` on."""
-        if self.is_local:
-            return call() if self._is_ours else _called(call)
-        seconds = min(max(0.0, due - self._clock.monotonic()), self._deadline)
-        done = yield PoolCall(self._workers, call, seconds, undo=undo, is_owed=is_owed)
-        if done is None:
-            raise LedgerUnavailable("the ledger did not answer within the deadline")
-        raised = done.exception()
-        if raised is not None and not isinstance(raised, _REFUSALS):
-            raise _broken(raised) from None
-        return done.result()
+        """Return what a verb of the ledger returns, or raise what it raises, once observers were told of it.
 
-    def _told(self, verb: Callable[..., Any], call: Effects[Any]) -> Effects[Any]:
-        """Return the call, such that observers are told of it where there are any."""
-        return self._telling(verb, call) if self._observers.all else call
-
-    def _telling(self, verb: Callable[..., Any], call: Effects[Any]) -> Effects[Any]:
+        ``LedgerUnavailable`` from ``due`` on.
+        """
         began = self._clock.monotonic()
         try:
-            result = yield from call
+            if self.is_local:
+                result = call() if self._is_ours else _called(call)
+            else:
+                seconds = min(max(0.0, due - began), self._deadline)
+                result = _result_of((yield PoolCall(self._workers, call, seconds, undo=undo, is_owed=is_owed)))
         except Exception as error:  # whatever it is, observers hear of it, and so does the caller
-            self._tell(verb, error, began)
+            if self._observers.all:
+                self._tell(verb, error, began)
             raise
-        self._tell(verb, result, began)
+        if self._observers.all:
+            self._tell(verb, result, began)
         return result
 
     def _tell(self, verb: Callable[..., Any], result: object, began: float) -> None:
@@ -253,9 +253,6 @@ class LedgerClient:
 
     def _note_use(self, customer_id: str | None) -> None:
         self._uses[hash(customer_id) % _STRIPES] += 1
-
-    def _has_time(self, due: float) -> bool:
-        return self.is_local or self._clock.monotonic() < due
 
     def _log_failure(self, error: BaseException, *hidden: str) -> None:
         """Log that the ledger could not be asked; ``hidden`` is blotted out."""
@@ -280,6 +277,16 @@ def _name_of(verb: Any) -> str:
     while isinstance(verb, partial):
         verb = verb.args[-1] if verb.func is _sound else verb.func
     return str(verb.__name__)
+
+
+def _result_of(done: Future[Any] | None) -> Any:
+    """Return what a call on the ledger's threads gave, or raise what it raised; None was not done in time."""
+    if done is None:
+        raise LedgerUnavailable("the ledger did not answer within the deadline")
+    raised = done.exception()
+    if raised is not None and not isinstance(raised, _REFUSALS):
+        raise _broken(raised) from None
+    return done.result()
 
 
 def _called(call: Callable[[], Any]) -> Any:

@@ -65,6 +65,7 @@ __all__ = [
     "ReservationPlanner",
     "ReservationRequest",
     "Reserver",
+    "countable",
     "order",
     "reasoned",
 ]
@@ -89,20 +90,25 @@ class ReservationRequest(NamedTuple):
     is_lone: bool = False
 
 
-def order(entitlement: str | Requirement, quantity: object, key: str | None, ttl: float | None) -> ReservationRequest:
-    """Return what is asked for.
+def countable(entitlement: str | Requirement, quantity: object = 1) -> Requirement:
+    """Return what is to be used up, in quantities that a ledger counts.
 
     A combined requirement, or one with a quantity of its own, ignores a quantity of 1; its leaves without one ask for
     1 where they are counted.
 
     Raises:
-        ValueError: what is no quantity or key; more digits than a ledger counts.
+        ValueError: what is no quantity; more digits than a ledger counts.
     """
     says_itself = isinstance(entitlement, Requirement) and bool(entitlement.operator or entitlement.quantity)
     is_unsaid = says_itself and quantity == 1 and not isinstance(quantity, bool)
     requirement = as_requirement(entitlement, None if is_unsaid else quantity)
     for leaf in requirement.leaves():
         micro_units(leaf.requested or _ONE)
+    return requirement
+
+
+def order(requirement: Requirement, key: str | None, ttl: float | None) -> ReservationRequest:
+    """Return what is asked for of a ``countable`` requirement. Raises ``ValueError`` for what is no key."""
     if key is None:
         return ReservationRequest(requirement, token_hex(16), ttl, is_lone=True)
     purpose = blake2b(repr(requirement).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
@@ -158,14 +164,16 @@ class ReservationPlanner:
         judged = requirement.judge(judge_leaf)
         leaves = [leaf for leaf in self._paying(requirement, told) if told[leaf].reason in _BY_BALANCE]
         # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
-        paid = told | {leaf: reasoned(told[leaf], Reason.ALLOWED, None) for leaf in leaves}
+        short = [leaf for leaf in leaves if told[leaf].outcome is not Outcome.ALLOWED]
+        paid = told | {leaf: reasoned(told[leaf], Reason.ALLOWED, None) for leaf in short}
         if not self.lets_in(requirement, paid):
             return ReservationPlan(judged, told=told)
         parts: dict[str, Part] = {}
         for leaf in leaves:
             part = self._part(leaf, told[leaf], entry.snapshot)
             if part is not None:
-                parts[part.demand.entitlement_id] = _together(parts.get(part.demand.entitlement_id), part)
+                other = parts.get(part.demand.entitlement_id)
+                parts[part.demand.entitlement_id] = part if other is None else _add_parts(other, part)
         return ReservationPlan(judged, tuple(parts.values()), told, paid)
 
     def lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
@@ -240,12 +248,10 @@ def reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Dec
     return revise(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
 
 
-def _together(known: Part | None, part: Part) -> Part:
+def _add_parts(one: Part, other: Part) -> Part:
     """Return one part for two leaves that the same balance pays for."""
-    if known is None:
-        return part
-    quantity = known.demand.quantity + part.demand.quantity
-    return known._replace(demand=dataclasses.replace(known.demand, quantity=quantity))
+    quantity = one.demand.quantity + other.demand.quantity
+    return one._replace(demand=dataclasses.replace(one.demand, quantity=quantity))
 
 
 _ATTEMPTS = 4  # to be admitted where others use up, between the look and the try, what was there
@@ -516,9 +522,10 @@ class Reservation:
         given = None if actual is None else micro_units(valid_quantity(actual))
         if self._holding is None or self._receipt is None:
             return
-        if self.state is State.RELEASED:
+        state = self._receipt.state
+        if state is State.RELEASED:
             raise ReservationConflict("it was released: it cannot be committed")
-        if self.state is not State.COMMITTED:
+        if state is not State.COMMITTED:
             self._receipt = yield from self._settling(self._holding.commit, given)
         elif given not in (None, self._receipt.quantity):
             raise ReservationConflict("it was committed with another quantity")

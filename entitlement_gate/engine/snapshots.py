@@ -23,7 +23,6 @@ from __future__ import annotations
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from uuid import UUID
 
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import (
@@ -35,7 +34,6 @@ from entitlement_gate.domain.errors import (
     text_to_log,
 )
 from entitlement_gate.domain.grants import Snapshot
-from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.engine.cache import Entry, SnapshotCache
 from entitlement_gate.engine.health import Health
 from entitlement_gate.engine.observers import Fetch
@@ -254,17 +252,6 @@ class SnapshotStore:
         call = self._single_flight.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
         return (yield from self._fetched(customer_id, call, due))
 
-    def fresh(self, customer: object) -> View | None:
-        """Return fresh data of a customer given as a UUID or its text, without a step."""
-        entry = self.entries.get(customer) if type(customer) is str else None
-        if entry is None and isinstance(customer, UUID):
-            entry = self.entries.get(str(customer))
-        elif entry is None and isinstance(customer, str):
-            entry = self.entries.get(canonical_uuid(str(customer)) or "")
-        if entry is None or not entry.is_fresh(self._clock):
-            return None
-        return View(entry.snapshot.customer_id, entry, "cache")
-
     def for_denial(self, view: View, due: float | None = None) -> Effects[View]:
         """Return newer data before a denial, where the data is too old to deny and a fetch is worth it."""
         entry = view.entry
@@ -363,8 +350,9 @@ class SnapshotStore:
             return stale
         if entry.is_older_than(entry.fresh_for + self._options.stale_while_revalidate, self._clock):
             return None
+        has_failed = entry.has_failed  # before: the renewal that begins now may have failed a moment later
         is_renewing = self._single_flight.is_running(customer_id) or self._single_flight.join(customer_id) is not None
-        return View(customer_id, entry, "cache") if is_renewing and not entry.has_failed else stale
+        return View(customer_id, entry, "cache") if is_renewing and not has_failed else stale
 
     def _fetched(self, customer_id: str, call: SharedFetch | None, due: float | None = None) -> Effects[View]:
         result, now = LEFT_ALONE, self._clock.monotonic()

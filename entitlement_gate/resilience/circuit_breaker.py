@@ -39,6 +39,8 @@ class CircuitBreaker(Locked):
 
     def admit(self) -> bool:
         """Return whether one fetch may go upstream now; of a half-open breaker only one may."""
+        if self._opened_at is None:
+            return True
         with self._lock:
             state = self.state
             if state == "half_open":
@@ -47,9 +49,10 @@ class CircuitBreaker(Locked):
 
     def record_success(self) -> None:
         """Note that upstream answered as it should."""
-        with self._lock:
-            self._failures = 0
-            self._opened_at = None
+        if self._failures or self._opened_at is not None:
+            with self._lock:
+                self._failures = 0
+                self._opened_at = None
 
     def record_answer(self) -> None:
         """Note an answer that says no more than "I am there": it ends an outage, and counts for nothing else."""

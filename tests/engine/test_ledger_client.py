@@ -12,7 +12,7 @@ from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.cache import Entry
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.engine.reservations import order
+from entitlement_gate.engine.reservations import countable, order
 from entitlement_gate.engine.snapshots import View
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
@@ -223,7 +223,7 @@ class TestALedgerThatStandsStill:
 
         ask(gate, "has", ANNA, "reports")
         remote.release = refuse
-        asked = order("api_calls", 1, "k", 5)
+        asked = order(countable("api_calls"), "k", 5)
         gate._ledger_client._give_back(asked, ANNA, remote.reserve(ANNA, [demand(1)], key="k", ttl=5))
         assert "the ledger is out of reach" in caplog.text
 

@@ -169,13 +169,13 @@ def test_refresh_that_fails_serves_what_is_known_as_stale(gate, billing, ask):
     assert seen(ask(gate, "check", ANNA, "reports", refresh=True)) == ("allowed", "allowed", "stale", 0)
 
 
-def test_what_is_at_hand_is_fresh_and_known_by_canonical_text(gate, billing, clock):
-    assert gate.at_hand(ANNA) is None
+def test_what_is_at_hand_is_fresh_and_known_by_what_it_was_asked_with(gate, clock):
+    assert gate.find_answer((ANNA, "reports")) is None
     gate.check(ANNA, "reports")
-    assert gate.at_hand(ANNA).view.source == "cache"
-    assert gate.at_hand(object()) is None
+    assert gate.find_answer((ANNA, "reports")).allowed
+    assert gate.find_answer(None) is None
     clock.advance(60)
-    assert gate.at_hand(ANNA) is None
+    assert gate.find_answer((ANNA, "reports")) is None
 
 
 def test_what_a_fetch_brings_is_adopted_before_a_check_that_waited_goes_on(make_gate, billing, ask, monkeypatch):

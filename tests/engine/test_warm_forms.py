@@ -196,10 +196,14 @@ def test_a_first_use_drops_every_form(make, ask, clock, *, customer, name, quant
 @pytest.mark.parametrize("customer", [UPPER, uuid.UUID(UPPER)])
 def test_what_a_request_knows_is_at_hand_however_its_customer_is_written(make, customer):
     gate = make()
-    assert gate.at_hand(customer) is None
-    gate.has(CUSTOMER, "reports")
-    assert gate.at_hand(customer).has("reports")
-    assert gate.at_hand(Text(UPPER)) is gate.at_hand("anna") is gate.at_hand(uuid.UUID(UPPER).int) is None
+
+    def find(customer):
+        return gate.find_answer(key_of(customer, "reports", None))
+
+    assert find(customer) is None
+    assert gate.has(customer, "reports")
+    assert find(customer).allowed
+    assert find(Text(UPPER)) is find("anna") is find(uuid.UUID(UPPER).int) is None
 
 
 def test_names_and_quantities_made_of_input_are_bounded(make):
