@@ -26,22 +26,24 @@ def start_thread(thread: Thread) -> bool:
     Raises:
         RuntimeError: the system has no more threads, or the interpreter is about to exit.
     """
-    told: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    told: queue.SimpleQueue[bool | RuntimeError] = queue.SimpleQueue()
     _thread.start_new_thread(_start_and_tell, (thread, told))
+    outcome: bool | RuntimeError = False
     with suppress(queue.Empty):
-        error = told.get(timeout=_LONGEST)
-        if error is not None:
-            raise error
-        return True
-    return False
+        outcome = told.get(timeout=_LONGEST)
+    if isinstance(outcome, RuntimeError):
+        raise outcome
+    return outcome
 
 
 def _start_and_tell(  # pragma: no cover - coverage follows the threads of threading alone
-    thread: Thread, told: queue.SimpleQueue[BaseException | None]
+    thread: Thread, told: queue.SimpleQueue[bool | RuntimeError]
 ) -> None:
     try:
         thread.start()
-    except BaseException as error:  # noqa: BLE001 - it is raised where the thread was to be started
+    except RuntimeError as error:
         told.put(error)
+    except BaseException:  # noqa: BLE001 - it was meant for this thread, and not for whoever waits
+        told.put(False)  # noqa: FBT003 - what is put has no name
     else:
-        told.put(None)
+        told.put(True)  # noqa: FBT003 - as above

@@ -24,11 +24,19 @@ def test_a_thread_that_is_struck_as_it_begins_keeps_nobody(monkeypatch):
     assert not ran.is_set()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), Strike()])
-def test_what_starting_raises_is_raised_here(monkeypatch, error):
+def refusing(error):
     def refuse(_):
         raise error
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(type(error)):
+    return refuse
+
+
+def test_that_the_system_has_no_more_threads_is_raised_here(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", refusing(RuntimeError("can't start new thread")))
+    with pytest.raises(RuntimeError, match="can't start"):
         start_thread(threading.Thread())
+
+
+def test_what_strikes_the_thread_that_starts_another_is_not_for_whoever_waits(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", refusing(Strike()))
+    assert not start_thread(threading.Thread())

@@ -235,14 +235,14 @@ def test_whatever_work_raises_the_thread_goes_on_to_the_next(make, caplog, error
 
 
 def test_who_is_struck_as_a_thread_starts_leaves_one_that_is_counted(make, monkeypatch):
-    start = threading.Thread.start
+    start = module.start_thread
 
     def struck(thread):
         start(thread)
         raise Strike
 
     pool, done = make(most=1), threading.Semaphore(0)
-    monkeypatch.setattr(threading.Thread, "start", struck)
+    monkeypatch.setattr(module, "start_thread", struck)
     with pytest.raises(Strike):
         pool.submit(done.release)
     monkeypatch.undo()
@@ -254,7 +254,7 @@ def test_who_is_struck_as_a_thread_starts_leaves_one_that_is_counted(make, monke
 
 def test_who_is_struck_before_a_thread_starts_leaves_none_that_is_counted(make, monkeypatch):
     pool = make(most=1)
-    monkeypatch.setattr(threading.Thread, "start", strike)
+    monkeypatch.setattr(module, "start_thread", strike)
     with pytest.raises(Strike):
         pool.submit(lambda: None)
     monkeypatch.undo()
