@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+from enum import Enum
 from hashlib import sha256
 from importlib import import_module
 from inspect import isroutine
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import django
 from django.conf import settings
+from django.core.management import load_command_class
 from sphinx.cmd.build import main as sphinx
 
 import entitlement_gate
@@ -135,6 +137,7 @@ def write_copy(source: Path) -> None:
     files = {source / name: _copy_of(page, name, pages, source) for page, name in pages.items()}
     files[source / "index.md"] = _front_page(files[source / "index.md"])
     files[source / "reference/api.md"] += _toctree("", [f"python/{_name_of(title)}" for title in PYTHON], hidden=False)
+    files[source / "reference/commands.md"] += _help()
     files |= {source / f"reference/python/{_name_of(title)}.rst": _python(title) for title in PYTHON}
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,18 +183,29 @@ def _python(title: str) -> str:
             lines += [f".. automodule:: {name}", ""]
         for each in names.split() or module.__all__:
             home = "entitlement_gate" if each in entitlement_gate.__all__ and "contrib" not in name else name
-            kind = _kind_of(getattr(module, each))
-            lines += [f".. auto{kind}:: {home}.{each}", *["   :show-inheritance:"] * (kind == "exception"), ""]
+            lines += [f".. auto{_directive_for(getattr(module, each), f'{home}.{each}')}", ""]
     return "\n".join(lines)
 
 
-def _kind_of(value: object) -> str:
+def _directive_for(value: object, name: str) -> str:
     if isinstance(value, type):
-        return "exception" if issubclass(value, Exception) else "class"
-    return "function" if isroutine(value) else "data"
+        if issubclass(value, Exception):
+            return f"exception:: {name}\n   :show-inheritance:"
+        return f"class:: {name}" + "\n   :undoc-members:" * issubclass(value, Enum)
+    return f"function:: {name}" if isroutine(value) else f"data:: {name}"
+
+
+def _help() -> str:
+    """Return what the commands say of themselves."""
+    parser = load_command_class("entitlement_gate", "entitlements").create_parser("manage.py", "entitlements")
+    actions = next(action.choices for action in parser._actions if action.dest == "action")  # noqa: SLF001  # no other way
+    return "\n## What `--help` says\n" + "".join(
+        f"\n```text\n{action.format_help()}```\n" for action in actions.values()
+    )
 
 
 if __name__ == "__main__":
+    os.environ["COLUMNS"] = "88"  # of the help of commands
     # What the modules that are documented need, to be imported.
     settings.configure(
         INSTALLED_APPS=[

@@ -17,6 +17,7 @@ import pytest
 from playwright.async_api import expect
 
 import entitlement_gate
+from entitlement_gate import Reason
 from tests.browser import DESKTOP, PHONE, SCHEMES, is_too_wide, too_wide, violations
 from tests.docs.pages import DOCS, ROOT, in_code, rows_of
 
@@ -133,6 +134,15 @@ def test_every_public_name_has_its_signature(pages):
     assert {name for name in named if name not in anchors} == set()
 
 
+def test_every_reason_and_every_command_stands_in_what_is_made_of_the_code(pages):
+    reasons = pages[SITE / "reference" / "python" / "decisions.html"].anchors
+    assert {f"entitlement_gate.Reason.{reason.name}" for reason in Reason} <= reasons
+    commands = (SITE / "reference" / "commands.html").read_text()
+    actions = [in_code(row[0])[0] for row in rows_of(DOCS / "reference" / "commands.md") if in_code(row[0])]
+    assert len(actions) > 5
+    assert {name for name in actions if f"usage: manage.py entitlements {name}" not in commands} == set()
+
+
 def test_marks_of_the_tests_are_not_shown(pages):
     assert not any(re.search(r"&lt;!-- |<p>&lt;a id=", page.path.read_text()) for page in pages.values())
 
@@ -171,12 +181,11 @@ def test_axe_finds_nothing_on_any_kind_of_page(site, browser):
     async def go(page):
         for name in KINDS:
             await page.goto(f"{site}/{name}")
-            for width in (DESKTOP, PHONE):
+            for width, scheme in zip((DESKTOP, PHONE), SCHEMES, strict=True):
                 await page.set_viewport_size({"width": width, "height": 800})
-                for scheme in SCHEMES:
-                    await page.emulate_media(color_scheme=scheme)
-                    found = await violations(page.locator("html"))
-                    wrong.extend(f"{name}, {width}, {scheme}: {one}" for one in found)
+                await page.emulate_media(color_scheme=scheme)
+                found = await violations(page.locator("html"))
+                wrong.extend(f"{name}, {width}, {scheme}: {one}" for one in found)
 
     browser.visit(go)
     assert wrong == []
