@@ -187,8 +187,7 @@ def requires(
     if key is not None and not (consume and callable(key)):
         raise ValueError("key: a function of the connection, and with consume=True alone")
     requirement = as_requirement(entitlement, quantity)
-    if consume:
-        requirement = countable(requirement)  # which refuses at once what no ledger can count
+    counted = countable(requirement) if consume else requirement  # refuses at once what no ledger can count
 
     async def require(connection: HTTPConnection) -> Decision:
         conversation = _get_conversation(connection)
@@ -196,7 +195,7 @@ def requires(
         if not consume or connection.scope.get("method") == "OPTIONS":
             return await gate.arequire(customer, requirement)
         named = None if key is None else str(await await_result(key(connection)))
-        asked = order(requirement, named, _TTL)
+        asked = order(counted, named, _TTL)
         decision, reservation = await run_async(gate.admitting(customer, asked))
         if reservation is None:
             return required(decision)
