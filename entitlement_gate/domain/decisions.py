@@ -303,13 +303,14 @@ def verdict_of(decision: Decision) -> Verdict:
 
 def rows_behind(decision: Decision) -> tuple[Grant, ...]:
     """Return the rows that decided; none where somebody stated what they say."""
-    basis = verdict_of(decision).basis
+    basis = decision._verdict.basis  # type: ignore[attr-defined]  # noqa: SLF001 - as above
     return () if isinstance(basis, RowSummary) else basis
 
 
 def revise(decision: Decision, **changes: Any) -> Decision:
     """Return the decision with these fields of its verdict changed."""
-    return serve(verdict_of(decision)._replace(**changes), decision.source, decision.age)
+    verdict = decision._verdict  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+    return serve(verdict._replace(**changes), decision.source, decision.age)
 
 
 def _restore(*values: Any) -> Decision:

@@ -68,8 +68,8 @@ class Evaluator:
         return serve(verdict_of(decision), source, view.entry.age(self._clock))
 
     def needs_ledger(self, requirement: Requirement, view: View) -> bool:
-        """Whether the decision may rest on numbers that only I/O brings."""
-        if view.entry is None or self._ledger_client.is_local:
+        """Whether the decision may rest on numbers of the ledger, which only I/O brings where it is elsewhere."""
+        if view.entry is None:
             return False
         snapshot = view.entry.snapshot
         return any(row.is_metered for leaf in requirement.leaves() for row in self.named(leaf.entitlement, snapshot))

@@ -395,7 +395,8 @@ class EntitlementGate:
         self, requirement: Requirement, view: View, charges: Charges | None, due: float
     ) -> Effects[Decision]:
         """Return the decision by one view, once the ledger was read where that costs I/O and has a say in it."""
-        if charges is NOT_READ and self._evaluator.needs_ledger(requirement, view):
+        is_far = charges is NOT_READ and not self._ledger_client.is_local
+        if is_far and self._evaluator.needs_ledger(requirement, view):
             charges = yield from self._ledger_client.learning(view.customer_id, due)
         return self._evaluator.decide(requirement, view, charges)
 

@@ -101,10 +101,13 @@ class GateOptions:
         """The part of the options that the rule itself needs."""
         return Terms(self.aliases, self.on_exhausted, self.null_quantity)
 
-    def target_of(self, entitlement: str) -> UsageTarget | None:
-        """Return where usage of an entitlement is reported, asked for by its name in code or in billing."""
-        target = self.usage.get(entitlement) or self.usage.get(self.aliases.get(entitlement, entitlement))
-        return target if isinstance(target, UsageTarget) else None
+    def target_of(self, *names: str) -> UsageTarget | None:
+        """Return where usage of an entitlement is reported, by the first of its names that the option knows."""
+        for name in names:
+            target = self.usage.get(name) or self.usage.get(self.aliases.get(name, name))
+            if isinstance(target, UsageTarget):
+                return target
+        return None
 
     def enforced(self, requirement: Requirement) -> Requirement | None:
         """Return what of a requirement is not in shadow; None where every refusal is only noted."""

@@ -237,7 +237,7 @@ class ReservationPlanner:
             rows=rows_of(rows),
             ticket=snapshot.fetched_at,
             overdraw=overdraw,
-            target=self._options.target_of(leaf.entitlement) or self._options.target_of(rows[0].name),
+            target=self._options.target_of(leaf.entitlement, rows[0].name),
         )
 
 

@@ -346,7 +346,8 @@ class SnapshotStore:
             return View(customer_id, entry, "cache")
         age = entry.age(self._clock)
         stale = View(customer_id, entry, "stale") if age <= self._options.stale_if_error else None
-        if stale is not None and self._is_left_alone(entry):
+        has_failed_often = entry.failures >= CircuitBreaker.FAILURES
+        if has_failed_often and stale is not None and self._is_left_alone(entry):
             return stale
         if entry.is_older_than(entry.fresh_for + self._options.stale_while_revalidate, self._clock):
             return None
@@ -380,8 +381,6 @@ class SnapshotStore:
         return _NO_ANSWER
 
     def _is_left_alone(self, entry: Entry) -> bool:
-        if entry.failures < CircuitBreaker.FAILURES:
-            return False
         return elapsed(entry.failed_at, self._clock.monotonic()) < min(_HOLD_OFF, self._options.ttl)
 
     def _admit(self, customer_id: str) -> bool:
