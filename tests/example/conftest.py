@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +25,7 @@ CUSTOMERS = {
 _OWN = ("DJANGO_SETTINGS_MODULE", "REDIS_URL")
 _PREFIXES = ("FIELDNOTES_", "ZENSKAR_")
 _LAST_LINE = "Open the page"
-_PATIENCE = 60
+PATIENCE = 60
 
 
 class Demo(NamedTuple):
@@ -37,12 +36,10 @@ class Demo(NamedTuple):
     billing: str
     said: str
 
-    def stop(self, by: signal.Signals = signal.SIGTERM) -> float:
-        """Tell it to stop; return the seconds that took."""
-        began = time.monotonic()
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> None:
+        """Tell it to stop, and wait until it has."""
         self.process.send_signal(by)
-        self.process.wait(_PATIENCE)
-        return time.monotonic() - began
+        self.process.wait(PATIENCE)
 
 
 def environment(**given):
@@ -87,7 +84,7 @@ def end(process):
     """Let the demo end in order; one that does not is killed, and fails the test."""
     process.terminate()
     try:
-        process.wait(_PATIENCE)
+        process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -96,7 +93,7 @@ def end(process):
 @contextmanager
 def visiting(address, customer="signed out", accept="text/html"):
     """A browser, or a program, that has switched to the customer."""
-    with httpx.Client(base_url=address, headers={"Accept": accept}, trust_env=False, timeout=_PATIENCE) as visitor:
+    with httpx.Client(base_url=address, headers={"Accept": accept}, trust_env=False, timeout=PATIENCE) as visitor:
         switch(visitor, customer)
         yield visitor
 

@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from tests.example.conftest import running, switch, token, visiting
+from tests.example.conftest import PATIENCE, running, switch, token, visiting
 
 
 def api_token(visitor):
@@ -14,7 +14,9 @@ def api_token(visitor):
 
 
 def search(address, **headers):
-    return httpx.post(f"{address}/api/search/", json={"question": "barn"}, headers=headers, trust_env=False, timeout=60)
+    return httpx.post(
+        f"{address}/api/search/", json={"question": "barn"}, headers=headers, trust_env=False, timeout=PATIENCE
+    )
 
 
 def test_switching_logs_a_user_in_and_out(demo):
@@ -51,14 +53,14 @@ def test_the_api_asks_who_it_is_before_what_they_may():
         assert [search(demo.address, **who).status_code for who in (free, lapsed)] == [402, 403]
         assert search(demo.address, **free).headers["content-type"] == "application/problem+json"
         faults = [{"kind": "status", "status": 503}]
-        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False).raise_for_status()
+        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False, timeout=PATIENCE).raise_for_status()
         assert search(demo.address).status_code == 401
 
 
 def test_an_outage_is_503_for_programs_too():
     with running("--port", "0", "--sandbox-server") as demo, visiting(demo.address) as visitor:
         faults = [{"kind": "status", "status": 503}]
-        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False).raise_for_status()
+        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False, timeout=PATIENCE).raise_for_status()
         switch(visitor, "pro")
         answer = visitor.get("/api/search/", headers={"Accept": "application/json"})
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.browser import PHONE, assert_usable, follow
-from tests.example.conftest import PROJECT, environment, running
+from tests.example.conftest import PATIENCE, PROJECT, environment, running
 
 SHOWN = {
     "Free Fields": {"/reports/": 403, "/export/": 402, "/summary/": 403, "/ask/": 403, "/team/": 403},
@@ -98,7 +98,7 @@ def test_anybody_can_use_each_page_in_an_outage(paths, browser):
 
     with running("--port", "0", "--sandbox-server") as demo:
         faults = [{"kind": "status", "status": 503}]
-        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False).raise_for_status()
+        httpx.put(f"{demo.billing}/_sandbox/faults", json=faults, trust_env=False, timeout=PATIENCE).raise_for_status()
         browser.visit(visit)
 
 
