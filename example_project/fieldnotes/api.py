@@ -11,7 +11,7 @@ from fieldnotes.prices import SEARCH
 
 
 class Search(APIView):
-    """All notes, or those that a question finds: `POST {"question": "barn"}`. A search uses up one call."""
+    """All notes; or those that a question finds, as in {"question": "barn"}. A question uses up one call."""
 
     permission_classes = [
         IsAuthenticated,  # 401 for nobody, before anything is asked of billing
