@@ -62,14 +62,15 @@ async def room(request: HttpRequest) -> HttpResponse:
 def act(request: HttpRequest) -> HttpResponse:
     """Do what a button says."""
     customer = _named(request.POST.get("customer"))
-    entitlement, tell = request.POST.get("entitlement", ""), bool(request.POST.get("tell"))
+    entitlement, tell = request.POST.get("entitlement", ""), request.POST.get("tell", "")
     try:
-        said = acts.perform(request.POST.get("act", ""), customer.id, entitlement, tell=tell)
+        said = acts.perform(request.POST.get("act", ""), customer.id, entitlement, tell=bool(tell))
     except KeyError:
         raise Http404("there is no such act") from None
     records.note("played", customer.id, text=said)
-    kept = {"customer": customer.id, "entitlement": entitlement, "tell": "1" if tell else ""}
-    return redirect(f"{reverse('control_room:room')}?{urlencode(kept)}")
+    # What was picked and ticked is so on the next page, too; the steps of the guide have nothing to pick.
+    kept = {"entitlement": entitlement, "tell": tell} if entitlement else {}
+    return redirect(f"{reverse('control_room:room')}?{urlencode({'customer': customer.id, **kept})}")
 
 
 def _named(customer_id: str | None) -> Customer:

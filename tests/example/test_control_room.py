@@ -60,6 +60,12 @@ class Room:
             time.sleep(0.2)
 
 
+@pytest.fixture(scope="module")
+def demo():
+    with running("--port", "0") as started:
+        yield started
+
+
 @pytest.fixture
 def room(demo):
     """The control room, where the customer is on the free plan and billing works."""
@@ -111,6 +117,7 @@ def test_what_billing_cannot_do_is_said(room, act, said):
 def test_a_broken_billing_is_answered_from_what_was_fetched_before(room, act):
     room.act("upgrade")
     assert room.act(act).answer("reports") == ("allowed", "allowed", "stale")
+    assert '<rect class="stale"' in room.page
     assert "A fetch failed" in room.page or room.look_until(lambda room: "A fetch failed" in room.page) is None
     room.act("mend")
     room.look_until(lambda room: room.answer("reports")[2] != "stale")
@@ -158,6 +165,13 @@ def test_the_page_is_small_and_has_neither_scripts_nor_styles_in_line(room):
     assert not re.search(r"<script|<style|style=|\son\w+=|https?:", main)
 
 
+def test_what_was_picked_and_ticked_stays_so_and_the_steps_of_the_guide_change_nothing(room):
+    assert "checked" not in room.act("grant", told=False, entitlement="seats").page
+    assert "<option selected>seats" in room.page
+    assert "checked" in room.act("grant", entitlement="seats").page
+    assert "checked" not in room.act("downgrade").page
+
+
 def test_acts_are_posted_by_this_site_for_customers_and_acts_that_there_are(demo, room):
     with visiting(demo.address) as visitor:
         token = Room(visitor).token
@@ -172,6 +186,13 @@ def test_acts_are_posted_by_this_site_for_customers_and_acts_that_there_are(demo
 def test_the_customer_who_is_signed_in_is_watched(demo):
     with visiting(demo.address, "lapsed") as visitor:
         assert "Watching <strong>Lapsed Logistics</strong>" in visitor.get(PAGE).text
+
+
+def test_a_sandbox_that_is_a_server_is_played_as_well():
+    with running("--port", "0", "--sandbox-server") as demo, visiting(demo.address) as visitor:
+        room = Room(visitor).act("upgrade")
+        assert room.answer("reports") == ("allowed", "allowed", "live")
+        assert room.act("down").answer("reports") == ("allowed", "allowed", "stale")
 
 
 def test_a_real_account_is_watched_and_not_played():
