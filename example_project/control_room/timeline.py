@@ -90,8 +90,9 @@ class Timeline:
         for at, state, name, text in self._told():
             ago, last = round(self._now - at), lines[-1] if lines else None
             if last and last.text == text:
-                names = last.names if name in last.names else (*last.names, name)
-                lines[-1] = Line(ago, state, names, text, last.times + (name in last.names or not name))
+                is_new = name and name not in last.names
+                names = (*last.names, name) if is_new else last.names
+                lines[-1] = Line(ago, state, names, text, last.times + (not is_new))
             else:
                 lines.append(Line(ago, state, (name,) if name else (), text))
         return lines[: -most - 1 : -1]
@@ -115,10 +116,9 @@ class Timeline:
 
     def _steps(self, checks: Sequence[Record]) -> Iterator[tuple[Record, float, float]]:
         """Return each answer with its place, and how wide it is drawn: until the next one."""
-        ends = [after.at for _, after in pairwise(checks)] + [self._now]
-        for check, end in zip(checks, ends, strict=True):
-            if end == self._now or end - check.at > _AT_ONCE:
-                yield check, self._x(check.at), round(100 * min(end - check.at, _LONGEST) / SECONDS, 2)
+        last = [check for check, after in pairwise(checks) if after.at - check.at > _AT_ONCE] + [*checks[-1:]]
+        for check, at_next in zip(last, [*(check.at for check in last[1:]), self._now], strict=False):
+            yield check, self._x(check.at), round(100 * min(at_next - check.at, _LONGEST) / SECONDS, 2)
 
     def _x(self, at: float) -> float:
         return round(100 * (1 - (self._now - at) / SECONDS), 2)
