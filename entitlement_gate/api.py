@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.entitlements import CustomerEntitlements
+    from entitlement_gate.engine.fetcher import SnapshotSource
     from entitlement_gate.engine.reservations import Reservation
-    from entitlement_gate.engine.snapshots import SnapshotSource
 
 __all__ = [
     "acheck_entitlement",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.entitlements import CustomerEntitlements
-    from entitlement_gate.engine.snapshots import SnapshotSource
+    from entitlement_gate.engine.fetcher import SnapshotSource
     from entitlement_gate.resilience.effects import Effects
 
 __all__ = ["RequestGate"]

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.cache import Answer, Entry
+    from entitlement_gate.engine.fetcher import SnapshotSource
     from entitlement_gate.engine.observers import Fetch, Observer
     from entitlement_gate.engine.reservations import ReservationRequest
-    from entitlement_gate.engine.snapshots import SnapshotSource
     from entitlement_gate.ledger.protocol import Charges, Ledger
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects

@@ -20,106 +20,32 @@ Never here: what one fetch does (``Fetcher``), the rule, or how a caller waits (
 
 from __future__ import annotations
 
-import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.decisions import Reason
-from entitlement_gate.domain.errors import (
-    CustomerNotFound,
-    SourceError,
-    SourceMalformed,
-    SourceRejected,
-    SourceUnavailable,
-    text_to_log,
-)
-from entitlement_gate.domain.grants import Snapshot
-from entitlement_gate.engine.cache import Entry, SnapshotCache
-from entitlement_gate.engine.health import Health
-from entitlement_gate.engine.observers import Fetch
-from entitlement_gate.engine.validation import vetted
+from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
+from entitlement_gate.engine.cache import SnapshotCache
+from entitlement_gate.engine.fetcher import LEFT_ALONE, Fetcher, FetchResult, make_shared_snapshots
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.clock import elapsed
-from entitlement_gate.resilience.failure_log import FailureLog
-from entitlement_gate.resilience.fork_safety import PerProcess, chance
+from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock
-from entitlement_gate.resilience.single_flight import SharedCall, SingleFlight, Wait
+from entitlement_gate.resilience.single_flight import SingleFlight, Wait
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
-from entitlement_gate.shared.lease import Found, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from entitlement_gate.domain.decisions import Source
-    from entitlement_gate.engine.cache import Answer
+    from entitlement_gate.engine.cache import Answer, Entry
+    from entitlement_gate.engine.fetcher import Listener, SharedFetch, SnapshotSource
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.effects import Effects
-    from entitlement_gate.shared.lease import Stamp
-    from entitlement_gate.shared.shared_snapshots import SharedSnapshots
 
-__all__ = [
-    "LEASE",
-    "LEFT_ALONE",
-    "PATIENCE",
-    "Fetcher",
-    "Listener",
-    "SnapshotSource",
-    "SnapshotStore",
-    "View",
-    "shared_snapshots",
-]
-
-
-class SnapshotSource(Protocol):
-    """Where snapshots come from: ``ZenskarClient``, or anything with this method."""
-
-    def fetch(self, customer_id: str) -> Snapshot:
-        """Return all grants of a customer, or raise a ``SourceError``. May block; called on a worker thread."""
-
-
-class Listener(Protocol):
-    """What hears of fetches: the gate."""
-
-    def fetching(self) -> None:
-        """Hear that a fetch begins: ``refreshed`` or ``failed`` will tell what came of it."""
-
-    def adopting(self, snapshot: Snapshot) -> None:
-        """Take note of what a fetch brought, on the thread that did it, before any check sees it; never raises."""
-
-    def refreshed(self, snapshot: Snapshot) -> None:
-        """Hear of a fetch, on the thread that did it, once its snapshot serves checks."""
-
-    def failed(self, customer_id: str, error: BaseException) -> None:
-        """Hear of a fetch that failed, on the thread that tried."""
-
-    def fetched(self, fetch: Fetch) -> None:
-        """Hear how a fetch went, after one of the two, in the context of the check that began it."""
-
-
-class FetchResult(NamedTuple):
-    """What a fetch came to: an entry, or the error that all who waited share.
-
-    Attributes:
-        entry: the data.
-        error: why there is none.
-        source: ``live``, or ``shared`` where another process fetched it.
-        is_new: that fetch began after it was asked for.
-        instead: where there is none, older data that other processes had.
-        seconds: how long it took.
-    """
-
-    entry: Entry | None = None
-    error: BaseException | None = None
-    source: Source = "live"
-    is_new: bool = True
-    instead: Entry | None = None
-    seconds: float = 0.0
-
-
-SharedFetch = SharedCall[FetchResult]
-"""A fetch, and all who wait for it."""
+__all__ = ["SnapshotStore", "View"]
 
 
 class View(NamedTuple):
@@ -138,40 +64,6 @@ class View(NamedTuple):
     source: Source
     failure: Reason | None = None
     was_tried: bool = False
-
-
-# Parts of the deadline. Whoever waits for another process takes its place after LEASE, and fetches whoever else does
-# after PATIENCE: what is left is enough for a fetch that billing answers as usual.
-LEASE = 0.5
-PATIENCE = 0.75
-_MARGIN = 60.0  # seconds that records are kept beyond their last use
-
-
-def shared_snapshots(source: SnapshotSource, options: GateOptions, clock: Clock) -> SharedSnapshots | None:
-    """Return what the gate shares with others by ``options.redis_url``; None where it shares nothing.
-
-    A source that cannot sign its snapshots shares none where the URL serves the ledger.
-
-    Raises:
-        ValueError: it cannot be shared: no redis-py, no URL, or a source that cannot say whose its snapshots are.
-    """
-    if options.redis_url is None:
-        return None
-    if not callable(getattr(source, "seal", None)):
-        if options.ledger == "redis":
-            return None  # the URL is the ledger's
-        raise ValueError(
-            f"redis_url: snapshots of {type(source).__name__} cannot be shared: it has no method seal(), which says "
-            "whose they are and signs them (see entitlement_gate.shared.signing)"
-        )
-    try:
-        from entitlement_gate.shared.shared_snapshots import SharedSnapshots  # noqa: PLC0415 - needs redis-py: on use only
-        from entitlement_gate.shared.store import SharedStore  # noqa: PLC0415 - as above
-    except ImportError as error:
-        raise ValueError(f"redis_url: install entitlement_gate[redis]: {error}") from error
-    kept = max(options.stale_if_error, options.ttl + options.stale_while_revalidate, options.deadline) + _MARGIN
-    store = SharedStore(options.redis_url, clock=clock, kept=kept)
-    return SharedSnapshots(source, store, clock=clock, lease=LEASE * options.deadline)  # type: ignore[arg-type]  # it has a seal, see above
 
 
 # What unknown customers cost is bounded: ids made up by a client must not drive unlimited calls to billing. Whoever
@@ -205,7 +97,7 @@ class SnapshotStore:
     def __init__(self, source: SnapshotSource, options: GateOptions, clock: Clock, listener: Listener) -> None:
         self._options = options
         self._clock = clock
-        self._shared = shared_snapshots(source, options, clock)
+        self._shared = make_shared_snapshots(source, options, clock)
         self._fetcher = Fetcher(source, options, clock, listener, shared=self._shared)
         self._breaker = self._fetcher.breaker
         burst = max(options.max_customers, _BURST)
@@ -246,26 +138,26 @@ class SnapshotStore:
     def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Effects[View]:
         """Return what is known: at once where data is good enough, else after a fetch, waited for until ``due``."""
         entry = None if refresh else self.entries.get(customer_id)
-        known = None if entry is None else self._at_once(customer_id, entry)
+        known = None if entry is None else self._serve_held(customer_id, entry)
         if known is not None:
             return known
         call = self._single_flight.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
-        return (yield from self._fetched(customer_id, call, due))
+        return (yield from self._awaiting(customer_id, call, due))
 
     def for_denial(self, view: View, due: float | None = None) -> Effects[View]:
         """Return newer data before a denial, where the data is too old to deny and a fetch is worth it."""
         entry = view.entry
         if entry is None or view.was_tried or not entry.is_older_than(self._options.denial_max_age, self._clock):
             return view
-        view, call, is_due = self._joined_for_denial(view, entry)
+        view, call, is_due = self._join_for_denial(view, entry)
         if not is_due:
             return view
-        newer = yield from self._fetched(view.customer_id, call, due)
+        newer = yield from self._awaiting(view.customer_id, call, due)
         if newer.source == "shared":  # a call begun for less may have brought what is too old again
             newer = yield from self.for_denial(newer, due)
         return view._replace(source="stale") if newer.entry is None else newer
 
-    def _joined_for_denial(self, view: View, entry: Entry) -> tuple[View, SharedFetch | None, bool]:
+    def _join_for_denial(self, view: View, entry: Entry) -> tuple[View, SharedFetch | None, bool]:
         """Return what is known by now, the call to wait for, and whether to wait."""
         with self._lock:  # held over all of it, or who comes in between sees no fetch due, none running and none kept
             current = self.entries.get(view.customer_id)
@@ -284,7 +176,7 @@ class SnapshotStore:
         return view, call, True
 
     def invalidate(self, customer_id: str) -> None:
-        """Let what is known here, and what is on its way, no longer count."""
+        """Invalidate the cached snapshot here; a fetch that runs is for those who wait for it alone."""
         if self._shared is not None:
             self._shared.mark(customer_id)  # before a call can start that would find what was shared before
         with self._lock:
@@ -293,7 +185,7 @@ class SnapshotStore:
         self._single_flight.begin(successor)
 
     def invalidating(self, customer_id: str) -> Effects[None]:
-        """Let what is known in all processes that share no longer count."""
+        """Invalidate the cached snapshot here, and in all processes that share them."""
         self.invalidate(customer_id)
         if self._shared is not None:
             tell = partial(self._shared.tell_of, customer_id)
@@ -312,17 +204,17 @@ class SnapshotStore:
         self._single_flight.begin(successor)
 
     def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
-        """Let an answer serve at once, for as long as its entry does."""
+        """Cache an answer for as long as its entry serves."""
         with self._lock:
             self._cache.remember(entry, asked, answer)
 
     def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
-        """Let an answer serve under another key too."""
+        """Cache an answer under another key too."""
         with self._lock:
             self._cache.alias(entry, asked, key)
 
     def forget(self, entry: Entry | None) -> None:
-        """Let no answer from an entry serve any more."""
+        """Drop the cached answers of an entry."""
         if entry is not None:
             with self._lock:
                 self._cache.forget(entry)
@@ -340,7 +232,7 @@ class SnapshotStore:
         told = {"breaker": self._breaker.state, "customers": len(self.entries), **self.health.report()}
         return told if self._shared is None else {**told, "shared": self._shared.state}
 
-    def _at_once(self, customer_id: str, entry: Entry) -> View | None:
+    def _serve_held(self, customer_id: str, entry: Entry) -> View | None:
         """Return what can be served without waiting, having started a renewal where one is due."""
         if entry.is_fresh(self._clock):
             return View(customer_id, entry, "cache")
@@ -355,23 +247,24 @@ class SnapshotStore:
         is_renewing = self._single_flight.is_running(customer_id) or self._single_flight.join(customer_id) is not None
         return View(customer_id, entry, "cache") if is_renewing and not has_failed else stale
 
-    def _fetched(self, customer_id: str, call: SharedFetch | None, due: float | None = None) -> Effects[View]:
+    def _awaiting(self, customer_id: str, call: SharedFetch | None, due: float | None = None) -> Effects[View]:
+        """Wait for a call until ``due``; return what it brought, or older data where that may be served."""
         result, now = LEFT_ALONE, self._clock.monotonic()
         due = now + self._options.deadline if due is None else due
         if call is None and self._breaker.state != "open":
             why = "more unknown customers are asked about than may be fetched; some checks go unanswered"
             self._fetcher.log.note_warning("budget", why)
         if call is not None:
-            result = (yield Wait(call, min(max(0.0, due - now), self._options.deadline))) or self._outlasted(call)
+            result = (yield Wait(call, min(max(0.0, due - now), self._options.deadline))) or self._give_up(call)
         if result.entry is not None:
             return View(customer_id, result.entry, result.source, was_tried=result.is_new)
         entry = self.entries.get(customer_id)
         if entry is not None and entry.age(self._clock) <= self._options.stale_if_error:
             return View(customer_id, entry, "stale", was_tried=True)
-        return View(customer_id, None, "fallback", _reason(result.error), was_tried=True)
+        return View(customer_id, None, "fallback", _reason_of(result.error), was_tried=True)
 
-    def _outlasted(self, call: SharedFetch) -> FetchResult:
-        """Take a fetch that outlasts those who wait for a failed one, before it ends, if ever it does."""
+    def _give_up(self, call: SharedFetch) -> FetchResult:
+        """Count a fetch that outlasts those who wait as failed, before it ends, if it ever does."""
         began = call.began_at
         if began is not None and elapsed(began, self._clock.monotonic()) >= _ALL_OF_IT * self._options.deadline:
             with self._lock:
@@ -381,6 +274,7 @@ class SnapshotStore:
         return _NO_ANSWER
 
     def _is_left_alone(self, entry: Entry) -> bool:
+        """Whether the last failure is so recent that no other fetch is to be tried."""
         return elapsed(entry.failed_at, self._clock.monotonic()) < min(_HOLD_OFF, self._options.ttl)
 
     def _admit(self, customer_id: str) -> bool:
@@ -413,179 +307,7 @@ _OUTLASTED = SourceUnavailable("no answer within the deadline")
 _NO_ANSWER = FetchResult(error=_OUTLASTED, seconds=_ANY)
 
 
-def _reason(error: BaseException | None) -> Reason:
+def _reason_of(error: BaseException | None) -> Reason:
     if isinstance(error, SourceRejected):
         return Reason.REJECTED
     return Reason.MALFORMED_RESPONSE if isinstance(error, SourceMalformed) else Reason.UNAVAILABLE
-
-
-_JITTER = 0.1
-# Wrong parameters say nothing about billing's health; wrong credentials fail every customer alike.
-_HARMLESS_STATUSES = (400, 422)
-_CREDENTIALS = (401, 403)
-
-
-class Fetcher:
-    """Asks one source, and where a gate has one the shared store before it.
-
-    Attributes:
-        source: where snapshots come from.
-        breaker: leaves the source alone.
-        health: of the source, and how checks were answered.
-        log: tells of failures.
-        is_closed: the source is asked no more.
-    """
-
-    _lock: PerProcess[Lock] = PerProcess()
-
-    def __init__(
-        self,
-        source: SnapshotSource,
-        options: GateOptions,
-        clock: Clock,
-        listener: Listener,
-        *,
-        shared: SharedSnapshots | None,
-    ) -> None:
-        self.source = source
-        self.breaker = CircuitBreaker(clock)
-        self.health = Health(clock)
-        self.log = FailureLog(clock)
-        self.is_closed = False
-        self._options = options
-        self._clock = clock
-        self._listener = weakref.ref(listener)  # the gate, which owns this: no cycle keeps it alive
-        self._shared = shared
-
-    def remake(self) -> None:
-        """Make the lock anew, as after a fork."""
-        self._lock = Lock()
-
-    def fetch(self, call: SharedFetch, held: Entry | None) -> FetchResult:
-        """Return what will do for the call, given what is held of its customer; never raises."""
-        try:
-            return self._fetched(call) if self._shared is None else self._found(call, held, self._shared)
-        except BaseException as error:  # noqa: BLE001 - a source, a seal and a ledger are anybody's code
-            self.failed(call, error)
-            return FetchResult(error=error)
-
-    def _found(self, call: SharedFetch, held: Entry | None, shared: SharedSnapshots) -> FetchResult:
-        """Return what others fetched, or what is fetched here, for all."""
-        customer_id = call.key
-        found = shared.look(customer_id, self._wanted(call, held))
-        if isinstance(found, Found):
-            call.generation = found.stamp.generation
-            return FetchResult(self._adopted(found), source="shared", is_new=found.is_new)
-        call.generation = found.stamp.generation if found.stamp else None
-        result = LEFT_ALONE
-        try:
-            result = self._fetched(call, found.stamp)
-        finally:
-            if result.entry is None:
-                shared.give_up(customer_id, found)
-        if result.entry is None:
-            older = found.older if held is None or self._is_newer(found.older, held) else None
-            # Not LEFT_ALONE even where it was: looking was a try, and it is not made again at the next check.
-            return result._replace(instead=self._adopted(older) if older else None)
-        if not shared.keep(customer_id, found, result.entry.snapshot, result.entry.fetched_wall):
-            return result._replace(entry=result.entry.expired())  # for those who wait, and nobody after them
-        return result
-
-    def failed(self, call: SharedFetch, error: BaseException) -> None:
-        """Note a failure, once for each call."""
-        with self._lock:
-            if call.is_counted:
-                return
-            call.is_counted = True
-        if isinstance(error, SourceRejected) and error.status in _HARMLESS_STATUSES:
-            self.breaker.record_answer()
-        else:
-            self.breaker.record_failure()
-        self.health.failed(error)
-        log_fetch_failure(self.log, error)
-
-    def _wanted(self, call: SharedFetch, held: Entry | None) -> Wanted:
-        """Return what of others' would do: what is fresh, newer than what is held, and as young as the call asks."""
-        max_age, unlike = min(call.max_age, self._options.ttl), None
-        if held is not None and not held.is_invalidated:  # what was said to be overtaken is no measure
-            max_age, unlike = min(max_age, held.age(self._clock)), held.stamp
-        return Wanted(max_age, unlike, PATIENCE * self._options.deadline)
-
-    def _is_newer(self, found: Found | None, held: Entry) -> bool:
-        return found is not None and found.stamp != held.stamp and found.age < held.age(self._clock)
-
-    def _fetched(self, call: SharedFetch, stamp: Stamp | None = None) -> FetchResult:
-        if self.is_closed or not self.breaker.admit():
-            return LEFT_ALONE
-        call.afterwards = partial(self._tell, call)
-        result = self._asked(call.key, stamp)
-        if result.error is None:
-            self.breaker.record_success()
-            self.health.succeeded()
-        else:
-            self.failed(call, result.error)
-        return result
-
-    def _asked(self, customer_id: str, stamp: Stamp | None) -> FetchResult:
-        self._foretell()
-        began, wall = self._clock.monotonic(), self._clock.time()
-        try:
-            snapshot = vetted(self.source.fetch(customer_id), customer_id, wall)
-        except CustomerNotFound:
-            snapshot = Snapshot(customer_id, (), wall, is_found=False)
-        except BaseException as error:  # noqa: BLE001 - a source is anybody's code; those who wait share what it raised
-            return FetchResult(error=error, seconds=max(0.0, self._clock.monotonic() - began))
-        seconds = max(0.0, self._clock.monotonic() - began)
-        self._adopt(snapshot)
-        return FetchResult(Entry(snapshot, began, wall, self._fresh_for(), stamp=stamp), seconds=seconds)
-
-    def _foretell(self) -> None:
-        listener = self._listener()
-        if listener is not None:
-            listener.fetching()
-
-    def _adopted(self, found: Found) -> Entry:
-        """Return an entry of what somebody else fetched, as old as it is."""
-        self._adopt(found.snapshot)
-        tick, wall = self._clock.monotonic(), self._clock.time()
-        return Entry(found.snapshot, tick - found.age, wall - found.age, self._fresh_for(), stamp=found.stamp)
-
-    def _adopt(self, snapshot: Snapshot) -> None:
-        listener = self._listener()
-        if listener is not None:
-            listener.adopting(snapshot)
-
-    def _fresh_for(self) -> float:
-        jitter = chance.uniform(1 - _JITTER, 1 + _JITTER)
-        return self._options.ttl * jitter
-
-    def _tell(self, call: SharedFetch, result: FetchResult) -> None:
-        """Tell of a fetch of this process; what others fetched they have told of."""
-        listener = self._listener()
-        if listener is None:
-            return
-        if result.entry is not None:
-            listener.refreshed(result.entry.snapshot)
-        else:
-            listener.failed(call.key, result.error)  # type: ignore[arg-type]  # where there is no entry there is one
-        brought = result.error if result.entry is None else result.entry.snapshot
-        fetch = Fetch.of(call.key, brought, result.seconds, getattr(self.source, "base_url", None))
-        call.context.run(listener.fetched, fetch)
-
-
-def log_fetch_failure(log: FailureLog, error: BaseException) -> None:
-    """Log a fetch that failed: what billing refuses is ours to mend, what the source raises besides is a bug in it."""
-    kind = type(error).__name__
-    if isinstance(error, SourceRejected):
-        is_credential = error.status in _CREDENTIALS
-        hint = "; check API_KEY and ORGANISATION" if is_credential else ""
-        about = "credentials" if is_credential else kind
-        log.note_error(about, "billing rejects our requests: %s%s", text_to_log(error), hint)
-    elif isinstance(error, SourceError):
-        log.note_warning(kind, "a fetch of entitlements failed: %s: %s", kind, text_to_log(error))
-    else:
-        log.note_error(kind, "the source of entitlements is broken: %s", kind, bug=error)
-
-
-LEFT_ALONE = FetchResult(error=SourceUnavailable("no fetch is begun now"))
-"""Known by identity: what was not tried has not failed."""

@@ -23,7 +23,7 @@ def billing(clock):
 @pytest.fixture
 def make_gate(billing, clock, monkeypatch):
     """Make gates whose data is fresh for exactly their TTL."""
-    monkeypatch.setattr("entitlement_gate.engine.snapshots._JITTER", 0)
+    monkeypatch.setattr("entitlement_gate.engine.fetcher._JITTER", 0)
     made = []
 
     def make(source=billing, **options):

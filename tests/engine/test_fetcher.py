@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, SourceUnavailable
-from entitlement_gate.engine.snapshots import log_fetch_failure
+from entitlement_gate.engine.fetcher import log_fetch_failure
 from entitlement_gate.resilience.failure_log import FailureLog
 
 

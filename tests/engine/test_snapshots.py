@@ -6,7 +6,7 @@ import pytest
 from entitlement_gate.domain.decisions import Reason
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
-from entitlement_gate.engine.snapshots import Fetcher
+from entitlement_gate.engine.fetcher import Fetcher
 from entitlement_gate.resilience.single_flight import SharedCall
 from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature
 from tests.lab.striking import strike_newborns

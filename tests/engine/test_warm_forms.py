@@ -76,7 +76,7 @@ def seats(**fields):
 
 @pytest.fixture
 def make(billing, clock, monkeypatch):
-    monkeypatch.setattr("entitlement_gate.engine.snapshots._JITTER", 0)
+    monkeypatch.setattr("entitlement_gate.engine.fetcher._JITTER", 0)
     billing.grants[CUSTOMER] = (feature(), seats())
     made = []
 

@@ -226,9 +226,9 @@ class TestDenials:
         gate = make_gate()
         call = gate._snapshots._single_flight.join(ANNA)
         assert Wait(call, 10).wait()
-        wait = next(gate._snapshots._fetched(ANNA, call, clock.monotonic() + 3))
+        wait = next(gate._snapshots._awaiting(ANNA, call, clock.monotonic() + 3))
         assert wait.seconds == 3
-        assert next(gate._snapshots._fetched(ANNA, call, clock.monotonic() - 3)).seconds == 0
+        assert next(gate._snapshots._awaiting(ANNA, call, clock.monotonic() - 3)).seconds == 0
 
 
 class TestRefresh:
