@@ -20,7 +20,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, RequestFault
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.options import POLICIES
-from entitlement_gate.engine.reservations import countable, order
+from entitlement_gate.engine.reservations import countable, key_of_use, order
 from entitlement_gate.holds import RequestHold, is_held_by, mark_refusal
 from entitlement_gate.refusals import log_refusal
 from entitlement_gate.request_entitlements import entitlements_of
@@ -180,7 +180,7 @@ class Guard:
         else:
             key = None if self.key is None else (yield Invocation(self.key, request))
             customer = request if self.customer is None else (yield Invocation(self.customer, request))
-            wanted = order(self.countable or countable(requirement), key if key is None else str(key), _TTL)
+            wanted = order(self.countable or countable(requirement), key_of_use(key), _TTL)
             decision, held = yield from default_gate().admitting(customer, wanted)
         refusing = self._refused(decision)
         if refusing is None:
@@ -216,11 +216,14 @@ class Guard:
             return self.requirement
         quantity = yield Invocation(self.quantity, request)
         try:
-            return as_requirement(self.requirement, quantity)
+            requirement = as_requirement(self.requirement, quantity)
+            if self.consume:
+                countable(requirement)  # refuses what is finer than a ledger counts
         except ValueError:
             name = self.requirement.entitlement
             _logger.warning("%s: a gate was to ask for %s, which is no quantity: refused", name, _shown(quantity))
             return (yield from default_gate().refusing(self.requirement, RequestFault.INVALID_QUANTITY))
+        return requirement
 
     def _checking(self, request: HttpRequest) -> Effects[Decision]:
         requirement = yield from self._getting_requirement(request)
@@ -279,5 +282,6 @@ def note_refusal(request: HttpRequest, decision: Decision) -> None:
 
 def _shown(quantity: object) -> str:
     """Return what a log may quote of what a project's function gave, which may come from whoever asks."""
-    text = repr(quantity)
-    return text if len(text) <= _SHORT else f"{type(quantity).__name__} of {len(text)} characters"
+    is_short = isinstance(quantity, (str, float)) and len(str(quantity)) <= _SHORT
+    is_small = isinstance(quantity, int) and abs(quantity) < 10**_SHORT
+    return repr(quantity) if is_short or is_small else f"a {type(quantity).__name__}"

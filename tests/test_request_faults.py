@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 from asgiref.sync import async_to_sync
 from django.http import HttpResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 from django.views import View
 from ninja import NinjaAPI
@@ -153,7 +153,7 @@ def test_a_key_that_comes_again_with_another_quantity_is_a_conflict(handler, pla
 @pytest.mark.django_db
 @pytest.mark.parametrize("handler", ["WSGI", "ASGI"])
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("quantity", ["0", "-1", "many"])
+@pytest.mark.parametrize("quantity", ["0", "-1", "many", "0.0000001"])
 def test_what_is_no_quantity_is_told_to_whoever_asks_for_it(handler, place, quantity, caplog):
     answer = ask(handler, place, quantity)
     assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json")
@@ -166,7 +166,37 @@ def test_what_is_no_quantity_is_told_to_whoever_asks_for_it(handler, place, quan
 def test_a_log_line_quotes_no_long_text_that_a_client_sends(caplog):
     assert ask("WSGI", "function", PRO).status_code == 400
     assert PRO not in caplog.text
-    assert "str of 38 characters" in caplog.text
+    assert "ask for a str, which" in caplog.text
+
+
+class Unspeakable:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("quantity", [float("nan"), True, 0, [1], Unspeakable(), 10**4000], ids=range(6))
+def test_whatever_the_function_gives_is_a_refusal(settings, quantity):
+    settings.ROOT_URLCONF = alone = ModuleType("alone")
+    gated = requires_entitlement("calls", lambda _: quantity, consume=True)(checked)
+    alone.urlpatterns = [path("checked/", gated)]
+    assert ask("WSGI", "checked", "1").status_code == 400
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", ["k" * 300, "a\0b", "a\ud800", 7, b"k"], ids=range(5))
+def test_what_names_a_use_may_be_any_text_and_is_counted_once(settings, key):
+    settings.ROOT_URLCONF = alone = ModuleType("alone")
+    alone.urlpatterns = [path("checked/", requires_entitlement("calls", consume=True, key=lambda _: key)(checked))]
+    assert [ask("WSGI", "checked", "1").status_code for _ in range(2)] == [200, 200]
+    assert left() == 9
+
+
+@pytest.mark.django_db
+def test_an_empty_name_of_a_use_is_a_mistake_of_the_project():
+    gated = requires_entitlement("calls", consume=True, key=lambda _: "")(checked)
+    with pytest.raises(ValueError, match="key is text of 1 to 200 characters"):
+        gated(RequestFactory().get("/", headers={"X-Customer": PRO}))
 
 
 def checked(request):

@@ -26,7 +26,7 @@ from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavail
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.entitlements import required
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.engine.reservations import countable, order
+from entitlement_gate.engine.reservations import countable, key_of_use, order
 from entitlement_gate.resilience.effects import run_async
 from entitlement_gate.resilience.failure_log import traceback_to_log
 from entitlement_gate.waiting import await_result
@@ -194,7 +194,7 @@ def requires(
         gate, customer = conversation.middleware.gate, await conversation.customer(connection)
         if not consume or connection.scope.get("method") == "OPTIONS":
             return await gate.arequire(customer, requirement)
-        named = None if key is None else str(await await_result(key(connection)))
+        named = None if key is None else key_of_use(await await_result(key(connection)))
         asked = order(counted, named, _TTL)
         decision, reservation = await run_async(gate.admitting(customer, asked))
         if reservation is None:

@@ -66,6 +66,7 @@ __all__ = [
     "ReservationRequest",
     "Reserver",
     "countable",
+    "key_of_use",
     "order",
     "reasoned",
 ]
@@ -113,6 +114,20 @@ def order(requirement: Requirement, key: str | None, ttl: float | None) -> Reser
         return ReservationRequest(requirement, token_hex(16), ttl, is_lone=True)
     purpose = blake2b(repr(requirement).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
     return ReservationRequest(requirement, checked_key(key), ttl, owner=token_hex(16), purpose=purpose)
+
+
+def key_of_use(name: object) -> str | None:
+    """Return the key for what a project's function names, of which a client may have chosen a part.
+
+    Of a text that no ledger keeps as it is, a long one say, it is the digest; an empty one is left to be refused.
+    """
+    if name is None:
+        return None
+    text = str(name)
+    try:
+        return checked_key(text)
+    except ValueError:
+        return text and blake2b(text.encode("utf-8", "backslashreplace"), digest_size=32).hexdigest()
 
 
 class Part(NamedTuple):
