@@ -5,6 +5,7 @@ A block may be marked by an HTML comment on the line before it:
 - ``run``: Python and Python sessions are run, page by page and in order; shell commands of the tutorial too.
 - ``file: path`` and ``append: path``: the tutorial writes the block to a file.
 - ``serve``: the tutorial starts the command and leaves it running.
+- ``run with django.tasks``, ``run with waffle: before`` and ``: after``: run by a test of its own, which has that.
 - ``scenario``: a scenario of the sandbox.
 """
 
