@@ -85,17 +85,24 @@ PYTHON: dict[str, dict[str, str]] = {
     },
 }
 # What assistive technology needs and the theme leaves out: levels of headings, names of landmarks, parts that scroll
-# reached by key, and no list of definitions that defines nothing.
-ACCESSIBLE = [
+# reached by key, and no list of definitions that defines nothing. And marks that no style is about, half of a page of
+# signatures.
+BETTER = [
     (r'(<p class="caption" role="heading")>', r'\1 aria-level="2">'),
     (r'<aside class="sidebar-drawer">', r'<aside class="sidebar-drawer" aria-label="All pages">'),
     (r'<aside class="toc-drawer(| no-toc)">', r'<aside class="toc-drawer\1" aria-label="This page">'),
     (r'<div id="search-results">', r'<h1>Search</h1>\n<div id="search-results">'),
     (r"<pre>", r'<pre tabindex="0">'),
     (r'<div class="table-wrapper([^"]*)">', r'<div class="table-wrapper\1" tabindex="0">'),
+    (r'<span class="(?:pre|w)">([^<]*)</span>', r"\1"),
     (r"<dl>\n((?:<dd>.*</dd>\n?)+)</dl>", r'<span class="parameters">\1</span>'),
     (r"<dd>(<em class=\"sig-param\">.*)</dd>", r"<span>\1</span>"),
 ]
+# Of a class that other parts of the library use too, what is for everybody.
+MEMBERS = {
+    "EntitlementGate": "has, ahas, check, acheck, require, arequire, get, aget, reserve, areserve, consume, aconsume,"
+    " invalidate, ainvalidate, observe, unobserve, health, close, ledger",
+}
 _LINK = re.compile(r"(\]\()([^)\s:#]+)(#[^)\s]*)?(?=\))")
 
 
@@ -110,7 +117,7 @@ def build(site: Path) -> int:
     code = sphinx([*options, "--fail-on-warning", "--keep-going", str(source), str(site)])
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        for pattern, better in ACCESSIBLE:
+        for pattern, better in BETTER:
             text = re.sub(pattern, better, text)
         page.write_text(text, encoding="utf-8")
     if code == 0:
@@ -138,6 +145,8 @@ def write_copy(source: Path) -> None:
     files[source / "index.md"] = _front_page(files[source / "index.md"])
     files[source / "reference/api.md"] += _toctree("", [f"python/{_name_of(title)}" for title in PYTHON], hidden=False)
     files[source / "reference/commands.md"] += _help()
+    for page, made in (("settings", "options"), ("reasons", "decisions"), ("errors", "errors")):
+        files[source / f"reference/{page}.md"] += f"\n## In the code\n\n[As the code has them](python/{made}.rst)\n"
     files |= {source / f"reference/python/{_name_of(title)}.rst": _python(title) for title in PYTHON}
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,8 +199,9 @@ def _python(title: str) -> str:
 def _directive_for(value: object, name: str) -> str:
     if isinstance(value, type):
         if issubclass(value, Exception):
-            return f"exception:: {name}\n   :show-inheritance:"
-        return f"class:: {name}" + "\n   :undoc-members:" * issubclass(value, Enum)
+            return f"exception:: {name}\n   :members:\n   :show-inheritance:"
+        members = MEMBERS.get(value.__name__, "")
+        return f"class:: {name}\n   :members: {members}" + "\n   :undoc-members:" * issubclass(value, Enum)
     return f"function:: {name}" if isroutine(value) else f"data:: {name}"
 
 

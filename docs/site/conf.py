@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import entitlement_gate
 
@@ -28,7 +28,6 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 
 napoleon_use_ivar = True
-autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
@@ -50,12 +49,11 @@ html_domain_indices = False
 
 
 def setup(app: Sphinx) -> None:
-    """Leave out of a module's docstring what is said to those who change it, and a module's members."""
+    """Leave out of a module's docstring what is said to those who change it."""
     app.connect("autodoc-process-docstring", _leave_out)
 
 
-def _leave_out(_app: Sphinx, what: str, _name: str, _obj: object, options: Any, lines: list[str]) -> None:
+def _leave_out(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
     if what == "module":
-        options.members = []
         text = re.sub(r"\s*Never here:.*?(?=\n\n|\Z)", "", "\n".join(lines), flags=re.DOTALL)
         lines[:] = [*text.splitlines(), ""]
