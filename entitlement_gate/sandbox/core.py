@@ -13,7 +13,6 @@ from typing import Any
 from entitlement_gate import __version__
 from entitlement_gate.resilience.clock import Clock
 from entitlement_gate.sandbox import facts
-from entitlement_gate.sandbox.billing import Billing, BillingRow, ReceivedUsage, UsageBook, render_row, sort_key_of
 from entitlement_gate.sandbox.faults import REPLACING, Faults, make_replacement, spoil
 from entitlement_gate.sandbox.messages import (
     RefusedRequest,
@@ -28,6 +27,7 @@ from entitlement_gate.sandbox.messages import (
     read_parameters,
 )
 from entitlement_gate.sandbox.scenario import Customer, Fault, Scenario, ScenarioError, identifier, parse_faults
+from entitlement_gate.sandbox.state import Billing, BillingRow, ReceivedUsage, UsageBook, render_row, sort_key_of
 
 __all__ = ["Sandbox"]
 
