@@ -45,7 +45,7 @@ from entitlement_gate.resilience.failure_log import traceback_to_log
 from entitlement_gate.signals import entitlement_checked, entitlement_denied, entitlements_refreshed, source_failed
 from entitlement_gate.testing import FakeSource
 from entitlement_gate.testing.ledger_contract import demand
-from entitlement_gate.testing.overrides import billing_by
+from entitlement_gate.testing.overrides import use_billing
 from entitlement_gate.webhooks import StandardWebhooks
 from tests.customers import SETTINGS
 from tests.ledger.servers import RedisServer
@@ -257,7 +257,7 @@ async def test_use_that_was_not_counted_names_neither(log, verb, status, error):
     source = FakeSource()
     source.grant(CUSTOMER, "calls", 10)
     for view, make in ((counted, RequestFactory), (counted_async, AsyncRequestFactory)):
-        with billing_by(lambda settings: RequestGate(source, ledger=Quoting(verb, error))):
+        with use_billing(lambda settings: RequestGate(source, ledger=Quoting(verb, error))):
             response = view(make().get("/", {"status": status}))
             response = response if isinstance(response, HttpResponse) else await response
             assert response.status_code == status
@@ -369,7 +369,7 @@ async def test_a_receiver_that_fails_names_nobody_and_breaks_no_check(everything
         source.fail("unavailable")
     signal.connect(receiver, weak=False)
     try:
-        with billing_by(lambda settings: RequestGate(source)):
+        with use_billing(lambda settings: RequestGate(source)):
             await acheck_entitlement(CUSTOMER, "nothing")
             entitlement_gate.invalidate_entitlements(CUSTOMER)
             await acheck_entitlement(CUSTOMER, "nothing")

@@ -1,7 +1,7 @@
 """Assertions that a view is gated, or not, and the error for a call to real billing that a test did not make.
 
-Each asks twice: with everything granted but the entitlement, and with everything granted. Never here: how a view is
-gated; decorators, mixins, rules and checks inside the view are all found alike.
+Each makes two requests: with everything granted but the entitlement, and with everything granted. So decorators,
+mixins, rules and checks inside the view are all found alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import is_answered
 from entitlement_gate.responses import is_login_url, status_of
 from entitlement_gate.testing.override_gate import Layer
-from entitlement_gate.testing.overrides import overriding
+from entitlement_gate.testing.overrides import override
 
 __all__ = ["RealBillingRefused", "aassert_gated", "aassert_not_gated", "assert_gated", "assert_not_gated"]
 
@@ -143,15 +143,15 @@ class _Trial:
         return tuple(Layer(values=values, default=True, stand_in=_SOMEBODY, told=[]) for values in (lacking, {}))  # type: ignore[return-value]  # two of them
 
     def send(self, layer: Layer, method: str, request: dict[str, Any]) -> _Visit:
-        with overriding(layer):
-            return _visited(getattr(self.client, method)(self.url, **request), layer)
+        with override(layer):
+            return _make_visit(getattr(self.client, method)(self.url, **request), layer)
 
     async def asend(self, layer: Layer, method: str, request: dict[str, Any]) -> _Visit:
-        with overriding(layer):
-            return _visited(await getattr(self.client, method)(self.url, **request), layer)
+        with override(layer):
+            return _make_visit(await getattr(self.client, method)(self.url, **request), layer)
 
 
-def _visited(response: Any, layer: Layer) -> _Visit:
+def _make_visit(response: Any, layer: Layer) -> _Visit:
     """Return what came of a request; its text only where the answer is not the one that a refusal gets here."""
     request = getattr(response, "wsgi_request", None) or getattr(response, "asgi_request", None)
     content = b"" if is_answered(request) else getattr(response, "content", b"")

@@ -10,7 +10,7 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.project_gate import RequestGate
 from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
 from entitlement_gate.testing.fakes import MovableClock, canonical_customer
-from entitlement_gate.testing.overrides import billing_by, forget_billing
+from entitlement_gate.testing.overrides import reset_billing, use_billing
 from entitlement_gate.zenskar.client import ZenskarClient
 from entitlement_gate.zenskar.client_options import SANDBOX
 
@@ -40,7 +40,7 @@ _FAILURES: Mapping[str, dict[str, Any]] = {
 
 
 class FakeBilling:
-    """A billing that obeys the test, for as long as its ``with`` block. What it is told takes effect at once.
+    """A billing that the test controls, for its ``with`` block. Every change takes effect at once.
 
     >>> with FakeBilling() as entitlements:  # doctest: +SKIP - needs Django's settings
     ...     entitlements.grant(customer, "seats", 5)
@@ -65,7 +65,7 @@ class FakeBilling:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(billing_by(self._made))
+        self._stack.enter_context(use_billing(self._make_gate))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,23 +78,23 @@ class FakeBilling:
         relative to now: ``"-1h"``, ``"+30d"``), ``quantity_used`` …
         """
         row_id = self.sandbox.grant(customer, name, quantity, **fields)
-        self._changed(customer)
+        self._invalidate(customer)
         return row_id
 
     def revoke(self, customer: UUID | str, name: str) -> None:
         """Take every row of a name away."""
         self.sandbox.revoke(customer, name)
-        self._changed(customer)
+        self._invalidate(customer)
 
     def use(self, customer: UUID | str, name: str, quantity: object = 1) -> None:
         """Use a balance up, as an invoice does. Raises ``LookupError`` where there is none."""
         self.sandbox.use(customer, name, quantity)
-        self._changed(customer)
+        self._invalidate(customer)
 
     def expire(self, customer: UUID | str, name: str) -> None:
         """End every row of a name a second ago. Raises ``LookupError`` where there is none."""
         self.sandbox.expire(customer, name)
-        self._changed(customer)
+        self._invalidate(customer)
 
     def fail(self, kind: str | int = "unavailable", **options: Any) -> None:
         """Break billing from now on.
@@ -113,9 +113,9 @@ class FakeBilling:
             self._gate.invalidate_all()
 
     def recover(self) -> None:
-        """Mend billing; whatever was held is fetched anew."""
+        """Let billing answer again; the cache is emptied."""
         self.sandbox.recover()
-        forget_billing()
+        reset_billing()
 
     def freeze(self, at: datetime | None = None) -> None:
         """Let time stand still for the gate and billing, now or at an instant (a naive one is UTC)."""
@@ -125,11 +125,11 @@ class FakeBilling:
         """Let seconds, or a ``timedelta``, pass at once for the gate and billing, frozen or not."""
         self.clock.advance(by)
 
-    def _changed(self, customer: UUID | str) -> None:
+    def _invalidate(self, customer: UUID | str) -> None:
         if self._gate is not None:
             self._gate.invalidate(canonical_customer(customer))
 
-    def _made(self, settings: Settings) -> RequestGate:
+    def _make_gate(self, settings: Settings) -> RequestGate:
         transport = SandboxTransport(self.sandbox, sleep=self.clock.advance)
         options = {**_as_keywords(settings.client), "base_url": SANDBOX, "max_attempts": 1}
         client = ZenskarClient(_KEY, _ORGANISATION, transport=transport, clock=self.clock, **options)

@@ -1,4 +1,4 @@
-"""What a unit test hands to code that is given a gate: ``FakeSource``, and a clock to move. Never here: Django."""
+"""``FakeSource``, for a gate in a unit test, and a clock that a test moves. Neither needs Django."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class FakeSource(Locked):
             ValueError: the quantity is no number, or the customer no UUID.
             TypeError: a field is none of a ``Grant``'s.
         """
-        customer_id, amount = canonical_customer(customer), _amount(quantity)
+        customer_id, amount = canonical_customer(customer), _read_amount(quantity)
         kind = EntitlementType.FEATURE if amount is None else EntitlementType.QUANTITY
         given = {"entitlement_id": str(uuid5(NAMESPACE_OID, name)), "type": kind, "status": "active"}
         with self._lock:
@@ -97,7 +97,7 @@ class FakeSource(Locked):
         self._failure = None
 
     def fetch(self, customer_id: str) -> Snapshot:
-        """Return the customer's grants, or raise as told.
+        """Return the customer's grants, or raise what ``fail`` set.
 
         Raises:
             CustomerNotFound: nothing was ever granted to the customer.
@@ -123,7 +123,7 @@ def canonical_customer(customer: object) -> str:
     return canonical
 
 
-def _amount(quantity: object) -> Any:
+def _read_amount(quantity: object) -> Any:
     if quantity is None:
         return None
     amount = given_number(quantity)
@@ -133,7 +133,7 @@ def _amount(quantity: object) -> Any:
 
 
 class MovableClock(Locked):
-    """Runs with the machine's until it is frozen; moves by what it is told, on both of its faces."""
+    """A clock, wall and monotonic, that runs with the machine's until a test freezes or moves it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,17 +142,17 @@ class MovableClock(Locked):
 
     def time(self) -> float:
         """Seconds since 1970."""
-        return self._faces()[0]
+        return self._read()[0]
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
-        return self._faces()[1]
+        return self._read()[1]
 
     def freeze(self, at: datetime | None = None) -> None:
         """Stand still, now or at an instant (a naive one is UTC)."""
         with self._lock:
-            wall, tick = self._faces()
-            self._frozen = (wall if at is None else _aware(at).timestamp(), tick)
+            wall, tick = self._read()
+            self._frozen = (wall if at is None else _assume_utc(at).timestamp(), tick)
 
     def advance(self, by: float | timedelta) -> None:
         """Let time pass at once, frozen or not.
@@ -170,9 +170,9 @@ class MovableClock(Locked):
                 wall, tick = self._frozen
                 self._frozen = (wall + seconds, tick + seconds)
 
-    def _faces(self) -> tuple[float, float]:
+    def _read(self) -> tuple[float, float]:
         return self._frozen or (time.time() + self._shift, time.monotonic() + self._shift)
 
 
-def _aware(at: datetime) -> datetime:
+def _assume_utc(at: datetime) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,8 +1,8 @@
-"""``override_entitlements``: a context and a decorator, and which gate the process's functions ask meanwhile.
+"""``override_entitlements``: a context manager and decorator, and the gate that the process uses meanwhile.
 
-Global to the process on purpose: live servers answer on other threads. A class carries its contexts in an attribute of
-its own, so that those of its bases are entered first, once, and whichever way the class is set up. Never here: what
-these gates answer (``override_gate``).
+Global to the process on purpose: live servers answer on other threads. A decorated class keeps its contexts in an
+attribute of its own, so that those of its bases are entered first, and once. What the gate answers is in
+``override_gate``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from entitlement_gate.project_gate import RequestGate
 
 __all__ = [
-    "billing_by",
-    "decorated",
-    "forget_billing",
+    "decorate",
+    "override",
     "override_entitlements",
-    "overriding",
-    "pop",
-    "push",
+    "pop_layer",
+    "push_layer",
+    "reset_billing",
+    "use_billing",
     "wait_for_signals",
 ]
 
@@ -52,64 +52,64 @@ class _Swapped:
     kept: RequestGate | None = None
 
 
-def push(layer: Layer) -> None:
-    """Let an override answer before all others; where an exception strikes, it does not."""
+def push_layer(layer: Layer) -> None:
+    """Activate an override, as the innermost; where an exception interrupts this, it is not active."""
     try:
         with _Default.locked():
-            if _Default.make is not _overriding_gate:
-                _Swapped.kept, _Default.gate, _Default.make = _Default.gate, None, _overriding_gate
+            if _Default.make is not _make_overriding_gate:
+                _Swapped.kept, _Default.gate, _Default.make = _Default.gate, None, _make_overriding_gate
             _Swapped.layers = (*_Swapped.layers, layer)
-    except BaseException:
-        pop(layer)
+    except BaseException:  # a time limit, say, that interrupts it
+        pop_layer(layer)
         raise
 
 
-def pop(layer: Layer) -> None:
-    """End an override, whatever others have begun or ended since. Again is harmless."""
+def pop_layer(layer: Layer) -> None:
+    """End an override, whichever others are active. Harmless when repeated."""
     try:
-        _pop(layer)
-    except BaseException:  # an exception struck: it is ended all the same
-        _pop(layer)
+        _remove_layer(layer)
+    except BaseException:  # an exception interrupted it: it ends all the same
+        _remove_layer(layer)
         raise
 
 
-def _pop(layer: Layer) -> None:
+def _remove_layer(layer: Layer) -> None:
     with _Default.locked():
         _Swapped.layers = tuple(other for other in _Swapped.layers if other is not layer)
-        if not _Swapped.layers and _Default.make is _overriding_gate:
+        if not _Swapped.layers and _Default.make is _make_overriding_gate:
             _Default.gate, _Swapped.kept, _Default.make = _Swapped.kept, None, _Swapped.make
 
 
 @contextmanager
-def overriding(layer: Layer) -> Iterator[Layer]:
-    """Let an override answer for the length of a block."""
-    push(layer)
+def override(layer: Layer) -> Iterator[Layer]:
+    """Activate an override for a block."""
+    push_layer(layer)
     try:
         yield layer
     finally:
-        pop(layer)
+        pop_layer(layer)
 
 
 @contextmanager
-def billing_by(make: Callable[[Settings], RequestGate]) -> Iterator[None]:
-    """Let ``make`` make the gate below all overrides, for the length of a block."""
+def use_billing(make: Callable[[Settings], RequestGate]) -> Iterator[None]:
+    """Make the gate below all overrides by ``make``, for a block."""
     before = _Swapped.make
     try:
-        _replace(make)
+        _swap_billing(make)
         yield
     finally:
-        _replace(before)
+        _swap_billing(before)
 
 
-def forget_billing() -> None:
-    """Let the gate below all overrides be made anew, with nothing cached."""
-    _replace(_Swapped.make)
+def reset_billing() -> None:
+    """Replace the gate below all overrides by a new one, with an empty cache."""
+    _swap_billing(_Swapped.make)
 
 
 def wait_for_signals(seconds: float = 30.0) -> None:
-    """Wait until the receivers of ``entitlements_refreshed`` and ``source_failed`` have heard of all fetches begun.
+    """Wait until ``entitlements_refreshed`` and ``source_failed`` are sent for all fetches that have begun.
 
-    They run on threads of their own, after who waited for the fetch has the answer.
+    Receivers run on threads of their own, after the callers that wait for the fetch have their answers.
 
     Raises:
         AssertionError: a receiver, or a fetch, took longer.
@@ -119,7 +119,7 @@ def wait_for_signals(seconds: float = 30.0) -> None:
             raise AssertionError(f"a fetch or a receiver of its signals was not done after {seconds} seconds")
 
 
-def _replace(make: Callable[[Settings], RequestGate]) -> None:
+def _swap_billing(make: Callable[[Settings], RequestGate]) -> None:
     with _Default.locked():
         _Swapped.make = make
         if _Swapped.layers:
@@ -131,12 +131,12 @@ def _replace(make: Callable[[Settings], RequestGate]) -> None:
         gate.close()
 
 
-def _overriding_gate(settings: Settings) -> RequestGate:
+def _make_overriding_gate(settings: Settings) -> RequestGate:
     options = {**_as_keywords(settings.gate), "ledger": None, "redis_url": None}  # an override counts nothing
     return OverridingGate(lambda: _Swapped.layers, **options)
 
 
-def _forget(*, setting: str, **_: Any) -> None:
+def _drop_kept_gate(*, setting: str, **_: Any) -> None:
     """Drop the gate that waits below the overrides when the settings change, as the default gate is dropped."""
     if setting != SETTING:
         return
@@ -146,7 +146,7 @@ def _forget(*, setting: str, **_: Any) -> None:
         gate.close()
 
 
-setting_changed.connect(_forget, dispatch_uid="entitlement_gate.testing")
+setting_changed.connect(_drop_kept_gate, dispatch_uid="entitlement_gate.testing")
 
 
 Context = AbstractContextManager[Any]
@@ -155,27 +155,27 @@ _OWN = "_entitlement_overrides"
 _IS_ENTERED = "_entitlement_overrides_are_entered"
 
 
-def decorated(context: Context, target: Any) -> Any:
+def decorate(context: Context, target: Any) -> Any:
     """Return the function or class with the context around each call, or around all of the class.
 
     Raises:
         TypeError: it is neither.
     """
     if isinstance(target, type):
-        setattr(target, _OWN, (context, *_own(target)))
-        return _test_case(target) if issubclass(target, TestCase) else _pytest_class(target)
+        setattr(target, _OWN, (context, *_get_own_contexts(target)))
+        return _decorate_test_case(target) if issubclass(target, TestCase) else _decorate_pytest_class(target)
     if not callable(target):
         raise TypeError(f"decorates functions and test classes, not {target!r}")
     kinds = (
-        (iscoroutinefunction, _coroutine),
-        (isasyncgenfunction, _async_generator),
-        (isgeneratorfunction, _generator),
+        (iscoroutinefunction, _wrap_coroutine),
+        (isasyncgenfunction, _wrap_async_generator),
+        (isgeneratorfunction, _wrap_generator),
     )
-    wrap = next((wrap for is_kind, wrap in kinds if is_kind(target)), _function)
+    wrap = next((wrap for is_kind, wrap in kinds if is_kind(target)), _wrap_function)
     return wraps(target)(wrap(context, target))
 
 
-def _function(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_function(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
     def within(*args: Any, **kwargs: Any) -> Any:
         with context:
             return target(*args, **kwargs)
@@ -183,7 +183,7 @@ def _function(context: Context, target: Callable[..., Any]) -> Callable[..., Any
     return within
 
 
-def _coroutine(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_coroutine(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
     async def within(*args: Any, **kwargs: Any) -> Any:
         with context:
             return await target(*args, **kwargs)
@@ -191,7 +191,7 @@ def _coroutine(context: Context, target: Callable[..., Any]) -> Callable[..., An
     return within
 
 
-def _generator(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_generator(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
     def within(*args: Any, **kwargs: Any) -> Iterator[Any]:
         with context:
             yield from target(*args, **kwargs)
@@ -199,7 +199,7 @@ def _generator(context: Context, target: Callable[..., Any]) -> Callable[..., An
     return within
 
 
-def _async_generator(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_async_generator(context: Context, target: Callable[..., Any]) -> Callable[..., Any]:
     async def within(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         with context:
             async for item in target(*args, **kwargs):
@@ -208,13 +208,13 @@ def _async_generator(context: Context, target: Callable[..., Any]) -> Callable[.
     return within
 
 
-def _test_case(target: type[TestCase]) -> type[TestCase]:
+def _decorate_test_case(target: type[TestCase]) -> type[TestCase]:
     """Enter before ``setUpClass`` and leave after ``tearDownClass``: ``setUpTestData`` asks gates too."""
     own = vars(target).get("setUpClass")
 
     def set_up_class(cls: type[TestCase]) -> None:
         if _IS_ENTERED not in vars(cls):
-            stack = _entered(cls)
+            stack = _enter_contexts(cls)
             setattr(cls, _IS_ENTERED, True)
             stack.callback(delattr, cls, _IS_ENTERED)
             cls.addClassCleanup(stack.close)
@@ -226,34 +226,34 @@ def _test_case(target: type[TestCase]) -> type[TestCase]:
     return target
 
 
-def _pytest_class(target: type) -> type:
+def _decorate_pytest_class(target: type) -> type:
     """Enter by an autouse fixture of the class: pytest's own ``setup_method`` and function fixtures are inside."""
     import pytest  # noqa: PLC0415 - only a project that tests with it gets here
 
-    def overridden(request: Any) -> Iterator[None]:
-        nearest = next((cls for cls in request.cls.__mro__ if _own(cls)), target)
+    def enter(request: Any) -> Iterator[None]:
+        nearest = next((cls for cls in request.cls.__mro__ if _get_own_contexts(cls)), target)
         if nearest is not target and issubclass(request.cls, target):
             yield  # the fixture of the subclass enters these, and its own inside them
             return
-        with _entered(target):
+        with _enter_contexts(target):
             yield
 
     name = f"_entitlements_of_{target.__name__}"
     # A static method: pytest deprecates fixtures of a class's scope that take `self`.
-    setattr(target, name, pytest.fixture(scope="class", autouse=True, name=name)(staticmethod(overridden)))
+    setattr(target, name, pytest.fixture(scope="class", autouse=True, name=name)(staticmethod(enter)))
     return target
 
 
-def _entered(target: type) -> ExitStack:
+def _enter_contexts(target: type) -> ExitStack:
     """Enter the contexts of a class: its bases' first, then from the top of its decorators down."""
     with ExitStack() as stack:
         for cls in reversed(target.__mro__):
-            for context in _own(cls):
+            for context in _get_own_contexts(cls):
                 stack.enter_context(context)
         return stack.pop_all()
 
 
-def _own(target: type) -> tuple[Context, ...]:
+def _get_own_contexts(target: type) -> tuple[Context, ...]:
     own: tuple[Context, ...] = vars(target).get(_OWN, ())
     return own
 
@@ -262,7 +262,7 @@ AnyT = TypeVar("AnyT")
 
 
 class override_entitlements:  # noqa: N801 - reads as what it does, like Django's override_settings
-    """Let checks answer as the test says, in every thread of the process; no call to billing is made meanwhile.
+    """Answer checks as the test says, in every thread of the process, without a call to billing.
 
     >>> with override_entitlements({"sso": True, "seats": 5}):  # doctest: +SKIP - needs Django's settings
     ...     has_entitlement(customer, "seats", 5), has_entitlement(customer, "seats", 6)
@@ -294,10 +294,10 @@ class override_entitlements:  # noqa: N801 - reads as what it does, like Django'
         # A layer for each entry: recursion and threads may share one decorator.
         layer = Layer(values=self._values, customer_id=self._customer_id)
         try:
-            push(layer)
+            push_layer(layer)
             self._entered.append(layer)  # after it: another thread that leaves takes whichever is last
-        except BaseException:
-            pop(layer)
+        except BaseException:  # as above
+            pop_layer(layer)
             raise
         return self
 
@@ -305,19 +305,19 @@ class override_entitlements:  # noqa: N801 - reads as what it does, like Django'
         layer = self._entered[-1]
         try:
             layer = self._entered.pop()  # another thread may have ended its own since
-            pop(layer)
-        except BaseException:  # an exception struck: it is ended all the same
-            pop(layer)
+            pop_layer(layer)
+        except BaseException:  # an exception interrupted it: it ends all the same
+            pop_layer(layer)
             raise
 
     def __del__(self) -> None:
         # An exception that strikes as the block ends leaves nobody else who could end it.
         for layer in self.__dict__.get("_entered", ()):
-            pop(layer)
+            pop_layer(layer)
 
     def __call__(self, target: AnyT) -> AnyT:
         """Decorate a function or a class."""
-        result: AnyT = decorated(self, target)
+        result: AnyT = decorate(self, target)
         return result
 
     def __repr__(self) -> str:

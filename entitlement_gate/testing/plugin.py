@@ -1,8 +1,7 @@
 """The pytest plugin: the fixture ``entitlements``, the marker of the same name, and the guard before real billing.
 
-pytest loads it in every project where the package is installed. Never here: an import that costs anything before a
-test uses it; neither Django nor httpx nor pydantic. The client is watched for, not imported: httpx costs 100 ms that a
-run without any gate does not owe.
+pytest loads it in every project where the package is installed, so it imports neither Django nor httpx nor pydantic
+before a test uses it. The guard waits for the import of the client in place of importing it: httpx costs 100 ms.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """
     outcome: Any = yield
     report: pytest.TestReport = outcome.get_result()
-    refused = item.config.stash[_GUARD].taken()
+    refused = item.config.stash[_GUARD].take_refused()
     if refused and report.passed:
         report.outcome = "failed"
         report.longrepr = advice(refused)
@@ -77,17 +76,17 @@ def entitlements() -> Iterator[FakeBilling]:
 
 @pytest.fixture(autouse=True)
 def _entitlements_as_marked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Override what the markers say, the closest innermost."""
+    """Apply the overrides of the markers, the closest as the innermost."""
     markers = list(request.node.iter_markers("entitlements"))
     with ExitStack() as stack:
-        stack.callback(_forget_the_gate)
+        stack.callback(_forget_gate)
         for marker in reversed(markers):
             stack.enter_context(_override(*marker.args, **marker.kwargs))
         yield
 
 
-def _forget_the_gate() -> None:
-    """Let the next test begin with a gate of its own: what the sandbox and a ledger in memory count leaks otherwise."""
+def _forget_gate() -> None:
+    """Close the gate after each test: the counts of its sandbox and ledger in memory would reach the next test."""
     api = sys.modules.get("entitlement_gate.api")  # not imported: then nothing was asked
     if api is not None:
         api.forget_gate()
@@ -121,7 +120,7 @@ class BillingGuard(MetaPathFinder):
             sys.meta_path.insert(0, self)
 
     def stop(self) -> None:
-        """Leave everything as it was."""
+        """Undo ``start``."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
         if self._guarded is not None:
@@ -129,18 +128,18 @@ class BillingGuard(MetaPathFinder):
             client._make_transport = make  # noqa: SLF001 - put back what `_guard` found
             self._guarded = None
 
-    def taken(self) -> list[str]:
+    def take_refused(self) -> list[str]:
         """Return the addresses refused since the last time it was asked."""
         refused, self._refused = self._refused, []
         return refused
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """Let the client be found as ever, and be guarded when it has been run."""
+        """Find the client's module as usual, and guard the client once the module has run."""
         if name != _CLIENT:
             return None
         sys.meta_path.remove(self)
         spec: Any = find_spec(name)
-        spec.loader = _Then(spec.loader, self._guard)
+        spec.loader = _ThenLoader(spec.loader, self._guard)
         found: ModuleSpec = spec
         return found
 
@@ -153,14 +152,14 @@ class BillingGuard(MetaPathFinder):
             address = self_.options.base_url
             if not _is_loopback(address):
                 self._refused.append(address)
-                raise _refusal(address)
+                raise _make_refusal(address)
             return make(self_)
 
         client._make_transport = guarded  # noqa: SLF001 - as above
         self._guarded = client, make
 
 
-class _Then(Loader):
+class _ThenLoader(Loader):
     """Runs a module as its own loader does, then does one more thing. That loader may serve other modules too."""
 
     def __init__(self, loader: Loader, then: Callable[[ModuleType], None]) -> None:
@@ -201,7 +200,7 @@ def _is_loopback(address: str) -> bool:
     return is_loopback(urlsplit(address).hostname or "")
 
 
-def _refusal(address: str) -> Exception:
+def _make_refusal(address: str) -> Exception:
     from entitlement_gate.testing.assertions import RealBillingRefused  # noqa: PLC0415 - an error of ours imports Django
 
     return RealBillingRefused(f"a test would have called {address}: see override_entitlements")

@@ -438,7 +438,7 @@ def strike(*_):
     raise Strike
 
 
-@pytest.mark.parametrize("where", ["_pop", "push"])
+@pytest.mark.parametrize("where", ["_remove_layer", "push_layer"])
 def test_an_override_that_was_struck_as_it_began_or_ended_is_over(where, monkeypatch):
     original = getattr(overrides, where)
 

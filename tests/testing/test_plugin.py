@@ -72,7 +72,7 @@ def test_what_one_test_uses_up_is_there_for_the_next(turn):
 def test_no_gate_is_left_for_the_next_test():
     with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}):
         gate = default_gate()
-        plugin._forget_the_gate()
+        plugin._forget_gate()
         assert default_gate() is not gate
 
 
@@ -249,25 +249,25 @@ def client(**options):
 def test_a_real_address_is_refused_and_noted_once(guard):
     with pytest.raises(RealBillingRefused, match=r"^a test would have called https://billing\.example"):
         client(base_url="https://billing.example").fetch(FREE)
-    assert guard.taken() == ["https://billing.example"]
-    assert guard.taken() == []
+    assert guard.take_refused() == ["https://billing.example"]
+    assert guard.take_refused() == []
 
 
 def test_a_gate_over_a_real_address_never_knows(guard):
     with EntitlementGate(client()) as gate:
         assert [gate.check(FREE, "sso").reason for _ in range(8)] == ["rejected"] * 8
-    assert guard.taken() == ["https://api.zenskar.com"] * 8
+    assert guard.take_refused() == ["https://api.zenskar.com"] * 8
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9"])
 def test_a_loopback_address_is_not(guard, address):
     assert client(base_url=address)._make_transport() is not None
-    assert guard.taken() == []
+    assert guard.take_refused() == []
 
 
 def test_the_sandbox_is_not(guard):
     assert ZenskarClient(base_url="sandbox:").fetch(FREE).customer_id == FREE
-    assert guard.taken() == []
+    assert guard.take_refused() == []
 
 
 def test_a_guard_leaves_everything_as_it_was():
