@@ -123,7 +123,7 @@ class Sent:
         """Send from this loop."""
         try:
             await self._signal.asend_robust(self._sender, **self._arguments)
-        except (Exception, CancelledError) as error:
+        except (Exception, CancelledError) as error:  # receivers are anybody's code
             if _is_cancelled(error):
                 raise
             _log_failure(error)

@@ -107,7 +107,7 @@ class GateMiddleware:
         except GeneratorExit:  # the coroutine is being destroyed: nothing can be waited for
             conversation.give_back_elsewhere()
             raise
-        except BaseException:
+        except BaseException:  # a cancelled task too: what is held is given back
             await conversation.settle(has_failed=True)
             raise
         else:

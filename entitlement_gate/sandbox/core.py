@@ -26,7 +26,7 @@ from entitlement_gate.sandbox.messages import (
     read_limit,
     read_parameters,
 )
-from entitlement_gate.sandbox.scenario import Customer, Fault, Scenario, ScenarioError, identifier, parse_faults
+from entitlement_gate.sandbox.scenario import Customer, Fault, Scenario, ScenarioError, parse_faults, read_identifier
 from entitlement_gate.sandbox.state import Billing, BillingRow, ReceivedUsage, UsageBook, render_row, sort_key_of
 
 __all__ = ["Sandbox"]
@@ -153,7 +153,7 @@ class Sandbox(Billing):
         """List one customer's rows; other customers' where ``foreign``, which is a fault."""
         self._authenticate(request)
         try:
-            customer_id = identifier(request.segments[-1], "customer_id")
+            customer_id = read_identifier(request.segments[-1], "customer_id")
         except ScenarioError:
             raise invalid(["path", "customer_id"], "value is not a valid uuid", "type_error.uuid") from None
         given = read_parameters(request, _PARAMETERS)

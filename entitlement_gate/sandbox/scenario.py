@@ -28,17 +28,17 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "ScenarioGrant",
-    "derived_id",
-    "identifier",
-    "integer",
-    "listed",
-    "mapping",
-    "moment",
-    "number",
-    "one_of",
-    "optional",
+    "derive_id",
+    "make_choice_reader",
+    "make_optional",
     "parse_faults",
-    "text",
+    "read_identifier",
+    "read_integer",
+    "read_list",
+    "read_mapping",
+    "read_moment",
+    "read_number",
+    "read_text",
 ]
 
 Reader = Callable[[Any, str], Any]
@@ -55,7 +55,7 @@ class ScenarioError(ValueError):
     """A scenario, or a change to a sandbox, is invalid; the text names the place first."""
 
 
-def mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str, Any]:
+def read_mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str, Any]:
     """Read an object whose fields are all among ``allowed``; an unknown one is named with its neighbour."""
     if not isinstance(value, Mapping):
         raise ScenarioError(f"{place or 'scenario'}: expected an object, not {_abbreviate(value)}")
@@ -68,26 +68,26 @@ def mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str, Any]
     return value
 
 
-def listed(value: Any, place: str) -> list[tuple[str, Any]]:
+def read_list(value: Any, place: str) -> list[tuple[str, Any]]:
     """Read a list as pairs of place and item."""
     if not isinstance(value, list | tuple):
         raise ScenarioError(f"{place}: expected a list, not {_abbreviate(value)}")
     return [(f"{place}[{index}]", item) for index, item in enumerate(value)]
 
 
-def optional(reader: Reader) -> Reader:
+def make_optional(reader: Reader) -> Reader:
     """Let a reader take null too."""
     return lambda value, place: None if value is None else reader(value, place)
 
 
-def text(value: Any, place: str) -> str:
+def read_text(value: Any, place: str) -> str:
     """Read a text that is not empty."""
     if not isinstance(value, str) or not value:
         raise ScenarioError(f"{place}: expected a text, not {_abbreviate(value)}")
     return value
 
 
-def identifier(value: Any, place: str) -> str:
+def read_identifier(value: Any, place: str) -> str:
     """Read a UUID or its hyphenated text, any case; the answer is lower case."""
     candidate = str(value) if isinstance(value, UUID) else value
     if not isinstance(candidate, str) or not _UUID.fullmatch(candidate):
@@ -95,14 +95,14 @@ def identifier(value: Any, place: str) -> str:
     return candidate.lower()
 
 
-def integer(value: Any, place: str, least: int, most: int) -> int:
+def read_integer(value: Any, place: str, least: int, most: int) -> int:
     """Read an integer within bounds; ``True`` is no integer here."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ScenarioError(f"{place}: expected an integer from {least} to {most}, not {_abbreviate(value)}")
     return value
 
 
-def number(value: Any, place: str) -> int | Decimal:
+def read_number(value: Any, place: str) -> int | Decimal:
     """Read an exact number: an int, a Decimal, their text, or a float through its ``repr``."""
     exact = value
     if isinstance(value, float | str):
@@ -120,7 +120,7 @@ def _has_few_digits(value: Decimal) -> bool:
     return isinstance(exponent, int) and exponent >= -_MOST_DIGITS and value.adjusted() <= _MOST_DIGITS
 
 
-def moment(value: Any, place: str) -> datetime | timedelta:
+def read_moment(value: Any, place: str) -> datetime | timedelta:
     """Read an instant: a datetime or ISO text, or a time span from the start (``"-30d"``, ``"now"``)."""
     if isinstance(value, datetime):
         return value
@@ -144,7 +144,7 @@ def _parse_span(value: Any) -> timedelta | None:
     return timedelta(**{_UNITS[unit]: int(sign + count)})
 
 
-def one_of(enum: str) -> Reader:
+def make_choice_reader(enum: str) -> Reader:
     """Make a reader for a documented enumeration, exact in case."""
 
     def read(value: Any, place: str) -> str:
@@ -223,10 +223,10 @@ class Fault:
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise ScenarioError(f"kind: expected one of {', '.join(KINDS)}, not {self.kind!r}")
-        integer(self.status, "status", 200, 599)
+        read_integer(self.status, "status", 200, 599)
         for name in ("times", "page", "bytes"):
             if getattr(self, name) is not None:
-                integer(getattr(self, name), name, 1, _LARGEST)
+                read_integer(getattr(self, name), name, 1, _LARGEST)
         if self.seconds is not None:
             object.__setattr__(self, "seconds", _read_seconds(self.seconds))
         for name in ("path", "body"):
@@ -237,7 +237,7 @@ class Fault:
     @classmethod
     def parse(cls, value: Any, place: str) -> "Fault":
         """Read a fault from a mapping, or raise ``ScenarioError`` naming the place."""
-        given = mapping(value, place, _FAULT)
+        given = read_mapping(value, place, _FAULT)
         if "kind" not in given:
             raise ScenarioError(f"{place}: 'kind' is missing")
         try:
@@ -283,39 +283,39 @@ def _check_retry_after(value: Any) -> None:
 
 def parse_faults(value: Any) -> list[Fault]:
     """Read a list of faults, or raise ``ScenarioError`` naming the place."""
-    return [Fault.parse(item, place) for place, item in listed(value, "faults")]
+    return [Fault.parse(item, place) for place, item in read_list(value, "faults")]
 
 
 _NAMESPACE = UUID("5a1d8f0e-6f0c-5c57-9f6e-5d6c1b7a2e40")
 
 _FIELDS: Mapping[str, Reader] = {
-    "id": identifier,
-    "name": text,
-    "entitlement": identifier,
-    "type": optional(one_of("EntitlementType")),
-    "source_type": optional(one_of("SourceType")),
-    "source_id": optional(identifier),
-    "units": optional(text),
-    "contract": optional(text),
-    "product": optional(text),
-    "invoice": optional(text),
-    "active_from": optional(moment),
-    "expiry_at": optional(moment),
-    "quantity": optional(number),
-    "quantity_used": optional(number),
-    "quantity_remaining": optional(number),
-    "created_at": optional(moment),
-    "contract_id": optional(identifier),
-    "event": optional(text),
-    "invoice_id": optional(identifier),
-    "status": optional(one_of("EntitlementCustomerStatus")),
+    "id": read_identifier,
+    "name": read_text,
+    "entitlement": read_identifier,
+    "type": make_optional(make_choice_reader("EntitlementType")),
+    "source_type": make_optional(make_choice_reader("SourceType")),
+    "source_id": make_optional(read_identifier),
+    "units": make_optional(read_text),
+    "contract": make_optional(read_text),
+    "product": make_optional(read_text),
+    "invoice": make_optional(read_text),
+    "active_from": make_optional(read_moment),
+    "expiry_at": make_optional(read_moment),
+    "quantity": make_optional(read_number),
+    "quantity_used": make_optional(read_number),
+    "quantity_remaining": make_optional(read_number),
+    "created_at": make_optional(read_moment),
+    "contract_id": make_optional(read_identifier),
+    "event": make_optional(read_text),
+    "invoice_id": make_optional(read_identifier),
+    "status": make_optional(make_choice_reader("EntitlementCustomerStatus")),
 }
 _ECHOED = ("feature_option_value", "numeric_value")
 _CUSTOMER = ("id", "name", "email", "external_id", "grants")
 _SCENARIO = ("api_key", "organisation", "customers", "faults", "usage_slugs")
 
 
-def derived_id(*parts: object) -> str:
+def derive_id(*parts: object) -> str:
     """Derive an id from what it stands for: the same in every run."""
     return str(uuid5(_NAMESPACE, "/".join(map(str, parts))))
 
@@ -336,7 +336,7 @@ class ScenarioGrant:
     @classmethod
     def parse(cls, value: Any, place: str) -> "ScenarioGrant":
         """Read a grant, or raise ``ScenarioError`` naming the place."""
-        given = mapping(value, place, [*_FIELDS, *_ECHOED, "raw"])
+        given = read_mapping(value, place, [*_FIELDS, *_ECHOED, "raw"])
         if "name" not in given:
             raise ScenarioError(f"{place}: 'name' is missing")
         values = {name: _FIELDS[name](item, f"{place}.{name}") for name, item in given.items() if name in _FIELDS}
@@ -360,19 +360,19 @@ class Customer:
     @classmethod
     def parse(cls, value: Any, place: str) -> "Customer":
         """Read a customer, or raise ``ScenarioError`` naming the place."""
-        given = mapping(value, place, _CUSTOMER)
+        given = read_mapping(value, place, _CUSTOMER)
         if "name" not in given:
             raise ScenarioError(f"{place}: 'name' is missing")
-        name = text(given["name"], f"{place}.name")
-        external = optional(text)(given.get("external_id"), f"{place}.external_id")
-        own = given.get("id", derived_id("customer", external or name))
+        name = read_text(given["name"], f"{place}.name")
+        external = make_optional(read_text)(given.get("external_id"), f"{place}.external_id")
+        own = given.get("id", derive_id("customer", external or name))
         return cls(
-            id=identifier(own, f"{place}.id"),
+            id=read_identifier(own, f"{place}.id"),
             name=name,
-            email=optional(text)(given.get("email"), f"{place}.email"),
+            email=make_optional(read_text)(given.get("email"), f"{place}.email"),
             external_id=external,
             grants=tuple(
-                ScenarioGrant.parse(item, at) for at, item in listed(given.get("grants", []), f"{place}.grants")
+                ScenarioGrant.parse(item, at) for at, item in read_list(given.get("grants", []), f"{place}.grants")
             ),
         )
 
@@ -415,24 +415,24 @@ class Scenario:
     @classmethod
     def parse(cls, value: Any) -> "Scenario":
         """Read a scenario from a mapping, or raise ``ScenarioError`` naming the place."""
-        given = mapping(value, "", _SCENARIO)
+        given = read_mapping(value, "", _SCENARIO)
         for name in ("api_key", "organisation"):
             if name not in given:
                 raise ScenarioError(f"scenario: {name!r} is missing")
-        slugs = listed(given.get("usage_slugs", []), "usage_slugs")
+        slugs = read_list(given.get("usage_slugs", []), "usage_slugs")
         return cls(
-            api_key=text(given["api_key"], "api_key"),
-            organisation=identifier(given["organisation"], "organisation"),
+            api_key=read_text(given["api_key"], "api_key"),
+            organisation=read_identifier(given["organisation"], "organisation"),
             customers=_read_customers(given.get("customers", [])),
             faults=tuple(parse_faults(given.get("faults", []))),
-            usage_slugs=tuple(text(item, at) for at, item in slugs),
+            usage_slugs=tuple(read_text(item, at) for at, item in slugs),
         )
 
 
 def _read_customers(value: Any) -> tuple[Customer, ...]:
     places: dict[str, str] = {}
     customers = []
-    for place, item in listed(value, "customers"):
+    for place, item in read_list(value, "customers"):
         customer = Customer.parse(item, place)
         if customer.id in places:
             raise ScenarioError(f"{place}.id: {customer.id} is the id of {places[customer.id]} too")

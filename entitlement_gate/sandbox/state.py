@@ -21,9 +21,9 @@ from entitlement_gate.sandbox.scenario import (
     Scenario,
     ScenarioError,
     ScenarioGrant,
-    derived_id,
-    identifier,
-    number,
+    derive_id,
+    read_identifier,
+    read_number,
 )
 
 __all__ = ["Billing", "BillingRow", "ReceivedUsage", "UsageBook", "render_row", "sort_key_of"]
@@ -64,15 +64,15 @@ def _make_row(grant: ScenarioGrant, customer_id: str, ordinal: int, now: datetim
     given = {name: _resolve_date(value, now) for name, value in grant.values.items()}
     name = given["name"]
     defaults = {
-        "id": derived_id("row", customer_id, ordinal, name),
-        "entitlement": derived_id("entitlement", name),
+        "id": derive_id("row", customer_id, ordinal, name),
+        "entitlement": derive_id("entitlement", name),
         "type": "Quantity" if any(given.get(field) is not None for field in _NUMBERS) else "Feature",
         "source_type": "Grant",
         "event": "manual",
         "status": "active",
         "created_at": given.get("active_from") or _format_date(now),
-        "contract_id": derived_id("contract", given["contract"]) if given.get("contract") else None,
-        "invoice_id": derived_id("invoice", given["invoice"]) if given.get("invoice") else None,
+        "contract_id": derive_id("contract", given["contract"]) if given.get("contract") else None,
+        "invoice_id": derive_id("invoice", given["invoice"]) if given.get("invoice") else None,
     }
     fields = {**dict.fromkeys(facts.row_fields()), **defaults, **given, "customer": customer_id}
     details = {kind: _details(kind, fields) for kind in ("contract", "product", "invoice")}
@@ -94,7 +94,7 @@ def _format_date(when: datetime) -> str:
 
 def _details(kind: str, fields: Mapping[str, Any]) -> dict[str, Any] | None:
     name = fields[kind]
-    own = fields.get(f"{kind}_id") or (derived_id(kind, name) if name else None)
+    own = fields.get(f"{kind}_id") or (derive_id(kind, name) if name else None)
     return {"id": own, "name": name, "email": None} if own else None
 
 
@@ -203,7 +203,7 @@ class Billing(Locked):
         """
         chosen = {"quantity": quantity, "type": type}
         given = {field: value for field, value in chosen.items() if value is not None}
-        customer_id = identifier(customer, "customer")
+        customer_id = read_identifier(customer, "customer")
         grant = ScenarioGrant.parse({"name": name, **given, **fields}, "grant")
         with self._lock:
             self._customers.setdefault(customer_id, Customer(customer_id, f"Customer {customer_id[:8]}"))
@@ -235,7 +235,7 @@ class Billing(Locked):
             raise LookupError(f"customer {customer} has no row named {name!r}")
 
     def _change(self, customer: UUID | str, name: str, change: Callable[[BillingRow], BillingRow | None]) -> int:
-        customer_id = identifier(customer, "customer")
+        customer_id = read_identifier(customer, "customer")
         with self._lock:
             before = self.rows_of(customer_id)
             after = [change(row) if row.name == name else row for row in before]
@@ -249,8 +249,8 @@ class Billing(Locked):
             LookupError: No live row of the name has a balance.
             ScenarioError: The quantity is no number above zero.
         """
-        customer_id = identifier(customer, "customer")
-        wanted, now = Decimal(number(quantity, "quantity")), self._now()
+        customer_id = read_identifier(customer, "customer")
+        wanted, now = Decimal(read_number(quantity, "quantity")), self._now()
         if wanted <= 0:
             raise ScenarioError(f"quantity: expected a number above zero, not {quantity}")
         with self._lock:

@@ -56,7 +56,7 @@ def assert_gated(*client_url_entitlement: Any, method: str = "get", **request: A
         **request: what the client's method takes: ``data``, ``headers`` …
 
     Raises:
-        AssertionError: it is not, or it cannot be told.
+        AssertionError: it is not, or that cannot be found out.
     """
     __tracebackhide__ = True
     trial = _Trial.of(Client, client_url_entitlement)
@@ -90,7 +90,7 @@ class _Visit:
 
     status: int
     location: str | None
-    told: tuple[Decision, ...]
+    decisions: tuple[Decision, ...]
     text: str = ""
 
     @property
@@ -106,12 +106,12 @@ class _Visit:
     @property
     def asked(self) -> str:
         """What was asked, for messages."""
-        return ", ".join(sorted({repr(decision.entitlement) for decision in self.told})) or "nothing"
+        return ", ".join(sorted({repr(decision.entitlement) for decision in self.decisions})) or "nothing"
 
     @property
     def shown(self) -> Decision | None:
         """The denial whose exception is what is answered: somebody caught it who does not know what to answer."""
-        denials = (decision for decision in self.told if decision.outcome is Outcome.DENIED)
+        denials = (decision for decision in self.decisions if decision.outcome is Outcome.DENIED)
         return next((decision for decision in denials if self._shows(str(EntitlementDenied(decision)))), None)
 
     def _shows(self, text: str) -> bool:
@@ -119,7 +119,7 @@ class _Visit:
 
     def is_refused(self, without_it: _Visit) -> bool:
         """Whether the other visit, which lacked an entitlement, was turned away for that."""
-        lacked = any(decision.outcome is Outcome.DENIED for decision in without_it.told)
+        lacked = any(decision.outcome is Outcome.DENIED for decision in without_it.decisions)
         return lacked and (without_it.status >= _REFUSED or without_it.answer != self.answer)
 
 
@@ -140,7 +140,7 @@ class _Trial:
     def layers(self) -> tuple[Layer, Layer]:
         """Everything but the entitlement, and everything."""
         lacking = {leaf.entitlement: False for leaf in self.requirement.leaves()}
-        return tuple(Layer(values=values, default=True, stand_in=_SOMEBODY, told=[]) for values in (lacking, {}))  # type: ignore[return-value]  # two of them
+        return tuple(Layer(values=values, default=True, stand_in=_SOMEBODY, decisions=[]) for values in (lacking, {}))  # type: ignore[return-value]  # two of them
 
     def send(self, layer: Layer, method: str, request: dict[str, Any]) -> _Visit:
         with override(layer):
@@ -155,8 +155,8 @@ def _make_visit(response: Any, layer: Layer) -> _Visit:
     """Return what came of a request; its text only where the answer is not the one that a refusal gets here."""
     request = getattr(response, "wsgi_request", None) or getattr(response, "asgi_request", None)
     content = b"" if is_answered(request) else getattr(response, "content", b"")
-    location, told = response.headers.get("Location"), tuple(layer.told or ())
-    return _Visit(response.status_code, location, told, content.decode(errors="replace"))
+    location, decisions = response.headers.get("Location"), tuple(layer.decisions or ())
+    return _Visit(response.status_code, location, decisions, content.decode(errors="replace"))
 
 
 def _check_gated(trial: _Trial, closed: _Visit, opened: _Visit) -> None:

@@ -507,8 +507,8 @@ class _OwningCases(_LedgerCases):
         assert (done.is_late, done.quantity) == (False, 4)
         with pytest.raises(ReservationConflict):
             ledger.release(ANNA, "k", owner="first")
-        told = ledger.release(ANNA, "k", owner="second")
-        assert (told.state, told.is_replay) == (State.COMMITTED, True)
+        kept = ledger.release(ANNA, "k", owner="second")
+        assert (kept.state, kept.is_replay) == (State.COMMITTED, True)
         assert self.left(ledger) == 6
 
     def test_what_was_consumed_under_the_key_of_a_hold_is_not_undone_by_its_owner(self, ledger: Any) -> None:

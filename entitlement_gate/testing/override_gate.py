@@ -1,6 +1,6 @@
-"""One override as data, and the gate that answers while any is active: by what the test said, without any fetch.
+"""One override as data, and the gate that answers while any is active, without any fetch.
 
-Never here: which overrides are active (``overrides``).
+Which overrides are active is in ``overrides``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from entitlement_gate.engine.reservations import ReservationRequest
     from entitlement_gate.resilience.effects import Effects
 
-__all__ = ["Layer", "OverridingGate", "Said", "decided", "read_values"]
+__all__ = ["Layer", "OverridingGate", "Value", "decide_leaf", "read_values"]
 
-Said = bool | Decimal | Decision | Literal["unavailable"]
+Value = bool | Decimal | Decision | Literal["unavailable"]
 """Yes or no, a balance, a whole decision, or an outage."""
 
 _ZERO = Decimal(0)
@@ -45,28 +45,28 @@ class Layer:
         customer_id: of whom; None is everybody.
         default: what is said of every other name; None is nothing.
         stand_in: the customer of requests that are nobody's; None leaves them so.
-        told: takes the decisions given while it is active; None takes none.
+        decisions: takes the decisions given while it is active; None takes none.
     """
 
-    values: Mapping[str, Said]
+    values: Mapping[str, Value]
     customer_id: str | None = None
-    default: Said | None = None
+    default: Value | None = None
     stand_in: str | None = None
-    told: list[Decision] | None = None
+    decisions: list[Decision] | None = None
 
     def is_about(self, customer_id: str) -> bool:
         """Whether it says anything of this customer."""
         return self.customer_id in (None, customer_id)
 
-    def find(self, entitlement: str, billed: Callable[[str], str]) -> Said | None:
+    def find(self, entitlement: str, billed: Callable[[str], str]) -> Value | None:
         """Return what is said of an entitlement; ``billed`` gives the name or id that billing has for a name."""
         if entitlement in self.values:
             return self.values[entitlement]
         asked = billed(entitlement)
-        return next((said for name, said in self.values.items() if billed(name) == asked), self.default)
+        return next((value for name, value in self.values.items() if billed(name) == asked), self.default)
 
 
-def read_values(values: object) -> dict[str, Said]:
+def read_values(values: object) -> dict[str, Value]:
     """Return what a user wrote, checked.
 
     Raises:
@@ -75,27 +75,27 @@ def read_values(values: object) -> dict[str, Said]:
     """
     if not isinstance(values, Mapping) or not all(isinstance(name, str) and name for name in values):
         raise TypeError(f'a dict such as {{"sso": True, "seats": 5}} is needed, not {values!r}')
-    return {str(name): _read(name, value) for name, value in values.items()}
+    return {str(name): _read_value(name, value) for name, value in values.items()}
 
 
-def decided(said: Said, leaf: Requirement, customer_id: str) -> Decision:
+def decide_leaf(value: Value, leaf: Requirement, customer_id: str) -> Decision:
     """Return the decision on one entitlement, before any policy."""
-    if isinstance(said, Decision):
-        known = {"customer_id": said.customer_id or customer_id, "requested": said.requested or leaf.requested}
-        return dataclasses.replace(said, entitlement=leaf.entitlement, **known)  # type: ignore[arg-type]  # by name
+    if isinstance(value, Decision):
+        known = {"customer_id": value.customer_id or customer_id, "requested": value.requested or leaf.requested}
+        return dataclasses.replace(value, entitlement=leaf.entitlement, **known)  # type: ignore[arg-type]  # by name
     fields: dict[str, Any] = {"customer_id": customer_id, "requested": leaf.requested}
-    if isinstance(said, Decimal):
-        enough = said > 0 if leaf.requested is None else said >= leaf.requested
+    if isinstance(value, Decimal):
+        enough = value > 0 if leaf.requested is None else value >= leaf.requested
         reason = Reason.OVERRIDE if enough else Reason.INSUFFICIENT_QUANTITY
-        fields |= {"type": EntitlementType.QUANTITY, "limit": said, "used": _ZERO, "remaining": said}
+        fields |= {"type": EntitlementType.QUANTITY, "limit": value, "used": _ZERO, "remaining": value}
         return Decision.of(reason, leaf.entitlement, **fields)
-    return Decision.of(_REASONS[said], leaf.entitlement, **fields)
+    return Decision.of(_REASONS[value], leaf.entitlement, **fields)
 
 
 _REASONS = {True: Reason.OVERRIDE, False: Reason.NOT_ENTITLED, "unavailable": Reason.UNAVAILABLE}
 
 
-def _read(name: str, value: object) -> Said:
+def _read_value(name: str, value: object) -> Value:
     if isinstance(value, (bool, Decision)):
         return value
     if value == "unavailable":
@@ -110,7 +110,7 @@ Layers = tuple[Layer, ...]
 
 
 class OverridingGate(RequestGate):
-    """Resolves customers, aliases and policies as the settings say; what is true is what the overrides say.
+    """Resolves customers, aliases and policies as the settings say, and decides by the overrides.
 
     Args:
         layers: gives the active overrides, the innermost last.
@@ -118,7 +118,7 @@ class OverridingGate(RequestGate):
     """
 
     def __init__(self, layers: Callable[[], Layers], **options: Any) -> None:
-        super().__init__(_Nowhere(), **options)
+        super().__init__(_NoSource(), **options)
         self._layers = layers
 
     def decide(self, requirement: Requirement, customer_id: str, layers: Layers = ()) -> Decision:
@@ -130,14 +130,14 @@ class OverridingGate(RequestGate):
         settled = judged if judged.allowed else self._evaluator.settle(requirement, judged, judge_leaf)
         decision = dataclasses.replace(settled, source="override")
         for layer in layers:
-            if layer.told is not None:
-                layer.told.append(decision)
+            if layer.decisions is not None:
+                layer.decisions.append(decision)
         return decision
 
-    def listed(self, customer_id: str, layers: Layers) -> list[str]:
+    def list_names(self, customer_id: str, layers: Layers) -> list[str]:
         """Return the names of a customer's entitlements, as billing spells them where the settings tell."""
         layers = self._layers() or layers
-        names = {self._shown(name) for layer in layers if layer.is_about(customer_id) for name in layer.values}
+        names = {self._format_name(name) for layer in layers if layer.is_about(customer_id) for name in layer.values}
         return sorted(name for name in names if self._is_held(name, customer_id, layers))
 
     def is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
@@ -161,7 +161,7 @@ class OverridingGate(RequestGate):
         yield from ()
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._evaluator, customer_id)
-        return _Overridden(customer_id, self._evaluator, self, self._layers())
+        return _OverriddenEntitlements(customer_id, self._evaluator, self, self._layers())
 
     def deciding(
         self,
@@ -188,10 +188,10 @@ class OverridingGate(RequestGate):
 
     def _leaf(self, leaf: Requirement, customer_id: str, layers: Layers) -> Decision:
         for layer in reversed(layers):
-            said = layer.find(leaf.entitlement, self._billed) if layer.is_about(customer_id) else None
-            if said is not None:
-                return decided(said, leaf, customer_id)
-        return decided(False, leaf, customer_id)  # noqa: FBT003 - the value a user would write
+            value = layer.find(leaf.entitlement, self._billed) if layer.is_about(customer_id) else None
+            if value is not None:
+                return decide_leaf(value, leaf, customer_id)
+        return decide_leaf(False, leaf, customer_id)  # noqa: FBT003 - the value a user would write
 
     def _is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
         return self._leaf(Requirement(name), customer_id, layers).reason is not Reason.NOT_ENTITLED
@@ -200,12 +200,12 @@ class OverridingGate(RequestGate):
         billed = self.options.aliases.get(name, name)
         return canonical_uuid(billed) or billed
 
-    def _shown(self, name: str) -> str:
+    def _format_name(self, name: str) -> str:
         billed = self._billed(name)
         return name if canonical_uuid(billed) else billed
 
 
-class _Overridden(CustomerEntitlements):
+class _OverriddenEntitlements(CustomerEntitlements):
     """What the overrides say of one customer; after they have ended, what they said."""
 
     def __init__(self, customer_id: str, judge: Evaluator, gate: OverridingGate, layers: Layers) -> None:
@@ -230,13 +230,13 @@ class _Overridden(CustomerEntitlements):
         return Entitlement(name, decision, ())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._gate.listed(self._of, self._layers))
+        return iter(self._gate.list_names(self._of, self._layers))
 
     def __len__(self) -> int:
-        return len(self._gate.listed(self._of, self._layers))
+        return len(self._gate.list_names(self._of, self._layers))
 
 
-class _Nowhere:
+class _NoSource:
     """The source of a gate that never fetches."""
 
     def fetch(self, customer_id: str) -> NoReturn:

@@ -92,7 +92,7 @@ class SourceContract(ABC):
             assert found.keys() == {fields["name"] for fields in given}
             for fields in given:
                 grant = found[fields["name"]]
-                assert _told(grant) == _expected(fields)
+                assert _describe(grant) == _describe_expected(fields)
 
     def test_a_snapshot_is_the_customers_and_says_when_it_was_taken(self, source: Any) -> None:
         before = time.time()
@@ -183,11 +183,11 @@ def _ids(snapshot: Snapshot) -> list[tuple[str, str | None]]:
     return sorted((grant.id, grant.entitlement_id) for grant in snapshot.grants)
 
 
-def _told(grant: Grant) -> tuple[Any, ...]:
+def _describe(grant: Grant) -> tuple[Any, ...]:
     return grant.type, grant.quantity, grant.remaining, grant.units, grant.active_from, grant.expires_at
 
 
-def _expected(fields: Mapping[str, Any]) -> tuple[Any, ...]:
+def _describe_expected(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     quantity = fields.get("quantity")
     kind = fields.get("type", EntitlementType.FEATURE if quantity is None else EntitlementType.QUANTITY)
     left = None if quantity is None else quantity - fields.get("used", 0)

@@ -98,7 +98,7 @@ def test_the_default_scenario_has_the_three_customers_of_the_tutorial(ids, rows)
     ],
 )
 def test_a_number_is_exact(value, read):
-    assert reading.number(value, "n") == read
+    assert reading.read_number(value, "n") == read
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_number_is_exact(value, read):
 )
 def test_what_is_no_reasonable_number_names_the_place(value):
     with pytest.raises(ScenarioError, match=r"^a\.b: expected a number"):
-        reading.number(value, "a.b")
+        reading.read_number(value, "a.b")
 
 
 @pytest.mark.parametrize(
@@ -123,42 +123,42 @@ def test_what_is_no_reasonable_number_names_the_place(value):
     ],
 )
 def test_a_date_is_absolute_or_relative(value, read):
-    assert reading.moment(value, "d") == read
+    assert reading.read_moment(value, "d") == read
 
 
 @pytest.mark.parametrize("value", ["30d", "+1w", "soon", 5, "", "+999999999d", [], timedelta(days=40_000)])
 def test_what_is_no_date_names_the_place_and_the_forms(value):
     with pytest.raises(ScenarioError, match=r'^at: expected a date: ISO text, "now"'):
-        reading.moment(value, "at")
+        reading.read_moment(value, "at")
 
 
 def test_an_id_is_a_uuid_or_its_text_in_any_case():
-    text = "ABCDEF00-0000-4000-8000-000000000001"
-    assert reading.identifier(text, "id") == text.lower()
-    assert reading.identifier(UUID(text), "id") == text.lower()
+    read_text = "ABCDEF00-0000-4000-8000-000000000001"
+    assert reading.read_identifier(read_text, "id") == read_text.lower()
+    assert reading.read_identifier(UUID(read_text), "id") == read_text.lower()
 
 
 @pytest.mark.parametrize("value", ["abcdef0000004000800000000000000001", None, 5, "{abc}", "\u0661" * 8])
 def test_another_form_of_id_is_refused(value):
     with pytest.raises(ScenarioError, match=r"^id: expected a UUID"):
-        reading.identifier(value, "id")
+        reading.read_identifier(value, "id")
 
 
 def test_an_unknown_field_is_named_with_its_neighbour():
     with pytest.raises(ScenarioError, match=r"unknown field 'activ_from' \(did you mean 'active_from'\?\)"):
-        reading.mapping({"activ_from": 1}, "g", ["active_from", "name"])
+        reading.read_mapping({"activ_from": 1}, "g", ["active_from", "name"])
     with pytest.raises(ScenarioError, match=r"^scenario: unknown field 'zzz'$"):
-        reading.mapping({"zzz": 1}, "", ["name"])
+        reading.read_mapping({"zzz": 1}, "", ["name"])
 
 
 def test_wrong_kinds_are_named_briefly():
     with pytest.raises(ScenarioError, match=r"^scenario: expected an object, not null"):
-        reading.mapping(None, "", [])
+        reading.read_mapping(None, "", [])
     with pytest.raises(ScenarioError, match=r"^l: expected a list, not 'x{56}\.\.\.$"):
-        reading.listed("x" * 100, "l")
+        reading.read_list("x" * 100, "l")
     with pytest.raises(ScenarioError, match=r"^t: expected a text, not ''"):
-        reading.text("", "t")
+        reading.read_text("", "t")
     with pytest.raises(ScenarioError, match=r"^n: expected an integer from 1 to 2, not True"):
-        reading.integer(True, "n", 1, 2)  # noqa: FBT003 - a boolean where none belongs is the point
+        reading.read_integer(True, "n", 1, 2)  # noqa: FBT003 - a boolean where none belongs is the point
     with pytest.raises(ScenarioError, match=r"^s: expected one of draft, active, expired, voided, not 'Active'"):
-        reading.one_of("EntitlementCustomerStatus")("Active", "s")
+        reading.make_choice_reader("EntitlementCustomerStatus")("Active", "s")

@@ -7,7 +7,7 @@ import pytest
 
 from entitlement_gate import Decision, Reason, Requirement
 from entitlement_gate.testing.fakes import canonical_customer
-from entitlement_gate.testing.override_gate import Layer, decided, read_values
+from entitlement_gate.testing.override_gate import Layer, decide_leaf, read_values
 from tests.customers import FREE, PRO
 
 
@@ -26,9 +26,9 @@ from tests.customers import FREE, PRO
     ],
 )
 def test_values_are_read_exactly(written, read):
-    said = read_values({"sso": written})["sso"]
-    assert said == read
-    assert isinstance(said, bool) is isinstance(read, bool)
+    value = read_values({"sso": written})["sso"]
+    assert value == read
+    assert isinstance(value, bool) is isinstance(read, bool)
 
 
 @pytest.mark.parametrize("value", [None, "yes", float("nan"), float("inf"), [], {}, object, ""])
@@ -56,10 +56,15 @@ def test_what_is_no_customer_id_is_refused(customer):
 
 def test_a_decision_keeps_what_it_says_and_gets_what_it_leaves_open():
     written = Decision.of(Reason.EXPIRED, "whatever", remaining=Decimal(3))
-    told = decided(written, Requirement("sso", 2), FREE)
-    assert (told.entitlement, told.customer_id, told.requested, told.remaining) == ("sso", FREE, 2, 3)
+    decision = decide_leaf(written, Requirement("sso", 2), FREE)
+    assert (decision.entitlement, decision.customer_id, decision.requested, decision.remaining) == (
+        "sso",
+        FREE,
+        2,
+        3,
+    )
     own = Decision.of(Reason.EXPIRED, "sso", customer_id=PRO, requested=Decimal(1))
-    assert decided(own, Requirement("sso", 2), FREE) == own
+    assert decide_leaf(own, Requirement("sso", 2), FREE) == own
 
 
 def test_layers_are_compared_by_identity():
