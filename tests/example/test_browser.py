@@ -62,6 +62,13 @@ async def open_as(page, address, customer):
     await follow(page, page.get_by_role("button", name=customer, exact=True))
 
 
+async def stop_renewing(page):
+    """Let a page that renews itself stay as it is while it is looked at."""
+    if await page.locator("#pause").is_visible():
+        await page.locator("#pause").click()
+        await page.wait_for_load_state("networkidle")
+
+
 async def assert_pages_usable(page, address, paths, expected):
     """Open each path that is a page; that of a form that is only sent, or of an API, is none.
 
@@ -76,6 +83,7 @@ async def assert_pages_usable(page, address, paths, expected):
             continue
         found[path] = (await page.goto(address + path)).status
         assert await page.locator("h1").count() == 1, path
+        await stop_renewing(page)
         await assert_usable(page)
     assert found.keys() >= {"/", "/plans/", *expected}
     assert found == found | expected

@@ -1,5 +1,8 @@
 """The control room in a real browser: what is played is seen on the page as it stands, with scripts or without."""
 
+import re
+from decimal import Decimal
+
 import pytest
 from playwright.async_api import expect
 
@@ -8,6 +11,7 @@ from tests.example.conftest import running
 
 SOON = 5_000  # milliseconds of the page's own clock
 SENT = "performance.getEntries().reduce((sum, {transferSize = 0}) => sum + transferSize, 0)"
+PRO = "?customer=20000000-0000-4000-8000-000000000002"
 HIDE = "Object.defineProperty(document, 'hidden', {get: () => true})"
 
 
@@ -27,6 +31,12 @@ def button(page, name):
 
 def desk(page, name):
     return page.locator(".desk").get_by_role("button", name=name, exact=True)
+
+
+def counted(page, column):
+    """What the ledger's table, the first of those with credits, says of them."""
+    row = page.get_by_role("row", name=re.compile("^ai_credits ")).first
+    return row.locator(f"td[data-label='{column}']")
 
 
 def test_an_upgrade_that_is_told_is_seen_at_once(browser, address):
@@ -67,6 +77,20 @@ def test_an_outage_is_answered_from_older_data_until_billing_is_mended(browser, 
     browser.visit(visit)
 
 
+def test_what_is_used_is_counted_before_billing_hears_of_it(browser, address):
+    async def visit(page):
+        await page.goto(address + PRO)
+        left = Decimal(await counted(page, "Left").inner_text())
+        await button(page, "Use 10 credits").click()
+        await expect(counted(page, "Of that not billed")).to_have_text(re.compile(r"^10(\.0)?$"))
+        await expect(counted(page, "Left")).to_have_text(str(left - 10))
+        await button(page, "Billing catches up").click()
+        await expect(counted(page, "Of that not billed")).to_have_text(re.compile(r"^0(\.0)?$"))
+        await expect(counted(page, "Left")).to_have_text(str(left - 10))
+
+    browser.visit(visit)
+
+
 def test_everybody_can_use_the_page_also_while_billing_is_broken(browser, address):
     async def visit(page):
         await page.goto(address)
@@ -74,7 +98,7 @@ def test_everybody_can_use_the_page_also_while_billing_is_broken(browser, addres
         await page.evaluate(HIDE)  # so that the page stands still
         await assert_usable(page)
         await button(page, "Let it hang").click()
-        await page.goto(address + "?customer=20000000-0000-4000-8000-000000000002")
+        await page.goto(address + PRO)
         await page.evaluate(HIDE)
         await expect(card(page, "reports")).to_contain_text("unknown")
         await assert_usable(page)
