@@ -11,7 +11,7 @@ from control_room import billing
 from control_room.balances import balances_of
 from entitlement_gate import (
     EntitlementDenied,
-    EntitlementUnavailable,
+    EntitlementGateError,
     check_entitlement,
     consume_entitlement,
     invalidate_entitlements,
@@ -58,7 +58,7 @@ def _move_to(plan: str, grants: Grants) -> Run:
 
 def _grant(customer: str, name: str) -> str:
     billing.play("grant", customer=customer, name=name, **PRO[name])
-    return f"Billing granted {PRO[name].get('quantity', '')} {name}.".replace("  ", " ")
+    return f"Billing granted {name}."
 
 
 def _use_up(customer: str, name: str) -> str:
@@ -158,14 +158,14 @@ GROUPS: dict[str, dict[str, Act]] = {
         "mend": Act("Mend", _mend),
     },
 }
-_ACTS = {name: act for group in GROUPS.values() for name, act in group.items()}
+ACTS = {name: act for group in GROUPS.values() for name, act in group.items()}
 
 
 def perform(name: str, customer: str, entitlement: str, *, tell: bool) -> str:
-    """Do it; ``tell`` the product afterwards, as a webhook of billing does. Raises ``KeyError`` for an unknown act."""
+    """Do one of ``ACTS``; ``tell`` the product afterwards, as a webhook of billing does. Return what came of it."""
     try:
-        said = _ACTS[name].run(customer, entitlement if entitlement in NAMES else NAMES[0])
-    except (billing.CannotBe, EntitlementDenied, EntitlementUnavailable) as refusal:
+        said = ACTS[name].run(customer, entitlement if entitlement in NAMES else NAMES[0])
+    except (billing.CannotBe, EntitlementGateError) as refusal:
         return f"Not done: {refusal}."
     if tell:
         invalidate_entitlements(customer)

@@ -22,7 +22,6 @@ class Balance(NamedTuple):
     """
 
     name: str
-    units: str
     limit: Decimal
     billed: Decimal
     held: Decimal
@@ -54,12 +53,11 @@ def _balances(customer_id: str) -> Iterator[Balance]:
         held = Decimal(sum(tally.held for tally in live)) / _MILLION
         yield Balance(
             name=entitlement.name,
-            units=entitlement.units or "",
             limit=limit,
             billed=billed,
             held=held,
             committed=Decimal(sum(tally.committed for tally in live)) / _MILLION,
-            unbilled=limit - billed - held - left,
+            unbilled=limit - billed - held - left,  # what is missing from the balance, beside what is held
             left=left,
         )
 

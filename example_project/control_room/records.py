@@ -8,6 +8,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -61,19 +62,24 @@ class _Memory:
 
 
 class _Redis:
-    def __init__(self, url: str) -> None:
-        from redis import Redis  # noqa: PLC0415 - installed where it is asked for
+    """Without its Redis nothing is noted, and the checks go on."""
 
-        self._redis = Redis.from_url(url)
+    def __init__(self, url: str) -> None:
+        from redis import Redis, RedisError  # noqa: PLC0415 - installed where it is asked for
+
+        self._redis = Redis.from_url(url, socket_timeout=1)
+        self._error = RedisError
 
     def add(self, record: Record) -> None:
-        with self._redis.pipeline() as steps:
+        with suppress(self._error), self._redis.pipeline() as steps:
             steps.rpush(_KEY, json.dumps(asdict(record)))
             steps.ltrim(_KEY, -_MOST, -1)
             steps.execute()
 
     def all(self) -> Iterable[Record]:
-        return [Record(**json.loads(text)) for text in self._redis.lrange(_KEY, 0, -1)]
+        with suppress(self._error):
+            return [Record(**json.loads(text)) for text in self._redis.lrange(_KEY, 0, -1)]
+        return []
 
 
 @cache

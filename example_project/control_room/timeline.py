@@ -111,14 +111,17 @@ class Timeline:
 
     def _answers(self, check: Record) -> Iterator[tuple[str, str, str]]:
         state = state_of(check.source, check.age, self._ttl)
-        yield "data", state, _DATA.get(state, "fresh")
-        yield check.entitlement, check.outcome, _ANSWERS.get(check.outcome, f"{check.outcome} ({check.reason})")
+        yield "data", state, {"stale": "stale", "unknown": "none"}.get(state, "fresh")
+        why = "" if check.outcome == "allowed" else f" ({check.reason})"
+        yield check.entitlement, check.outcome, check.outcome + why
 
     def _steps(self, checks: Sequence[Record]) -> Iterator[tuple[Record, float, float]]:
         """Return each answer with its place, and how wide it is drawn: until the next one."""
-        last = [check for check, after in pairwise(checks) if after.at - check.at > _AT_ONCE] + [*checks[-1:]]
-        for check, at_next in zip(last, [*(check.at for check in last[1:]), self._now], strict=False):
-            yield check, self._x(check.at), round(100 * min(at_next - check.at, _LONGEST) / SECONDS, 2)
+        last = [check for check, after in pairwise(checks) if after.at - check.at > _AT_ONCE]
+        last += checks[-1:]
+        ends = [*(check.at for check in last[1:]), self._now]
+        for check, end in zip(last, ends, strict=False):  # where there is no check there is an end alone
+            yield check, self._x(check.at), round(100 * min(end - check.at, _LONGEST) / SECONDS, 2)
 
     def _x(self, at: float) -> float:
         return round(100 * (1 - (self._now - at) / SECONDS), 2)
@@ -134,10 +137,6 @@ def state_of(source: str, age: float | None, ttl: float) -> str:
     if source == "stale":
         return "stale"
     return "renewing" if age > ttl * _JITTER else "fresh"
-
-
-_DATA = {"stale": "stale", "unknown": "none"}
-_ANSWERS = {"allowed": "allowed"}  # why, says nothing more
 
 
 def _sentence(record: Record) -> str:

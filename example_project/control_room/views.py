@@ -24,19 +24,18 @@ from entitlement_gate.api import default_gate
 
 
 class Watched(NamedTuple):
-    """A check that is made again and again, as a customer at work does."""
+    """A check that is made again and again, as a customer at work does, and the page that needs it."""
 
     entitlement: str
     quantity: int | None
-    kind: str
     page: str
 
 
 WATCHED = (
-    Watched("reports", None, "Feature", "reports"),
-    Watched("api_calls", 100, "Quantity", "export"),
-    Watched("seats", 1, "Quantity", "team"),
-    Watched("ai_credits", 10, "Credits", "ask"),
+    Watched("reports", None, page="reports"),
+    Watched("api_calls", 100, page="export"),
+    Watched("seats", 1, page="team"),
+    Watched("ai_credits", 10, page="ask"),
 )
 
 
@@ -62,11 +61,10 @@ async def room(request: HttpRequest) -> HttpResponse:
 def act(request: HttpRequest) -> HttpResponse:
     """Do what a button says."""
     customer = _named(request.POST.get("customer"))
-    entitlement, tell = request.POST.get("entitlement", ""), request.POST.get("tell", "")
-    try:
-        said = acts.perform(request.POST.get("act", ""), customer.id, entitlement, tell=bool(tell))
-    except KeyError:
-        raise Http404("there is no such act") from None
+    name, entitlement, tell = (request.POST.get(field, "") for field in ("act", "entitlement", "tell"))
+    if name not in acts.ACTS:
+        raise Http404("there is no such act")
+    said = acts.perform(name, customer.id, entitlement, tell=bool(tell))
     records.note("played", customer.id, text=said)
     # What was picked and ticked is so on the next page, too; the steps of the guide have nothing to pick.
     kept = {"entitlement": entitlement, "tell": tell} if entitlement else {}

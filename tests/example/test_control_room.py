@@ -188,6 +188,14 @@ def test_the_customer_who_is_signed_in_is_watched(demo):
         assert "Watching <strong>Lapsed Logistics</strong>" in visitor.get(PAGE).text
 
 
+def test_without_its_redis_the_page_tells_less():
+    with running("--port", "0", REDIS_URL="redis://127.0.0.1:1") as demo, visiting(demo.address) as visitor:
+        room = Room(visitor).act("upgrade")
+        assert room.answer("reports")[0] == "allowed"
+        assert room.act("consume").answer("reports")[0] == "allowed"
+        assert "Nothing in the last minute." in room.page
+
+
 def test_a_sandbox_that_is_a_server_is_played_as_well():
     with running("--port", "0", "--sandbox-server") as demo, visiting(demo.address) as visitor:
         room = Room(visitor).act("upgrade")
