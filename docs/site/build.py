@@ -208,7 +208,7 @@ def _directive_for(value: object, name: str) -> str:
 def _help() -> str:
     """Return what the commands say of themselves."""
     parser = load_command_class("entitlement_gate", "entitlements").create_parser("manage.py", "entitlements")
-    actions = next(action.choices for action in parser._actions if action.dest == "action")  # noqa: SLF001  # no other way
+    actions = next(action.choices for action in parser._actions if isinstance(action.choices, dict))  # noqa: SLF001  # no other way
     return "\n## What `--help` says\n" + "".join(
         f"\n```text\n{action.format_help()}```\n" for action in actions.values()
     )
