@@ -110,7 +110,8 @@ class Settings:
         Raises:
             ImproperlyConfigured: the path leads nowhere, or to something that cannot be called.
         """
-        return _load(name.upper(), "", getattr(self, name))
+        value = getattr(self, name)
+        return value if callable(value) else _load(name.upper(), "", value)
 
     def load_of_rule(self, rule: Rule, name: str) -> Callable[..., Any] | None:
         """Return the callable that ``key``, ``customer`` or ``on_denied`` of a rule is, or names; None where none does.

@@ -48,6 +48,7 @@ __all__ = [
     "Transactions",
     "abandoning",
     "expecting_answer",
+    "has_holds",
     "is_held_by",
     "mark_refusal",
     "releasing",
@@ -241,6 +242,11 @@ def releasing(request: HttpRequest) -> Effects[None]:
     for hold in _waiting_holds(request):
         if hold.is_by_rule:
             yield from hold.concluding(has_failed=True)
+
+
+def has_holds(request: HttpRequest) -> bool:
+    """Return whether something is held for the request that may not be settled yet."""
+    return bool(_waiting_holds(request))
 
 
 def is_held_by(request: HttpRequest, by: object) -> bool:

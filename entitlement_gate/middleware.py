@@ -17,7 +17,7 @@ from django.urls import Resolver404, resolve
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.guard import Guard, refusal
-from entitlement_gate.holds import abandoning, releasing, settling_response
+from entitlement_gate.holds import abandoning, has_holds, releasing, settling_response
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
 from entitlement_gate.resolvers import is_gated, resolving, set_gated
@@ -71,7 +71,8 @@ class EntitlementMiddleware:
         except BaseException as error:
             run_sync(abandoning(request, error))
             raise
-        run_sync(settling_response(request, response, is_in_thread=True))
+        if has_holds(request):
+            run_sync(settling_response(request, response, is_in_thread=True))
         return keep_private(request, response) if is_gated(request) else response
 
     async def _answer_async(self, request: HttpRequest) -> Any:
@@ -81,7 +82,8 @@ class EntitlementMiddleware:
         except BaseException as error:
             await run_async(abandoning(request, error))
             raise
-        await run_async(settling_response(request, response))
+        if has_holds(request):
+            await run_async(settling_response(request, response))
         return keep_private(request, response) if is_gated(request) else response
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:

@@ -562,7 +562,7 @@ class Reservation:
 
     def concluding(self, *, has_failed: bool) -> Effects[None]:
         """Commit or release what is still held; a ledger that does not do it is told of in the log."""
-        if self.state is not State.HELD:
+        if self._receipt is None or self._receipt.state is not State.HELD:
             return
         try:
             yield from self.releasing() if has_failed else self.committing()
