@@ -248,7 +248,7 @@ def marks_of(view: Any, methods: Sequence[str] = View.http_method_names, operati
 
     Of one of the operations behind the view: those of its own gates, and of those around the view.
     """
-    parts = _parts(view, methods) if operation is None else (_called_by(view), *_gated_in(operation))
+    parts = _parts(view, methods) if operation is None else (_unwrap_partials(view), *_gated_in(operation))
     attributes = (item for part in parts for item in getattr(part, "__dict__", {}).items())
     return tuple(dict.fromkeys(value for key, value in attributes if key.startswith(_MARK)))
 
@@ -261,7 +261,7 @@ def requirements_of(
     ``view.entitlement_requirements`` knows what the outermost decorated thing knew of itself; where several
     ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this tells all.
     """
-    listed = getattr(view if operation is None else _called_by(view), "entitlement_requirements", ())
+    listed = getattr(view if operation is None else _unwrap_partials(view), "entitlement_requirements", ())
     marked = (mark.requirement for mark in marks_of(view, methods, operation) if mark.requirement is not None)
     return tuple(dict.fromkeys((*listed, *marked)))
 
@@ -327,7 +327,7 @@ def find_operations(callback: Any) -> tuple[Any, ...]:
     Each has ``methods``, ``view_func`` and ``auth_callbacks``. Ninja's view is a function that closes over them; other
     decorators may stand around it, with ``functools.wraps`` or without.
     """
-    for function in _enclosed(callback):
+    for function in _walk_functions(callback):
         for value in _values(function):
             operations = getattr(value, "operations", None)
             if isinstance(operations, list) and all(hasattr(each, "view_func") for each in operations):
@@ -335,7 +335,7 @@ def find_operations(callback: Any) -> tuple[Any, ...]:
     return ()
 
 
-def _enclosed(view: Any) -> Iterator[Any]:
+def _walk_functions(view: Any) -> Iterator[Any]:
     """Yield the functions that a view is made of, from its outermost wrapper on."""
     known: set[int] = set()
     waiting = [view]
@@ -396,7 +396,7 @@ def _gated_in(operation: Any) -> tuple[Any, Any]:
     return operation.view_func, operation.run
 
 
-def _called_by(view: Any) -> Any:
+def _unwrap_partials(view: Any) -> Any:
     """Return what a partial calls in the end; anything else as it is."""
     while isinstance(view, partial):
         view = view.func

@@ -132,7 +132,7 @@ class Guard:
             checking = entitlements_of(request).start_check(self.requirement, resolved(request))
         else:
             checking = self._checking(request)
-        return None if checking is None else self._refused(run_sync(checking))
+        return None if checking is None else self._find_refusal(run_sync(checking))
 
     async def _arefuse(self, request: HttpRequest) -> Decision | None:
         """Return the same in an event loop."""
@@ -140,7 +140,7 @@ class Guard:
             checking = entitlements_of(request).start_check(self.requirement, await aresolved(request))
         else:
             checking = self._checking(request)
-        return None if checking is None else self._refused(await run_async(checking))
+        return None if checking is None else self._find_refusal(await run_async(checking))
 
     def admitting(self, request: HttpRequest, rule: object) -> Effects[HttpResponseBase | None]:
         """Return None to let the request pass, or what it is answered instead.
@@ -148,7 +148,7 @@ class Guard:
         What is to be used up is held for the rule, once, until ``settling_response`` settles it.
         """
         if not self.consume or request.method == "OPTIONS":
-            decision = self._refused((yield from self._checking(request)))
+            decision = self._find_refusal((yield from self._checking(request)))
             return None if decision is None else (yield from self._answering(request, decision))
         if is_held_by(request, rule):
             return None
@@ -182,7 +182,7 @@ class Guard:
             customer = request if self.customer is None else (yield Invocation(self.customer, request))
             wanted = order(self.countable or countable(requirement), key_of_use(key), _TTL)
             decision, held = yield from default_gate().admitting(customer, wanted)
-        refusing = self._refused(decision)
+        refusing = self._find_refusal(decision)
         if refusing is None:
             return None, held
         return (yield from self._answering(request, refusing)), None
@@ -221,7 +221,7 @@ class Guard:
                 countable(requirement)  # refuses what is finer than a ledger counts
         except ValueError:
             name = self.requirement.entitlement
-            _logger.warning("%s: a gate was to ask for %s, which is no quantity: refused", name, _shown(quantity))
+            _logger.warning("%s: a gate was to ask for %s, which is no quantity: refused", name, _quote(quantity))
             return (yield from default_gate().refusing(self.requirement, RequestFault.INVALID_QUANTITY))
         return requirement
 
@@ -234,7 +234,7 @@ class Guard:
         customer = yield Invocation(self.customer, request)
         return (yield from default_gate().checking(customer, requirement))
 
-    def _refused(self, decision: Decision) -> Decision | None:
+    def _find_refusal(self, decision: Decision) -> Decision | None:
         """Return the decision where, under the failure policy of this gate, it refuses."""
         is_ours = self.on_unavailable is not None and decision.outcome is Outcome.UNKNOWN and not decision.shadow
         if is_ours:
@@ -280,7 +280,7 @@ def note_refusal(request: HttpRequest, decision: Decision) -> None:
         log_refusal(decision)
 
 
-def _shown(quantity: object) -> str:
+def _quote(quantity: object) -> str:
     """Return what a log may quote of what a project's function gave, which may come from whoever asks."""
     is_short = isinstance(quantity, (str, float)) and len(str(quantity)) <= _SHORT
     is_small = isinstance(quantity, int) and abs(quantity) < 10**_SHORT

@@ -120,7 +120,7 @@ class RequestEntitlements:
         return _of_nobody, ()
 
     def __repr__(self) -> str:
-        known = "nothing asked yet" if self._gate is None else self._known(self._gate)
+        known = "nothing asked yet" if self._gate is None else self._get_known(self._gate)
         return f"<RequestEntitlements: {known}>"
 
     def checking(self, requirement: Requirement) -> Effects[Decision]:
@@ -143,7 +143,7 @@ class RequestEntitlements:
         """Whether they are this request's own, and not those that a copy of another came with."""
         return self._request() is request
 
-    def _asked_by(self) -> HttpRequest:
+    def _get_request(self) -> HttpRequest:
         request = self._request()
         if request is None:
             raise RuntimeError("the request of these entitlements is gone: keep the request, or ask before it ends")
@@ -169,13 +169,13 @@ class RequestEntitlements:
             return None
         if self._request() is None and self._gate is gate:
             return self._customer
-        request = self._asked_by()
+        request = self._get_request()
         set_gated(request)  # what is answered may be for its customer alone
         return (yield from resolving(request))
 
     def _getting_of(self, gate: RequestGate, customer: object, due: float) -> Effects[CustomerEntitlements]:
         if self._is_about(customer, gate):
-            return self._known(gate)
+            return self._get_known(gate)
         known = yield from gate.getting(customer, due)
         self._keep(known, gate, customer)
         return known
@@ -223,7 +223,7 @@ class RequestEntitlements:
         gate.count_hit()
         return True
 
-    def _known(self, gate: RequestGate) -> CustomerEntitlements:
+    def _get_known(self, gate: RequestGate) -> CustomerEntitlements:
         if self._all is None:
             self._all = gate.entitlements_in(self._entry)  # type: ignore[arg-type]  # one of the two is always kept
         return self._all

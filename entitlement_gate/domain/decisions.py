@@ -151,7 +151,7 @@ class Verdict(NamedTuple):
         return self.basis if isinstance(self.basis, RowSummary) else RowSummary.of(self.basis)
 
 
-def _stored(name: str) -> Any:
+def _verdict_field(name: str) -> Any:
     return property(attrgetter(f"_verdict.{name}"))
 
 
@@ -186,24 +186,24 @@ class Decision:
     # check would cost more than all else that a warm check does. To `dataclasses` all of them are fields.
     __slots__ = ("_verdict", "age", "source")
 
-    allowed: bool = _stored("allowed")
-    outcome: Outcome = _stored("outcome")
-    reason: Reason = _stored("reason")
-    entitlement: str = _stored("entitlement")
-    customer_id: str | None = _stored("customer_id")
-    type: EntitlementType | None = _stored("summary.type")
-    units: str | None = _stored("summary.units")
-    requested: Decimal | None = _stored("requested")
-    limit: Decimal | None = _stored("summary.limit")
-    used: Decimal | None = _stored("summary.used")
-    remaining: Decimal | None = _stored("remaining")
-    unlimited: bool = _stored("unlimited")
-    active_from: datetime | None = _stored("summary.active_from")
-    expires_at: datetime | None = _stored("summary.expires_at")
-    grants: tuple[str, ...] = _stored("summary.grants")
+    allowed: bool = _verdict_field("allowed")
+    outcome: Outcome = _verdict_field("outcome")
+    reason: Reason = _verdict_field("reason")
+    entitlement: str = _verdict_field("entitlement")
+    customer_id: str | None = _verdict_field("customer_id")
+    type: EntitlementType | None = _verdict_field("summary.type")
+    units: str | None = _verdict_field("summary.units")
+    requested: Decimal | None = _verdict_field("requested")
+    limit: Decimal | None = _verdict_field("summary.limit")
+    used: Decimal | None = _verdict_field("summary.used")
+    remaining: Decimal | None = _verdict_field("remaining")
+    unlimited: bool = _verdict_field("unlimited")
+    active_from: datetime | None = _verdict_field("summary.active_from")
+    expires_at: datetime | None = _verdict_field("summary.expires_at")
+    grants: tuple[str, ...] = _verdict_field("summary.grants")
     source: Source
     age: float | None
-    shadow: bool = _stored("shadow")
+    shadow: bool = _verdict_field("shadow")
 
     def __init__(
         self,

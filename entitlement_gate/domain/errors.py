@@ -73,7 +73,7 @@ class EntitlementDenied(EntitlementGateError, PermissionDenied):
     """
 
     def __init__(self, decision: Decision | str) -> None:
-        text, self.decision = _told(decision, Reason.NOT_ENTITLED)
+        text, self.decision = _read_arguments(decision, Reason.NOT_ENTITLED)
         super().__init__(text)
 
 
@@ -85,7 +85,7 @@ class EntitlementUnavailable(EntitlementGateError):
     """
 
     def __init__(self, decision: Decision | str) -> None:
-        text, self.decision = _told(decision, Reason.UNAVAILABLE)
+        text, self.decision = _read_arguments(decision, Reason.UNAVAILABLE)
         super().__init__(text)
 
 
@@ -158,7 +158,7 @@ class TooManyPages(SourceMalformed):
     """A list has more pages than ``MAX_PAGES``."""
 
 
-def _told(decision: Decision | str, otherwise: Reason) -> tuple[str, Decision]:
+def _read_arguments(decision: Decision | str, otherwise: Reason) -> tuple[str, Decision]:
     """Return what an error about a check says, and the decision; of a text the one that it tells of.
 
     A text that names no reason of the same outcome stands for ``otherwise``.

@@ -69,7 +69,7 @@ def valid_quantity(value: object) -> Decimal:
     if number is None or number <= 0 or not _fits(number, _ASKED_DIGITS):
         raise ValueError(
             "a quantity is a positive int, Decimal or their text with at most 100 digits on either side of the "
-            f"point, not {_shown(value)}"
+            f"point, not {_quote(value)}"
         )
     return number
 
@@ -87,7 +87,7 @@ def difference(minuend: Decimal, subtrahend: Decimal) -> Decimal:
     return _EXACT.subtract(minuend, subtrahend)
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     """Python refuses to write an int of more than 4,300 digits."""
     is_huge = isinstance(value, int) and value.bit_length() > 4 * _WIRE_DIGITS
     return "a huge int" if is_huge else reprlib.repr(value)

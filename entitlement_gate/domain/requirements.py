@@ -51,16 +51,16 @@ class Requirement:
         return self.quantity if isinstance(self.quantity, Decimal) else None
 
     def __and__(self, other: Requirement | str) -> Requirement:
-        return _joined("&", self, other)
+        return _join("&", self, other)
 
     def __or__(self, other: Requirement | str) -> Requirement:
-        return _joined("|", self, other)
+        return _join("|", self, other)
 
     def __rand__(self, other: str) -> Requirement:
-        return _joined("&", as_requirement(other), self)
+        return _join("&", as_requirement(other), self)
 
     def __ror__(self, other: str) -> Requirement:
-        return _joined("|", as_requirement(other), self)
+        return _join("|", as_requirement(other), self)
 
     def __invert__(self) -> Requirement:
         return Requirement("", operator="~", parts=(self,))
@@ -82,7 +82,7 @@ class Requirement:
             return decide(self)
         decisions = [part.judge(decide) for part in self.parts]
         if self.operator == "~":
-            return _negated(decisions[0])
+            return _negate(decisions[0])
         deciding = Outcome.DENIED if self.operator == "&" else Outcome.ALLOWED
         for outcome in (deciding, Outcome.UNKNOWN):
             for decision in decisions:
@@ -134,7 +134,7 @@ def _within(operator: str, part: Requirement) -> str:
     return f"({part!r})" if part.operator in loose else repr(part)
 
 
-def _joined(operator: Literal["&", "|"], left: Requirement, right: Requirement | str) -> Requirement:
+def _join(operator: Literal["&", "|"], left: Requirement, right: Requirement | str) -> Requirement:
     if not isinstance(right, (Requirement, str)):
         return NotImplemented
     pair = (left, as_requirement(right))
@@ -142,7 +142,7 @@ def _joined(operator: Literal["&", "|"], left: Requirement, right: Requirement |
     return Requirement("", operator=operator, parts=tuple(parts))
 
 
-def _negated(decision: Decision) -> Decision:
+def _negate(decision: Decision) -> Decision:
     if decision.outcome is Outcome.UNKNOWN or decision.reason in _ABOUT_THE_CUSTOMER:
         return decision
     reason = Reason.NOT_ENTITLED if decision.outcome is Outcome.ALLOWED else Reason.ALLOWED

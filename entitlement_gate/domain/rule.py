@@ -63,7 +63,7 @@ class Terms:
         return next((setting[name] for name in (entitlement, *billed, "*") if name in setting), default)
 
 
-def _unburdened(entitlement_id: str, rows: Sequence[Grant]) -> Decimal:  # noqa: ARG001 - as every `Burden`
+def _no_burden(entitlement_id: str, rows: Sequence[Grant]) -> Decimal:  # noqa: ARG001 - as every `Burden`
     return _ZERO
 
 
@@ -96,7 +96,7 @@ def decide(
     now: datetime,
     terms: Terms,
     *,
-    burden: Burden = _unburdened,
+    burden: Burden = _no_burden,
     named: Sequence[Grant] | None = None,
 ) -> Decision:
     """Return the decision about one entitlement (a leaf) at the instant ``now`` (aware).

@@ -154,7 +154,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it in plain JSON types, numbers as exact text; raises as reading it as a mapping does."""
-        return {"customer_id": self.customer_id, "entitlements": [_shown(self[name]) for name in self]}
+        return {"customer_id": self.customer_id, "entitlements": [_to_dict(self[name]) for name in self]}
 
     def __getitem__(self, name: str) -> Entitlement:
         if not (isinstance(name, str) and name):
@@ -169,10 +169,10 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         return Entitlement(name, decision, tuple(named))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted({grant.name for grant in self._known()}))
+        return iter(sorted({grant.name for grant in self._get_grants()}))
 
     def __len__(self) -> int:
-        return len({grant.name for grant in self._known()})
+        return len({grant.name for grant in self._get_grants()})
 
     def __repr__(self) -> str:
         return f"<CustomerEntitlements of {self.customer_id}>"
@@ -181,7 +181,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     def _grants(self) -> tuple[Grant, ...]:
         return self.view.entry.snapshot.grants if self.view and self.view.entry else ()
 
-    def _known(self) -> tuple[Grant, ...]:
+    def _get_grants(self) -> tuple[Grant, ...]:
         if self.view is not None and self.view.entry is None:
             raise EntitlementUnavailable(self.decide(as_requirement("*")))
         return self._grants
@@ -190,7 +190,7 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
 _SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
 
 
-def _shown(entitlement: Entitlement) -> dict[str, Any]:
+def _to_dict(entitlement: Entitlement) -> dict[str, Any]:
     plain = entitlement.decision.as_dict()
     return {"name": entitlement.name, **{name: plain[name] for name in _SHOWN}}
 

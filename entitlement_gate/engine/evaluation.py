@@ -81,12 +81,12 @@ class Evaluator:
 
     def refuse(self, requirement: Requirement, reason: Reason | RequestFault, customer_id: str | None) -> Decision:
         """Return the decision where nothing is known of the customer; unknown is left to the failure policy."""
-        untold = partial(_untold, reason=reason, customer_id=customer_id)
-        return self.settle(requirement, untold(requirement), untold)
+        decide_leaf = partial(_decide_by_reason, reason=reason, customer_id=customer_id)
+        return self.settle(requirement, decide_leaf(requirement), decide_leaf)
 
     def unknown(self, requirement: Requirement, view: View) -> Decision:
         """Return what is true where there is no data, before any policy."""
-        return _untold(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
+        return _decide_by_reason(requirement, view.failure or Reason.UNAVAILABLE, view.customer_id)
 
     def may_overdraw(self, entitlement: str, rows: Iterable[Grant]) -> bool:
         """Whether the settings let overage of an entitlement, which these rows are of, through."""
@@ -125,7 +125,7 @@ class Evaluator:
         known = self._memory.answers.get((customer_id, asked))
         if known is not None and known.entry is entry and known.since <= now < known.steady_until:
             return known
-        answer, is_counted = self._worked_out(requirement, entry, now, charges)
+        answer, is_counted = self._work_out(requirement, entry, now, charges)
         if not is_counted or self._ledger_client.is_untouched(customer_id):
             self._memory.remember(entry, asked, answer)
             # The first use of a customer clears the answers; one that began since the look above must not outlive it.
@@ -133,12 +133,12 @@ class Evaluator:
                 self._memory.forget(entry)
         return answer
 
-    def _worked_out(
+    def _work_out(
         self, requirement: Requirement, entry: Entry, now: float, charges: Charges | None
     ) -> tuple[Answer, bool]:
         """Return the answer, and whether the ledger had a say in it."""
         at = datetime.fromtimestamp(now, UTC)
-        burden = _Noted(self._ledger_client, entry.snapshot.customer_id, charges)
+        burden = _LazyBurden(self._ledger_client, entry.snapshot.customer_id, charges)
         named: list[Grant] = []
 
         def judge_leaf(leaf: Requirement) -> Decision:
@@ -171,12 +171,12 @@ def remembered_as(requirement: Requirement) -> Requirement | str:
     return requirement if requirement.operator or requirement.quantity else requirement.entitlement
 
 
-def _untold(requirement: Requirement, reason: Reason | RequestFault, customer_id: str | None) -> Decision:
+def _decide_by_reason(requirement: Requirement, reason: Reason | RequestFault, customer_id: str | None) -> Decision:
     leaf = next(requirement.leaves())
     return Decision.of(reason, leaf.entitlement, customer_id=customer_id, requested=leaf.requested)
 
 
-class _Noted:
+class _LazyBurden:
     """A burden that knows whether it was asked for, and looks into a ledger in memory no sooner."""
 
     def __init__(self, counting: LedgerClient, customer_id: str, charges: Charges | None) -> None:

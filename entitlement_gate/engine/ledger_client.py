@@ -62,7 +62,7 @@ class LedgerClient:
     """
 
     def __init__(self, options: GateOptions, clock: Clock, observers: Observers) -> None:
-        self.ledger: Ledger | None = _made(options, clock)
+        self.ledger: Ledger | None = _make_ledger(options, clock)
         self.is_local = self.ledger is None or self.ledger.is_local
         self._is_ours = self.ledger is None or type(self.ledger) is MemoryLedger
         self._clock = clock
@@ -115,7 +115,7 @@ class LedgerClient:
         if self.ledger is None or self.is_local:
             return self.at_hand(customer_id)
         try:
-            look = partial(_sound, vetted_charges, self.ledger.charges)
+            look = partial(_call_and_vet, vetted_charges, self.ledger.charges)
             charges: Charges | None = yield from self.trying_to(look, customer_id, due=due)
         except _REFUSALS as error:  # of which none is an answer here
             self._log_failure(error)
@@ -142,7 +142,7 @@ class LedgerClient:
         try:
             result = yield from self._call(verb, partial(verb, *args, **keywords), due, undo=undo)
         except LedgerUnavailable as error:
-            self._record_failure(error, *_texts(args, keywords))
+            self._record_failure(error, *_texts_in(args, keywords))
             return None
         except Exception:  # a conflict, or a bug: whoever raises it is there
             self._breaker.record_answer()
@@ -167,7 +167,7 @@ class LedgerClient:
             verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, **known)
             undo = partial(self._give_back, order, customer_id)
         if not self._is_ours:
-            verb = partial(_sound, partial(vetted_outcome, demands=demands), verb)
+            verb = partial(_call_and_vet, partial(vetted_outcome, demands=demands), verb)
         outcome: Receipt | Refusal | None
         try:
             outcome = yield from self.trying_to(verb, customer_id, demands, key=order.key, due=due, undo=undo)
@@ -186,7 +186,7 @@ class LedgerClient:
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:
-            self._record_failure(error, *_texts((customer_id, *args), {}))
+            self._record_failure(error, *_texts_in((customer_id, *args), {}))
             raise
         finally:
             self._note_use(customer_id)
@@ -227,7 +227,7 @@ class LedgerClient:
         began = self._clock.monotonic()
         try:
             if self.is_local:
-                result = call() if self._is_ours else _called(call)
+                result = call() if self._is_ours else _call_inline(call)
             else:
                 seconds = min(max(0.0, due - began), self._deadline)
                 result = _result_of((yield PoolCall(self._workers, call, seconds, undo=undo, is_owed=is_owed)))
@@ -267,7 +267,7 @@ class LedgerClient:
         self._log_failure(error, *hidden)
 
 
-def _sound(vet: Callable[[object], Result], verb: Callable[..., object], *args: Any, **keywords: Any) -> Result:
+def _call_and_vet(vet: Callable[[object], Result], verb: Callable[..., object], *args: Any, **keywords: Any) -> Result:
     """Return what a verb gives, looked at where the verb runs: what is wrong with it is an error of the verb's."""
     return vet(verb(*args, **keywords))
 
@@ -275,7 +275,7 @@ def _sound(vet: Callable[[object], Result], verb: Callable[..., object], *args: 
 def _name_of(verb: Any) -> str:
     """Return what the protocol calls a verb, whatever it is wrapped in."""
     while isinstance(verb, partial):
-        verb = verb.args[-1] if verb.func is _sound else verb.func
+        verb = verb.args[-1] if verb.func is _call_and_vet else verb.func
     return str(verb.__name__)
 
 
@@ -285,20 +285,20 @@ def _result_of(done: Future[Any] | None) -> Any:
         raise LedgerUnavailable("the ledger did not answer within the deadline")
     raised = done.exception()
     if raised is not None and not isinstance(raised, _REFUSALS):
-        raise _broken(raised) from None
+        raise _wrap_error(raised) from None
     return done.result()
 
 
-def _called(call: Callable[[], Any]) -> Any:
+def _call_inline(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except _REFUSALS:
         raise
     except Exception as error:  # noqa: BLE001 - a ledger is anybody's code
-        raise _broken(error) from None
+        raise _wrap_error(error) from None
 
 
-def _broken(error: BaseException) -> LedgerUnavailable:
+def _wrap_error(error: BaseException) -> LedgerUnavailable:
     return LedgerUnavailable(f"the ledger raised {type(error).__name__}")
 
 
@@ -314,12 +314,12 @@ def burdened(charges: Charges | None) -> Burden:
     return burden_of
 
 
-def _texts(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[str]:
+def _texts_in(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> list[str]:
     """Return what of a call's arguments an error may quote: customer id and key."""
     return [value for value in (*args, *keywords.values()) if isinstance(value, str)]
 
 
-def _made(options: GateOptions, clock: Clock) -> Ledger | None:
+def _make_ledger(options: GateOptions, clock: Clock) -> Ledger | None:
     ledger = options.ledger
     if ledger == "memory":
         return MemoryLedger(clock=clock)

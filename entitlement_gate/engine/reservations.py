@@ -2,14 +2,14 @@
 
 Its theory of operation. *Plan*: by billing's rows and what the ledger last said, which entitlements pay, with which
 rows, for how much (``ReservationPlanner``, pure). *Try*: the ledger is asked for all of it in one atomic step
-(``Reserver``). It admits, which is a receipt; refuses one part, which is told by the number that is really left, and a
-new bid is made by what it says, at most ``_ATTEMPTS`` times; finds the key in use for something else, which is a
-conflict; or cannot be asked, which is unknown. A key is known by its purpose, the requirement as it was asked: whatever
-paid for it replays, though billing may have moved on or list that no longer. *Hold*: who made the hold owns it
-(``Reservation``). Who replays a key owns nothing, and never gives back. A commit that finds nothing held counts late.
+(``Reserver``). It admits, which is a receipt; refuses one part and says how much is left, by which a new plan is made,
+at most ``_ATTEMPTS`` times; finds the key in use for something else, which is a conflict; or cannot be asked, which is
+unknown. A key is known by its purpose, the requirement as it was asked: whatever paid for it replays, though billing
+may have moved on or list that no longer. *Hold*: who made the hold owns it (``Reservation``). Who replays a key owns
+nothing, and never gives back. A commit that finds nothing held counts late.
 
-No lock is held here: between a bid and a try others may use up what was there, and billing may move. The ledger decides
-alone, and what never may happen is that more is admitted than it has, or that one key counts twice.
+No lock is held here: between a plan and a try others may use up what was there, and billing may move. The ledger alone
+decides. What never may happen is that more is admitted than it has, or that one key counts twice.
 
 Never here: whether a grant is live (``domain.rule``), or how a ledger counts (``ledger``).
 """
@@ -68,7 +68,7 @@ __all__ = [
     "countable",
     "key_of_use",
     "order",
-    "reasoned",
+    "revise_reason",
 ]
 
 _BY_BALANCE = (Reason.ALLOWED, Reason.OVERAGE, Reason.INSUFFICIENT_QUANTITY, Reason.INSUFFICIENT_CREDITS)
@@ -148,13 +148,13 @@ class ReservationPlan(NamedTuple):
     Attributes:
         judged: what is true of the whole.
         parts: what is demanded; none where nothing is to be asked.
-        told: what is true of each leaf.
+        decisions: what is true of each leaf.
         paid: the same once the balances have paid.
     """
 
     judged: Decision
     parts: tuple[Part, ...] = ()
-    told: Mapping[Requirement, Decision] = MappingProxyType({})
+    decisions: Mapping[Requirement, Decision] = MappingProxyType({})
     paid: Mapping[Requirement, Decision] = MappingProxyType({})
 
 
@@ -165,47 +165,47 @@ class ReservationPlanner:
         self._options = options
         self._evaluator = judge
 
-    def bid(self, requirement: Requirement, view: View, charges: Charges | None) -> ReservationPlan:
+    def plan(self, requirement: Requirement, view: View, charges: Charges | None) -> ReservationPlan:
         """Return what is true by billing and these charges, and what the ledger would be asked for."""
         entry = view.entry
         if entry is None:
             return ReservationPlan(self._evaluator.unknown(requirement, view))
-        told: dict[Requirement, Decision] = {}
+        decisions: dict[Requirement, Decision] = {}
 
         def judge_leaf(leaf: Requirement) -> Decision:
-            decision = told[leaf] = self._evaluator.judge_leaf(leaf, entry, charges)
+            decision = decisions[leaf] = self._evaluator.judge_leaf(leaf, entry, charges)
             return decision
 
         judged = requirement.judge(judge_leaf)
-        leaves = [leaf for leaf in self._paying(requirement, told) if told[leaf].reason in _BY_BALANCE]
+        leaves = [leaf for leaf in self._paying(requirement, decisions) if decisions[leaf].reason in _BY_BALANCE]
         # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
-        short = [leaf for leaf in leaves if told[leaf].outcome is not Outcome.ALLOWED]
-        paid = told | {leaf: reasoned(told[leaf], Reason.ALLOWED, None) for leaf in short}
-        if not self.lets_in(requirement, paid):
-            return ReservationPlan(judged, told=told)
+        short = [leaf for leaf in leaves if decisions[leaf].outcome is not Outcome.ALLOWED]
+        paid = decisions | {leaf: revise_reason(decisions[leaf], Reason.ALLOWED, None) for leaf in short}
+        if not self.admits(requirement, paid):
+            return ReservationPlan(judged, decisions=decisions)
         parts: dict[str, Part] = {}
         for leaf in leaves:
-            part = self._part(leaf, told[leaf], entry.snapshot)
+            part = self._part(leaf, decisions[leaf], entry.snapshot)
             if part is not None:
                 other = parts.get(part.demand.entitlement_id)
                 parts[part.demand.entitlement_id] = part if other is None else _add_parts(other, part)
-        return ReservationPlan(judged, tuple(parts.values()), told, paid)
+        return ReservationPlan(judged, tuple(parts.values()), decisions, paid)
 
-    def lets_in(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> bool:
+    def admits(self, requirement: Requirement, decisions: Mapping[Requirement, Decision]) -> bool:
         """Whether the whole is let in where this is true of its leaves."""
         enforced = self._options.enforced(requirement)
-        return enforced is None or enforced.judge(told.__getitem__).outcome is Outcome.ALLOWED
+        return enforced is None or enforced.judge(decisions.__getitem__).outcome is Outcome.ALLOWED
 
-    def _paying(self, requirement: Requirement, told: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
+    def _paying(self, requirement: Requirement, decisions: Mapping[Requirement, Decision]) -> tuple[Requirement, ...]:
         """Return the leaves whose quantities are used up: of an ``|`` its first true side, of ``~`` none."""
         if not requirement.operator:
             return (requirement,)
         parts = requirement.parts if requirement.operator == "&" else ()
         if requirement.operator == "|":
-            true = (part for part in requirement.parts if part.judge(told.__getitem__).outcome is Outcome.ALLOWED)
-            shadowed = (part for part in requirement.parts if self.lets_in(part, told))
+            true = (part for part in requirement.parts if part.judge(decisions.__getitem__).outcome is Outcome.ALLOWED)
+            shadowed = (part for part in requirement.parts if self.admits(part, decisions))
             parts = tuple(islice(chain(true, shadowed), 1))
-        return tuple(leaf for part in parts for leaf in self._paying(part, told))
+        return tuple(leaf for part in parts for leaf in self._paying(part, decisions))
 
     def _part(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Part | None:
         """Return what a leaf asks of the ledger; None where no balance pays for it."""
@@ -217,18 +217,20 @@ class ReservationPlanner:
         quantity = micro_units(leaf.requested or _ONE)
         return Part(leaf, judged, self._demand(leaf, rows, snapshot, quantity, overdraw=overdraw), may_overdraw)
 
-    def replayed(self, requirement: Requirement, bid: ReservationPlan, view: View, receipt: Receipt) -> ReservationPlan:
-        """Return a bid for what a key was paid with, as far as billing lists that still; else one without parts."""
+    def plan_replay(
+        self, requirement: Requirement, plan: ReservationPlan, view: View, receipt: Receipt
+    ) -> ReservationPlan:
+        """Return a plan for what a key was paid with, as far as billing lists that still; else one without parts."""
         paid: dict[str, int] = {}
         for share in receipt.shares:
             paid[share.entitlement_id] = paid.get(share.entitlement_id, 0) + share.amount
-        if view.entry is None or paid.keys() == {part.demand.entitlement_id for part in bid.parts}:
-            return bid
+        if view.entry is None or paid.keys() == {part.demand.entitlement_id for part in plan.parts}:
+            return plan
         snapshot = view.entry.snapshot
         leaves = tuple(requirement.leaves())
         found = (self._payer(leaves, snapshot, entitlement_id, amount) for entitlement_id, amount in paid.items())
         parts = tuple(part for part in found if part is not None)
-        return bid._replace(parts=parts, paid={**bid.paid, **{part.leaf: part.judged for part in parts}})
+        return plan._replace(parts=parts, paid={**plan.paid, **{part.leaf: part.judged for part in parts}})
 
     def _payer(
         self, leaves: tuple[Requirement, ...], snapshot: Snapshot, entitlement_id: str, amount: int
@@ -238,8 +240,8 @@ class ReservationPlanner:
             named = self._evaluator.named(leaf.entitlement, snapshot)
             rows = [row for row in named if row.is_metered and counted_under(row) == entitlement_id]
             if rows and micro_units(leaf.requested or _ONE) <= amount:
-                told = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
-                judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **told)
+                fields = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
+                judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **fields)
                 return Part(leaf, judged, self._demand(leaf, rows, snapshot, amount), may_overdraw=False)
         return None
 
@@ -256,7 +258,7 @@ class ReservationPlanner:
         )
 
 
-def reasoned(judged: Decision, reason: Reason, remaining: Decimal | None) -> Decision:
+def revise_reason(judged: Decision, reason: Reason, remaining: Decimal | None) -> Decision:
     """Return what was judged of a balance as the ledger has it."""
     outcome = reason.outcome
     allowed = outcome is Outcome.ALLOWED
@@ -276,13 +278,13 @@ class Trial(NamedTuple):
     """What is true of the whole and of its leaves; the receipt where the ledger admitted it, and of what."""
 
     judged: Decision
-    told: Mapping[Requirement, Decision]
+    decisions: Mapping[Requirement, Decision]
     receipt: Receipt | None = None
     demands: tuple[Demand, ...] = ()
 
     def true_of(self, leaf: Requirement) -> Decision:
         """Return what is true of a leaf; without data of the customer that is what is true of the whole."""
-        return self.told.get(leaf, self.judged)
+        return self.decisions.get(leaf, self.judged)
 
 
 class Reserver:
@@ -314,80 +316,80 @@ class Reserver:
         return decision, Reservation(decision, order.key, holding, trial.receipt)
 
     def _trying(self, order: ReservationRequest, view: View, due: float) -> Effects[Trial]:
-        bid = self._planner.bid(order.requirement, view, NOTHING)
-        trial = Trial(bid.judged, bid.told)
-        for _ in range(_ATTEMPTS if bid.parts else 0):
-            demands = tuple([part.demand for part in bid.parts])
+        plan = self._planner.plan(order.requirement, view, NOTHING)
+        trial = Trial(plan.judged, plan.decisions)
+        for _ in range(_ATTEMPTS if plan.parts else 0):
+            demands = tuple([part.demand for part in plan.parts])
             outcome = yield from self._ledger_client.demanding(order, view.customer_id, demands, due=due)
             if isinstance(outcome, Receipt):
-                return (yield from self._admitted(order, bid, outcome, view, due=due))
+                return (yield from self._concluding_receipt(order, plan, outcome, view, due=due))
             if outcome is None:
-                unknown = _out_of_reach(bid)
-                return Trial(unknown, {**bid.told, **dict.fromkeys((part.leaf for part in bid.parts), unknown)})
-            part, refused = _refused(bid, outcome)
-            trial = Trial(refused, {**bid.told, part.leaf: refused})
+                unknown = _decide_unreachable(plan)
+                return Trial(unknown, {**plan.decisions, **dict.fromkeys((part.leaf for part in plan.parts), unknown)})
+            part, refused = _apply_refusal(plan, outcome)
+            trial = Trial(refused, {**plan.decisions, part.leaf: refused})
             # By what is used up here another entitlement of that name may do, or another side of an `|`.
             charges = yield from self._ledger_client.learning(view.customer_id, due)
-            bid = self._planner.bid(order.requirement, view, charges)
-            if not (bid.parts and self._planner.lets_in(order.requirement, bid.told)):
-                return Trial(bid.judged, bid.told)
+            plan = self._planner.plan(order.requirement, view, charges)
+            if not (plan.parts and self._planner.admits(order.requirement, plan.decisions)):
+                return Trial(plan.judged, plan.decisions)
         return trial
 
-    def _admitted(
-        self, order: ReservationRequest, bid: ReservationPlan, receipt: Receipt, view: View, *, due: float
+    def _concluding_receipt(
+        self, order: ReservationRequest, plan: ReservationPlan, receipt: Receipt, view: View, *, due: float
     ) -> Effects[Trial]:
         """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
-        asked = bid
-        bid = self._planner.replayed(order.requirement, asked, view, receipt) if receipt.is_replay else asked
-        if not bid.parts:
+        asked = plan
+        plan = self._planner.plan_replay(order.requirement, asked, view, receipt) if receipt.is_replay else asked
+        if not plan.parts:
             demands = tuple(part.demand for part in asked.parts)
-            return Trial(_paid_before(order, asked, receipt), asked.paid, receipt, demands)
+            return Trial(_decide_paid(order, asked, receipt), asked.paid, receipt, demands)
         left: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
             charges = yield from self._ledger_client.learning(view.customer_id, due)
-            left = [_left(part, charges) for part in bid.parts]
+            left = [_available_of(part, charges) for part in plan.parts]
         else:
-            left = [before - part.demand.quantity for before, part in zip(receipt.available, bid.parts, strict=True)]
-        rest, part = min(zip(left, bid.parts, strict=True), key=lambda pair: pair[0] or 0)  # the scarcest is told
+            left = [before - part.demand.quantity for before, part in zip(receipt.available, plan.parts, strict=True)]
+        rest, part = min(zip(left, plan.parts, strict=True), key=lambda pair: pair[0] or 0)  # the scarcest is reported
         is_beyond = receipt.is_overage and not part.judged.unlimited
-        reason = _beyond(part) if is_beyond else Reason.ALLOWED
+        reason = _overdraft_reason(part) if is_beyond else Reason.ALLOWED
         remaining = None if rest is None or part.judged.unlimited else quantity_of(rest)
-        decision = reasoned(part.judged, reason, remaining)
-        told = {**bid.paid, part.leaf: decision}
-        judged = order.requirement.judge(told.__getitem__)  # denied where a shadow was let in
+        decision = revise_reason(part.judged, reason, remaining)
+        decisions = {**plan.paid, part.leaf: decision}
+        judged = order.requirement.judge(decisions.__getitem__)  # denied where a shadow was let in
         true = decision if judged.outcome is Outcome.ALLOWED else judged
-        return Trial(true, told, receipt, tuple([part.demand for part in bid.parts]))
+        return Trial(true, decisions, receipt, tuple([part.demand for part in plan.parts]))
 
 
-def _paid_before(order: ReservationRequest, bid: ReservationPlan, receipt: Receipt) -> Decision:
+def _decide_paid(order: ReservationRequest, plan: ReservationPlan, receipt: Receipt) -> Decision:
     """Return what is true where rows paid that billing lists no longer: what is left of those nobody knows."""
-    judged = order.requirement.judge(bid.paid.__getitem__)
+    judged = order.requirement.judge(plan.paid.__getitem__)
     if judged.outcome is not Outcome.ALLOWED:  # a shadow was let in
         return judged
-    reason = _beyond(bid.parts[0]) if receipt.is_overage else Reason.ALLOWED
+    reason = _overdraft_reason(plan.parts[0]) if receipt.is_overage else Reason.ALLOWED
     grants = tuple(share.row_id for share in receipt.shares)
     of = {"customer_id": judged.customer_id, "requested": judged.requested}
     return Decision.of(reason, judged.entitlement, grants=grants, **of)
 
 
-def _beyond(part: Part) -> Reason:
+def _overdraft_reason(part: Part) -> Reason:
     """Return why more than was available is let in: by policy, or as a shadow of a denial."""
     return Reason.OVERAGE if part.may_overdraw else _insufficient(part.judged)
 
 
-def _left(part: Part, charges: Charges | None) -> int | None:
+def _available_of(part: Part, charges: Charges | None) -> int | None:
     if charges is None:
         return None
     return available(part.demand.rows, charges.get(part.demand.entitlement_id, {}))
 
 
-def _refused(bid: ReservationPlan, refusal: Refusal) -> tuple[Part, Decision]:
-    part = next(part for part in bid.parts if part.demand.entitlement_id == refusal.entitlement_id)
-    return part, reasoned(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
+def _apply_refusal(plan: ReservationPlan, refusal: Refusal) -> tuple[Part, Decision]:
+    part = next(part for part in plan.parts if part.demand.entitlement_id == refusal.entitlement_id)
+    return part, revise_reason(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
 
 
-def _out_of_reach(bid: ReservationPlan) -> Decision:
-    judged = bid.parts[0].judged
+def _decide_unreachable(plan: ReservationPlan) -> Decision:
+    judged = plan.parts[0].judged
     of = {"customer_id": judged.customer_id, "requested": judged.requested}
     return Decision.of(Reason.UNAVAILABLE, judged.entitlement, **of)
 
@@ -561,7 +563,7 @@ class Reservation:
             yield from self.committing()
 
     def concluding(self, *, has_failed: bool) -> Effects[None]:
-        """Commit or release what is still held; a ledger that does not do it is told of in the log."""
+        """Commit or release what is still held; where the ledger does not do it, log that."""
         if self._receipt is None or self._receipt.state is not State.HELD:
             return
         try:

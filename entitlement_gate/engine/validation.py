@@ -43,11 +43,11 @@ def vetted(answer: object, customer_id: str, wall: float) -> Snapshot:
     if not isinstance(answer, Snapshot):
         raise TypeError(f"a source returns a Snapshot, not {type(answer).__name__}")
     whose: object = answer.customer_id
-    if (str(whose) if isinstance(whose, UUID) else _text(whose)).lower() != customer_id:
+    if (str(whose) if isinstance(whose, UUID) else _read_text(whose)).lower() != customer_id:
         raise SourceMalformed("the source answered for another customer")
     at = answer.fetched_at
     is_dated = isinstance(at, (int, float)) and math.isfinite(at)
-    grants = tuple([grant if _is_plain(grant) else _plain(grant) for grant in answer.grants])
+    grants = tuple([grant if _is_plain(grant) else _make_plain(grant) for grant in answer.grants])
     return Snapshot(customer_id, grants, float(at) if is_dated else wall, is_found=bool(answer.is_found))
 
 
@@ -71,52 +71,52 @@ def _is_exact(number: Decimal) -> bool:
     return exact_number(number) is not None
 
 
-def _plain(grant: object) -> Grant:
+def _make_plain(grant: object) -> Grant:
     if not isinstance(grant, Grant):
         raise TypeError(f"a snapshot holds grants, not {type(grant).__name__}")
     return Grant(
-        id=_text(grant.id),
-        name=_text(grant.name),
-        entitlement_id=_optional(_text, grant.entitlement_id),
-        type=_optional(_kind, grant.type),
-        status=_optional(_folded, grant.status),
-        units=_optional(_text, grant.units),
-        active_from=_optional(_date, grant.active_from),
-        expires_at=_optional(_date, grant.expires_at),
-        quantity=_optional(_number, grant.quantity),
-        used=_optional(_number, grant.used),
-        reported_remaining=_optional(_number, grant.reported_remaining),
+        id=_read_text(grant.id),
+        name=_read_text(grant.name),
+        entitlement_id=_read_optional(_read_text, grant.entitlement_id),
+        type=_read_optional(_read_kind, grant.type),
+        status=_read_optional(_fold, grant.status),
+        units=_read_optional(_read_text, grant.units),
+        active_from=_read_optional(_check_date, grant.active_from),
+        expires_at=_read_optional(_check_date, grant.expires_at),
+        quantity=_read_optional(_read_number, grant.quantity),
+        used=_read_optional(_read_number, grant.used),
+        reported_remaining=_read_optional(_read_number, grant.reported_remaining),
         is_disabled=bool(grant.is_disabled),
         is_malformed=bool(grant.is_malformed),
     )
 
 
-def _optional(read: Callable[[object], Value], value: object) -> Value | None:
+def _read_optional(read: Callable[[object], Value], value: object) -> Value | None:
     return None if value is None else read(value)
 
 
-def _text(value: object) -> str:
+def _read_text(value: object) -> str:
     """Return exact text: a subclass may compare and hash as it likes."""
     if not isinstance(value, str):
         raise TypeError(f"a field of a grant or snapshot is text, not {type(value).__name__}")
     return str.__str__(value)
 
 
-def _folded(value: object) -> str:
-    return _text(value).casefold()
+def _fold(value: object) -> str:
+    return _read_text(value).casefold()
 
 
-def _kind(value: object) -> EntitlementType | str:
-    return value if isinstance(value, EntitlementType) else _KINDS.get(_folded(value), _folded(value))
+def _read_kind(value: object) -> EntitlementType | str:
+    return value if isinstance(value, EntitlementType) else _KINDS.get(_fold(value), _fold(value))
 
 
-def _date(value: object) -> datetime:
+def _check_date(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError(f"a grant's dates are datetimes, not {type(value).__name__}")
     return value
 
 
-def _number(value: object) -> Decimal | None:
+def _read_number(value: object) -> Decimal | None:
     """Return an exact number; what is none, or too wide to reckon with, is absent, as on the wire."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
         raise TypeError(f"a grant's amounts are numbers, not {type(value).__name__}")

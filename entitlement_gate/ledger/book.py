@@ -110,14 +110,14 @@ class Book:
                 raise ReservationConflict("the key was used for another quantity or entitlement")
             if is_taken:
                 return record.receipt(key, is_replay=True)
-        before = tuple([self._learned(demand) for demand in demands])
+        before = tuple([self._learn(demand) for demand in demands])
         is_overage = False
         for demand, left in zip(demands, before, strict=True):
             if left < demand.quantity:
                 if not demand.overdraw:
                     return Refusal(demand.entitlement_id, left)
                 is_overage = True
-        shares = self._allocated(demands)
+        shares = self._allocate(demands)
         until = now + ttl
         record = Record(
             wants, shares, State.HELD, until, until, is_overage, owner=owner, purpose=purpose, is_lone=is_lone
@@ -139,7 +139,7 @@ class Book:
         self, key: str, now: float, actual: int | None = None, *, late: bool = True, before: tuple[int, ...] = ()
     ) -> Receipt:
         """See ``Ledger.commit``; ``before`` is what was available to what is held just now."""
-        record = self._known(key)
+        record = self._get_record(key)
         if actual is not None and len(record.wants) > 1:
             raise ValueError("a reservation of several entitlements is committed as it was held")
         shares = record.shares if actual is None else reshare(record.shares, actual)
@@ -161,7 +161,7 @@ class Book:
 
     def release(self, key: str, now: float, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        record = self._known(key)
+        record = self._get_record(key)
         is_owner = record.owner == owner
         if is_owner and record.state is State.COMMITTED:
             raise ReservationConflict("the reservation is committed: it cannot be released")
@@ -173,7 +173,7 @@ class Book:
 
     def extend(self, key: str, ttl: float, now: float) -> Receipt:
         """See ``Ledger.extend``."""
-        record = self._known(key)
+        record = self._get_record(key)
         if record.state is State.EXPIRED:
             raise ReservationExpired("the reservation ran out before it was extended")
         if record.state is not State.HELD:
@@ -202,19 +202,19 @@ class Book:
         else:
             del self.records[key]
 
-    def _known(self, key: str) -> Record:
+    def _get_record(self, key: str) -> Record:
         record = self.records.get(key)
         if record is None:
             raise ReservationNotFound("the customer has no reservation with this key")
         return record
 
-    def _learned(self, demand: Demand) -> int:
+    def _learn(self, demand: Demand) -> int:
         """Adopt the demand's rows; return what is available."""
         tallies = self.tallies.setdefault(demand.entitlement_id, {})
         self._note(demand.entitlement_id, adopt(demand.rows, tallies, ticket_of(demand.ticket)))
         return available(demand.rows, tallies)
 
-    def _allocated(self, demands: Sequence[Demand]) -> tuple[Share, ...]:
+    def _allocate(self, demands: Sequence[Demand]) -> tuple[Share, ...]:
         shares: tuple[Share, ...] = ()
         for demand in demands:
             tallies = self.tallies[demand.entitlement_id]

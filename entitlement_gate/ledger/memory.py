@@ -59,7 +59,7 @@ class Watcher(Protocol):
         """Learn that ``has_charged`` holds from now on. Must be quick, and not mind hearing it twice."""
 
 
-class _Onward:
+class _ForwardClock:
     """A clock of one's own, which goes on where the wall clock is set back: a minute's hold lasts a minute."""
 
     def __init__(self, clock: WallClock) -> None:
@@ -76,7 +76,7 @@ class _Onward:
         return self._latest
 
 
-class _Kept(Book):
+class _TimedBook(Book):
     """A book, and when each of its holds runs out."""
 
     __slots__ = ("due", "is_announced")
@@ -122,8 +122,8 @@ class MemoryLedger:
 
     def __init__(self, *, clock: WallClock = time) -> None:
         self.watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
-        self._clock = _Onward(clock)
-        self._books: dict[str, _Kept] = {}
+        self._clock = _ForwardClock(clock)
+        self._books: dict[str, _TimedBook] = {}
         self._visits: list[tuple[float, str, str]] = []
         self._waiting: dict[tuple[str, str], tuple[float, UsageEvent]] = {}
         self._dead: dict[tuple[str, str], DeadLetter] = {}
@@ -152,10 +152,10 @@ class MemoryLedger:
         checked_demands(demands)
         ttl, key, owner, purpose = checked_ttl(ttl), checked_key(key), checked_word(owner), checked_word(purpose)
 
-        def reserve(book: _Kept, now: float) -> Receipt | Refusal:
+        def reserve(book: _TimedBook, now: float) -> Receipt | Refusal:
             return book.reserve(demands, key, ttl, now, owner=owner, purpose=purpose, is_lone=is_lone)
 
-        return self._admitting(customer_id, key, reserve)
+        return self._admit(customer_id, key, reserve)
 
     def consume(
         self, customer_id: str, demands: Sequence[Demand], *, key: str, purpose: str = "", is_lone: bool = False
@@ -165,33 +165,33 @@ class MemoryLedger:
         checked_key(key)
         checked_word(purpose)
 
-        def consume(book: _Kept, now: float) -> Receipt | Refusal:
+        def consume(book: _TimedBook, now: float) -> Receipt | Refusal:
             outcome = book.consume(demands, key, now, purpose=purpose, is_lone=is_lone)
             if key in book.records and book.records[key].is_lone:
                 del book.records[key]
             return outcome
 
-        return self._admitting(customer_id, key, consume)
+        return self._admit(customer_id, key, consume)
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
         actual = actual if actual is None else checked_actual(actual)
-        book = self._found(customer_id, key)
+        book = self._get_book(customer_id, key)
         with self._lock:
-            return self._done(book, key, lambda now: book.commit(key, now, actual, late=late))
+            return self._run_verb(book, key, lambda now: book.commit(key, now, actual, late=late))
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        book, owner = self._found(customer_id, key), checked_word(owner)
+        book, owner = self._get_book(customer_id, key), checked_word(owner)
         with self._lock:
-            return self._done(book, key, lambda now: book.release(key, now, owner=owner))
+            return self._run_verb(book, key, lambda now: book.release(key, now, owner=owner))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
         ttl = checked_ttl(ttl)
-        book = self._found(customer_id, key)
+        book = self._get_book(customer_id, key)
         with self._lock:
-            return self._done(book, key, lambda now: book.extend(key, ttl, now))
+            return self._run_verb(book, key, lambda now: book.extend(key, ttl, now))
 
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``."""
@@ -213,7 +213,7 @@ class MemoryLedger:
         if book is None:
             return _NO_CHARGES
         with self._lock:
-            self._swept(book)
+            self._sweep(book)
             return {entitlement_id: dict(tallies) for entitlement_id, tallies in book.tallies.items()}
 
     def close(self) -> None:
@@ -270,21 +270,21 @@ class MemoryLedger:
             if letter is not None:
                 self._waiting[_name(event)] = self._clock.time(), replace(letter.event, attempts=0)
 
-    def _admitting(
-        self, customer_id: str, key: str, verb: Callable[[_Kept, float], Receipt | Refusal]
+    def _admit(
+        self, customer_id: str, key: str, verb: Callable[[_TimedBook, float], Receipt | Refusal]
     ) -> Receipt | Refusal:
         while True:
-            book = self._opened(customer_id)
+            book = self._open_book(customer_id)
             with self._lock:
                 if self._books.get(customer_id) is book:  # which another thread may have dropped meanwhile
-                    return self._done(book, key, partial(verb, book))
+                    return self._run_verb(book, key, partial(verb, book))
 
-    def _opened(self, customer_id: str) -> _Kept:
+    def _open_book(self, customer_id: str) -> _TimedBook:
         """Return the customer's book, which every watcher knows of."""
         book = self._books.get(customer_id)
         if book is None:
             with self._lock:
-                book = self._books.setdefault(customer_id, _Kept(customer_id))
+                book = self._books.setdefault(customer_id, _TimedBook(customer_id))
                 heappush(self._visits, (self._clock.time() + LONE_RETENTION, customer_id, ""))
         if not book.is_announced:
             for watcher in members(self.watchers):
@@ -292,14 +292,14 @@ class MemoryLedger:
             book.is_announced = True  # not before: another thread's verb must not count unannounced either
         return book
 
-    def _found(self, customer_id: str, key: str) -> _Kept:
+    def _get_book(self, customer_id: str, key: str) -> _TimedBook:
         checked_key(key)
         book = self._books.get(customer_id)
         if book is None:
             raise ReservationNotFound("the customer has no reservation with this key")
         return book
 
-    def _swept(self, book: _Kept, *keys: str) -> float:
+    def _sweep(self, book: _TimedBook, *keys: str) -> float:
         """Let time take effect on these keys of a book, and on all its holds; return what time it is."""
         now = self._clock.time()
         for key in keys:
@@ -309,13 +309,13 @@ class MemoryLedger:
             heappop(book.due)  # last: what was not done is looked at again
         return now
 
-    def _let_pass(self, book: _Kept, key: str, now: float) -> None:
+    def _let_pass(self, book: _TimedBook, key: str, now: float) -> None:
         record = book.records.get(key)
         if record is not None and record.until <= now:
             book.wholly(key, partial(book.expire, key, now))
             self._watch(book, key)
 
-    def _watch(self, book: _Kept, key: str) -> None:
+    def _watch(self, book: _TimedBook, key: str) -> None:
         """Note when a key has to be looked at next; what was noted before is passed over then."""
         record = book.records.get(key)
         if record is None:
@@ -339,20 +339,20 @@ class MemoryLedger:
                 self._drop_if_blank(book)
             heappop(self._visits)  # last, as above
 
-    def _drop_if_blank(self, book: _Kept) -> None:
+    def _drop_if_blank(self, book: _TimedBook) -> None:
         if book.is_blank():
             del self._books[book.customer_id]
 
-    def _done(self, book: _Kept, key: str, verb: Callable[[float], Outcome]) -> Outcome:
+    def _run_verb(self, book: _TimedBook, key: str, verb: Callable[[float], Outcome]) -> Outcome:
         """Do a verb and keep what it left, all of it or nothing; then look after others."""
-        now = self._swept(book, key)
+        now = self._sweep(book, key)
         told: list[UsageEvent] = []
 
         def work() -> Outcome:
             outcome = verb(now)
             if not (isinstance(outcome, Receipt) and outcome.is_replay):
                 self._watch(book, key)
-            told.extend(map(self._apart, book.events))
+            told.extend(map(self._name_apart, book.events))
             for event in told:  # due by the ledger's clock, dated by the wall's
                 self._waiting[_name(event)] = event.at, replace(event, at=event.at - self._clock.ahead)
             book.changed.clear()
@@ -368,7 +368,7 @@ class MemoryLedger:
         self._visit(now)
         return outcome
 
-    def _apart(self, event: UsageEvent) -> UsageEvent:
+    def _name_apart(self, event: UsageEvent) -> UsageEvent:
         is_known = _name(event) in self._waiting or _name(event) in self._dead
         return set_apart(event) if is_known else event
 

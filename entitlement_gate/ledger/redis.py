@@ -50,7 +50,7 @@ class RedisOutbox(RedisStore):
         taken: list[UsageEvent] = []
         for _ in range(_ROUNDS):
             anywhere = chance.sample(range(BUCKETS), BUCKETS)  # several shippers start apart
-            wanted = self._shared_out(limit - len(taken), "due", anywhere)
+            wanted = self._share_out(limit - len(taken), "due", anywhere)
             texts = self._ask_some("take", wanted, seconds=lease * _MICRO)
             taken += map(_event, texts)
             if len(taken) >= limit or len(texts) == sum(wanted.values()):
@@ -79,7 +79,7 @@ class RedisOutbox(RedisStore):
 
     def dead_letters(self, limit: int = 100) -> tuple[DeadLetter, ...]:
         """See ``Outbox.dead_letters``."""
-        letters = [json.loads(text) for text in self._ask_some("dead", self._shared_out(limit, "dead", range(BUCKETS)))]
+        letters = [json.loads(text) for text in self._ask_some("dead", self._share_out(limit, "dead", range(BUCKETS)))]
         return tuple(DeadLetter(_event(letter["e"]), letter["w"]) for letter in letters[:limit])
 
     def health(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class RedisOutbox(RedisStore):
         told = self._run_on(range(BUCKETS), [{"verb": "count"}] * BUCKETS)
         return [dict(zip(("due", "waiting", "dead"), counts, strict=True)) for counts in told]
 
-    def _shared_out(self, limit: int, kind: str, buckets: Iterable[int]) -> dict[int, int]:
+    def _share_out(self, limit: int, kind: str, buckets: Iterable[int]) -> dict[int, int]:
         """Return from which buckets to get how many, of what there is."""
         counts, wanted = self._counts(), {}
         for bucket in buckets:
@@ -187,7 +187,7 @@ class RedisLedger(RedisOutbox):
         is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
-        asked = {**_told(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
+        asked = {**_encode_demands(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
         asked.update(owner=checked_word(owner), purpose=checked_word(purpose), is_lone=is_lone)
         return _outcome(key, self._verb("reserve", customer_id, asked))
 
@@ -196,7 +196,7 @@ class RedisLedger(RedisOutbox):
     ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
         asked = {
-            **_told(demands),
+            **_encode_demands(demands),
             "key": checked_key(key),
             "ttl": 0,
             "customer": customer_id,
@@ -250,17 +250,17 @@ class RedisLedger(RedisOutbox):
         return json.loads(told)
 
 
-def _told(demands: Sequence[Demand]) -> dict[str, list[Any]]:
+def _encode_demands(demands: Sequence[Demand]) -> dict[str, list[Any]]:
     """Return demands as the script reads them, and what the record keeps of them."""
     wants: list[str] = []
     for demand in checked_demands(demands):
         to = (demand.target.slug, demand.target.field) if demand.target else ("", "")
         wants += (demand.entitlement_id, str(demand.quantity), *to)
-    told = [(d.quantity, ticket_of(d.ticket), _left(d.rows), d.overdraw, _rows(d.rows)) for d in demands]
+    told = [(d.quantity, ticket_of(d.ticket), _sum_remaining(d.rows), d.overdraw, _rows(d.rows)) for d in demands]
     return {"demands": told, "wants": wants}
 
 
-def _left(rows: Sequence[Row]) -> int:
+def _sum_remaining(rows: Sequence[Row]) -> int:
     return _narrow(sum([row.remaining for row in rows]))
 
 

@@ -87,14 +87,14 @@ class RedisStore:
         for bucket in range(BUCKETS):
             meta = self._key(bucket, "meta")
             commands += ("HSETNX", meta, "seq", "0"), ("HSET", meta, "accepted", "1", "epoch", uuid.uuid4().hex)
-        self._pipelined(commands)
+        self._run_pipeline(commands)
         with self._lock:
             self._known.clear()
         _log.warning("the loss of the ledger %r was accepted: counting starts from what is left", self._prefix)
 
     def server_facts(self) -> dict[str, Any]:
         """Return the policy by which the server evicts, and whether it writes down what it acknowledges."""
-        with self._told_apart():
+        with self._wrap_errors():
             self._client.ping()
             memory, disk = self._info("memory"), self._info("persistence")
         policies = sorted({str(info.get("maxmemory_policy")) for info in memory or ()})
@@ -114,7 +114,7 @@ class RedisStore:
 
     def ask_each(self, command: str, name: str, *arguments: str) -> list[Any]:
         """Return what a command says of each bucket, in one round trip."""
-        return self._pipelined([(command, self._key(bucket, name), *arguments) for bucket in range(BUCKETS)])
+        return self._run_pipeline([(command, self._key(bucket, name), *arguments) for bucket in range(BUCKETS)])
 
     def run_each(self, name: str, keys: Sequence[Sequence[str]], asked: Sequence[dict[str, Any]]) -> list[Any]:
         """Run a script for each of several lists of keys, in one round trip; as safe to run twice as by ``run``."""
@@ -122,7 +122,7 @@ class RedisStore:
             name
         ).text  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
         given = zip(keys, map(_encoded, asked), strict=True)
-        return self._pipelined([("EVAL", text, len(some), *some, each) for some, each in given])
+        return self._run_pipeline([("EVAL", text, len(some), *some, each) for some, each in given])
 
     def run_in_epoch(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> tuple[str, str]:
         """Run a verb on the customer's book; return ``done`` or ``failed``, and what it says. Raises ``LedgerLost``.
@@ -140,12 +140,12 @@ class RedisStore:
             keys.append(f"{tag}:kept:{len(customer_id)}:{customer_id}:{asked['key']}")
         keys += [f"{tag}:{name}" for name in extra]
         known = self._known.get(bucket, _NOTHING_KNOWN)
-        status, told = self._run_noting(verb, bucket, keys, asked, known=known)
+        status, told = self._run_verb(verb, bucket, keys, asked, known=known)
         if status == "missing" and bucket not in self._known:
-            self._found(bucket, keys)
-            status, told = self._run_noting(verb, bucket, keys, asked, known=known)
+            self._found_ledger(bucket, keys)
+            status, told = self._run_verb(verb, bucket, keys, asked, known=known)
         elif status == "accepted":  # what this thread knew is over; others may know either by now
-            status, told = self._run_noting(verb, bucket, keys, asked, known=_NOTHING_KNOWN)
+            status, told = self._run_verb(verb, bucket, keys, asked, known=_NOTHING_KNOWN)
         if status in _LOST:
             raise LedgerLost(f"the ledger in Redis lost what it held ({status}); see accept_loss()")
         return status, told
@@ -156,10 +156,10 @@ class RedisStore:
         A server that hangs is not asked again: callers wait.
         """
         given = (_encoded(asked), *arguments)
-        with self._told_apart():
+        with self._wrap_errors():
             return call_with_retry(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
 
-    def _run_noting(
+    def _run_verb(
         self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any], *, known: tuple[str, int]
     ) -> tuple[str, str]:
         """Run a verb, and remember what it is told of the epoch."""
@@ -177,7 +177,7 @@ class RedisStore:
                     self._known[bucket] = epoch, int(seq)
         return status, told
 
-    def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _run_pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return what each command says, in one round trip; all must be safe to give twice."""
 
         def call() -> list[Any]:
@@ -190,7 +190,7 @@ class RedisStore:
                     raise reply
             return replies
 
-        with self._told_apart():
+        with self._wrap_errors():
             answers: list[Any] = call_with_retry(self._client, call, self._look_anew)
         return answers
 
@@ -199,9 +199,9 @@ class RedisStore:
             self._check()
         return self._load_script(name).run(self._client, keys, *given)
 
-    def _found(self, bucket: int, keys: list[str]) -> None:
+    def _found_ledger(self, bucket: int, keys: list[str]) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
-        with self._told_apart():
+        with self._wrap_errors():
             is_founded = self._is_founded()
             if self._known and not is_founded:
                 raise LedgerLost("the ledger in Redis is gone, which this process has known; see accept_loss()")
@@ -219,7 +219,7 @@ class RedisStore:
             new = [
                 (meta, field, value) for meta in metas for field, value in (("seq", "0"), ("epoch", uuid.uuid4().hex))
             ]
-            self._pipelined([("HSETNX", *each) for each in new])
+            self._run_pipeline([("HSETNX", *each) for each in new])
 
     def _is_founded(self) -> bool:
         return any(self.ask_each("EXISTS", "meta"))
@@ -253,7 +253,7 @@ class RedisStore:
         self._is_checked = False
 
     @contextmanager
-    def _told_apart(self) -> Iterator[None]:
+    def _wrap_errors(self) -> Iterator[None]:
         """Turn every error of redis-py into ``LedgerUnavailable``; leave a server that is not the one to ask."""
         try:
             yield

@@ -126,7 +126,7 @@ class SharedSnapshots:
 
     def keep(self, customer_id: str, turn: Turn, snapshot: Snapshot, at: float) -> bool:
         """Share what a turn fetched; return False where an invalidation overtook it."""
-        if turn.seal is None or turn.stamp is None or not self._told(customer_id):
+        if turn.seal is None or turn.stamp is None or not self._tell_pending(customer_id):
             return True
         record = write(SharedRecord(snapshot, at, turn.stamp), turn.seal)
         return self._store.keep(turn.seal.scope, customer_id, turn.token, turn.stamp, record=record)
@@ -147,7 +147,7 @@ class SharedSnapshots:
 
     def tell_of(self, customer_id: str) -> None:
         """Tell all processes that the customer was invalidated; where that fails, again later."""
-        self._told(customer_id)
+        self._tell_pending(customer_id)
 
     def close(self) -> None:
         """Let go of threads and connections; waits for nothing."""
@@ -158,7 +158,7 @@ class SharedSnapshots:
 
     def _ready(self, customer_id: str) -> Seal | None:
         """Return the seal where the store can be used for this customer now."""
-        if not self.is_at_hand or not self._listening.start() or not self._told(customer_id):
+        if not self.is_at_hand or not self._listening.start() or not self._tell_pending(customer_id):
             return None
         seal = self._seal()
         if seal is not None:
@@ -172,7 +172,7 @@ class SharedSnapshots:
             self._store.log_failure(error)
             return None
 
-    def _told(self, customer_id: str) -> bool:
+    def _tell_pending(self, customer_id: str) -> bool:
         """Return whether all were told of the customer's invalidations here, after telling them if they were not."""
         if customer_id not in self._untold:
             return True
@@ -196,7 +196,7 @@ class SharedSnapshots:
         if self._is_everybody_untold and not self._tell_everybody():
             return
         for customer_id in tuple(self._untold):
-            if not self._told(customer_id):
+            if not self._tell_pending(customer_id):
                 return
 
     def _tell_everybody(self) -> bool:
@@ -253,7 +253,7 @@ class _Look:
             self._since = seen.stamp.begun
         if seen.record != self._text:  # a waiter sees the same record many times
             self._text, self._record = seen.record, self._read(seen.record)
-        self.found = self._dated(seen)
+        self.found = self._date_record(seen)
         if self.found is None:
             return False
         is_young = self.found.age < self._wanted.max_age and self.found.stamp != self._wanted.unlike
@@ -266,7 +266,7 @@ class _Look:
             self._log.note_warning("record", "%s; billing is asked instead", error)
             return None
 
-    def _dated(self, seen: Seen) -> Found | None:
+    def _date_record(self, seen: Seen) -> Found | None:
         record = self._record
         if record is None or record.stamp.generation != seen.stamp.generation:
             return None

@@ -144,8 +144,8 @@ def read(record: bytes, seal: Seal, customer_id: str) -> SharedRecord:
 
 
 def _row(grant: Grant) -> list[Any]:
-    dates = (_dated(grant.active_from), _dated(grant.expires_at))
-    numbers = (_numbered(grant.quantity), _numbered(grant.used), _numbered(grant.reported_remaining))
+    dates = (_write_date(grant.active_from), _write_date(grant.expires_at))
+    numbers = (_write_number(grant.quantity), _write_number(grant.used), _write_number(grant.reported_remaining))
     texts = (grant.id, grant.name, grant.entitlement_id, grant.type, grant.status, grant.units)
     return [*texts, *dates, *numbers, grant.is_disabled, grant.is_malformed]
 
@@ -156,10 +156,10 @@ def _grant(*row: Any) -> Grant:
     return quick_grant(
         id_,
         sys.intern(name),  # thousands of customers have the same few names: held once
-        _interned(entitlement_id),
+        _intern(entitlement_id),
         _TYPES.get(kind, kind),
-        _interned(status),
-        _interned(units),
+        _intern(status),
+        _intern(units),
         _date(active_from),
         _date(expires_at),
         _number(quantity),
@@ -170,11 +170,11 @@ def _grant(*row: Any) -> Grant:
     )
 
 
-def _interned(text: str | None) -> str | None:
+def _intern(text: str | None) -> str | None:
     return None if text is None else sys.intern(text)
 
 
-def _dated(instant: datetime | None) -> str | None:
+def _write_date(instant: datetime | None) -> str | None:
     return None if instant is None else instant.isoformat()
 
 
@@ -182,7 +182,7 @@ def _date(text: str | None) -> datetime | None:
     return None if text is None else aware(datetime.fromisoformat(text))
 
 
-def _numbered(number: Decimal | None) -> str | None:
+def _write_number(number: Decimal | None) -> str | None:
     return None if number is None else str(number)
 
 

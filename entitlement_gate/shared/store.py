@@ -126,7 +126,7 @@ class SharedStore:
                 pipe.execute()
             return True
 
-        return self._guarded(tell) is not None
+        return self._run_guarded(tell) is not None
 
     def log_failure(self, error: Exception) -> None:
         """Log that nothing can be shared now."""
@@ -136,7 +136,7 @@ class SharedStore:
 
     def position(self) -> str | None:
         """Return where the news end now."""
-        position: str | None = self._guarded(lambda: last_news(self._client, self.news_key))
+        position: str | None = self._run_guarded(lambda: last_news(self._client, self.news_key))
         return position
 
     def _keys(self, scope: str, customer_id: str) -> list[str]:
@@ -144,9 +144,9 @@ class SharedStore:
         return [f"{self._prefix}:{whose}:{kind}" for kind in ("generation", "record", "lease")]
 
     def _run(self, name: str, keys: list[str], *given: str | bytes | int) -> Any:
-        return self._guarded(lambda: _script(name).run(self._client, keys, *given))
+        return self._run_guarded(lambda: _script(name).run(self._client, keys, *given))
 
-    def _guarded(self, call: Any) -> Any:
+    def _run_guarded(self, call: Any) -> Any:
         if not self._breaker.admit():
             return None
         try:

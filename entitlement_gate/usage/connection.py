@@ -77,7 +77,7 @@ class OwnConnections:
     MOST = 16
     _places: PerProcess[_Places] = PerProcess()
     _idle: PerProcess[list[BaseDatabaseWrapper]] = PerProcess()
-    _talks: PerProcess[_Talks] = PerProcess()
+    _conversations: PerProcess[_Conversations] = PerProcess()
 
     def __init__(self, alias: str, deadline: float = 3.0) -> None:
         self.alias = alias
@@ -96,7 +96,7 @@ class OwnConnections:
         abandon(vars(self).get("_idle"))
         self._places = _Places(self.MOST)
         self._idle = []
-        self._talks = _Talks()
+        self._conversations = _Conversations()
 
     def ask(self, *statements: Statement, seconds: float | None = None) -> list[Rows]:
         """Return the rows of each statement, within ``seconds`` or the deadline. Raises ``LedgerUnavailable``.
@@ -104,13 +104,13 @@ class OwnConnections:
         Done over where the connection broke, so statements must be idempotent.
         """
 
-        def asked(cursor: Any, due: float) -> list[Rows]:
+        def ask_all(cursor: Any, due: float) -> list[Rows]:
             if self.vendor == "sqlite":  # each is a transaction of its own
-                return self._asked(cursor, [self._limit(due), *statements])[-len(statements) :]
-            rows = self._asked(cursor, [(_BEGIN[self.vendor], ()), self._limit(due), *statements, ("COMMIT", ())])
+                return self._execute_all(cursor, [self._limit(due), *statements])[-len(statements) :]
+            rows = self._execute_all(cursor, [(_BEGIN[self.vendor], ()), self._limit(due), *statements, ("COMMIT", ())])
             return rows[-1 - len(statements) : -1]
 
-        return self._done(asked, seconds)
+        return self._run(ask_all, seconds)
 
     def change(
         self, reads: Sequence[Statement], work: Callable[[list[Rows]], tuple[Result, list[Statement]]]
@@ -123,13 +123,15 @@ class OwnConnections:
 
         def transaction(cursor: Any, due: float) -> Result:
             begin, limit = (_BEGIN[self.vendor], ()), self._limit(due)
-            with self._undone(cursor):
-                read = self._asked(cursor, [*((limit, begin) if self.vendor == "sqlite" else (begin, limit)), *reads])
+            with self._rolling_back(cursor):
+                read = self._execute_all(
+                    cursor, [*((limit, begin) if self.vendor == "sqlite" else (begin, limit)), *reads]
+                )
                 result, writes = work(read[-len(reads) :])
-                self._asked(cursor, [*writes, ("COMMIT", ())])
+                self._execute_all(cursor, [*writes, ("COMMIT", ())])
             return result
 
-        return self._done(transaction)
+        return self._run(transaction)
 
     def is_migrated(self, app_label: str) -> bool:
         """Return whether every migration of an app was applied."""
@@ -151,7 +153,7 @@ class OwnConnections:
             try:
                 connection = idle.pop()
             except IndexError:
-                connection = self._made()
+                connection = self._make_connection()
             try:
                 yield connection
             except (EntitlementGateError, ValueError):
@@ -178,13 +180,13 @@ class OwnConnections:
         if idle is not self._idle:  # the ledger was closed meanwhile
             _close_all(idle)
 
-    def _done(self, work: Callable[[Any, float], Result], seconds: float | None = None) -> Result:
+    def _run(self, work: Callable[[Any, float], Result], seconds: float | None = None) -> Result:
         """Do it; again, while there is time, where others were in the way, and once where the connection broke."""
         due = time.monotonic() + min(self._deadline if seconds is None else seconds, self._most)
         pauses, is_anew = _pauses(), False
         while True:
             try:
-                return self._done_once(work, due)
+                return self._run_once(work, due)
             except Error as error:
                 pause = next(pauses) if _is_conflict(error) else None
                 if pause is None and _is_broken(error) and not is_anew:
@@ -192,13 +194,15 @@ class OwnConnections:
                     _close_all(self._idle)  # what broke one has broken them all
                 if pause is None or time.monotonic() + pause >= due:
                     # Not chained: what PostgreSQL says quotes values, and the statement with its values.
-                    raise LedgerUnavailable(f"{self.vendor}: {type(error).__name__} {_told(error)}".rstrip()) from None
+                    raise LedgerUnavailable(
+                        f"{self.vendor}: {type(error).__name__} {_describe(error)}".rstrip()
+                    ) from None
             time.sleep(pause)
 
-    def _done_once(self, work: Callable[[Any, float], Result], due: float) -> Result:
+    def _run_once(self, work: Callable[[Any, float], Result], due: float) -> Result:
         with self.borrowed(due) as connection:
             connection.ensure_connection()
-            with self._talks.until(due, connection), connection.cursor() as cursor:
+            with self._conversations.until(due, connection), connection.cursor() as cursor:
                 return work(cursor, due)
 
     def _limit(self, due: float) -> Statement:
@@ -207,7 +211,7 @@ class OwnConnections:
         return _LIMIT[self.vendor].format(all=milliseconds, lock=math.ceil(_FOR_A_LOCK * milliseconds)), ()
 
     @contextmanager
-    def _undone(self, cursor: Any) -> Iterator[None]:
+    def _rolling_back(self, cursor: Any) -> Iterator[None]:
         """Leave no transaction behind, whatever ends it early."""
         try:
             yield
@@ -220,16 +224,16 @@ class OwnConnections:
             cursor.db.close()
             raise
 
-    def _asked(self, cursor: Any, statements: Sequence[Statement]) -> list[Rows]:
+    def _execute_all(self, cursor: Any, statements: Sequence[Statement]) -> list[Rows]:
         if not self._is_joining:
-            return [_executed(cursor, *statement) for statement in statements]
+            return [_execute(cursor, *statement) for statement in statements]
         every = [value for _, values in statements for value in values]
-        rows = [_executed(cursor, "; ".join(sql for sql, _ in statements), every)]
+        rows = [_execute(cursor, "; ".join(sql for sql, _ in statements), every)]
         while cursor.nextset():
-            rows.append(_fetched(cursor))
+            rows.append(_fetch_rows(cursor))
         return rows
 
-    def _made(self) -> BaseDatabaseWrapper:
+    def _make_connection(self) -> BaseDatabaseWrapper:
         connection = connections.create_connection(self.alias)
         connection.inc_thread_sharing()  # one thread at a time, but any
         if self.vendor == "postgresql":
@@ -275,7 +279,7 @@ class _Places:
         return place in self._taken
 
 
-class _Talks:
+class _Conversations:
     """Conversations with a server that are going on: one that outlasts its time by far is cut.
 
     A server that takes what it is sent and never answers, or a pooler that holds everything up, breaks no connection:
@@ -338,12 +342,12 @@ def _is_for_tests(connection: BaseDatabaseWrapper) -> bool:
     return name == given or name.startswith(TEST_DATABASE_PREFIX) or "memorydb" in name
 
 
-def _executed(cursor: Any, sql: str, values: Sequence[Any]) -> Rows:
+def _execute(cursor: Any, sql: str, values: Sequence[Any]) -> Rows:
     cursor.execute(sql, values)
-    return _fetched(cursor)
+    return _fetch_rows(cursor)
 
 
-def _fetched(cursor: Any) -> Rows:
+def _fetch_rows(cursor: Any) -> Rows:
     rows: Rows = cursor.fetchall() if cursor.description else []
     return rows
 
@@ -368,7 +372,7 @@ def _is_broken(error: Error) -> bool:
     )
 
 
-def _told(error: Error) -> str:
+def _describe(error: Error) -> str:
     """Return what an error says where it quotes no value: of the connection, of SQLite, or of a statement as such."""
     code, diagnosis = _code(error), getattr(error.__cause__, "diag", None)
     if code is not None and diagnosis is not None:

@@ -162,7 +162,7 @@ class DatabaseLedger:
         def reserve(book: Book, now: float) -> Receipt | Refusal:
             return book.reserve(demands, key, ttl, now, owner=owner, purpose=purpose, is_lone=is_lone)
 
-        return self._done(customer_id, checked_key(key), reserve)
+        return self._run_verb(customer_id, checked_key(key), reserve)
 
     def consume(
         self, customer_id: str, demands: Sequence[Demand], *, key: str, purpose: str = "", is_lone: bool = False
@@ -174,34 +174,34 @@ class DatabaseLedger:
         def consume(book: Book, now: float) -> Receipt | Refusal:
             return book.consume(demands, key, now, purpose=purpose, is_lone=is_lone)
 
-        return self._done(customer_id, checked_key(key), consume)
+        return self._run_verb(customer_id, checked_key(key), consume)
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
         given = actual if actual is None else checked_actual(actual)
-        return self._done(customer_id, checked_key(key), lambda book, now: book.commit(key, now, given, late=late))
+        return self._run_verb(customer_id, checked_key(key), lambda book, now: book.commit(key, now, given, late=late))
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
         given = checked_word(owner)
-        return self._done(customer_id, checked_key(key), lambda book, now: book.release(key, now, owner=given))
+        return self._run_verb(customer_id, checked_key(key), lambda book, now: book.release(key, now, owner=given))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
         ttl = checked_ttl(ttl)
-        return self._done(customer_id, checked_key(key), lambda book, now: book.extend(key, ttl, now))
+        return self._run_verb(customer_id, checked_key(key), lambda book, now: book.extend(key, ttl, now))
 
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``; a customer who never used anything up costs one read."""
         if self.charges(customer_id):
-            self._done(customer_id, "", lambda book, _: book.adopt(rows, ticket))
+            self._run_verb(customer_id, "", lambda book, _: book.adopt(rows, ticket))
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``; a hold that ran out and is still counted is given back first."""
         looking = [(_RUN_OUT.format(now=self._now), (customer_id,)), (_TALLIES, (customer_id,))]
         has_run_out, charges = self._own.ask(*looking)
         if has_run_out:
-            self._done(customer_id, "", lambda *_: None)
+            self._run_verb(customer_id, "", lambda *_: None)
             _, charges = self._own.ask(*looking)
         return _tallies_of(charges)
 
@@ -242,7 +242,7 @@ class DatabaseLedger:
         """Close the connections; a later verb makes new ones."""
         self._own.close()
 
-    def _done(self, customer_id: str, key: str, verb: Callable[[Book, float], Result]) -> Result:
+    def _run_verb(self, customer_id: str, key: str, verb: Callable[[Book, float], Result]) -> Result:
 
         def work(told: list[Rows]) -> tuple[list[Result], list[Statement]]:
             book, before, now = _book_of(customer_id, told)

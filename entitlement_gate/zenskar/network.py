@@ -156,7 +156,7 @@ class _Bounded:
     def __init__(self, deadlines: threading.local) -> None:
         self._deadlines = deadlines
 
-    def _left(self, timeout: float | None, error: type[Exception]) -> float | None:
+    def _time_left(self, timeout: float | None, error: type[Exception]) -> float | None:
         deadline: Deadline | None = getattr(self._deadlines, "current", None)
         if deadline is None:
             return timeout
@@ -185,7 +185,7 @@ class _Backend(_Bounded, httpcore.NetworkBackend):
         """
         error: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in _resolve(host, port):
-            left = self._left(timeout, httpcore.ConnectTimeout)
+            left = self._time_left(timeout, httpcore.ConnectTimeout)
             try:
                 inner = self._inner.connect_tcp(address, port, left, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as refused:
@@ -209,15 +209,15 @@ class _Stream(_Bounded, httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+        return self._inner.read(max_bytes, self._time_left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._left(timeout, httpcore.WriteTimeout))
+        self._inner.write(buffer, self._time_left(timeout, httpcore.WriteTimeout))
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = self._left(timeout, httpcore.ConnectTimeout)
+        left = self._time_left(timeout, httpcore.ConnectTimeout)
         return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadlines)
 
     def close(self) -> None:

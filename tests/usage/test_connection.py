@@ -94,8 +94,8 @@ class OneConnection(OwnConnections):
         super().__init__(alias)
         self.made = []
 
-    def _made(self):
-        self.made.append(super()._made())
+    def _make_connection(self):
+        self.made.append(super()._make_connection())
         return self.made[-1]
 
     def close(self):

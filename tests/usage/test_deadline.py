@@ -115,7 +115,7 @@ def test_a_postgresql_that_hangs_keeps_nobody_longer_than_the_deadline(alias, se
         assert_everything_ends(gate, held)
     clock.advance(6)
     assert gate.check(ANNA, "calls").allowed
-    eventually(lambda: not gate.ledger._own._talks._lines, seconds=SOON)
+    eventually(lambda: not gate.ledger._own._conversations._lines, seconds=SOON)
 
 
 def test_a_redis_that_hangs_does_neither(tmp_path, make_gate):
@@ -155,13 +155,13 @@ def test_a_thread_that_waits_for_what_never_answers_comes_back(alias, server):
     with Stopped(server.process):
         thread = threading.Thread(target=ask)
         thread.start()
-        eventually(lambda: own._talks._lines)
+        eventually(lambda: own._conversations._lines)
         assert not ended.wait(0.2 + module._GRACE)
-        with own._talks.until(time.monotonic(), connections["default"]):  # whoever comes next sees to it
+        with own._conversations.until(time.monotonic(), connections["default"]):  # whoever comes next sees to it
             pass
         assert ended.wait(SOON)
         thread.join()
-    assert own._talks._lines == {}
+    assert own._conversations._lines == {}
     own.close()
 
 
@@ -169,10 +169,10 @@ def test_a_conversation_that_ended_by_itself_is_not_cut(alias):
     own = OwnConnections(alias)
     with own.borrowed() as connection:
         connection.ensure_connection()
-        with own._talks.until(time.monotonic() - 2 * module._GRACE, connection):
+        with own._conversations.until(time.monotonic() - 2 * module._GRACE, connection):
             connection.close()
-            own._talks._cut_overdue()
-        assert own._talks._lines == {}
+            own._conversations._cut_overdue()
+        assert own._conversations._lines == {}
     assert own.ask(("SELECT 1", ())) == [[(1,)]]
     own.close()
 
