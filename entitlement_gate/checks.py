@@ -316,7 +316,7 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
 
 
 def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
-    """Warn of middleware that keeps pages for everybody and answers with them before any gate is asked."""
+    """Warn of middleware that answers with pages cached for everybody before any gate is checked."""
     if not (_has_middleware() or any(requirements_of(view) or marks_of_permissions(view) for view, _ in _list_views())):
         return
     kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"

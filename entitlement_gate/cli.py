@@ -144,7 +144,7 @@ def write_report(report: Report, style: str, page: Screen, stream: Stream) -> in
     """Write the report and return its exit code.
 
     Raises:
-        OperatingError: the report is an error, or nobody reads the stream.
+        OperatingError: the report is an error, or the stream is closed.
     """
     if report.error is None or style in JSON:
         with guard_output(stream):

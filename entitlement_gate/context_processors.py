@@ -52,7 +52,7 @@ def decide(given: object, entitlement: str | Requirement, quantity: object = Non
 
 
 def list_entitlements(given: object) -> dict[str, Any]:
-    """Return what a page may know of its customer, as ``me/`` tells it; nothing of nobody, or while that is unknown."""
+    """Return the entitlements of the page's customer as ``me/`` does; empty without a customer or while unknown."""
     request = find_request(given)
     nothing: dict[str, Any] = {"customer_id": None, "entitlements": []}
     if request is None:

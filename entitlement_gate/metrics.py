@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Background", "Fetch", "LedgerCall", "Observer", "flush_observers", "observe", "unobserve"]
 
-_AT_EXIT = 1.0  # seconds in which what has happened is told before the process ends
+_AT_EXIT = 1.0  # seconds in which queued events are delivered before the process ends
 
 
 def observe(observer: Observer, gate: EntitlementGate | None = None) -> None:
@@ -64,7 +64,7 @@ def unobserve(observer: Observer, gate: EntitlementGate | None = None) -> None:
 
 
 def flush_observers(seconds: float) -> bool:
-    """Wait until observers were told of all that has happened; return False where that takes longer. For tests."""
+    """Wait until all queued events are delivered; return False where that takes longer. For tests."""
     until = time.monotonic() + seconds
     return all(observer.flush(max(0.0, until - time.monotonic())) for observer in members(_background_observers))
 
@@ -132,7 +132,7 @@ class Background:
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Have it called; at once, whatever the calls before it do."""
-        if len(self._waiting) % _LOOK == 0:  # a fork from C tells nobody, and its child has no thread
+        if len(self._waiting) % _LOOK == 0:  # a fork from C runs no hooks, and its child has no thread
             notice_fork()
         waiting = self._waiting
         if len(waiting) >= self.MOST_WAITING:
@@ -143,7 +143,7 @@ class Background:
             self._wake()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until what was asked for by now is done; return False where that takes longer."""
+        """Wait until the calls queued by now are made; return False where that takes longer."""
         done = Completion()
         self.call(done.set)
         self._hurry.set()

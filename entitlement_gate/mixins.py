@@ -80,7 +80,7 @@ class EntitlementRequiredMixin(View):
         return None
 
     def get_entitlement_customer(self) -> Any:
-        """Return of whom: an id, or a request, whose customer the resolver finds; may be ``async def``."""
+        """Return the customer: an id, or a request, whose customer the resolver finds; may be ``async def``."""
         return self.request
 
     def handle_entitlement_denied(self, decision: Decision) -> HttpResponseBase | Awaitable[HttpResponseBase]:

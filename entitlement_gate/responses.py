@@ -126,7 +126,7 @@ def leads_within(request: HttpRequest, url: str) -> bool:
 
 
 def is_page(request: HttpRequest, url: str) -> bool:
-    """Whether a URL leads to the page that was asked for, perhaps by way of a language or of a missing slash."""
+    """Whether a URL leads to the requested page, perhaps through a redirect to a language or to a trailing slash."""
     leads_to = urlsplit(url)
     path = unquote(leads_to.path)
     paths = (path, f"{path}/") if settings.APPEND_SLASH else (path,)
@@ -211,7 +211,7 @@ def upgrade_address(url: Any) -> str | None:
 
 
 def _format_url(setting: object) -> str:
-    """Return what a log may say: what a callable returned may tell of whom it is."""
+    """Return the setting for the log; not what a callable returned, which may name the customer."""
     if callable(setting):
         return f"what {getattr(setting, '__qualname__', type(setting))} returned"
     return setting if isinstance(setting, str) else "what is lazy"

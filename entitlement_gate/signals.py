@@ -55,11 +55,11 @@ class Listened(Protocol):
     """Something that does more where somebody listens."""
 
     def mind_listeners(self) -> None:
-        """See anew whether somebody does."""
+        """Look again whether somebody does."""
 
 
 class QuietSignal(Signal):
-    """A signal whose failing receivers are logged without what they say: an error quotes whom it is about."""
+    """A signal whose failing receivers are logged without the text of the error, which may contain a customer id."""
 
     def _log_robust_failure(self, receiver: Any, err: BaseException) -> None:
         # Django's own takes the text, and a name that a partial does not have.
@@ -76,12 +76,12 @@ class WatchedSignal(QuietSignal):
         self.watchers: WeakSet[Listened] = WeakSet()
 
     def connect(self, *args: Any, **kwargs: Any) -> None:
-        """Connect, and tell the watchers."""
+        """Connect, and notify the watchers."""
         super().connect(*args, **kwargs)
         self._notify()
 
     def disconnect(self, *args: Any, **kwargs: Any) -> bool:
-        """Disconnect, and tell the watchers."""
+        """Disconnect, and notify the watchers."""
         was_connected = super().disconnect(*args, **kwargs)
         self._notify()
         return was_connected

@@ -69,7 +69,7 @@ def takes(call: Callable[..., Any], count: int) -> bool:
         signature(call, follow_wrapped=False).bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # what is not written in Python may tell nothing
+    except ValueError:  # what is not written in Python may have no signature
         return True
     return True
 

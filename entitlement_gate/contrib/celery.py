@@ -15,8 +15,6 @@ a lost worker                                             on with it, or until i
 The key is made of the task's name and id, which Celery keeps over retries and redeliveries: a run that comes after one
 that counted, or beside one that still runs, counts nothing more. All runs of a task own what one of them holds, so that
 the last one gives back what one that was killed left.
-
-Never here: how a quantity is held (``engine.reservations``).
 """
 
 from __future__ import annotations
@@ -121,7 +119,7 @@ def consumes_entitlement(
 
         # Celery checks the arguments of `delay()` by what it sees here, and looks through no wrapper.
         run_and_count.__signature__ = parameters  # type: ignore[attr-defined]  # inspect reads it of any function
-        run_and_count.entitlement_requirements = (requirement,)  # type: ignore[attr-defined]  # as gated views tell of theirs
+        run_and_count.entitlement_requirements = (requirement,)  # type: ignore[attr-defined]  # as on gated views
         return run_and_count
 
     return decorate
@@ -184,7 +182,7 @@ def _is_body(body: Callable[..., Any], task: Task) -> bool:
 
 
 class _Use(NamedTuple):
-    """What a task uses up, and where its arguments tell it."""
+    """What a task uses up, and which of its arguments say how much, of whom, and under which key."""
 
     requirement: Requirement
     quantity: Any

@@ -1,4 +1,4 @@
-"""Django Ninja: gates on operations and routers, problem details for whom they refuse, and both in OpenAPI.
+"""Django Ninja: gates on operations and routers, problem details for refused requests, and both in OpenAPI.
 
 >>> @api.get("/reports")  # doctest: +SKIP - needs an api
 ... @requires_entitlement("reports")
@@ -7,7 +7,7 @@
 Authentication goes first (401), then throttles (429) and the arguments (422), then the gate. A refusal is problem
 details, whatever the client accepts.
 
-Never here: what a gate asks (``guard``), or who settles by Ninja's response (``ninja_operations``).
+What settles a use by Ninja's response is in ``ninja_operations``.
 """
 
 from __future__ import annotations

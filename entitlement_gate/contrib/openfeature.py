@@ -8,7 +8,7 @@
 True
 
 A flag is an entitlement, its key a name, an alias or an id. The table of values, reasons, error codes and metadata is
-in ``docs/how-to/openfeature.md``. Never here: the answer itself (``engine.gate``).
+in ``docs/how-to/openfeature.md``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         """Return the provider's name."""
         return _METADATA
 
-    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002 - nobody is asked about yet
+    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002 - there is no customer yet
         """Be ready: without any I/O, as the first check fetches.
 
         Raises:
@@ -207,7 +207,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
             raise InvalidContextError(f"{self._quantity}: {error}") from error
 
     def _read_context(self, name: str, context: EvaluationContext | None) -> tuple[str, Any]:
-        """Return who is asked about, and how much."""
+        """Return the customer and the quantity."""
         if not name:
             raise FlagNotFoundError("a flag's key is the name of an entitlement: the text is empty")
         if context is None or not context.targeting_key:
@@ -257,7 +257,7 @@ def _choose_failure_event(gate: EntitlementGate) -> ProviderEvent | None:
 
 
 def _make_event_details(event: ProviderEvent, fetch: Fetch) -> ProviderEventDetails:
-    """Return what handlers are told: the kind of the failure alone."""
+    """Return the details for handlers: of a failure its kind only."""
     if fetch.has_succeeded:
         return ProviderEventDetails(message="billing answers again")
     code = ErrorCode.GENERAL if event is ProviderEvent.PROVIDER_ERROR else None
@@ -322,7 +322,7 @@ def _read_float(decision: Decision) -> float:
 
 
 def _read_remaining(decision: Decision) -> Decimal:
-    """Return what is left; nothing to whoever is denied, as there is nothing of it that may be used."""
+    """Return what is left; 0 where the entitlement is denied."""
     if decision.remaining is not None:
         return decision.remaining
     if decision.outcome is Outcome.UNKNOWN:

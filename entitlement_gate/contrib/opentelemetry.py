@@ -129,7 +129,7 @@ def uninstrument(gate: EntitlementGate | None = None) -> None:
 
 
 class _Names:
-    """The names that metrics tell apart: a few, whatever is asked about."""
+    """The names that are labels of metrics: a bounded number of them."""
 
     def __init__(self, names: Collection[str] | None, most: int) -> None:
         if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
@@ -204,7 +204,7 @@ class _Telemetry(Observer):
         self._with_customer_ids = with_customer_ids
         self._background = Background()
 
-    def check(self, decision: Decision, seconds: float) -> None:  # noqa: ARG002 - nobody asks how long memory takes
+    def check(self, decision: Decision, seconds: float) -> None:  # noqa: ARG002 - a check takes microseconds
         self._background.call(self._record_check, decision, time.time_ns(), get_current())
 
     def fetch(self, fetch: Fetch) -> None:
@@ -214,7 +214,7 @@ class _Telemetry(Observer):
         self._background.call(self._record_call, call, get_current())
 
     def flush(self) -> bool:
-        """Wait until all that was heard is recorded, but not for long."""
+        """Wait until all queued events are recorded, but not for long."""
         return self._background.flush(_AT_EXIT)
 
     def _record_check(self, decision: Decision, at: int, context: Context) -> None:

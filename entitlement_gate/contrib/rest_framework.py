@@ -11,7 +11,7 @@ it uses nothing up. ``consume=True`` reserves around the handler of the request,
 after all permissions and throttles have let the request in; or, where an ``|`` is decided at an object, inside the
 handler.
 
-Never here: what a gate asks (``guard``), or what a refused request is told (``responses``).
+Checks are made in ``guard``, problem details in ``responses``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DocumentedRefusals",
-    "EntitlementAutoSchema",  # noqa: F822 - made when it is asked for, by `__getattr__`
+    "EntitlementAutoSchema",  # noqa: F822 - made on first use, by `__getattr__`
     "EntitlementRefused",
     "EntitlementThrottle",
     "HasEntitlement",
@@ -206,7 +206,7 @@ class HasEntitlement(_GatePermission):
     ) -> type[HasEntitlement]:
         """Return the permission class that asks for an entitlement.
 
-        Who is not authenticated and has no customer is asked to authenticate, as by any permission: 401 before 403.
+        A request without authentication and customer is answered 401, as by any permission, and not 403.
 
         Args:
             entitlement: a name, an alias, an entitlement id, or a ``Requirement``.
@@ -297,7 +297,7 @@ class HasEntitlement(_GatePermission):
                 _refuse(request, view, decision, self.message)
 
             guard = dataclasses.replace(guard, on_denied=refuse)
-            # At an object an `|` may ask for the first time: whoever it let in before need not be let at this one.
+            # An `|` may ask this part first at an object: another part let the request in before.
             if _HANDLER_RUNS in vars(request):
                 _hold_in_handler(guard, django_request, view, type(self))
             else:
@@ -341,7 +341,7 @@ class _ComposedPermission(_GatePermission):
         return _compose(~cls.op1_class, ~cls.op2_class, is_any=not cls.is_any)
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
-        if self.is_any:  # ours may not be asked, and would refuse others what this one is let in to
+        if self.is_any:  # a part of this module may not be asked, and would have refused other customers
             set_gated(_get_django_request(request))
         return self._choose_refusal(part.refusal(request, view) for part in self._parts)
 
@@ -379,7 +379,7 @@ class _OtherPermission:
         return self._make_refusal(Invocation(self._permission.has_permission, request, view).wait())
 
     def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:
-        if self._is_negated:  # whom it does not let in at all it does not let at an object
+        if self._is_negated:  # what it refuses it refuses at every object
             return None
         return self._make_refusal(Invocation(self._permission.has_object_permission, request, view, obj).wait())
 
@@ -602,7 +602,7 @@ def _problem(exc: Any, request: Any) -> Any:
 
 
 class DocumentedRefusals:
-    """What drf-spectacular tells of a gated view: 402, 403 and 503 with problem details. A base beside its own.
+    """The responses of a gated view for drf-spectacular: 402, 403 and 503 with problem details. A mixin.
 
     ``class Schema(DocumentedRefusals, AutoSchema)``; ``EntitlementAutoSchema`` is just that.
     """
@@ -626,7 +626,7 @@ class DocumentedRefusals:
 
 
 def __getattr__(name: str) -> Any:
-    """Make ``EntitlementAutoSchema`` when it is asked for: drf-spectacular is needed for nothing else."""
+    """Make ``EntitlementAutoSchema`` on first use: drf-spectacular is needed for nothing else."""
     if name != "EntitlementAutoSchema":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -243,7 +243,7 @@ _tasks: set[asyncio.Task[None]] = set()  # a loop keeps no task alive
 
 
 class _Conversation:
-    """One request or WebSocket: whose it is, what is held for it, and how far the answer is."""
+    """The state of one request or WebSocket: its customer, its reservations, and how much of the answer is sent."""
 
     def __init__(self, middleware: GateMiddleware, send: Send) -> None:
         self.middleware = middleware
@@ -254,7 +254,7 @@ class _Conversation:
         self._customer = _UNKNOWN
 
     async def customer(self, connection: HTTPConnection) -> Any:
-        """Return whose it is, asked for once."""
+        """Return the customer, which is looked up once."""
         if self._customer is _UNKNOWN:
             find = self.middleware.customer
             is_async = inspect.iscoroutinefunction(find) or inspect.iscoroutinefunction(type(find).__call__)
@@ -275,7 +275,7 @@ class _Conversation:
             await self.settle(has_failed=self._status >= _FAILED)
 
     async def settle(self, *, has_failed: bool) -> None:
-        """Commit or release what is held: to its end, also where whoever waits for that is cancelled."""
+        """Commit or release the reservations, to the end although the caller may be cancelled."""
         reservations, self.reservations = self.reservations, []
         if reservations:
             task = asyncio.ensure_future(_conclude(reservations, has_failed=has_failed))

@@ -211,7 +211,7 @@ def _parse_customers(document: Any) -> dict[str, Grants]:
     """Return the grants of each customer in the file, and of everybody else.
 
     Raises:
-        ValueError: names the place. Customers are counted from 0: an error is logged, and tells nobody's id.
+        ValueError: names the place. Customers are counted from 0: an error is logged, and must not contain an id.
     """
     content = _read_mapping(document, "the file", ("plans", "customers"))
     plans = {

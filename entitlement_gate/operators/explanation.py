@@ -185,7 +185,7 @@ def _judge_alone(row: Grant, asked: Requirement, now: datetime, terms: Terms) ->
 
 
 def _make_terms(terms: Terms, entitlement: str, row: Grant) -> Terms:
-    """Return the terms for the entitlement as asked (an alias, an id), under the name that the row has."""
+    """Return the terms of an alias or id, under the name of its row."""
     words: dict[str, Any] = {
         setting: terms.word_for(getattr(terms, setting), entitlement, (row,))
         for setting in ("on_exhausted", "null_quantity")
@@ -243,7 +243,7 @@ def _describe_limits(decision: Decision) -> str:
 
 
 def _describe_shortage(decision: Decision) -> str:
-    """Say how much is missing: to what was asked for, or to anything above nothing."""
+    """Return how much is missing: to the quantity asked for, or to more than 0."""
     remaining = decision.remaining
     if remaining is None:
         return "Grant more in billing."

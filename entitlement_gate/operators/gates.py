@@ -70,7 +70,7 @@ def _make_sample(pattern: Any) -> str:
 
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
-# Views that show what the project gives them: whoever wrote the code, the content is the project's.
+# Views of other packages that show what the project gives them.
 _GENERIC = ("django.views.generic.", "django.views.static", "django.contrib.flatpages.", "rest_framework.generics")
 _SIGNING_IN = "django.contrib.auth.views"
 
@@ -151,7 +151,7 @@ class Gate:
 
     @property
     def is_ungated(self) -> bool:
-        """Whether it is a view that nothing asks anything of, and that nobody exempted."""
+        """Whether it is a view without a gate that is not exempt."""
         return self.kind == "view" and not self.by
 
 
@@ -256,7 +256,7 @@ def _make_gates(pattern: URLPattern, path: _Path, origins: _Origins) -> Iterator
 
 
 def _group_by_methods(match: ResolverMatch, sample: HttpRequest) -> list[tuple[tuple[str, ...], list[_Statement]]]:
-    """Return what is asked for in answer to which methods, where some are gated and some are not; else of a view."""
+    """Return the requirements by methods, where only some methods are gated; else those of the whole view."""
     callback: Any = match.func
     by_found: dict[tuple[_Statement, ...], list[str]] = {}
     for method in _list_methods(callback):
@@ -268,7 +268,7 @@ def _group_by_methods(match: ResolverMatch, sample: HttpRequest) -> list[tuple[t
 
 
 def _list_methods(callback: Any) -> tuple[str, ...]:
-    """Return the methods that a view class answers with code of its own; none where that cannot be told."""
+    """Return the methods that a view class implements; none where that is unknown."""
     actions = getattr(callback, "actions", None)
     if isinstance(actions, dict):
         return tuple(method for method in actions if method != "head" or "get" not in actions)
@@ -326,7 +326,7 @@ def _find_of_operation(callback: Any, operation: Any) -> Iterator[_Statement]:
 
 
 def _find_mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
-    """Return what ``EntitlementRequiredMixin`` asks for; None stands for what only a request can tell."""
+    """Return the requirement of ``EntitlementRequiredMixin``; None where it depends on the request."""
     if not hasattr(view_class, "get_entitlement_requirement"):
         return ()
     given = {name: getattr(view_class, name) for name in ("entitlement_required", "entitlement_quantity")}

@@ -44,7 +44,7 @@ def find_settings_problems() -> Iterator[Finding]:
 
 
 def find_names() -> Iterator[NameInCode]:
-    """Yield every literal name that settings and plain calls ask for; gates tell of theirs themselves."""
+    """Yield every literal name in settings and plain calls; those of gates are found in ``gates``."""
     yield from _find_names_in_settings()
     yield from find_calls(_list_own_folders())
 
@@ -92,7 +92,7 @@ def _find_calls_in_file(path: Path) -> Iterator[NameInCode]:
         return
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError):  # not for this Python; nobody imports it either
+    except (SyntaxError, ValueError):  # not written for this Python
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (name := _read_entitlement(node)):
@@ -188,7 +188,7 @@ def _read_literal(text: str) -> str | None:
 
 
 def locate(thing: Any) -> str:
-    """Return where a view function or class is written; its module where that cannot be told."""
+    """Return where a view function or class is written; its module where that is unknown."""
     thing = _unwrap(thing)
     code = getattr(thing, "__code__", None)
     if code is not None:

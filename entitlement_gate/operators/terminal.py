@@ -401,7 +401,7 @@ def _can_encode(signs: str, encoding: str) -> bool:
 
 
 class Progress:
-    """Writes over its own line; says nothing where nobody would see it.
+    """Writes over its own line of a terminal; writes nothing elsewhere.
 
     Args:
         stream: one of Django's, which ends lines by itself.

@@ -1,6 +1,6 @@
 """A local Zenskar billing API that speaks the contract, with switchable faults.
 
-Never here: Django, or any part of the package that the sandbox is there to test.
+It imports neither Django nor any part of the package that it is there to test.
 """
 
 from typing import TYPE_CHECKING

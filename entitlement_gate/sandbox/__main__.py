@@ -1,4 +1,4 @@
-"""``python -m entitlement_gate.sandbox``: serve a scenario until told to stop."""
+"""``python -m entitlement_gate.sandbox``: serve a scenario until a signal comes."""
 
 import argparse
 import os

@@ -64,7 +64,7 @@ def make_replacement(fault: Fault) -> Reply:
     """Make the reply of a fault that answers in the handler's place."""
     delivery = Delivery(delay=fault.wait)
     if fault.kind == "redirect":
-        # A name that resolves nowhere: whoever follows it with the key in hand finds out at once.
+        # A name that never resolves: a client that follows it, with the key, fails at once.
         return Reply(302, {"Location": "https://elsewhere.invalid/"}, delivery=delivery)
     if fault.kind == "html":
         return Reply(200, {"Content-Type": "text/html; charset=utf-8"}, _HTML, delivery)

@@ -1,6 +1,6 @@
 """HTTP as the sandbox speaks it: requests, replies and how they travel, JSON with exact numbers, pages of a list.
 
-Never here: sockets, sleeping, what the rows of a list are, or a decision about which reply a request deserves.
+No I/O is done here, and no reply is chosen here.
 """
 
 import json
@@ -95,7 +95,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP reply; whoever carries it adds ``Content-Length`` from ``length``."""
+    """One HTTP reply; the server or transport adds ``Content-Length`` from ``length``."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)

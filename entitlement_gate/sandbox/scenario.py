@@ -1,7 +1,7 @@
 """A scenario: the customers, grants, faults and keys a sandbox starts with, read from JSON.
 
-Each reader returns the value or names the place at fault. Never here: what happens after the start, or anything that
-depends on the time of day.
+Each reader returns the value, or raises an error that names its place in the file. Nothing here depends on the time
+of day: dates relative to the start are resolved in ``state``.
 """
 
 import math
@@ -247,12 +247,12 @@ class Fault:
 
     @property
     def wait(self) -> float:
-        """Seconds: what was asked, or the kind's own."""
+        """Seconds: as given, or the kind's default."""
         return _SECONDS.get(self.kind, 0.0) if self.seconds is None else self.seconds
 
     @property
     def size(self) -> int:
-        """Bytes: what was asked, or the kind's own."""
+        """Bytes: as given, or the kind's default."""
         return self.bytes or _BYTES.get(self.kind, 1)
 
     def hits(self, path: str, page: int | None) -> bool:

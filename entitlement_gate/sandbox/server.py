@@ -1,6 +1,6 @@
 """The sandbox on a loopback port: HTTP/1.1 over real sockets, with faults carried out on them.
 
-Never here: what is answered, or listening anywhere but on 127.0.0.1.
+It listens on 127.0.0.1 only. Replies are made in ``core``.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class SandboxServer:
         return self
 
     def stop(self) -> None:
-        """Stop serving, cutting off whoever still waits for an answer."""
+        """Stop serving, closing the connections that still wait for a reply."""
         if self._running is not None:
             (listener, thread), self._running = self._running, None
             listener.stopping.set()
@@ -117,7 +117,7 @@ class _Listener(ThreadingHTTPServer):
         with self._guard:
             self._open.pop(request, None)
         if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_ABORT)) == _ABORT:
-            # Shutting down first would send FIN, an orderly end, before the reset that was asked for.
+            # Shutting down first would send FIN, an orderly end, before the reset.
             self.close_request(request)
         else:
             super().shutdown_request(request)

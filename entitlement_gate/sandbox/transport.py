@@ -1,6 +1,6 @@
 """The sandbox inside the process, as an httpx transport.
 
-Never here: what is answered. Timeouts are the request's own, kept as a network would make them felt.
+Replies are made in ``core``. A fault that waits longer than the request's read timeout raises as a network would.
 """
 
 import time

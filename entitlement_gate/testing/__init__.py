@@ -1,7 +1,7 @@
 """Kit for the tests of a project that uses the gate: overrides, a billing of one's own, assertions, a fake source.
 
-Never here: anything that the package needs outside tests. Every name is imported on first use; ``plugin`` is what
-pytest loads, and it too imports nothing before a test uses it.
+Nothing else in the package imports it. Every name is imported on first use; ``plugin`` is what pytest loads, and it
+too imports nothing before a test uses it.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class RealBillingRefused(SourceRejected):
 
     def __init__(self, why: str) -> None:
         super().__init__(400, why)
-        self.args = (why,)  # of which it is made anew
+        self.args = (why,)  # a copy is made of these
 
     def __str__(self) -> str:
         return self.detail
@@ -125,7 +125,7 @@ class _Visit:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """One URL, asked as one client, for one entitlement."""
+    """One URL, one client and one entitlement."""
 
     client: Any
     url: str

@@ -311,7 +311,7 @@ class override_entitlements:  # noqa: N801 - reads as what it does, like Django'
             raise
 
     def __del__(self) -> None:
-        # An exception that strikes as the block ends leaves nobody else who could end it.
+        # Where an exception interrupts the end of the block, nothing else ends the override.
         for layer in self.__dict__.get("_entered", ()):
             pop_layer(layer)
 

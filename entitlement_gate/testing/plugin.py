@@ -87,7 +87,7 @@ def _entitlements_as_marked(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _forget_gate() -> None:
     """Close the gate after each test: the counts of its sandbox and ledger in memory would reach the next test."""
-    api = sys.modules.get("entitlement_gate.api")  # not imported: then nothing was asked
+    api = sys.modules.get("entitlement_gate.api")  # not imported: then there is no gate
     if api is not None:
         api.forget_gate()
 
@@ -129,7 +129,7 @@ class BillingGuard(MetaPathFinder):
             self._guarded = None
 
     def take_refused(self) -> list[str]:
-        """Return the addresses refused since the last time it was asked."""
+        """Return the addresses refused since the last call."""
         refused, self._refused = self._refused, []
         return refused
 
@@ -176,7 +176,7 @@ class _ThenLoader(Loader):
 
 
 def advice(addresses: list[str]) -> str:
-    """Return what a test that would have called billing is told."""
+    """Return the message for a test that would have called billing."""
     return f"""this test would have called billing at {", ".join(sorted(set(addresses)))}, and tests must not.
 
 Say what the customer may do:
