@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv, from the pinned versions in constraints.txt.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test lint format bench test-matrix test-surface clean
+.PHONY: help demo docs screenshots test lint format bench test-matrix test-surface clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,6 +45,11 @@ lint: $(INSTALLED) ## every static check
 
 docs: $(INSTALLED) ## the documentation site, from docs/; prints where it is
 	$(call step,documentation: every warning is an error,$(BIN)/python docs/site/build.py)
+
+screenshots: $(INSTALLED) ## the pictures of README and docs, into docs/images
+	$(call step,Debian packages for the tests,tools/system-packages)
+	@$(PIP) --group screenshots
+	$(call step,screenshots,$(BIN)/python -m pytest --quiet -p no:randomly tests/screenshots.py)
 
 test: lint docs ## every static check and every test, with coverage
 	$(call step,Debian packages for the tests,tools/system-packages)

@@ -115,14 +115,24 @@ def build(site: Path) -> int:
     write_copy(source)
     options = ["--conf-dir", str(HERE), "--doctree-dir", str(doctrees), "--jobs", "2", "--quiet"]
     code = sphinx([*options, "--fail-on-warning", "--keep-going", str(source), str(site)])
+    shutil.copytree(DOCS / "images", site / "images")  # those that HTML in the pages names
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
+        text = re.sub("<picture>.*?</picture>", _by_theme, text, flags=re.DOTALL)
         for pattern, better in BETTER:
             text = re.sub(pattern, better, text)
         page.write_text(text, encoding="utf-8")
     if code == 0:
         stamp.write_text(digest(), encoding="ascii")
     return code
+
+
+def _by_theme(found: re.Match[str]) -> str:
+    """Return a picture for each theme, as the reader's choice of one is not seen by media queries; one is loaded."""
+    lazy = found[0].replace("<img", '<img loading="lazy"')
+    light = re.sub(r'\s*<source media="\(prefers-color-scheme[^>]*>', "", lazy)
+    themed = {"light": light, "dark": light.replace("-light-", "-dark-")}
+    return "".join(text.replace("<picture>", f'<picture class="only-{theme}">') for theme, text in themed.items())
 
 
 def is_current(site: Path) -> bool:
