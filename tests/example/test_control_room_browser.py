@@ -58,6 +58,19 @@ def test_an_upgrade_that_is_told_is_seen_at_once(browser, address):
     browser.visit(visit)
 
 
+def test_who_signs_in_in_another_tab_goes_on_playing(browser, address):
+    async def visit(page):
+        await page.goto(address)
+        await page.evaluate(HIDE)  # no poll brings the newer token
+        product = await page.context.new_page()
+        await product.goto(address.removesuffix("control-room/"))
+        await follow(product, product.get_by_role("button", name="Pro Plumbing"))
+        await button(page, "Downgrade and tell").click()
+        await expect(page.locator(".said")).to_contain_text("Billing moved the customer to the Free plan.")
+
+    browser.visit(visit, expected=[403])
+
+
 def test_an_outage_is_answered_from_older_data_until_billing_is_mended(browser, address):
     async def visit(page):
         await page.goto(address)

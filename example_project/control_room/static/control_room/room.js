@@ -37,14 +37,24 @@ async function watch() {
   setTimeout(watch, SECOND);
 }
 
-document.addEventListener("submit", async (event) => {
-  if (!event.target.matches("[data-act]")) return;
-  const body = new FormData(event.target, event.submitter);
-  event.preventDefault();
-  event.target.setAttribute("aria-busy", "true");
-  const answer = await attempt(event.target.action, { method: "POST", body });
+async function act(form, button) {
+  const filled = () => ({ method: "POST", body: new FormData(form, button) });
+  let answer = await attempt(form.action, filled());
+  if (answer?.status === 403) {
+    // Who signs in in another tab gets another CSRF token; a newer page has it.
+    await attempt(location.href);
+    answer = await attempt(form.action, filled());
+  }
   if (answer?.ok) history.replaceState(null, "", answer.url);
-  event.target.removeAttribute("aria-busy");
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.matches("[data-act]")) return;
+  event.preventDefault();
+  form.setAttribute("aria-busy", "true");
+  await act(form, event.submitter);
+  form.removeAttribute("aria-busy");
 });
 
 pause.addEventListener("click", () => {
