@@ -50,9 +50,7 @@ __all__ = [
     "add_action",
     "add_doctor",
     "add_format",
-    "add_many",
     "add_questions",
-    "add_ship",
     "answer",
     "main",
     "write_report",
@@ -86,34 +84,6 @@ def add_doctor(actions: Any) -> None:
     doctor.add_argument("customers", metavar="CUSTOMER", nargs="*", help=text)
     doctor.add_argument("--name", metavar="NAME", action="append", default=[], help="a name to look for; repeatable")
     add_format(doctor)
-
-
-def add_many(actions: Any) -> None:
-    """Add ``invalidate``, ``warm`` and ``names``, which are about many customers."""
-    invalidate = add_action(actions, "invalidate", "forget the cached snapshot of a customer")
-    invalidate.add_argument("customers", metavar="CUSTOMER", nargs="+")
-    warm = add_action(actions, "warm", "fetch customers ahead of their first check; prints those to try again")
-    whom = warm.add_mutually_exclusive_group(required=True)
-    whom.add_argument("file", metavar="FILE", nargs="?", help="customer ids, one a line; - reads them from stdin")
-    whom.add_argument("--all", action="store_true", help="every customer that billing lists")
-    warm.add_argument("--concurrency", type=int, default=8, metavar="N", help="fetches at a time (default: 8)")
-    names = add_action(actions, "names", "a module with a StrEnum of what billing lists for these customers")
-    text = "whose entitlements; those that billing lists first, where none is named"
-    names.add_argument("customers", metavar="CUSTOMER", nargs="*", help=text)
-    text = "where none is named: how many of those that billing lists (default: 200)"
-    names.add_argument("--sample", type=int, default=200, metavar="N", help=text)
-
-
-def add_ship(actions: Any) -> None:
-    """Add ``ship``."""
-    ship = add_action(actions, "ship", "deliver to billing what was used up; safe to run several at once")
-    ship.add_argument("--limit", type=int, metavar="N", help="events a run, or letters; all by default (--dead: 100)")
-    ship.add_argument("--batch", type=int, default=50, metavar="N", help="events at a time (default: 50)")
-    what = ship.add_mutually_exclusive_group()
-    what.add_argument("--watch", type=float, metavar="SECONDS", help="run again and again, so far apart")
-    what.add_argument("--dead", action="store_true", help="list the events that billing refused; exit code 1 if any")
-    what.add_argument("--revive", action="store_true", help="put the events back that billing refused")
-    add_format(ship)
 
 
 def add_action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:

@@ -17,9 +17,7 @@ from entitlement_gate.cli import (
     add_action,
     add_doctor,
     add_format,
-    add_many,
     add_questions,
-    add_ship,
     answer,
     write_report,
 )
@@ -102,15 +100,10 @@ class Command(BaseCommand):
         """Add an action for each question."""
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         add_questions(actions)
-        gates = add_action(actions, "gates", "every gate: views, rules, template tags; what they ask for, and where")
-        gates.add_argument("--ungated", action="store_true", help="the views that nothing gates; exit code 1 if any")
-        gates.add_argument("--all", action="store_true", help="tell of the admin's and other packages' views, too")
-        text = "leave out views whose route or name fits this shell pattern, as '/internal/*'; repeatable"
-        gates.add_argument("--exclude", metavar="PATTERN", action="append", default=[], help=text)
-        add_format(gates)
+        _add_gates(actions)
         add_doctor(actions)
-        add_many(actions)
-        add_ship(actions)
+        _add_many(actions)
+        _add_ship(actions)
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Run the action; anything but success leaves through ``CommandError`` or ``SystemExit``."""
@@ -251,6 +244,42 @@ class Command(BaseCommand):
         """Write a note where the cache of this process is not shared."""
         if default_gate().options.redis_url is None:
             self.stderr.write(self.style.NOTICE(_NOT_SHARED))
+
+
+def _add_gates(actions: Any) -> None:
+    gates = add_action(actions, "gates", "every gate: views, rules, template tags; what they ask for, and where")
+    gates.add_argument("--ungated", action="store_true", help="the views that nothing gates; exit code 1 if any")
+    gates.add_argument("--all", action="store_true", help="tell of the admin's and other packages' views, too")
+    text = "leave out views whose route or name fits this shell pattern, as '/internal/*'; repeatable"
+    gates.add_argument("--exclude", metavar="PATTERN", action="append", default=[], help=text)
+    add_format(gates)
+
+
+def _add_many(actions: Any) -> None:
+    """Add ``invalidate``, ``warm`` and ``names``, which are about many customers."""
+    invalidate = add_action(actions, "invalidate", "forget the cached snapshot of a customer")
+    invalidate.add_argument("customers", metavar="CUSTOMER", nargs="+")
+    warm = add_action(actions, "warm", "fetch customers ahead of their first check; prints those to try again")
+    whom = warm.add_mutually_exclusive_group(required=True)
+    whom.add_argument("file", metavar="FILE", nargs="?", help="customer ids, one a line; - reads them from stdin")
+    whom.add_argument("--all", action="store_true", help="every customer that billing lists")
+    warm.add_argument("--concurrency", type=int, default=8, metavar="N", help="fetches at a time (default: 8)")
+    names = add_action(actions, "names", "a module with a StrEnum of what billing lists for these customers")
+    text = "whose entitlements; those that billing lists first, where none is named"
+    names.add_argument("customers", metavar="CUSTOMER", nargs="*", help=text)
+    text = "where none is named: how many of those that billing lists (default: 200)"
+    names.add_argument("--sample", type=int, default=200, metavar="N", help=text)
+
+
+def _add_ship(actions: Any) -> None:
+    ship = add_action(actions, "ship", "deliver to billing what was used up; safe to run several at once")
+    ship.add_argument("--limit", type=int, metavar="N", help="events a run, or letters; all by default (--dead: 100)")
+    ship.add_argument("--batch", type=int, default=50, metavar="N", help="events at a time (default: 50)")
+    what = ship.add_mutually_exclusive_group()
+    what.add_argument("--watch", type=float, metavar="SECONDS", help="run again and again, so far apart")
+    what.add_argument("--dead", action="store_true", help="list the events that billing refused; exit code 1 if any")
+    what.add_argument("--revive", action="store_true", help="put the events back that billing refused")
+    add_format(ship)
 
 
 def _read_ids(name: str) -> list[str]:
