@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from entitlement_gate.domain.errors import EntitlementUnavailable
+from entitlement_gate.domain.errors import EntitlementUnavailable, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.cache import Entry
@@ -107,6 +107,11 @@ class TestWhatADecisionRestsOn:
 
         assert asyncio.run(renew())[0].allowed
         assert threading.current_thread() not in [thread for _, thread in remote.asked]
+
+    def test_without_data_of_the_customer_the_ledger_is_not_asked(self, gate, billing, ask, *, remote):
+        billing.error = SourceUnavailable("HTTP 503")
+        assert ask(gate, "check", ANNA, "api_calls").reason == "unavailable"
+        assert remote.asked == []
 
     def test_what_the_async_door_gave_is_read_without_asking(self, gate, remote):
         known = asyncio.run(gate.aget(ANNA))
