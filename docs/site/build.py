@@ -155,8 +155,9 @@ def write_copy(source: Path) -> None:
     files[source / "index.md"] = _front_page(files[source / "index.md"])
     files[source / "reference/api.md"] += _toctree("", [f"python/{_name_of(title)}" for title in PYTHON], hidden=False)
     files[source / "reference/commands.md"] += _help()
-    for page, made in (("settings", "options"), ("reasons", "decisions"), ("errors", "errors")):
-        files[source / f"reference/{page}.md"] += f"\n## In the code\n\n[As the code has them](python/{made}.rst)\n"
+    for page, title in (("settings", "Options"), ("reasons", "Decisions"), ("errors", "Errors")):
+        link = f"[{title}](python/{_name_of(title)}.rst)"
+        files[source / f"reference/{page}.md"] += f"\n## As the code has it\n\n{link}: names, types and docstrings.\n"
     files |= {source / f"reference/python/{_name_of(title)}.rst": _python(title) for title in PYTHON}
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
