@@ -131,7 +131,7 @@ class RequestEntitlements:
         return (yield from self._checking_of(gate, requirement, customer, key))
 
     def start_check(self, requirement: Requirement, customer: object) -> Effects[Decision] | None:
-        """Return the steps of ``checking`` for whom the resolver has just found; None where what is at hand allows."""
+        """Return the steps of ``checking`` for a customer just resolved; None where a cached answer allows at once."""
         gate = default_gate()
         key = key_of(customer, remembered_as(requirement), None)
         answer = gate.find_answer(key)

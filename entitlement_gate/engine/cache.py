@@ -180,7 +180,7 @@ class SnapshotCache:
             self._put(entry)
 
     def put(self, entry: Entry) -> None:
-        """Hold an entry, and let the one refreshed longest ago go where there are too many."""
+        """Hold an entry, and evict the one refreshed longest ago where there are too many."""
         try:
             self._put(entry)
         except BaseException:  # an exception struck in the middle of it: what is held is put in order again
@@ -202,7 +202,7 @@ class SnapshotCache:
             self._replace(customer_id, entry.expired())
 
     def drop(self, customer_id: str) -> None:
-        """Hold nothing of the customer."""
+        """Evict the customer."""
         self.blanks.pop(customer_id, None)
         entry = self.entries.pop(customer_id, None)
         if entry is not None:
@@ -219,7 +219,7 @@ class SnapshotCache:
         self._keep(entry, (customer_id, asked), answer)
 
     def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
-        """Let what is remembered serve under another key too: found as it was asked, and forgotten with the rest."""
+        """Keep an answer under another key too, the form in which it was asked for; it is dropped with the rest."""
         customer_id = entry.snapshot.customer_id
         answer = self.answers.get((customer_id, asked))
         if answer is not None and self.entries.get(customer_id) is entry:
@@ -227,7 +227,7 @@ class SnapshotCache:
             self._keep(entry, (customer_id, asked), answer)  # where that made room for itself
 
     def forget(self, entry: Entry) -> None:
-        """Forget all that was worked out from an entry."""
+        """Drop all answers that were worked out from an entry."""
         for key in entry.keys:
             self.answers.pop(key, None)
         entry.keys = ()

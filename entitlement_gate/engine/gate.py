@@ -92,17 +92,17 @@ class EntitlementGate:
         self._ledger_client.remake()
 
     def observe(self, observer: Observer) -> None:
-        """Let an observer hear of this gate: called inline, so it must be quick (see ``entitlement_gate.metrics``)."""
+        """Add an observer of this gate: it is called inline, so be quick (see ``entitlement_gate.metrics``)."""
         self._observers.add(observer)
         self.mind_observers()
 
     def unobserve(self, observer: Observer) -> None:
-        """Let it hear no more."""
+        """Remove an observer."""
         self._observers.discard(observer)
         self.mind_observers()
 
     def mind_observers(self) -> None:
-        """See anew whether anybody is to be told of checks: one that `has` answers at once is told to nobody."""
+        """Look again who observes checks: while somebody does, `has` takes the way that reports each of them."""
         self._observers.renew()
         self.is_heard = self._is_observed = bool(self._observers.of_checks)
         self._answers = {} if self.is_heard else self._snapshots.answers
@@ -252,11 +252,11 @@ class EntitlementGate:
         return (await run_async(self._granting(customer, order(countable(entitlement, quantity), key, None)))).decision
 
     def invalidate(self, customer: object) -> None:
-        """Let what is known of the customer no longer count: the next check fetches."""
+        """Invalidate the customer's cached snapshot: the next check fetches."""
         run_sync(self._invalidating(customer))
 
     async def ainvalidate(self, customer: object) -> None:
-        """Let what is known of the customer no longer count: the next check fetches."""
+        """Invalidate the customer's cached snapshot: the next check fetches."""
         await run_async(self._invalidating(customer))
 
     def health(self) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class EntitlementGate:
         return decision
 
     def remember_form(self, view: View, requirement: Requirement, key: Hashable) -> None:
-        """Let what was decided be found by what it was asked with, too; see ``key_of``."""
+        """Cache the answer under the form in which it was asked for, too; see ``key_of``."""
         if key is None or view.entry is None:
             return
         asked, answers = remembered_as(requirement), self._snapshots.answers
@@ -332,7 +332,7 @@ class EntitlementGate:
             self._snapshots.alias(view.entry, asked, key)
 
     def find_answer(self, key: Hashable) -> Answer | None:
-        """Return what is at hand and fresh, where nobody is to be told of it; see ``key_of``."""
+        """Return the cached answer that is fresh, where no check is to be reported; see ``key_of``."""
         answer = self._answers.get(key)
         if answer is None:
             return None
@@ -484,18 +484,18 @@ class EntitlementGate:
         return decision, reservation
 
     def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
-        """Tell of a decision, which had until ``due``; without that it was at hand. For gates that tell others."""
+        """Report a decision, which had until ``due``; without that it was at hand. Subclasses report to others, too."""
         if self._is_observed:
             self.tell_observers(decision, due)
         yield from ()
 
     def telling(self, decision: Decision, due: float | None = None) -> Effects[Decision]:
-        """Return the decision, having told of it."""
+        """Report a decision and return it."""
         yield from self.announcing(decision, due)
         return decision
 
     def tell_observers(self, decision: Decision, due: float | None) -> None:
-        """Tell those who are told without a step; see ``announcing``."""
+        """Report a decision to observers, without a step; see ``announcing``."""
         left = self.options.deadline if due is None else due - self._clock.monotonic()
         self._observers.check(decision, max(0.0, self.options.deadline - left))
 

@@ -117,7 +117,7 @@ class Observed(Protocol):
     """A gate."""
 
     def mind_observers(self) -> None:
-        """See anew who hears of it."""
+        """Look again who observes it."""
 
     @property
     def customers_held(self) -> int:
@@ -138,13 +138,13 @@ class _Everywhere(Locked):
         self.gates: WeakSet[Observed] = WeakSet()
 
     def add(self, observer: Observer) -> None:
-        """Let an observer hear of every gate."""
+        """Add an observer of every gate."""
         with self._lock:
             self.observers = *self.observers, observer
         self._tell()
 
     def discard(self, observer: Observer) -> None:
-        """Let it hear no more."""
+        """Remove an observer."""
         with self._lock:
             self.observers = tuple(one for one in self.observers if not one.stands_for(observer))
         self._tell()
@@ -171,30 +171,30 @@ class Observers:
         self.renew()
 
     def add(self, observer: Observer) -> None:
-        """Let an observer hear of this gate."""
+        """Add an observer of this gate."""
         self._own = *self._own, observer
 
     def discard(self, observer: Observer) -> None:
-        """Let it hear no more."""
+        """Remove an observer."""
         self._own = tuple(one for one in self._own if not one.stands_for(observer))
 
     def renew(self) -> None:
-        """See anew who is there."""
+        """Collect anew the observers of this gate and of every gate."""
         self.all: tuple[Observer, ...] = *self._own, *everywhere.observers
         self.of_checks = tuple(observer for observer in self.all if observer.hears_checks)
 
     def check(self, decision: Decision, seconds: float) -> None:
-        """Tell of a check."""
+        """Report a check."""
         for observer in self.of_checks:
             self._notify(observer, observer.check, decision, seconds)
 
     def fetch(self, fetch: Fetch) -> None:
-        """Tell of a fetch."""
+        """Report a fetch."""
         for observer in self.all:
             self._notify(observer, observer.fetch, fetch)
 
     def ledger(self, call: LedgerCall) -> None:
-        """Tell of a question to the ledger."""
+        """Report a call of the ledger."""
         for observer in self.all:
             self._notify(observer, observer.ledger, call)
 
