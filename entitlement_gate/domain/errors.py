@@ -34,7 +34,7 @@ import re
 
 from django.core.exceptions import PermissionDenied
 
-from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.domain.decisions import Decision, Reason, RequestFault
 
 __all__ = [
     "AnswerTooLate",
@@ -167,8 +167,8 @@ def _read_arguments(decision: Decision | str, otherwise: Reason) -> tuple[str, D
         return f"{decision.entitlement}: {decision.reason}", decision
     text = str(decision)
     name, _, word = text.rpartition(": ")
-    reasons = (reason for reason in Reason if reason == word and reason.outcome is otherwise.outcome)
-    return text, Decision.of(next(reasons, otherwise), name)
+    told = (reason for reason in (*Reason, *RequestFault) if reason == word and reason.outcome is otherwise.outcome)
+    return text, Decision.of(next(told, otherwise), name)
 
 
 def text_to_log(error: BaseException, *hidden: object) -> str:

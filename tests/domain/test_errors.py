@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import PermissionDenied
 
 from entitlement_gate.domain import errors
-from entitlement_gate.domain.decisions import Decision, Reason
+from entitlement_gate.domain.decisions import Decision, Outcome, Reason, RequestFault
 
 
 def test_every_error_is_of_one_tree_and_named():
@@ -49,3 +49,11 @@ def test_a_failed_fetch_is_a_source_error(kind):
 @pytest.mark.parametrize("kind", ["ReservationConflict", "ReservationExpired", "ReservationNotFound"])
 def test_reservations_fail_as_reservation_errors(kind):
     assert issubclass(getattr(errors, kind), errors.ReservationError)
+
+
+@pytest.mark.parametrize("reason", [each for each in (*Reason, *RequestFault) if each.outcome is not Outcome.ALLOWED])
+def test_an_error_made_anew_of_its_text_has_the_same_reason(reason):
+    kind = errors.EntitlementUnavailable if reason.outcome is Outcome.UNKNOWN else errors.EntitlementDenied
+    error = kind(str(kind(Decision.of(reason, "reports: all"))))
+    assert (error.decision.reason, error.decision.entitlement) == (reason, "reports: all")
+    assert type(error.decision.reason) is type(reason)
