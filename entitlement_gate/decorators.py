@@ -83,7 +83,7 @@ def requires_entitlement(
         customer: ``(request) -> id`` in place of the resolver; sync or async.
         on_unavailable: ``"deny"`` or ``"allow"`` in place of ``ON_UNAVAILABLE``.
         on_denied: ``(request, decision) -> response``, sync or async; ``"raise"``; or a URL or URL name to redirect
-            to: in place of ``DENIED_HANDLER``. Nobody is redirected for an outage.
+            to: in place of ``DENIED_HANDLER``. Nobody is redirected for an outage or a mistake in the request.
 
     Raises:
         ValueError: an argument cannot work; at import, not at the first request.

@@ -39,6 +39,7 @@ __all__ = ["Guard", "is_answered", "note_refusal", "refusal"]
 _logger = logging.getLogger("entitlement_gate")
 _TTL = 60.0  # seconds in which a view answers; one that takes longer is counted late
 _NOTED = "_entitlement_refusal"
+_FAULTS: frozenset[str] = frozenset(RequestFault)
 _SHORT = 20  # characters of a text that a log line quotes; an id of a customer has more
 
 
@@ -194,8 +195,9 @@ class Guard:
             required(decision)
         if not isinstance(self.on_denied, str):
             return (yield from refusal(request, decision, self.on_denied))
-        # An outage must not look like "not entitled".
-        url = None if decision.outcome is Outcome.UNKNOWN else self._leads_to(request, self.on_denied)
+        # Neither an outage nor a mistake in the request must look like "not entitled".
+        is_about_plan = decision.outcome is not Outcome.UNKNOWN and decision.reason not in _FAULTS
+        url = self._leads_to(request, self.on_denied) if is_about_plan else None
         if url is None:
             return (yield from refusal(request, decision))
         note_refusal(request, decision)

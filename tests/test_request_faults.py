@@ -12,10 +12,11 @@ from ninja import NinjaAPI
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from entitlement_gate import check_entitlement, requires_entitlement
+from entitlement_gate import Decision, EntitlementDenied, check_entitlement, requires_entitlement
 from entitlement_gate.api import default_gate
 from entitlement_gate.contrib import ninja as of_ninja
-from entitlement_gate.contrib.rest_framework import HasEntitlement
+from entitlement_gate.contrib.rest_framework import EntitlementRefused, HasEntitlement
+from entitlement_gate.domain.decisions import RequestFault
 from entitlement_gate.mixins import EntitlementRequiredMixin
 from entitlement_gate.testing import FakeBilling
 from tests.customers import PRO, SETTINGS
@@ -233,3 +234,22 @@ def test_in_shadow_both_are_let_in_and_nothing_more_is_counted(settings, place):
 def test_the_settings_say_another_status(settings):
     settings.ENTITLEMENT_GATE = {**SETTINGS, "STATUS_CODES": {"key_conflict": 422, "invalid_quantity": 422}}
     assert [ask("WSGI", "function", quantity).status_code for quantity in ("3", "4", "0")] == [200, 422, 422]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("handler", ["WSGI", "ASGI"])
+def test_a_fault_of_the_request_leads_to_no_page_about_plans(settings, handler):
+    settings.ROOT_URLCONF = alone = ModuleType("alone")
+    gated = requires_entitlement("calls", asked, on_denied="/plans/", **GATE)(checked)
+    alone.urlpatterns = [path("checked/", gated)]
+    assert [ask(handler, "checked", quantity).status_code for quantity in ("3", "4", "0", "11")] == [200, 409, 400, 409]
+    alone.urlpatterns = [path("checked/", requires_entitlement("calls", asked, on_denied="/plans/")(checked))]
+    settings.ROOT_URLCONF = again = ModuleType("again")
+    again.urlpatterns = alone.urlpatterns
+    assert [ask(handler, "checked", quantity).status_code for quantity in ("3", "0", "11")] == [200, 400, 302]
+
+
+@pytest.mark.parametrize(("fault", "status"), [(RequestFault.KEY_CONFLICT, 409), (RequestFault.INVALID_QUANTITY, 400)])
+def test_a_refusal_made_anew_of_its_text_has_the_same_status(fault, status):
+    refused = EntitlementRefused(str(EntitlementDenied(Decision.of(fault, "calls"))))
+    assert (refused.decision.reason, refused.status_code) == (fault, status)
