@@ -64,7 +64,7 @@ class GateMiddleware:
         customer: ``(connection)`` to a UUID, its text or None for nobody; a sync one runs on a thread. Asked for once a
             request, where the first entitlement is required: whoever authenticates may stand below.
         status_codes: a reason to the HTTP status of its refusal.
-        upgrade_url: where more can be had: an address, or ``(connection, decision)`` to one or None.
+        upgrade_url: where more can be had: an address, or ``(connection, decision)`` to one or None, sync or async.
 
     Raises:
         ValueError: an argument cannot work; the message names it.
@@ -77,7 +77,7 @@ class GateMiddleware:
         gate: EntitlementGate,
         customer: Callable[[HTTPConnection], Any],
         status_codes: Mapping[str, int] | None = None,
-        upgrade_url: Callable[[HTTPConnection, Decision], str | None] | str | None = None,
+        upgrade_url: Callable[[HTTPConnection, Decision], Awaitable[str | None] | str | None] | str | None = None,
     ) -> None:
         if not isinstance(gate, EntitlementGate):
             raise ValueError(f"gate: an EntitlementGate, not {gate!r}")
@@ -122,7 +122,7 @@ class GateMiddleware:
                 await send({"type": "websocket.close", "code": code, "reason": str(decision.reason)})
                 return
             prefix = "websocket."
-        status, body = self._problem(HTTPConnection(scope), decision)
+        status, body = await self._problem(HTTPConnection(scope), decision)
         headers = [
             (b"content-type", refusals.PROBLEM.encode()),
             (b"content-length", str(len(body)).encode()),
@@ -135,21 +135,21 @@ class GateMiddleware:
         await send({"type": f"{prefix}http.response.start", "status": status, "headers": headers})
         await send({"type": f"{prefix}http.response.body", "body": body})
 
-    def _problem(self, connection: HTTPConnection, decision: Decision) -> tuple[int, bytes]:
+    async def _problem(self, connection: HTTPConnection, decision: Decision) -> tuple[int, bytes]:
         status = refusals.status_of(decision, self._status_codes)
         problem = refusals.problem_of(
             decision,
             status=status,
             title=refusals.title_of(decision),
             detail=refusals.detail_of(decision),
-            upgrade_url=self._upgrade_address(connection, decision),
+            upgrade_url=await self._upgrade_address(connection, decision),
         )
         return status, json.dumps(problem).encode()
 
-    def _upgrade_address(self, connection: HTTPConnection, decision: Decision) -> str | None:
+    async def _upgrade_address(self, connection: HTTPConnection, decision: Decision) -> str | None:
         url = self._upgrade_url
         try:
-            url = url(connection, decision) if callable(url) else url
+            url = await await_result(url(connection, decision)) if callable(url) else url
             return refusals.visitable(str(url)) if url else None
         except ValueError:
             _logger.error("upgrade_url: what %r returned is no address to visit", self._upgrade_url)  # noqa: TRY400 - it may tell of whom it is

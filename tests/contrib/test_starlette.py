@@ -265,6 +265,14 @@ def test_an_address_that_a_browser_would_run_is_left_out(gate, caplog):
     assert "no address to visit" in caplog.text
 
 
+def test_an_address_may_have_to_be_waited_for(gate):
+    async def leads(connection, decision):
+        return f"/plans?for={decision.entitlement}"
+
+    with browsing(make_fastapi(gate, upgrade_url=leads), FREE) as client:
+        assert client.get("/sync").json()["upgrade_url"] == "/plans?for=reports"
+
+
 def test_an_address_that_cannot_be_found_is_left_out(gate, caplog):
     with browsing(make_fastapi(gate, upgrade_url=lambda _, decision: {}[decision.customer_id]), FREE) as client:
         answer = client.get("/sync")
