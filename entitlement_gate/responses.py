@@ -170,7 +170,11 @@ def status_of(decision: Decision) -> int:
 def prefers_json(request: HttpRequest) -> bool:
     """Return whether the client would rather have JSON: by ``Accept``, else by the body it sent."""
     try:
-        json = min(_rate_types(request, "application/json"), _rate_types(request, "application/problem+json"))
+        json = min(
+            _rate_types(request, "application/json"),
+            _rate_types(request, "application/problem+json"),
+            _rate_suffix(request),
+        )
         html = _rate_types(request, "text/html")
     except ValueError:  # Django reads no header of absurd length
         json = html = 0
@@ -237,6 +241,13 @@ def _rate_types(request: HttpRequest, media_type: str) -> int:
         (part for part in wanted if _strip_parameters(part) == media_type), accepted
     )  # "…; charset=utf-8" is as good
     return len(wanted) if by_name is None else wanted.index(by_name)
+
+
+def _rate_suffix(request: HttpRequest) -> int:
+    """Return the rank of the most wanted type that is JSON by its suffix, as those of JSON:API and HAL are."""
+    wanted = request.accepted_types
+    named = (rank for rank, part in enumerate(wanted) if part.sub_type.endswith("+json"))
+    return next(named, len(wanted))
 
 
 def _strip_parameters(part: MediaType) -> str:
