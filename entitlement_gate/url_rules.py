@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
@@ -59,6 +61,8 @@ _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 _SET = re.compile(r"\[\^?\]?[^\]]*\]")  # as above: of characters
 _CONVERTED = re.compile(r"<([^>:\s]+):")  # as above: by which converter
 _PADDING = re.compile(r"(?<!\d)0+(?=\d)")  # zeros before a number
+_FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")  # of Arabic or Devanagari, say
+_HEX_DIGITS = 32  # of a UUID
 _PARTS = re.compile(
     r"""
     \\.                              # an escape
@@ -372,7 +376,8 @@ def namespaces_of(namespaces: Sequence[str], app_names: Sequence[str]) -> frozen
 def _paths(request: HttpRequest, match: ResolverMatch | None) -> Iterator[str]:
     """Yield the path as it came, and what a view may take it for.
 
-    ``static.serve`` opens ``a/../b`` as ``b``, and what is found under 7 is found under 007.
+    ``static.serve`` opens ``a/../b`` as ``b``, and what is found under 7 is found under 007, +7, and a 7 of other
+    digits than ASCII's.
     """
     path = request.path_info
     yield path
@@ -383,8 +388,21 @@ def _paths(request: HttpRequest, match: ResolverMatch | None) -> Iterator[str]:
     for part in parts:
         if isinstance(part, str) and "/" in part:
             yield path.replace(part, _normalise(part).removeprefix("/"), 1)
-    if any(isinstance(part, int) or part.isdecimal() for part in parts if isinstance(part, (int, str))):
-        yield _PADDING.sub("", path)
+    numbers = [part for part in parts if isinstance(part, int) or (isinstance(part, str) and part.isdecimal())]
+    if numbers:
+        yield _PADDING.sub("", _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), path))
+    yield from _rewrite(path, (part for part in parts if isinstance(part, str) and part not in numbers), int)
+    yield from _rewrite(path, (part for part in parts if isinstance(part, str) and len(part) >= _HEX_DIGITS), UUID)
+
+
+def _rewrite(path: str, parts: Iterable[str], read: Callable[[str], object]) -> Iterator[str]:
+    """Yield the path with the ids in it as they are usually written, where ``read`` knows other ways to write them."""
+    plain = path
+    for part in parts:
+        with suppress(ValueError):
+            plain = plain.replace(part, str(read(part)))
+    if plain != path:
+        yield plain
 
 
 def _normalise(path: str) -> str:

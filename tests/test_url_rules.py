@@ -396,6 +396,8 @@ numbered.urlpatterns = [
     re_path(r"^page-(?P<number>\d+)\.html$", page),
     path("fixed/007/", page),
     path("word/<slug:word>/", page),
+    path("item/<str:key>/", page),
+    re_path(r"^unicode/(?P<key>\d+)/$", page),
 ]
 
 
@@ -413,9 +415,22 @@ numbered.urlpatterns = [
         (r"^/page-7\.html$", "/page-070.html", 200),
         ("^/fixed/7/", "/fixed/007/", 200),
         ("^/word/a7/", "/word/a07/", 200),
+        ("^/unicode/7/", "/unicode/%D9%A7/", 403),
+        ("^/unicode/7/", "/unicode/%EF%BC%90%EF%BC%97/", 403),
+        ("^/unicode/7/", "/unicode/%D9%A8/", 200),
+        ("^/item/7/", "/item/%D9%A7/", 403),
+        ("^/item/7/", "/item/+7/", 403),
+        ("^/item/7/", "/item/%207%0A/", 403),
+        ("^/item/70/", "/item/7_0/", 403),
+        ("^/item/-7/", "/item/-07/", 403),
+        ("^/item/7/", "/item/7a/", 200),
+        ("^/item/7/", "/item/-7/", 200),
+        (f"^/item/{PRO}/", f"/item/{PRO.replace('-', '')}/", 403),
+        ("^/item/a0000000-0000-4000-8000-00000000000a/", "/item/%7BA0000000-0000-4000-8000-00000000000A%7D/", 403),
+        (f"^/item/{PRO}/", f"/item/{FREE}/", 200),
     ],
 )
-def test_a_number_with_zeros_before_it_leads_to_the_same(ask, pattern, url, status):
+def test_an_id_leads_to_the_same_however_it_is_written(ask, pattern, url, status):
     assert ask([{"path": pattern, "requires": "reports"}], url, urls=numbered) == status
 
 
