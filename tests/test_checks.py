@@ -99,6 +99,12 @@ def test_urls_that_only_some_requests_have_may_be_named():
     assert found({**GOOD, "RULES": rules, "URLCONFS": ["tests.included_urls"]}) == []
 
 
+@pytest.mark.parametrize("name", ["", "no.such.urls", "."])
+def test_urls_that_cannot_be_imported_are_an_error(name):
+    ((code, text),) = found({**GOOD, "URLCONFS": [name]})
+    assert (code, "URLCONFS" in text) == ("E003", True)
+
+
 def shop(*names):
     urls = ModuleType("shop")
     pages = ([path("export/", answering, name="export")], "shop")
