@@ -134,12 +134,17 @@ async def assert_usable(page, within="html"):
     troubles = await unreached(part)
     assert not troubles, f"{page.url}, tab key:\n" + "\n".join(troubles)
     for width in (DESKTOP, PHONE):
-        await page.set_viewport_size({"width": width, "height": 800})
-        assert not await is_too_wide(page), f"{page.url} scrolls sideways at {width}: {await too_wide(page)}"
+        await assert_fits(page, width)
         for scheme, rules in (("light", None), ("dark", _OF_COLOURS)):
             await page.emulate_media(color_scheme=scheme)
             found = await violations(part, rules)
             assert not found, f"{page.url}, {scheme}, {width} pixels wide:\n" + "\n".join(found)
+
+
+async def assert_fits(page, width=PHONE):
+    """Assert that nobody has to scroll sideways, and leave the page so wide."""
+    await page.set_viewport_size({"width": width, "height": 800})
+    assert not await is_too_wide(page), f"{page.url} scrolls sideways at {width}: {await too_wide(page)}"
 
 
 async def is_too_wide(page):
