@@ -334,7 +334,7 @@ def _check_urlconfs(settings: Settings) -> Iterator[CheckMessage]:
     for name in settings.urlconfs:
         try:
             _ = get_resolver(name).url_patterns
-        except (ImportError, ImproperlyConfigured, ValueError) as error:  # the last of an empty name
+        except (ImportError, ImproperlyConfigured, TypeError, ValueError) as error:  # the last two of no name
             hint = "Name modules that define urlpatterns, as ROOT_URLCONF does."
             yield _make_message("entitlement_gate.E003", f"{SETTING}['URLCONFS']: {error}", hint)
 
