@@ -39,6 +39,7 @@ Grants = tuple[Grant, ...]
 
 _EVERYBODY = "*"
 _YAML_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_NOT_OF_ITS_TAG = (AttributeError, LookupError, TypeError)  # what PyYAML raises of "!!bool 5", and the like
 _WITH_ZEROS = re.compile(r"[-+]?0[0-9]+")
 
 
@@ -105,7 +106,7 @@ class StaticSource(Locked):
 
     def _parse(self, data: bytes) -> Mapping[str, Grants]:
         try:
-            return _parse_customers(self._read(data.decode()))
+            return _parse_customers(self._read(data.decode("utf-8-sig")))
         except RecursionError as error:
             raise ValueError(f"{self._path}: it is nested too deeply") from error
         except UnicodeDecodeError as error:
@@ -165,6 +166,9 @@ def _make_yaml_loader(yaml: Any) -> Any:
             yield
         except ValueError as error:
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+        except _NOT_OF_ITS_TAG as error:
+            problem = f"this is not what its tag says: {node.tag}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # known only where PyYAML is
         """Refuses one key twice, of which the last would count, and numbers that are not what they look like."""
@@ -175,11 +179,14 @@ def _make_yaml_loader(yaml: Any) -> Any:
                 _refuse_duplicates((key.value, None) for key, _ in node.value if isinstance(key.value, str))
             return node
 
-        def construct_scalar_of_kind(self, node: Any) -> Any:
+        def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as PyYAML calls it
             with marking(node):
-                exact = None if node.tag == _YAML_TIMESTAMP else _read_yaml_number(node.value)
-                plain = yaml.SafeLoader.yaml_constructors[node.tag](self, node)
-                return exact if isinstance(plain, float) and exact is not None else plain
+                return super().construct_object(node, deep)
+
+        def construct_scalar_of_kind(self, node: Any) -> Any:
+            exact = None if node.tag == _YAML_TIMESTAMP else _read_yaml_number(node.value)
+            plain = yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+            return exact if isinstance(plain, float) and exact is not None else plain
 
     for tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", _YAML_TIMESTAMP):
         Loader.add_constructor(tag, Loader.construct_scalar_of_kind)

@@ -227,6 +227,25 @@ def test_the_words_that_yaml_takes_for_booleans_are_features(write, word, is_gra
         assert gate.has(PRO, "sso") is is_granted
 
 
+@pytest.mark.parametrize("scalar", ["!!bool 5", "!!int ''", "!!float ''", "!!float x", "!!timestamp x", "!!int [1]"])
+def test_what_is_not_what_its_tag_says_is_refused_with_its_line(write, scalar):
+    path = write(f"plans:\n  pro:\n    seats: {scalar}\n")
+    with pytest.raises(ValueError, match=r"plans\.yaml: line 3: "):
+        StaticSource(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.json", '{"customers": {"*": {"grants": {"seats": 5}}}}'),
+        ("p.yaml", "customers: {'*': {grants: {seats: 5}}}"),
+        ("p.toml", "customers.'*'.grants.seats = 5"),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_what_a_file_says(write, name, text):
+    assert grants(StaticSource(write(f"\ufeff{text}", name)))["seats"].quantity == 5
+
+
 def test_a_day_that_no_month_has_is_refused_with_its_line(write):
     with pytest.raises(ValueError, match="line 2: day is out of range"):
         StaticSource(write("customers: {'*': {grants: {\nsso: {expires_at: 2027-02-30}}}}"))
