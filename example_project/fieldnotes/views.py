@@ -149,9 +149,10 @@ def plans(request: Request) -> HttpResponse:
 
 @require_POST
 def sign_in(request: Request) -> HttpResponse:
-    """Switch the customer."""
+    """Switch the customer, and show a page: the one that is named, of those on the home page, or that."""
     customers.sign_in(request, request.POST.get("customer", ""))
-    return redirect("home")
+    named = request.POST.get("page")
+    return redirect(named if named in {page.url_name for page in prices.PAGES} else "home")
 
 
 def _pages(known: CustomerEntitlements) -> list[dict[str, Any]]:

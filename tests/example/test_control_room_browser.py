@@ -127,6 +127,9 @@ def test_without_scripts_each_button_leads_to_a_newer_page(browser, address):
         await follow(page, page.get_by_role("link", name="Look again"))
         await follow(page, page.get_by_role("link", name="Pro Plumbing"))
         await expect(card(page, "reports")).to_contain_text("allowed")
+        await follow(page, card(page, "seats").get_by_role("button", name="See its page"))
+        await expect(page.get_by_text("Signed in as")).to_contain_text("Pro Plumbing")
+        await expect(page).to_have_title(re.compile("^Team"))
 
     browser.visit(visit, java_script_enabled=False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.example.conftest import switch, visiting
+from tests.example.conftest import CUSTOMERS, switch, token, visiting
 
 PAGES = ("/reports/", "/export/", "/summary/", "/summary/?length=long", "/team/", "/api/report/", "/ask/")
 ANSWERS = {
@@ -103,6 +103,13 @@ def test_signing_in_needs_the_csrf_token(demo):
     with visiting(demo.address, "free") as visitor:
         assert visitor.post("/sign-in/", data={"customer": ""}).status_code == 403
         assert visitor.get("/sign-in/").status_code == 405
+
+
+@pytest.mark.parametrize(("page", "leads_to"), [("team", "/team/"), ("https://example.com/", "/"), ("", "/")])
+def test_who_signs_in_is_led_to_a_page_of_the_example_alone(demo, page, leads_to):
+    with visiting(demo.address) as visitor:
+        chosen = {"csrfmiddlewaretoken": token(visitor), "customer": CUSTOMERS["pro"], "page": page}
+        assert visitor.post("/sign-in/", data=chosen).headers["location"] == leads_to
 
 
 @pytest.mark.parametrize(("people", "status"), [("2", 200), ("3", 402), ("0", 400), ("many", 400), ("", 400)])
