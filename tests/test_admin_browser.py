@@ -84,3 +84,14 @@ def test_anybody_can_use_the_page(visit, shown):
 
     visit(go)
     default_gate().close()
+
+
+def test_anybody_can_use_the_page_in_german(visit, settings):
+    async def go(page):
+        await page.goto(f"{PAGE}?customer={ONE}&name=API+Calls")
+        await expect(page.get_by_role("button", name="Nachsehen")).to_be_visible()
+        await assert_usable(page)
+
+    settings.LANGUAGE_CODE = "de"
+    visit(go)
+    default_gate().close()
