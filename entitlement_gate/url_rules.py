@@ -10,7 +10,7 @@ import itertools
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
@@ -149,7 +149,7 @@ def read_rules(raw: Any) -> tuple[Rule, ...]:
     Raises:
         ValueError: an entry cannot work; the message says which and why.
     """
-    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Iterable):
+    if isinstance(raw, (str, Mapping)) or not isinstance(raw, Collection):  # an iterator is read but once
         raise ValueError(f"rules: a list of dicts, not {raw!r}")
     return tuple(_read(number, entry) for number, entry in enumerate(raw))
 
@@ -295,7 +295,7 @@ def _read(number: int, entry: Any) -> Rule:
     try:
         pattern = _compile(name) if about[0] == "path" else None
         requirement = as_requirement(entry["requires"], entry.get("quantity"))
-    except (re.error, TypeError, ValueError) as error:
+    except (re.error, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from None
     return Rule(
         about=about[0],

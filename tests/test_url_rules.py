@@ -572,6 +572,8 @@ def test_a_rule_by_name_reaches_views_without_a_name_and_namespaces_within(ask):
         ([{"path": "^/", "view": "x", "requires": "x"}], 'one of "path", "view", "namespace"'),
         ([{"path": "^/"}], '"requires"'),
         ([{"path": "(", "requires": "x"}], "entry 0: "),
+        ([{"path": "a{99999999999}", "requires": "x"}], "entry 0: the repetition number is too large"),
+        (iter([{"path": "^/", "requires": "x"}]), "a list of dicts"),
         ([{"view": "", "requires": "x"}], "'view' is text"),
         ([{"view": "v", "requires": "x"}, {"view": "v", "requires": "x", "quantity": 0}], "entry 1: a quantity"),
         ([{"view": "v", "requires": 3}], "entry 0: an entitlement"),
