@@ -104,7 +104,7 @@ class EntitlementMiddleware:
         if refused is not None:
             return refused
         response: Any = yield Invocation(self.get_response, request)
-        if is_act or request.method == "OPTIONS" or _is_views_own(request, response):
+        if is_act or _is_preflight(request, response) or _is_views_own(request, response):
             return response
         refused = yield from _refusing(request, _match_of_answer(request))
         if refused is None:
@@ -156,6 +156,16 @@ def _is_views_own(request: HttpRequest, response: HttpResponseBase) -> bool:
     if request.resolver_match is None or response.status_code not in _REDIRECTS:
         return False
     return leads_within(request, response.headers.get("Location", ""))
+
+
+def _is_preflight(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Return whether this is what a browser asks on its own account, without the cookies by which a customer is found.
+
+    A fallback such as that of the flat pages answers every method with the page: only what has no body is let through.
+    """
+    if request.method != "OPTIONS" or not getattr(response, "is_rendered", True):
+        return False
+    return not getattr(response, "content", response.streaming)
 
 
 def _match_of_answer(request: HttpRequest) -> ResolverMatch | None:

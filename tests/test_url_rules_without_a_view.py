@@ -155,6 +155,18 @@ class Sends(Answers):
         return FileResponse(io.BytesIO(b"paid for"))
 
 
+class Preflights(Answers):
+    """Answers for browsers, as a middleware for CORS does."""
+
+    def answer(self, request):
+        return HttpResponse(headers={"Access-Control-Allow-Origin": "*"})
+
+
+class Renders(Answers):
+    def answer(self, request):
+        return SimpleTemplateResponse("entitlement_gate/denied.html").render()
+
+
 class Redirects(Answers):
     def answer(self, request):
         return HttpResponseRedirect("https://files.example/signed")
@@ -201,6 +213,11 @@ class SignedIn(LoginRequiredMiddleware):
     def process_view(self, request, view_func, view_args, view_kwargs):
         request.user = AnonymousUser()
         return super().process_view(request, view_func, view_args, view_kwargs)
+
+
+class LooksEmpty(Looks):
+    def answer(self, request):
+        return HttpResponse()
 
 
 class LooksAway(Looks):
@@ -297,7 +314,21 @@ async def test_what_may_change_something_is_refused_before_it_does(ask, method):
 
 
 async def test_a_preflight_that_a_middleware_answers_is_let_through(ask):
-    assert await ask(PREMIUM, "/premium/page", method="options") == 200
+    assert await ask(PREMIUM, "/premium/page", below="Preflights", method="options") == 200
+    assert await ask(PREMIUM, "/premium/view/", above="LooksEmpty", below="Preflights", method="options") == 200
+
+
+@pytest.mark.parametrize("below", ["Answers", "Sends", "Renders"])
+async def test_what_has_a_body_is_no_preflight(ask, below):
+    assert await ask(PREMIUM, "/premium/page", below=below, method="options") == 403
+    assert await ask(PREMIUM, "/premium/page", PRO, below=below, method="options") == 200
+    assert await ask(PREMIUM, "/open/page", below=below, method="options") == 200
+
+
+async def test_a_body_for_options_uses_nothing_up(ask):
+    rules = [{"path": "^/premium/", "requires": "API Calls", "quantity": 950, "consume": True}]
+    for method in ("options", "options", "get"):
+        assert await ask(rules, "/premium/page", PRO, method=method) == 200
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
@@ -385,7 +416,8 @@ async def test_a_process_view_above_that_gives_nothing_away_has_the_first_word(a
     with override_settings(LOGIN_URL="https://login.example/"):
         assert await ask(PREMIUM, "/premium/view/", above="LooksAtLogin", below="Looks") == 302
     assert await ask(PREMIUM, "/premium/free/", above="Looks", below="Looks") == 200
-    assert await ask(PREMIUM, "/premium/view/", above="Looks", below="Looks", method="options") == 200
+    assert await ask(PREMIUM, "/premium/view/", above="Looks", below="Looks", method="options") == 403
+    assert await ask(PREMIUM, "/premium/view/", above="LooksEmpty", below="Looks", method="options") == 200
 
 
 async def test_djangos_own_middleware_sends_to_the_login_page_first(ask):
@@ -482,5 +514,6 @@ TEMPLATES = [
 async def test_a_flat_page_is_gated_by_its_path(ask, flat_pages):
     assert await ask(PREMIUM, "/premium/flat/", below=FLAT) == 403
     assert await ask(PREMIUM, "/premium/flat/", PRO, below=FLAT) == 200
+    assert await ask(PREMIUM, "/premium/flat/", below=FLAT, method="options") == 403
     assert await ask(PREMIUM, "/open/flat/", below=FLAT) == 200
     assert await ask(PREMIUM, "/premium/nowhere/", below=FLAT) == 404
