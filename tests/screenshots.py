@@ -67,7 +67,7 @@ def test_control_room(browser):
         await button(page, "Take billing down").click()
         await expect(page.locator(".ages rect.stale").nth(9)).to_be_attached()
         for look in product(SCHEMES, WIDTHS):
-            context = await page.context.browser.new_context(**options_of(look, desktop=1070, phone=720))
+            context = await page.context.browser.new_context(**options_of(look, desktop=1100, phone=720))
             beside = await context.new_page()
             await beside.goto(room)
             if look[1] == "phone":
