@@ -19,7 +19,7 @@ step = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): done in $$(( 
 CORE := entitlement_gate/domain/*,entitlement_gate/resilience/*,entitlement_gate/engine/*,entitlement_gate/zenskar/*,entitlement_gate/ledger/*,entitlement_gate/shared/*,entitlement_gate/usage/*,entitlement_gate/api.py,entitlement_gate/decorators.py,entitlement_gate/guard.py,entitlement_gate/holds.py,entitlement_gate/metrics.py,entitlement_gate/middleware.py,entitlement_gate/mixins.py,entitlement_gate/ninja_operations.py,entitlement_gate/project_gate.py,entitlement_gate/refusals.py,entitlement_gate/request_entitlements.py,entitlement_gate/resolvers.py,entitlement_gate/responses.py,entitlement_gate/url_rules.py,entitlement_gate/waiting.py
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "entitlement_gate needs Python 3.11 or newer: make PYTHON=python3.12 …")'
