@@ -113,7 +113,7 @@ def settled():
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server.url
+    yield server.patient_url
     server.kill()
 
 

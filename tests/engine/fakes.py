@@ -80,7 +80,7 @@ class Billing:
         eventually(lambda: len(self.calls) >= count)
 
 
-def eventually(claim, seconds=10):
+def eventually(claim, seconds=60):
     """Wait until a claim about another thread holds."""
     end = time.monotonic() + seconds
     while not claim():

@@ -23,7 +23,7 @@ class Queue:
     """A queue on a Redis of its own, the count that its workers share, and the means to start one."""
 
     def __init__(self, redis, billing):
-        counts = f"{redis.url}?socket_timeout=10&socket_connect_timeout=10"
+        counts = redis.patient_url
         self.environment = {"REDIS": redis.url, "LEDGER": counts, "BILLING": billing.url}
         self.app = Celery(broker=redis.url, backend=redis.url, set_as_current=False)
         client = ZenskarClient("sandbox-key", "00000000-0000-4000-8000-000000000001", base_url=billing.url)

@@ -24,7 +24,7 @@ STORES = ["nothing", "memory", "redis", "shared", "sqlite", "postgres"]
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield f"{server.url}?socket_timeout=10&socket_connect_timeout=10"  # the machine may be busy
+    yield server.patient_url
     server.kill()
 
 

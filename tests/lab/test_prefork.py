@@ -20,7 +20,7 @@ PATIENCE = 60
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield f"{server.url}?socket_timeout=10&socket_connect_timeout=10"  # the machine may be busy
+    yield server.patient_url
     server.kill()
 
 

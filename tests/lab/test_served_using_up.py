@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
     def visitor(self, customer):
         headers = {"X-Customer": customer, "Accept": "application/json"}
-        return httpx.Client(base_url=self.address, headers=headers, trust_env=False, timeout=20)
+        return httpx.Client(base_url=self.address, headers=headers, trust_env=False, timeout=60)
 
     def counted(self, customer):
         """Return what is committed and what is held of the customer."""

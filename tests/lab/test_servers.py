@@ -40,7 +40,7 @@ def visit(address, number, seed):
     """Return how often which answer came: right, or what was wrong."""
     chosen = random.Random(seed)
     seen = Counter()
-    with httpx.Client(base_url=address, trust_env=False, timeout=10) as visitor:
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as visitor:
         for _ in range(number):
             customer = chosen.choice([*PAYING, *FREE_RIDERS, PRO, FREE])
             url = chosen.choice(["/sync/", "/async/", "/ninja/sync/", "/ninja/async/", "/rest/sync/", "/rest/async/"])
@@ -62,7 +62,7 @@ def test_every_request_is_answered_for_its_own_customer(address):
 
 @pytest.mark.parametrize("url", ["/rest/sync/", "/rest/async/"])
 def test_rest_framework_asks_who_it_is_before_it_refuses(address, url):
-    with httpx.Client(base_url=address, trust_env=False, timeout=20) as visitor:
+    with httpx.Client(base_url=address, trust_env=False, timeout=60) as visitor:
         answers = [visitor.get(url, headers=each) for each in ({}, {"X-Customer": FREE}, {"X-Customer": PRO})]
     assert [answer.status_code for answer in answers] == [401, 403, 200]
     assert answers[0].headers["WWW-Authenticate"] == "X-Customer"

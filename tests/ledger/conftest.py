@@ -6,5 +6,5 @@ from tests.ledger.servers import RedisServer
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server.url
+    yield server.patient_url
     server.kill()

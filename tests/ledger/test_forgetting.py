@@ -150,7 +150,7 @@ class TestInRedis:
     @pytest.fixture
     def ledger(self, redis_url):
         # What sweeps a thousand holds takes longer than usual where the machine is busy.
-        ledger = RedisLedger(f"{redis_url}?socket_timeout=10", prefix=uuid.uuid4().hex)
+        ledger = RedisLedger(redis_url, prefix=uuid.uuid4().hex)
         ledger.charges(ANNA)
         yield ledger
         ledger.close()

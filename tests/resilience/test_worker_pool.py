@@ -247,8 +247,8 @@ def test_who_is_struck_as_a_thread_starts_leaves_one_that_is_counted(make, monke
         pool.submit(done.release)
     monkeypatch.undo()
     assert pool.submit(done.release)
-    assert done.acquire(timeout=5)
-    assert done.acquire(timeout=5)
+    assert done.acquire(timeout=60)
+    assert done.acquire(timeout=60)
     assert len(pool._threads) == 1
 
 

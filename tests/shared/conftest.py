@@ -28,7 +28,7 @@ class SealedBilling(Billing):
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server.url
+    yield server.patient_url
     server.kill()
 
 

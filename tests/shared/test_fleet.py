@@ -16,7 +16,7 @@ def redis_url(tmp_path_factory):
     from tests.ledger.servers import RedisServer
 
     server = RedisServer(tmp_path_factory.mktemp("fleet"))
-    yield server.url
+    yield server.patient_url
     server.kill()
 
 

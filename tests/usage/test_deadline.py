@@ -27,7 +27,7 @@ from tests.usage.test_waiting import locked
 
 DEADLINE = 0.5
 # What stands still does so for ever; a busy machine may take so many seconds for what takes DEADLINE.
-SOON = 12
+SOON = 60
 
 
 class Stopped:
@@ -73,12 +73,23 @@ def make_gate():
         source.grant(ANNA, "calls", 10)
         source.grant(ANNA, "sso")
         made.append(EntitlementGate(source, ledger=ledger, deadline=DEADLINE, clock=clock or time))
-        assert made[-1].consume(ANNA, "calls").remaining == 9
-        return made[-1]
+        gate = made[-1]
+        assert answered(lambda: gate.consume(ANNA, "calls", key="first"), clock).remaining == 9
+        return gate
 
     yield make_gate
     for gate in made:
         gate.close()
+
+
+def answered(call, clock=None):
+    """Return what a call by key answers, tried again where the machine is too busy for an answer by DEADLINE."""
+    for _ in range(20):
+        try:
+            return call()
+        except EntitlementUnavailable:
+            (clock.advance if clock else time.sleep)(6)  # the ledger is left alone for 5 seconds
+    return call()
 
 
 def took(call):
@@ -110,7 +121,7 @@ def test_a_postgresql_that_hangs_keeps_nobody_longer_than_the_deadline(alias, se
     emptied(alias).close()
     clock = Clock()
     gate = make_gate(DatabaseLedger(alias, deadline=DEADLINE), clock)
-    held = gate.reserve(ANNA, "calls", 2)
+    held = answered(lambda: gate.reserve(ANNA, "calls", 2, key="held"), clock)
     with Stopped(server.process):
         assert_everything_ends(gate, held)
     clock.advance(6)
@@ -118,13 +129,18 @@ def test_a_postgresql_that_hangs_keeps_nobody_longer_than_the_deadline(alias, se
     eventually(lambda: not gate.ledger._own._conversations._lines, seconds=SOON)
 
 
-def test_a_redis_that_hangs_does_neither(tmp_path, make_gate):
+@pytest.fixture
+def redis_server(tmp_path):
     server = RedisServer(tmp_path)
-    gate = make_gate(RedisLedger(server.url))
-    held = gate.reserve(ANNA, "calls", 2)
-    with Stopped(server.process):
-        assert_everything_ends(gate, held)
+    yield server
     server.kill()
+
+
+def test_a_redis_that_hangs_does_neither(redis_server, make_gate):
+    gate = make_gate(RedisLedger(redis_server.url))
+    held = answered(lambda: gate.reserve(ANNA, "calls", 2, key="held"))
+    with Stopped(redis_server.process):
+        assert_everything_ends(gate, held)
 
 
 @pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])

@@ -9,14 +9,14 @@ from tests.ledger.machine import LedgerMachine
 TABLES = ("account", "charge", "hold", "event")
 
 
-def emptied(alias):
+def emptied(alias, deadline=30):  # the machine may be busy
     from entitlement_gate.usage.ledger import DatabaseLedger
 
     connections[alias].close()  # another test may have had the server cut it
     with connections[alias].cursor() as cursor:
         for table in TABLES:
             cursor.execute(f"DELETE FROM entitlement_usage_{table}")
-    return DatabaseLedger(alias)
+    return DatabaseLedger(alias, deadline=deadline)
 
 
 class DatabaseContract(LedgerContract):

@@ -23,7 +23,7 @@ def locked(alias, begin, lock):
 
 
 def test_nobody_waits_long_for_a_row_of_postgresql(postgres_alias):
-    ledger = emptied(postgres_alias)
+    ledger = emptied(postgres_alias, deadline=3)
     ledger.consume(ANNA, [demand(1)], key="a")
     other = locked(postgres_alias, "BEGIN", "UPDATE entitlement_usage_account SET version = 0")
     began = time.monotonic()

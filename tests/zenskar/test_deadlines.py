@@ -61,7 +61,8 @@ def test_a_retry_after_beyond_the_deadline_ends_the_fetch_at_once(serve, connect
 def test_the_deadline_covers_every_byte(serve, connect, step):
     server = serve(step)
     client = connect(server, deadline=0.4)
-    seconds, error = took(lambda: client.fetch(CUSTOMER))
+    while not server.seen:  # where the machine is too busy to ask within the deadline
+        seconds, error = took(lambda: client.fetch(CUSTOMER))
 
     assert isinstance(error, SourceUnavailable)
     assert 0.35 <= seconds < PROMPTLY
