@@ -32,9 +32,7 @@ from entitlement_gate.resilience.fork_safety import remake_after_fork
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.domain.grants import Snapshot
-    from entitlement_gate.domain.requirements import Requirement
     from entitlement_gate.engine.cache import Answer, Entry
     from entitlement_gate.engine.fetcher import SnapshotSource
     from entitlement_gate.engine.observers import Fetch, Observer
