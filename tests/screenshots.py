@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PIXELS = {"desktop": 0.8, "phone": 2}  # of the screen, for each of CSS: pages are narrower than a desktop
 WIDTHS = {"desktop": DESKTOP, "phone": PHONE}
-QUALITY = 75  # text is sharp still, and a picture weighs less than the page that shows it
+QUALITY = 60  # text is sharp still, and a picture weighs less than the page that shows it
 LOOKS = [pytest.param((scheme, device), id=f"{scheme}-{device}") for scheme, device in product(SCHEMES, WIDTHS)]
 
 
