@@ -167,7 +167,7 @@ _ALWAYS = ["type", "title", "status", "detail", "code", "entitlement"]
 _RETRY_AFTER_HEADER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
 
 
-def documented_refusals(codes: Mapping[str, int]) -> dict[int, dict[str, Any]]:
+def documented_refusals(codes: Mapping[str, int]) -> dict[int | str, dict[str, Any]]:
     """Return what OpenAPI says of refused requests, by status; ``codes`` may change the status of a reason."""
     by_status: dict[int, list[Decision]] = {}
     for reason in Reason:

@@ -146,5 +146,5 @@ class _Refusals(dict[Any, Any]):
         return super().__getitem__(status) if super().__contains__(status) else _document_refusals()[status]
 
 
-def _document_refusals() -> dict[int, dict[str, Any]]:
+def _document_refusals() -> dict[int | str, dict[str, Any]]:
     return documented_refusals(get_settings().status_codes)
