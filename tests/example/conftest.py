@@ -23,7 +23,7 @@ CUSTOMERS = {
     "signed out": "",
 }
 _OWN = ("DJANGO_SETTINGS_MODULE", "REDIS_URL")
-_PREFIXES = ("FIELDNOTES_", "ZENSKAR_")
+_PREFIXES = ("COVERAGE_", "FIELDNOTES_", "ZENSKAR_")  # as its user runs it: measuring coverage makes it slow
 _LAST_LINE = "Open the page"
 PATIENCE = 60
 
