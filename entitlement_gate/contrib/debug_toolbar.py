@@ -1,6 +1,8 @@
 """django-debug-toolbar: the checks of a request, with their reasons, where the data came from, and its rows.
 
-DEBUG_TOOLBAR_PANELS = [..., "entitlement_gate.contrib.debug_toolbar.EntitlementsPanel"]
+In the settings::
+
+    DEBUG_TOOLBAR_PANELS = [..., "entitlement_gate.contrib.debug_toolbar.EntitlementsPanel"]
 
 A panel observes every gate while its request is answered, and records the checks that are made in the request's own
 context: its task, and the threads that get a copy of its context.

@@ -1,7 +1,9 @@
 """Jinja2: ``{% if entitled("sso") %}`` and ``entitlement("seats").remaining``.
 
-TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2",
-              "OPTIONS": {"extensions": ["entitlement_gate.contrib.jinja2.EntitlementsExtension"]}}]
+In the settings::
+
+    TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2",
+                  "OPTIONS": {"extensions": ["entitlement_gate.contrib.jinja2.EntitlementsExtension"]}}]
 """
 
 from __future__ import annotations
