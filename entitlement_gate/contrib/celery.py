@@ -2,15 +2,11 @@
 
 The quantity is held before the body, and what is done with it then depends on how that run ends:
 
-========================================================  ======================================================
-the run                                                   what was held
-========================================================  ======================================================
-returns                                                   counts
-raises: an error, a soft time limit, ``Retry``,           is given back; another try holds it anew
-``Reject``, ``Ignore``, ``self.replace(…)``
-is killed: a hard time limit, ``revoke(terminate=True)``  stays held until the task is delivered again, which goes
-a lost worker                                             on with it, or until its time is up
-========================================================  ======================================================
+- It returns: the quantity counts.
+- It raises (an error, a soft time limit, ``Retry``, ``Reject``, ``Ignore``, ``self.replace(…)``): the quantity is given
+  back, and another try holds it anew.
+- It is killed (a hard time limit, ``revoke(terminate=True)``) or its worker is lost: the quantity stays held until the
+  task is delivered again, which goes on with it, or until its time is up.
 
 The key is made of the task's name and id, which Celery keeps over retries and redeliveries: a run that comes after one
 that counted, or beside one that still runs, counts nothing more. All runs of a task own what one of them holds, so that
