@@ -173,7 +173,7 @@ class Guard:
         return hold
 
     def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
-        """Return the same, having reserved what is to be used up, and what is held of it."""
+        """Reserve what is to be used up; return the answer to a refused request, or None, and what is held."""
         requirement = self.countable or (yield from self._getting_requirement(request))
         held = None
         if isinstance(requirement, Decision):
