@@ -1,4 +1,5 @@
 import pickle
+import sys
 import traceback
 
 import pytest
@@ -139,13 +140,14 @@ def fails():
 @pytest.mark.parametrize("name", ["api_key", "organisation"])
 def test_a_callable_that_fails_is_told_by_name_and_nothing_more(name, secret, why):
     credentials = Credentials(**{"api_key": KEY, "organisation": ORGANISATION, name: secret})
-    headers = {}
+    headers, before = {}, sys.exception()
 
     with pytest.raises(SourceUnavailable, match=f"the {name} callable failed: .*{why}") as caught:
         credentials.put_into(headers)
     shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
     assert KEY not in shown
-    assert caught.value.__cause__ is caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is before, "nothing of what the callable raised"
 
 
 def test_what_was_not_given_falls_back():
