@@ -15,6 +15,28 @@ from tests.ledger.clocks import pass_time_in_redis
 from tests.ledger.servers import free_port
 
 
+class Raced(redis.Redis):
+    """A client between whose round trips others act: before its first pipeline, and after its first ``EXISTS``.
+
+    A verb that finds no ledger asks in a pipeline whether there is any, and then of its bucket alone.
+    """
+
+    before_pipeline = after_exists = None
+
+    def pipeline(self, *given, **named):
+        act, self.before_pipeline = self.before_pipeline, None
+        if act:
+            act()
+        return super().pipeline(*given, **named)
+
+    def exists(self, *names):
+        found = super().exists(*names)
+        act, self.after_exists = self.after_exists, None
+        if act:
+            act()
+        return found
+
+
 class TestRedisLedger(LedgerContract):
     @pytest.fixture(autouse=True)
     def server(self, redis_url):
@@ -76,6 +98,31 @@ class TestRedisLedger(LedgerContract):
                 ledger.consume(bert, [demand(1)], key="first")
         ledger.accept_loss()
         assert ledger.consume(bert, [demand(1)], key="first").quantity == 1
+
+    def test_a_ledger_that_another_founds_meanwhile_is_theirs_and_is_not_founded_twice(self, ledger, caplog):
+        with Raced.from_url(self.url) as client:
+            late = RedisLedger(client, prefix=ledger._prefix)
+            client.before_pipeline = lambda: ledger.consume(ANNA, [demand(1)], key="first")
+            with caplog.at_level("INFO", "entitlement_gate.ledger"):
+                assert late.consume(ANNA, [demand(1)], key="second").quantity == 1
+        assert client.before_pipeline is None
+        assert caplog.text.count("founding") == 1
+        assert self.left(ledger) == self.left(late) == 8
+
+    def test_a_bucket_that_another_founds_a_moment_later_is_waited_for(self, ledger):
+        meta, aside = (ledger._key(ledger._bucket(ANNA), name) for name in ("meta", "aside"))
+
+        def found_all_but_one():
+            ledger.charges(ANNA)
+            ledger._client.rename(meta, aside)
+
+        with Raced.from_url(self.url) as client:
+            late = RedisLedger(client, prefix=ledger._prefix)
+            client.before_pipeline = found_all_but_one
+            client.after_exists = lambda: ledger._client.rename(aside, meta)
+            assert late.consume(ANNA, [demand(1)], key="a").quantity == 1
+        assert client.after_exists is None
+        assert self.left(ledger) == 9
 
     def test_a_bucket_that_is_gone_is_loss_even_to_a_new_process(self, ledger):
         ledger.consume(ANNA, [demand(10)], key="all")
