@@ -45,7 +45,7 @@ from entitlement_gate.engine.ledger_client import NOTHING, LedgerClient
 from entitlement_gate.ledger.balances import available, micro_units, quantity_of, rows_of
 from entitlement_gate.ledger.protocol import Demand, Ledger, Receipt, Refusal, State, checked_key
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resilience.thread_start import start_thread
+from entitlement_gate.resilience.worker_pool import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

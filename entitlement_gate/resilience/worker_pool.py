@@ -7,6 +7,7 @@ that what was got for nobody can be given back.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import queue
 import sys
@@ -22,14 +23,50 @@ from entitlement_gate.resilience.database_connections import closing_connections
 from entitlement_gate.resilience.effects import Completion
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.lock import Lock, has_ended
-from entitlement_gate.resilience.thread_start import start_thread
 
 if TYPE_CHECKING:
-    from types import FrameType
+        from types import FrameType
 
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = ["PoolCall", "WorkerPool"]
+__all__ = ["PoolCall", "WorkerPool", "start_thread"]
+
+
+_LONGEST_START = 0.1  # seconds; a thread begins within 0.1 ms as a rule, and on a busy machine within some 10
+
+
+def start_thread(thread: threading.Thread) -> bool:
+    """Start a thread; return whether it is known to run: one that is late may yet, one that was struck never does.
+
+    ``Thread.start()`` waits, without a limit, until the new thread says that it runs. One that an exception strikes
+    before (``PyThreadState_SetAsyncExc``, by which time limits reach threads) never says so, and whoever started it is
+    kept for the life of the process. So it is not the caller who waits there, but a thread that nobody waits for.
+
+    Raises:
+        RuntimeError: the system has no more threads, or the interpreter is about to exit.
+    """
+    told: queue.SimpleQueue[bool | RuntimeError] = queue.SimpleQueue()
+    _thread.start_new_thread(_start_and_tell, (thread, told))
+    outcome: bool | RuntimeError = False
+    with suppress(queue.Empty):
+        outcome = told.get(timeout=_LONGEST_START)
+    if isinstance(outcome, RuntimeError):
+        raise outcome
+    return outcome
+
+
+def _start_and_tell(  # pragma: no cover - coverage follows the threads of threading alone
+    thread: threading.Thread, told: queue.SimpleQueue[bool | RuntimeError]
+) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:
+        told.put(error)
+    except BaseException:  # noqa: BLE001 - it was meant for this thread, and not for whoever waits
+        told.put(False)  # noqa: FBT003 - what is put has no name
+    else:
+        told.put(True)  # noqa: FBT003 - as above
+
 
 _Work = Callable[[], None]
 _IDLE_SECONDS = 30.0  # a thread without work for this long ends

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from entitlement_gate.resilience.thread_start import start_thread
+from entitlement_gate.resilience.worker_pool import start_thread
 from tests.lab.striking import Strike, strike_newborns
 
 
