@@ -14,8 +14,7 @@ from django.core.signals import setting_changed
 
 from entitlement_gate.conf import SETTING, Settings, get_settings
 from entitlement_gate.project_gate import RequestGate
-from entitlement_gate.resilience.fork_safety import notice_fork, remake_after_fork
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock, notice_fork, remake_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,8 +28,7 @@ from weakref import WeakSet
 from entitlement_gate.engine.observers import Fetch, LedgerCall, Observer, everywhere, log_observer_failure
 from entitlement_gate.resilience.effects import Completion
 from entitlement_gate.resilience.failure_log import FailureLog
-from entitlement_gate.resilience.fork_safety import notice_fork, remake_after_fork
-from entitlement_gate.resilience.lock import members
+from entitlement_gate.resilience.fork_safety import members, notice_fork, remake_after_fork
 from entitlement_gate.resilience.worker_pool import WorkerPool
 
 if TYPE_CHECKING:

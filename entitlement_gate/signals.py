@@ -28,8 +28,7 @@ from weakref import WeakSet
 from django.dispatch import Signal
 
 from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
-from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock, members
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, members
 from entitlement_gate.resilience.worker_pool import WorkerPool
 from entitlement_gate.waiting import run_beside_loop
 

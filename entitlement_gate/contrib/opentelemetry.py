@@ -21,7 +21,7 @@ from entitlement_gate import __version__
 from entitlement_gate.domain.decisions import Reason, rows_behind
 from entitlement_gate.engine.observers import Observer, everywhere
 from entitlement_gate.metrics import Background
-from entitlement_gate.resilience.lock import members
+from entitlement_gate.resilience.fork_safety import members
 
 try:
     from opentelemetry._logs import LogRecord, SeverityNumber, get_logger

@@ -23,8 +23,7 @@ from entitlement_gate.engine.observers import Fetch
 from entitlement_gate.engine.validation import vetted
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.failure_log import FailureLog
-from entitlement_gate.resilience.fork_safety import PerProcess, chance
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, chance
 from entitlement_gate.resilience.single_flight import SharedCall
 from entitlement_gate.shared.lease import Found, Wanted
 

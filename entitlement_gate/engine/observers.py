@@ -21,8 +21,7 @@ from entitlement_gate.domain.errors import (
 )
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Refusal
 from entitlement_gate.resilience.failure_log import FailureLog
-from entitlement_gate.resilience.fork_safety import Locked
-from entitlement_gate.resilience.lock import members
+from entitlement_gate.resilience.fork_safety import Locked, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable

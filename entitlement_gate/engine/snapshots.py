@@ -29,8 +29,7 @@ from entitlement_gate.engine.cache import SnapshotCache
 from entitlement_gate.engine.fetcher import LEFT_ALONE, Fetcher, FetchResult, make_shared_snapshots
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.clock import elapsed
-from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess
 from entitlement_gate.resilience.single_flight import SingleFlight, Wait
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool

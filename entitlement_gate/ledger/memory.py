@@ -29,8 +29,7 @@ from entitlement_gate.ledger.protocol import (
     checked_word,
     examined,
 )
-from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
-from entitlement_gate.resilience.lock import Lock, members
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, members, remake_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -19,8 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 
 from entitlement_gate.ledger.protocol import LONE_RETENTION, RETENTION, LedgerLost, LedgerUnavailable
-from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, remake_after_fork
 from entitlement_gate.resilience.redis_connection import (
     Script,
     call_with_retry,

@@ -21,16 +21,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.database_connections import closing_connections, tended_connections
 from entitlement_gate.resilience.effects import Completion
-from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock, has_ended
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, has_ended
 
 if TYPE_CHECKING:
-        from types import FrameType
+    from types import FrameType
 
     from entitlement_gate.resilience.clock import Clock
 
 __all__ = ["PoolCall", "WorkerPool", "start_thread"]
-
 
 _LONGEST_START = 0.1  # seconds; a thread begins within 0.1 ms as a rule, and on a busy machine within some 10
 

@@ -13,8 +13,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock, members
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, members
 from entitlement_gate.resilience.redis_connection import close_idle_connections
 from entitlement_gate.resilience.worker_pool import start_thread
 from entitlement_gate.shared.store import EVERYBODY, is_cut, last_news, parts_of

@@ -29,8 +29,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from entitlement_gate.resilience.clock import elapsed
-from entitlement_gate.resilience.fork_safety import PerProcess
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess
 from entitlement_gate.shared.invalidation_stream import Listening
 from entitlement_gate.shared.lease import Found, Turn
 from entitlement_gate.shared.signing import SharedRecord, Unreadable, read, write

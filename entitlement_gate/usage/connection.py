@@ -23,8 +23,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.resilience.fork_safety import PerProcess, abandon, remake_after_fork
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, abandon, remake_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,8 +12,7 @@ from entitlement_gate.domain.errors import AnswerTooLate, SourceUnavailable
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.clock import Deadline
-from entitlement_gate.resilience.fork_safety import PerProcess, remake_after_fork
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, remake_after_fork
 from entitlement_gate.shared.signing import Seal
 from entitlement_gate.zenskar.client_options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
 from entitlement_gate.zenskar.http import check_path, make_http, read_reply

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import pytest
 
-from entitlement_gate.resilience.lock import Lock, members
+from entitlement_gate.resilience.fork_safety import Lock, members
 from entitlement_gate.signals import WatchedSignal
 
 

@@ -18,7 +18,7 @@ import warnings
 from contextlib import contextmanager
 
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.resilience.lock import Lock
+from entitlement_gate.resilience.fork_safety import Lock
 from entitlement_gate.sandbox import Scenario
 from entitlement_gate.zenskar.client import ZenskarClient
 
