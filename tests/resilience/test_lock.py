@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 import pytest
 
+from entitlement_gate.resilience import fork_safety
 from entitlement_gate.resilience.fork_safety import Lock, members
 from entitlement_gate.signals import WatchedSignal
 
@@ -188,7 +189,7 @@ class Striker:
         self.left = at
 
     def __call__(self, frame, event, _):
-        if "lock.py" not in frame.f_code.co_filename:
+        if frame.f_code.co_filename not in {fork_safety.__file__, __file__}:
             return None
         frame.f_trace_opcodes = self.grain == "opcode"
         self.left -= event == self.grain
