@@ -44,6 +44,7 @@ lint: $(INSTALLED) ## every static check
 	$(call step,import-linter: directions of imports,$(BIN)/lint-imports)
 
 docs: $(INSTALLED) ## the documentation site, from docs/; prints where it is
+	@$(BIN)/python docs/site/reference.py
 	$(call step,documentation: every warning is an error,$(BIN)/python docs/site/build.py)
 
 screenshots: $(INSTALLED) ## the pictures of README and docs, into docs/images

@@ -16,8 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
-from django.core.checks import CheckMessage, Error, register
-from django.core.checks import Warning as CheckWarning
+from django.core.checks import CheckMessage, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.http import HttpRequest
@@ -36,6 +35,7 @@ from django.urls import (
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
+from entitlement_gate.check_messages import Check
 from entitlement_gate.conf import SETTING, Settings, get_settings, unknown_keys, urlconfs_in_settings
 from entitlement_gate.decorators import (
     find_ungated_methods,
@@ -86,31 +86,25 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     try:
         settings = get_settings()
     except ImproperlyConfigured as error:
-        hint = "Change what the message names; the reference of the settings tells what each key takes."
-        return [*messages, _make_message("entitlement_gate.E001", str(error), hint)]
+        return [*messages, Check.E001.message(str(error))]
     unresolved = list(_check_urlconfs(settings))
     for check in (*_OF_SETTINGS, *(() if unresolved else _OF_URLS)):
         messages += check(settings)
     return messages + unresolved
 
 
-def _make_message(id_: str, text: str, hint: str) -> CheckMessage:
-    """Return an error, or a warning, as the id says."""
-    return (Error if ".E" in id_ else CheckWarning)(text, hint=hint, id=id_)
-
-
 def _check_keys() -> Iterator[CheckMessage]:
     raw = getattr(django_settings, SETTING, None)
     for key, nearest in unknown_keys(raw if isinstance(raw, Mapping) else {}).items():
         hint = f"Did you mean {nearest!r}?" if nearest else "The reference of the settings lists every key."
-        yield _make_message("entitlement_gate.E002", f"{SETTING}[{key!r}] is no setting.", hint)
+        yield Check.E002.message(f"{SETTING}[{key!r}] is no setting.", hint)
 
 
 def _check_scenario(settings: Settings) -> Iterator[CheckMessage]:
     scenario = settings.client.base_url.removeprefix(SANDBOX) if settings.is_sandbox else ""
     if scenario and not Path(scenario).is_file():
         text = f"{SETTING}['BASE_URL']: there is no scenario {scenario!r}."
-        yield _make_message("entitlement_gate.E001", text, "Name a file, or write 'sandbox:' alone.")
+        yield Check.E001.message(text, "Name a file, or write 'sandbox:' alone.")
 
 
 def _check_calls(settings: Settings) -> Iterator[CheckMessage]:
@@ -130,28 +124,22 @@ def _check_call(place: str, load: Callable[[], Any], args: tuple[str, ...]) -> I
         call = load()
     except ImproperlyConfigured as error:
         hint = "Write the dotted path of a callable that can be imported."
-        yield _make_message("entitlement_gate.E003", str(error), hint)
+        yield Check.E003.message(str(error), hint)
     else:
         if call is not None and not takes(call, len(args)):
             listed = ", ".join(args)
-            yield _make_message(
-                "entitlement_gate.E003", f"{place} cannot be called with ({listed}).", f"Let it take ({listed})."
-            )
+            yield Check.E003.message(f"{place} cannot be called with ({listed}).", f"Let it take ({listed}).")
 
 
 def _check_surroundings(settings: Settings) -> Iterator[CheckMessage]:
     kinds = [_resolve_kind(path) for path in django_settings.MIDDLEWARE]
     if _OURS in kinds and _AUTHENTICATION in kinds[kinds.index(_OURS) :]:
-        yield _make_message(
-            "entitlement_gate.W001",
+        yield Check.W001.message(
             "EntitlementMiddleware comes before AuthenticationMiddleware.",
-            "Move it below: a customer is found through the signed-in user.",
         )
     if settings.is_sandbox and not django_settings.DEBUG:
-        yield _make_message(
-            "entitlement_gate.W002",
+        yield Check.W002.message(
             f"{SETTING}['BASE_URL'] is the sandbox, outside DEBUG.",
-            "Name the billing API; the sandbox answers from a file.",
         )
 
 
@@ -163,10 +151,8 @@ def _check_customer(settings: Settings) -> Iterator[CheckMessage]:
         return
     user = get_user_model()
     if not (hasattr(user, first) or first in {f.name for f in user._meta.get_fields()}):  # noqa: SLF001 - Django's own API
-        yield _make_message(
-            "entitlement_gate.W004",
+        yield Check.W004.message(
             f"{SETTING}['CUSTOMER_ATTRIBUTE']: {user.__name__} has no {first!r}: nobody will have a customer.",
-            "Name where a user's Zenskar customer id is kept, or set CUSTOMER_RESOLVER.",
         )
 
 
@@ -174,20 +160,16 @@ def _check_ledger(settings: Settings) -> Iterator[CheckMessage]:
     ledger = settings.gate.ledger
     if settings.gate.redis_url is not None and find_spec("redis") is None:
         text = f"{SETTING}['REDIS_URL'] needs the package redis, which is missing."
-        yield _make_message("entitlement_gate.E005", text, "Install entitlement_gate[redis].")
+        yield Check.E005.message(text, "Install entitlement_gate[redis].")
     if ledger == "database":
         yield from _check_database()
     if ledger == "memory" and not django_settings.DEBUG:
-        yield _make_message(
-            "entitlement_gate.W005",
+        yield Check.W005.message(
             f"{SETTING}['LEDGER'] is 'memory', outside DEBUG: each process counts for itself what is used up.",
-            "Set it to 'redis' or 'database', or to None where nothing is used up here.",
         )
     if settings.gate.usage and ledger in ("memory", None):
-        yield _make_message(
-            "entitlement_gate.W006",
+        yield Check.W006.message(
             f"{SETTING}['USAGE'] is shipped by a command, which cannot reach the ledger {ledger!r}.",
-            "Set LEDGER to 'redis' or 'database'.",
         )
 
 
@@ -195,23 +177,21 @@ def _check_database() -> Iterator[CheckMessage]:
     """Report why there is no ledger in the database: it is made as the gate makes it, which queries nothing."""
     if not apps.is_installed("entitlement_gate.usage"):
         text = f"{SETTING}['LEDGER'] is 'database', which is missing."
-        yield _make_message("entitlement_gate.E005", text, "Add 'entitlement_gate.usage' to INSTALLED_APPS.")
+        yield Check.E005.message(text, "Add 'entitlement_gate.usage' to INSTALLED_APPS.")
         return
     try:
         import_string("entitlement_gate.usage.ledger.DatabaseLedger")()
     except (ValueError, ConnectionDoesNotExist, ImproperlyConfigured) as error:
         text = f"{SETTING}['LEDGER'] is 'database', which cannot be had: {error}".rstrip(".")
         hint = "Route entitlement_gate.usage to a PostgreSQL or SQLite database, or take another ledger."
-        yield _make_message("entitlement_gate.E005", f"{text}.", hint)
+        yield Check.E005.message(f"{text}.", hint)
         return
     alias = router.db_for_write(import_string("entitlement_gate.usage.models.Charge"))
     database = connections.settings[alias]
     # Where each request keeps the only place to write, the ledger waits for it in vain.
     if database["ENGINE"].endswith("sqlite3") and database["ATOMIC_REQUESTS"]:
-        yield _make_message(
-            "entitlement_gate.W008",
+        yield Check.W008.message(
             f"DATABASES[{alias!r}] is SQLite with ATOMIC_REQUESTS: a view that uses something up waits for itself.",
-            "SQLite has one writer. Take PostgreSQL, LEDGER 'redis', or ATOMIC_REQUESTS away.",
         )
 
 
@@ -220,17 +200,15 @@ def _check_rules(settings: Settings) -> Iterator[CheckMessage]:
     if not settings.rules:
         return
     if not _has_middleware():
-        yield _make_message(
-            "entitlement_gate.E004",
+        yield Check.E004.message(
             f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE.",
-            f"Add {_OURS!r} below the authentication middleware.",
         )
     known = frozenset(name for _, patterns in _list_urls() for name in _list_names(patterns))
     is_all = bool(settings.urlconfs) or all(path.startswith(_SETS_NO_URLS) for path in django_settings.MIDDLEWARE)
     for rule in settings.rules:
         why, hint = _explain_idle(rule, known, is_all=is_all)
         if why:
-            yield _make_message("entitlement_gate.W003", f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint)
+            yield Check.W003.message(f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint)
 
 
 def _check_middleware_above(settings: Settings) -> Iterator[CheckMessage]:
@@ -243,10 +221,8 @@ def _check_middleware_above(settings: Settings) -> Iterator[CheckMessage]:
     for path in itertools.takewhile(lambda path: _resolve_kind(path) != _OURS, django_settings.MIDDLEWARE):
         for kind, what, is_meant in answering:
             if is_meant and kind in _list_kinds(path):
-                yield _make_message(
-                    "entitlement_gate.W010",
+                yield Check.W010.message(
                     f"{path} stands above EntitlementMiddleware and answers by itself: RULES do not reach its {what}.",
-                    f"Move it below {_OURS!r}.",
                 )
 
 
@@ -279,10 +255,8 @@ def _check_methods(_: Settings) -> Iterator[CheckMessage]:
     for name in sorted(
         {f"{_format_name(view)}.{name}" for view, _ in _list_views() for name in find_ungated_methods(view)}
     ):
-        yield _make_message(
-            "entitlement_gate.E007",
+        yield Check.E007.message(
             f"{name} is a method, and @requires_entitlement on it takes its instance for the request.",
-            "Write @method_decorator(requires_entitlement(…)), or gate the class.",
         )
 
 
@@ -290,10 +264,8 @@ def _check_raising(_: Settings) -> Iterator[CheckMessage]:
     """Warn of gates that raise where no middleware answers: an outage would be a plain 500."""
     marked = () if _has_middleware() else [(_format_name(view), marks_of(view)) for view, _ in _list_views()]
     for name in sorted({name for name, marks in marked if any(mark.on_denied == "raise" for mark in marks)}):
-        yield _make_message(
-            "entitlement_gate.W007",
+        yield Check.W007.message(
             f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
-            f"Add {_OURS!r}, or take on_denied='raise' away: an outage is a 500 otherwise.",
         )
 
 
@@ -308,10 +280,8 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
     }
     using |= {f"{SETTING}['RULES']: {rule}" for rule in settings.rules if rule.consume}
     for name in sorted(using):
-        yield _make_message(
-            "entitlement_gate.E006",
+        yield Check.E006.message(
             f"{name} uses something up (consume=True), and {SETTING}['LEDGER'] is None: each request would fail.",
-            "Set LEDGER to 'redis', 'database' or 'memory', or take consume=True away.",
         )
 
 
@@ -320,14 +290,10 @@ def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
     if not (_has_middleware() or any(requirements_of(view) or marks_of_permissions(view) for view, _ in _list_views())):
         return
     kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"
-    hint = (
-        "Leave PRIVATE_RESPONSES on and let no gated view say 'public' or 's-maxage', nor have a cache_page "
-        "below its gate without a key_prefix; then silence this."
-    )
     for path in django_settings.MIDDLEWARE:
         if _PAGE_CACHE in _list_kinds(path):
             text = f"{path} stands above gated views and gives what it kept to everybody: answers {kept}."
-            yield _make_message("entitlement_gate.W013", text, hint)
+            yield Check.W013.message(text)
 
 
 def _check_urlconfs(settings: Settings) -> Iterator[CheckMessage]:
@@ -336,15 +302,15 @@ def _check_urlconfs(settings: Settings) -> Iterator[CheckMessage]:
             _ = get_resolver(name).url_patterns
         except (ImportError, ImproperlyConfigured, TypeError, ValueError) as error:  # the last two of no name
             hint = "Name modules that define urlpatterns, as ROOT_URLCONF does."
-            yield _make_message("entitlement_gate.E003", f"{SETTING}['URLCONFS']: {error}", hint)
+            yield Check.E003.message(f"{SETTING}['URLCONFS']: {error}", hint)
 
 
 def _check_targets(settings: Settings) -> Iterator[CheckMessage]:
     """Warn of refusals that lead to no URL, or from gate to gate and back."""
     wrong = {(name, *_explain_lost(name, target, urlconfs)) for name, target, urlconfs in _find_targets(settings)}
-    for name, why, hint, id_ in sorted(wrong):
+    for name, why, check in sorted(wrong):
         if why:
-            yield _make_message(id_, f"{name}: {why}.", hint)
+            yield Check[check].message(f"{name}: {why}.")
 
 
 def _find_targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
@@ -359,8 +325,8 @@ def _find_targets(settings: Settings) -> Iterator[tuple[str, Any, list[Any]]]:
         yield "LOGIN_URL", django_settings.LOGIN_URL, every
 
 
-def _explain_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str, str]:
-    """Return why people who are led there get lost, what to do, and the id for that; empty where they do not."""
+def _explain_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str]:
+    """Return why people who are led there get lost, and the check for that; empty where they do not."""
     addresses, errors = [], []
     for urlconf in urlconfs:
         try:
@@ -368,12 +334,10 @@ def _explain_lost(name: str, target: Any, urlconfs: list[Any]) -> tuple[str, str
         except (NoReverseMatch, ValueError) as error:
             errors.append(str(error).rstrip("."))
     if errors and not addresses:
-        hint = "Name a URL as for reverse(), one that takes no arguments, or write an address: '/plans/'."
-        return errors[0], hint, "entitlement_gate.W011"
+        return errors[0], Check.W011.name
     if name.startswith("on_denied") and any(map(_is_circle, addresses, urlconfs)):
-        hint = "Lead to a page without such a gate, or leave on_denied away at the gate there."
-        return f"{target!r} is behind gates that lead back to it", hint, "entitlement_gate.W012"
-    return "", "", ""
+        return f"{target!r} is behind gates that lead back to it", Check.W012.name
+    return "", ""
 
 
 def _resolve_address(name: str, target: Any, urlconf: Any) -> str:

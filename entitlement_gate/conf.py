@@ -42,7 +42,33 @@ _ONLY_IN_CODE = frozenset({"TRUST_ENV"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings, typed and checked. Fields are the keys in lower case."""
+    """The settings, typed and checked. Fields are the keys in lower case.
+
+    Attributes:
+        api_key: the key: text, or a function without arguments. Needed, the sandbox and another source apart.
+        organisation: the organisation's id: text, or a function without arguments. Needed as the key is.
+        source: a function without arguments that returns another source than Zenskar, or its dotted path; then the keys
+            of the client do not count, ``deadline`` and ``max_concurrency`` apart.
+        client: the options of the client.
+        gate: the options of the gate.
+        customer_resolver: ``(request)`` to a ``UUID``, its text or ``None``; a dotted path or a function, sync or
+            async.
+        customer_attribute: where the default resolver finds the id: a dotted path from the user.
+        denied_handler: ``(request, decision)`` to a response; a dotted path or a function, sync or async.
+        status_codes: a reason to the HTTP status of its refusal, 400 to 599.
+        upgrade_url: where more can be had: a URL, a URL name (``"billing:plans"``), or ``(request, decision)`` to a
+            URL.
+        anonymous: ``"deny"``, or ``"login"``: a person without a customer who is not logged in is sent to the login
+            page (``LOGIN_URL``), which ``rules`` then leave alone; never from a view marked ``login_not_required``.
+        rules (Sequence[Mapping[str, Any]]): gates by path, view or namespace.
+        urlconfs: dotted paths of URLconfs beside ``ROOT_URLCONF``, which a middleware sets as ``request.urlconf``:
+            system checks and the command ``gates`` look at their views too. Rules are enforced there in any case.
+        private_responses: answers of gated views, and of those that ask by the request, say ``Cache-Control: private``
+            and ``Vary: Cookie, Authorization`` unless the view says itself who may keep them; ``False`` leaves them as
+            they are.
+        webhook_verifier: ``(request)``, raises to refuse; a dotted path or a function. With none the webhook answers
+            404.
+    """
 
     api_key: Secret = field(default="", repr=False)
     organisation: Secret = field(default="", repr=False)

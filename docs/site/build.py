@@ -19,7 +19,6 @@ from pathlib import Path
 
 import django
 from django.conf import settings
-from django.core.management import load_command_class
 from sphinx.cmd.build import main as sphinx
 
 import entitlement_gate
@@ -154,7 +153,6 @@ def write_copy(source: Path) -> None:
     files = {source / name: _copy_of(page, name, pages, source) for page, name in pages.items()}
     files[source / "index.md"] = _front_page(files[source / "index.md"])
     files[source / "reference/api.md"] += _toctree("", [f"python/{_name_of(title)}" for title in PYTHON], hidden=False)
-    files[source / "reference/commands.md"] += _help()
     for page, title in (("settings", "Options"), ("reasons", "Decisions"), ("errors", "Errors")):
         link = f"[{title}](python/{_name_of(title)}.rst)"
         files[source / f"reference/{page}.md"] += f"\n## As the code has it\n\n{link}: names, types and docstrings.\n"
@@ -216,17 +214,7 @@ def _directive_for(value: object, name: str) -> str:
     return f"function:: {name}" if isroutine(value) else f"data:: {name}"
 
 
-def _help() -> str:
-    """Return what the commands say of themselves."""
-    parser = load_command_class("entitlement_gate", "entitlements").create_parser("manage.py", "entitlements")
-    actions = next(action.choices for action in parser._actions if isinstance(action.choices, dict))  # noqa: SLF001  # no other way
-    return "\n## What `--help` says\n" + "".join(
-        f"\n```text\n{action.format_help()}```\n" for action in actions.values()
-    )
-
-
 if __name__ == "__main__":
-    os.environ["COLUMNS"] = "88"  # of the help of commands
     # What the modules that are documented need, to be imported.
     settings.configure(
         INSTALLED_APPS=[

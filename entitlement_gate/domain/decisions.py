@@ -50,27 +50,49 @@ class Reason(StrEnum):
     """Why. The order below is the order of closeness: of several refusals the first one listed is told."""
 
     ALLOWED = "allowed"
+    """A live grant allows."""
     OVERRIDE = "override"
+    """Kept for tests that say so."""
     OVERAGE = "overage"
+    """Beyond the balance, which ``ON_EXHAUSTED`` allows."""
     INSUFFICIENT_QUANTITY = "insufficient_quantity"
+    """Less is left than is needed."""
     INSUFFICIENT_CREDITS = "insufficient_credits"
+    """The same, of Credits."""
     QUANTITY_UNKNOWN = "quantity_unknown"
+    """A counted grant without a number."""
     FEATURE_DISABLED = "feature_disabled"
+    """A Feature that carries a false-like option."""
     TYPE_MISMATCH = "type_mismatch"
+    """A quantity was asked of a Feature."""
     TYPE_UNKNOWN = "type_unknown"
+    """The grant has no type that is known, and no number."""
     NOT_STARTED = "not_started"
+    """The grant starts later."""
     EXPIRED = "expired"
+    """The grant has ended."""
     DRAFT = "draft"
+    """The grant is a draft."""
     INACTIVE = "inactive"
+    """The grant has a status that is not known."""
     VOIDED = "voided"
+    """The grant was voided."""
     MALFORMED = "malformed"
+    """The row could not be read."""
     NOT_ENTITLED = "not_entitled"
+    """There is no grant of that name."""
     CUSTOMER_NOT_FOUND = "customer_not_found"
+    """Billing does not know the customer."""
     INVALID_CUSTOMER = "invalid_customer"
+    """The id is no UUID; billing was not asked."""
     NO_CUSTOMER = "no_customer"
+    """The request is made for nobody."""
     UNAVAILABLE = "unavailable"
+    """Network, timeout, 408, 425, 429 or 5xx after retries, or billing is left alone for a while."""
     REJECTED = "rejected"
+    """Billing refuses the request: key, permissions or parameters."""
     MALFORMED_RESPONSE = "malformed_response"
+    """The answer could not be read, or holds only other customers' rows."""
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -88,7 +110,9 @@ class RequestFault(StrEnum):
     """Why a gate refuses a request whatever the customer has. Stands where a reason does; no check gives it."""
 
     INVALID_QUANTITY = "invalid_quantity"
+    """The function that a gate has for ``quantity`` gave none: zero, a negative number, what is no number."""
     KEY_CONFLICT = "key_conflict"
+    """Under this ``key`` another quantity, or another entitlement, was used up."""
 
     @property
     def outcome(self) -> Outcome:
@@ -162,7 +186,7 @@ class Decision:
     Attributes:
         allowed: what to do. Differs from ``outcome`` only by policy (``source == "fallback"``) or in shadow mode.
         outcome: what is true: ``allowed``, ``denied`` or ``unknown``.
-        reason: why, one of the table in the reference.
+        reason: why; the reference lists them all.
         entitlement: the name, alias or id as asked; of a combined requirement, the part that decided.
         customer_id: canonical UUID text, or None when there was no usable id.
         type: of the rows that decided, when they have a known one.
@@ -175,9 +199,9 @@ class Decision:
         active_from: earliest start among the rows that decided, None when one has none.
         expires_at: latest end among the rows that decided, None when one has none.
         grants: ids of the rows that decided, sorted.
-        source: where the data came from: ``live`` (fetched for this check), ``cache``, ``shared``, ``stale``
-            (older than it should be, because fetching failed), ``fallback`` (no data; the failure policy
-            answered) or ``override`` (a test said so).
+        source: where the data came from: ``live`` (fetched for this check), ``cache``, ``shared`` (another process
+            fetched it), ``stale`` (older than it should be, because fetching failed), ``fallback`` (no data; the
+            failure policy answered) or ``override`` (a test said so).
         age: seconds since the data was fetched, or None when there is none.
         shadow: would have been denied; allowed because shadow mode is on.
     """

@@ -3,7 +3,7 @@
 ::
 
     EntitlementGateError
-    ├─ EntitlementDenied(decision)       also django PermissionDenied: 403 with no middleware installed
+    ├─ EntitlementDenied(decision)       also Django's PermissionDenied: 403 with no middleware installed
     ├─ EntitlementUnavailable(decision)  the outcome was unknown
     ├─ ReservationError
     │  ├─ ReservationConflict
@@ -65,7 +65,9 @@ class EntitlementGateError(Exception):
 
 
 class EntitlementDenied(EntitlementGateError, PermissionDenied):
-    """The customer may not do this now.
+    """The customer may not do this now; ``error.decision`` says why.
+
+    Raised by ``require…``, ``reserve…`` and ``consume…``.
 
     Attributes:
         decision: says why. Of an error made anew of its text alone, as by a task queue that keeps results as JSON, it
@@ -78,7 +80,9 @@ class EntitlementDenied(EntitlementGateError, PermissionDenied):
 
 
 class EntitlementUnavailable(EntitlementGateError):
-    """The truth could not be learned. Never a statement about the customer.
+    """The truth could not be learned; ``error.decision`` says what failed. Never a statement about the customer.
+
+    Raised by ``require…``, ``reserve…``, ``consume…``, and reading entitlements as a mapping.
 
     Attributes:
         decision: says what failed; made anew of a text, what that says, as of an ``EntitlementDenied``.
@@ -90,19 +94,31 @@ class EntitlementUnavailable(EntitlementGateError):
 
 
 class ReservationError(EntitlementGateError):
-    """A reservation could not be made, committed or released as asked."""
+    """A reservation could not be made, committed or released as asked; nor can any where ``LEDGER`` is None.
+
+    Raised by ``reserve…`` and ``consume…``.
+    """
 
 
 class ReservationConflict(ReservationError):
-    """The key is in use with another quantity."""
+    """The key stands for another quantity or entitlement, or was settled another way.
+
+    Raised by ``reserve…``, ``consume…`` and a ``Reservation``.
+    """
 
 
 class ReservationExpired(ReservationError):
-    """The reservation's time ran out before it was used."""
+    """The reservation's time had run out.
+
+    Raised by ``Reservation.extend``.
+    """
 
 
 class ReservationNotFound(ReservationError):
-    """No reservation has this key."""
+    """The customer has no reservation with this key.
+
+    Raised by ledgers.
+    """
 
 
 class SourceError(EntitlementGateError):
@@ -110,19 +126,30 @@ class SourceError(EntitlementGateError):
 
 
 class SourceUnavailable(SourceError):
-    """Billing could not be reached in time, or said to come back later."""
+    """Network, timeout, 408, 425, 429 or 5xx after retries; or the client is closed.
+
+    Raised by ``ZenskarClient``.
+    """
 
 
 class AnswerTooLate(SourceUnavailable):
-    """Nothing came within the time there was, or not all of it."""
+    """Nothing came within the time there was, or not all of it.
+
+    Raised by ``ZenskarClient``.
+    """
 
 
 class CredentialUnavailable(SourceUnavailable):
-    """A callable that gives a key or an organisation failed, or gave what no header can hold."""
+    """A callable that gives a key or an organisation failed, or gave what no header can hold.
+
+    Raised by ``ZenskarClient``.
+    """
 
 
 class SourceRejected(SourceError):
-    """Billing refused the request itself: credentials, permissions or parameters are wrong.
+    """Billing refused the request itself, with 400, 401, 403, 422 or another 4xx: ``error.status``, ``error.detail``.
+
+    Raised by ``ZenskarClient``.
 
     Attributes:
         status: the HTTP status, 4xx.
@@ -143,19 +170,31 @@ class SourceRejected(SourceError):
 
 
 class CustomerNotFound(SourceError):
-    """Billing does not know the customer."""
+    """Billing does not know the customer: 404.
+
+    Raised by ``ZenskarClient``.
+    """
 
 
 class SourceMalformed(SourceError):
-    """Billing answered with something that is not the documented answer."""
+    """Billing answered with something that is not the documented answer.
+
+    Raised by ``ZenskarClient``.
+    """
 
 
 class BodyTooLong(SourceMalformed):
-    """The body of an answer has more bytes than ``MAX_BODY_BYTES``."""
+    """The body of an answer has more bytes than ``MAX_BODY_BYTES``.
+
+    Raised by ``ZenskarClient``.
+    """
 
 
 class TooManyPages(SourceMalformed):
-    """A list has more pages than ``MAX_PAGES``."""
+    """A list has more pages than ``MAX_PAGES``.
+
+    Raised by ``ZenskarClient``.
+    """
 
 
 def _read_arguments(decision: Decision | str, otherwise: Reason) -> tuple[str, Decision]:

@@ -45,23 +45,27 @@ class GateOptions:
     """How fresh answers are, how long a check may wait, and what happens where the truth is not known.
 
     Attributes:
-        ttl: seconds that data is fresh (± 10 %, so that customers fetched together part ways).
+        ttl: seconds that data is fresh, ± 10 %, so that customers fetched together part ways.
         stale_while_revalidate: seconds after that in which it is served while one fetch renews it.
-        stale_if_error: age in seconds up to which data is served when fetching fails.
-        denial_max_age: seconds after which data is fetched again before it denies.
+        stale_if_error: age in seconds up to which data is served when fetching fails, marked ``stale``.
+        denial_max_age: seconds after which data is fetched once more before it denies.
         max_customers: customers held; the least recently refreshed leave first.
         deadline: seconds that a check may wait.
         max_concurrency: fetches at a time.
-        on_unavailable: ``deny`` or ``allow`` where the truth could not be learned, or ``{name: …, "*": …}``.
-        on_exhausted: ``deny``, or ``allow`` (overage) where the balance is too small, or the same by name.
-        null_quantity: ``deny``, or ``unlimited``, for a metered grant without a number, or the same by name.
-        aliases: the name in code → the name or entitlement id in billing.
-        shadow: allow what would be denied and mark it, for all (True) or for a set of names.
-        ledger: counts what is used up here: ``memory`` (this process alone), ``redis`` (whoever shares ``redis_url``),
-            ``database`` (with the Django app ``entitlement_gate.usage``), a ``Ledger`` of your own, or None: nothing.
-        redis_url: ``redis://`` or ``rediss://`` URL: shared snapshots, and the ledger where that is ``redis``.
-        usage: where committed usage is reported: the name in code or in billing → ``{"slug": …, "field": …}``, the
-            meter's slug and the field of its data that holds the number.
+        on_unavailable: ``"deny"`` or ``"allow"`` where the truth could not be learned; or the word by name,
+            ``{"reports": …, "*": …}``.
+        on_exhausted: ``"deny"`` or ``"allow"``, as ``overage``, where the balance is too small; or the word by name.
+        null_quantity: ``"deny"`` or ``"unlimited"``: what a counted grant without a number means; or the word by name.
+        aliases: the name in code to the name or entitlement id in billing.
+        shadow: allow what would be refused, and log it: for all (``True``) or for a set of names. Of ``a & b`` with
+            only ``a`` in the set, ``b`` is still enforced and used up.
+        ledger: what counts here: ``"memory"`` (this process alone), ``"redis"`` (whoever shares ``redis_url``),
+            ``"database"`` (the app ``entitlement_gate.usage``), in code also a ``Ledger`` of your own, or ``None``:
+            nothing.
+        redis_url: ``redis://``, ``rediss://`` or ``unix://``: shared snapshots, fleet-wide fetching and invalidation,
+            and the ledger where ``ledger`` is ``"redis"``. Needs ``entitlement_gate[redis]``.
+        usage: where committed usage is reported: a name, in code or in billing, to ``{"slug": "api_calls", "field":
+            "count"}``, the meter's slug and the field of its data that holds the number.
 
     Raises:
         ValueError: an option cannot work; the message names it.

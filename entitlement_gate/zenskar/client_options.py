@@ -57,9 +57,11 @@ class ClientOptions:
     """How a client talks to billing.
 
     Attributes:
-        base_url: https, or http to a loopback address; or ``sandbox:``.
-        api_version: the ``apiversion`` header; None sends none.
-        status_filter: statuses asked for; None asks for every one, which tells fuller reasons.
+        base_url: https, or http to a loopback address. ``sandbox:`` runs the bundled sandbox in the process; a path to
+            a scenario may follow.
+        api_version: the ``apiversion`` header; ``None`` sends none.
+        status_filter: the statuses asked for. ``None`` asks for every row: refusals then say ``expired``, ``draft`` or
+            ``voided`` where they would say ``not_entitled``.
         page_size: rows a page, 1 to 100.
         max_pages: more pages than this are a failed fetch.
         max_body_bytes: a longer body, compressed or not, is a failed fetch.

@@ -375,7 +375,7 @@ def test_usage_of_what_billing_does_not_list_is_told(ledger_doctor):
 
 def test_usage_that_no_command_can_reach_is_told(ledger_doctor):
     code, [(level, about, text, hint)] = ledger_doctor(ONE, LEDGER="memory", USAGE=USAGE)
-    assert (code, level, about, hint) == (1, "warning", "settings", "Set LEDGER to 'redis' or 'database'.")
+    assert (code, level, about, hint) == (1, "warning", "settings", 'Set LEDGER to "redis" or "database".')
     assert "USAGE" in text
 
 

@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlement_gate.api import default_gate
+from entitlement_gate.check_messages import Check
 from entitlement_gate.cli import (
     EXIT_CODES,
     add_action,
@@ -71,10 +72,7 @@ from entitlement_gate.operators.terminal import (
 __all__ = ["Command"]
 
 _INTERRUPTED = 130
-_SETTINGS_UNUSABLE = (
-    "entitlement_gate.E001",
-    "entitlement_gate.E005",
-)  # the system checks say what keeps one from being made
+_SETTINGS_UNUSABLE = (Check.E001.id, Check.E005.id)  # the system checks say what keeps one from being made
 _NOT_SHARED = "note: no shared store is set up, so this reaches the memory of this one process only"
 
 
@@ -248,9 +246,11 @@ class Command(BaseCommand):
 
 def _add_gates(actions: Any) -> None:
     gates = add_action(actions, "gates", "every gate: views, rules, template tags; what they ask for, and where")
-    gates.add_argument("--ungated", action="store_true", help="the views that nothing gates; exit code 1 if any")
-    gates.add_argument("--all", action="store_true", help="tell of the admin's and other packages' views, too")
-    text = "leave out views whose route or name fits this shell pattern, as '/internal/*'; repeatable"
+    gates.add_argument(
+        "--ungated", action="store_true", help="only views that nothing gates and nobody exempted; exit code 1 if any"
+    )
+    gates.add_argument("--all", action="store_true", help="the views of the admin and of other packages, too")
+    text = "leave out, and do not count, views whose route or name fits this shell pattern: '/internal/*'; repeatable"
     gates.add_argument("--exclude", metavar="PATTERN", action="append", default=[], help=text)
     add_format(gates)
 
@@ -273,10 +273,13 @@ def _add_many(actions: Any) -> None:
 
 def _add_ship(actions: Any) -> None:
     ship = add_action(actions, "ship", "deliver to billing what was used up; safe to run several at once")
-    ship.add_argument("--limit", type=int, metavar="N", help="events a run, or letters; all by default (--dead: 100)")
+    text = "events tried in a run (default: all); with --dead listed (default: 100), with --revive put back (all)"
+    ship.add_argument("--limit", type=int, metavar="N", help=text)
     ship.add_argument("--batch", type=int, default=50, metavar="N", help="events at a time (default: 50)")
     what = ship.add_mutually_exclusive_group()
-    what.add_argument("--watch", type=float, metavar="SECONDS", help="run again and again, so far apart")
+    what.add_argument(
+        "--watch", type=float, metavar="SECONDS", help="run again and again, so far apart, until SIGINT or SIGTERM"
+    )
     what.add_argument("--dead", action="store_true", help="list the events that billing refused; exit code 1 if any")
     what.add_argument("--revive", action="store_true", help="put the events back that billing refused")
     add_format(ship)
