@@ -12,8 +12,7 @@ from django.utils import timezone
 from entitlement_gate import Decision, Reason, check_entitlement, get_entitlements
 from entitlement_gate.domain.grants import Grant, Snapshot
 from entitlement_gate.responses import denied
-from entitlement_gate.shared.lease import Stamp
-from entitlement_gate.shared.signing import Seal, SharedRecord, read, write
+from entitlement_gate.shared.records import Seal, SharedRecord, Stamp, read, write
 from entitlement_gate.testing import FakeBilling, override_entitlements
 from entitlement_gate.zenskar.parsing import read_instant
 from tests.customers import PRO, SETTINGS

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.resilience.clock import Clock
-    from entitlement_gate.shared.lease import Stamp
+    from entitlement_gate.shared.records import Stamp
 
 __all__ = ["Answer", "Entry", "SnapshotCache", "key_of"]
 

@@ -25,13 +25,13 @@ from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess, chance
 from entitlement_gate.resilience.single_flight import SharedCall
-from entitlement_gate.shared.lease import Found, Wanted
+from entitlement_gate.shared.records import Found, Wanted
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Source
     from entitlement_gate.engine.options import GateOptions
     from entitlement_gate.resilience.clock import Clock
-    from entitlement_gate.shared.lease import Stamp
+    from entitlement_gate.shared.records import Stamp
     from entitlement_gate.shared.shared_snapshots import SharedSnapshots
 
 __all__ = [
@@ -289,7 +289,7 @@ def make_shared_snapshots(source: SnapshotSource, options: GateOptions, clock: C
             return None  # the URL is the ledger's
         raise ValueError(
             f"redis_url: snapshots of {type(source).__name__} cannot be shared: it has no method seal(), which says "
-            "whose they are and signs them (see entitlement_gate.shared.signing)"
+            "whose they are and signs them (see entitlement_gate.shared.records)"
         )
     try:
         from entitlement_gate.shared.shared_snapshots import SharedSnapshots  # noqa: PLC0415 - needs redis-py: on use only

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess, members
 from entitlement_gate.resilience.redis_connection import close_idle_connections
@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 
     import redis
 
-    from entitlement_gate.shared.lease import Hearer
     from entitlement_gate.shared.store import SharedStore
 
-__all__ = ["Listening"]
+__all__ = ["Hearer", "Listening"]
 
 _BLOCK = 0.5  # seconds that one read waits for news: also how long the thread outlives ``close``
 _GRACE = 0.25  # seconds that the answer may take on top
 _PAUSE = 1.0  # seconds until a server that failed is asked again
 _AT_A_TIME = 1_000
+
+
+class Hearer(Protocol):
+    """What hears that data no longer counts."""
+
+    def overtaken(self, customer_id: str | None, generation: str | None) -> None:
+        """Let what was fetched for a customer in another generation no longer count; None: for any, in whichever."""
 
 
 class Listening:

@@ -31,8 +31,7 @@ from typing import TYPE_CHECKING
 from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess
 from entitlement_gate.shared.invalidation_stream import Listening
-from entitlement_gate.shared.lease import Found, Turn
-from entitlement_gate.shared.signing import SharedRecord, Unreadable, read, write
+from entitlement_gate.shared.records import Found, SharedRecord, Turn, Unreadable, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.failure_log import FailureLog
-    from entitlement_gate.shared.lease import Hearer, Wanted
-    from entitlement_gate.shared.signing import Seal, Sealing
+    from entitlement_gate.shared.invalidation_stream import Hearer
+    from entitlement_gate.shared.records import Seal, Sealing, Wanted
     from entitlement_gate.shared.store import Seen, SharedStore
 
 __all__ = ["SharedSnapshots"]

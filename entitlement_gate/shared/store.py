@@ -1,6 +1,6 @@
 """The way to Redis for what is shared: keys, scripts, and leaving a server alone that fails.
 
-Never here: what a record holds (``signing``), who may fetch (``shared_snapshots``).
+Never here: what a record holds (``records``), who may fetch (``shared_snapshots``).
 
 For each customer there is a *generation* (a random word, new at each invalidation), the *record*, and the *lease* of
 whoever fetches. A stream holds the *news*: the latest invalidations, for all who listen. All keys of a prefix have
@@ -16,8 +16,7 @@ from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import PerProcess
 from entitlement_gate.resilience.redis_connection import Script, call_with_retry, connect, read_lua
-from entitlement_gate.shared.lease import Stamp
-from entitlement_gate.shared.signing import joined
+from entitlement_gate.shared.records import Stamp, joined
 
 if TYPE_CHECKING:
     from collections.abc import Collection

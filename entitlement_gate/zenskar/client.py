@@ -13,7 +13,7 @@ from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess, remake_after_fork
-from entitlement_gate.shared.signing import Seal
+from entitlement_gate.shared.records import Seal
 from entitlement_gate.zenskar.client_options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
 from entitlement_gate.zenskar.pagination import all_customers, all_rows
 from entitlement_gate.zenskar.parsing import read_grants
@@ -200,7 +200,7 @@ class ZenskarClient:
         return self._send_once("POST", path, headers=headers, content=body)
 
     def seal(self) -> Seal:
-        """Return what tells our snapshots from others' where processes share them: see ``shared.signing``.
+        """Return what tells our snapshots from others' where processes share them: see ``shared.records``.
 
         Raises:
             SourceUnavailable: a credential cannot be had now.

@@ -3,7 +3,7 @@ import builtins
 import pytest
 
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.shared.signing import Seal
+from entitlement_gate.shared.records import Seal
 from tests.engine.fakes import Billing
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from entitlement_gate import EntitlementGate, check_entitlement, has_entitlement
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.shared.signing import Seal
+from entitlement_gate.shared.records import Seal
 from entitlement_gate.testing import FakeSource, override_entitlements
 from entitlement_gate.testing.fakes import MovableClock
 from tests.engine.fakes import eventually

@@ -4,7 +4,7 @@ import pytest
 
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.resilience.effects import run_sync
-from entitlement_gate.shared.signing import Seal
+from entitlement_gate.shared.records import Seal
 from tests.engine.conftest import ask  # noqa: F401 - a fixture
 from tests.engine.fakes import Billing, Clock
 from tests.ledger.servers import RedisServer

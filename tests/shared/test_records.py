@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
-from entitlement_gate.shared.lease import Stamp
-from entitlement_gate.shared.signing import Seal, SharedRecord, Unreadable, read, write
+from entitlement_gate.shared.records import Seal, SharedRecord, Stamp, Unreadable, read, write
 from tests.engine.fakes import ANNA, BERT, NOON, feature
 
 SEAL = Seal("the key", "organisation")

@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from entitlement_gate.domain.errors import SourceUnavailable
-from entitlement_gate.shared.signing import Seal, joined
+from entitlement_gate.shared.records import Seal, joined
 from entitlement_gate.zenskar.client import ZenskarClient
 
 KEY, ORGANISATION = "the-api-key", "the-organisation"

@@ -1,4 +1,4 @@
-"""What is shared of a snapshot, and proof that one of us wrote it.
+"""What processes share of a customer, proof that one of us wrote it, and what a look for it gives. Never here: Redis.
 
 Text whose signature is wrong is not parsed at all. What is signed names whom and what it is about (version, scope,
 customer, generation, when it was fetched), so that no record can stand in for another.
@@ -16,9 +16,21 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, aware, quick_grant
-from entitlement_gate.shared.lease import Stamp
 
-__all__ = ["VERSION", "Seal", "Sealing", "SharedRecord", "Unreadable", "joined", "read", "write"]
+__all__ = [
+    "VERSION",
+    "Found",
+    "Seal",
+    "Sealing",
+    "SharedRecord",
+    "Stamp",
+    "Turn",
+    "Unreadable",
+    "Wanted",
+    "joined",
+    "read",
+    "write",
+]
 
 _PURPOSE = b"entitlement_gate: shared snapshots"
 _SCOPE_DIGITS = 32
@@ -76,6 +88,64 @@ def joined(*parts: str) -> bytes:
     False
     """
     return b"".join(b"%d:%b" % (len(part), part) for part in (text.encode() for text in parts))
+
+
+class Stamp(NamedTuple):
+    """Names one fetch in the fleet.
+
+    Attributes:
+        generation: the customer's when the fetch began; an invalidation makes a new one.
+        begun: microseconds by the clock of Redis, the one clock that all share, when the fetch began.
+    """
+
+    generation: str
+    begun: int
+
+
+class Wanted(NamedTuple):
+    """What would do in place of a fetch.
+
+    Attributes:
+        max_age: seconds that a record must be younger than; whatever its age, one begun since the look will do.
+        unlike: the stamp of data that is held already.
+        patience: seconds to wait for the fetch of somebody else.
+    """
+
+    max_age: float
+    unlike: Stamp | None
+    patience: float
+
+
+class Found(NamedTuple):
+    """A snapshot that somebody fetched.
+
+    Attributes:
+        snapshot: as it was fetched.
+        age: seconds since that fetch began, never negative.
+        stamp: of that fetch.
+        is_new: the fetch began after the look.
+    """
+
+    snapshot: Snapshot
+    age: float
+    stamp: Stamp
+    is_new: bool
+
+
+class Turn(NamedTuple):
+    """It is on the caller to fetch.
+
+    Attributes:
+        seal: None where the store could not be asked: there is nothing to keep afterwards.
+        token: of the lease; empty for who fetches without one, having waited for somebody long enough.
+        stamp: of the fetch that begins now.
+        older: a record that does not do, but is better than nothing.
+    """
+
+    seal: Seal | None = None
+    token: str = ""
+    stamp: Stamp | None = None
+    older: Found | None = None
 
 
 VERSION = 1
