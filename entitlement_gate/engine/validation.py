@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from entitlement_gate.domain.errors import SourceMalformed
-from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, dedupe
 from entitlement_gate.domain.numbers import exact_number, given_number
+from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.ledger.balances import Tally
 from entitlement_gate.ledger.protocol import Receipt, Refusal, State
 
@@ -47,8 +48,9 @@ def vetted(answer: object, customer_id: str, wall: float) -> Snapshot:
         raise SourceMalformed("the source answered for another customer")
     at = answer.fetched_at
     is_dated = isinstance(at, (int, float)) and math.isfinite(at)
-    grants = tuple([grant if _is_plain(grant) else _make_plain(grant) for grant in answer.grants])
-    return Snapshot(customer_id, grants, float(at) if is_dated else wall, is_found=bool(answer.is_found))
+    grants = [grant if _is_plain(grant) else _make_plain(grant) for grant in answer.grants]
+    rows = dedupe([grant for grant in grants if grant.name])
+    return Snapshot(customer_id, rows, float(at) if is_dated else wall, is_found=bool(answer.is_found))
 
 
 def _is_plain(grant: object) -> bool:
@@ -58,11 +60,21 @@ def _is_plain(grant: object) -> bool:
     has_texts = type(grant.entitlement_id) in _TEXT and type(grant.status) in _TEXT and type(grant.units) in _TEXT
     has_flags = type(grant.is_disabled) is bool and type(grant.is_malformed) is bool
     has_dates = type(grant.active_from) in _DATE and type(grant.expires_at) in _DATE
-    if not (has_texts and has_flags and has_dates and type(grant.type) in _KIND):
+    if not (has_texts and has_flags and has_dates and type(grant.type) in _KIND and _is_comparable(grant)):
         return False
     return all(
         number is None or (type(number) is Decimal and number.is_finite() and _is_exact(number))
         for number in (grant.quantity, grant.used, grant.reported_remaining)
+    )
+
+
+def _is_comparable(grant: Grant) -> bool:
+    """Whether its texts are spelled as they are compared, and it has an id or is set aside."""
+    status, entitlement_id = grant.status, grant.entitlement_id
+    return (
+        (status is None or status == "active" or status == status.casefold())
+        and (entitlement_id is None or entitlement_id == entitlement_id.lower() or not canonical_uuid(entitlement_id))
+        and bool(grant.id or grant.is_malformed)
     )
 
 
@@ -74,10 +86,11 @@ def _is_exact(number: Decimal) -> bool:
 def _make_plain(grant: object) -> Grant:
     if not isinstance(grant, Grant):
         raise TypeError(f"a snapshot holds grants, not {type(grant).__name__}")
+    row_id = _read_text(grant.id)
     return Grant(
-        id=_read_text(grant.id),
+        id=row_id,
         name=_read_text(grant.name),
-        entitlement_id=_read_optional(_read_text, grant.entitlement_id),
+        entitlement_id=_read_optional(_read_entitlement_id, grant.entitlement_id),
         type=_read_optional(_read_kind, grant.type),
         status=_read_optional(_fold, grant.status),
         units=_read_optional(_read_text, grant.units),
@@ -87,7 +100,7 @@ def _make_plain(grant: object) -> Grant:
         used=_read_optional(_read_number, grant.used),
         reported_remaining=_read_optional(_read_number, grant.reported_remaining),
         is_disabled=bool(grant.is_disabled),
-        is_malformed=bool(grant.is_malformed),
+        is_malformed=bool(grant.is_malformed) or not row_id,
     )
 
 
@@ -100,6 +113,12 @@ def _read_text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a field of a grant or snapshot is text, not {type(value).__name__}")
     return str.__str__(value)
+
+
+def _read_entitlement_id(value: object) -> str:
+    """UUIDs are compared without case, as on the wire."""
+    text = _read_text(value)
+    return canonical_uuid(text) or text
 
 
 def _fold(value: object) -> str:

@@ -157,6 +157,35 @@ def test_what_is_plain_is_kept_as_it_is():
     assert (snapshot.customer_id, snapshot.fetched_at) == (ANNA, 7.0)
 
 
+@pytest.mark.parametrize(("status", "reason"), [("ACTIVE", "allowed"), ("Voided", "voided"), ("DRAFT", "draft")])
+def test_a_status_is_compared_without_case_whoever_gives_it(clock, ask, status, reason):
+    source = FakeSource(clock=clock)
+    source.grant(ANNA, "reports", status=status)
+    with EntitlementGate(source, clock=clock, deadline=10) as gate:
+        assert ask(gate, "check", ANNA, "reports").reason == reason
+
+
+def test_an_entitlement_is_found_by_its_id_however_a_source_spells_it(clock, ask):
+    entitlement_id = "7C9E6679-7425-40DE-944B-E07FC1F90AE7"
+    source = FakeSource(clock=clock)
+    source.grant(ANNA, "reports", entitlement_id=entitlement_id)
+    with EntitlementGate(source, clock=clock, deadline=10) as gate:
+        assert ask(gate, "check", ANNA, entitlement_id).allowed
+        assert ask(gate, "check", ANNA, entitlement_id.lower()).allowed
+
+
+def test_rows_of_one_id_count_once_whoever_gives_them():
+    row, less = quantity(remaining=Decimal(5)), quantity(remaining=Decimal(3))
+    (grant,) = vetted(Snapshot(ANNA, (row, less, row), NOON), ANNA, NOON).grants
+    assert grant.remaining == Decimal(3)
+
+
+def test_a_row_without_an_id_is_set_aside_and_one_without_a_name_is_no_row():
+    nameless, unknown = feature(id="1", name=""), feature(id="")
+    (grant,) = vetted(Snapshot(ANNA, (nameless, unknown), NOON), ANNA, NOON).grants
+    assert (grant.name, grant.is_malformed) == (unknown.name, True)
+
+
 @pytest.mark.parametrize(
     "number", [Decimal("NaN"), Decimal("sNaN"), Decimal("inf"), Decimal("1e900"), float("nan"), "x"]
 )
