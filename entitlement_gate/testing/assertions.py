@@ -19,8 +19,7 @@ from entitlement_gate.domain.errors import EntitlementDenied, SourceRejected
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.guard import is_answered
 from entitlement_gate.responses import is_login_url, status_of
-from entitlement_gate.testing.override_gate import Layer
-from entitlement_gate.testing.overrides import override
+from entitlement_gate.testing.overrides import Layer, override
 
 __all__ = ["RealBillingRefused", "aassert_gated", "aassert_not_gated", "assert_gated", "assert_not_gated"]
 

@@ -9,7 +9,7 @@ from entitlement_gate.api import _Default, default_gate, make_gate
 from entitlement_gate.conf import SETTING
 from entitlement_gate.project_gate import RequestGate
 from entitlement_gate.testing import FakeSource, overrides
-from entitlement_gate.testing.override_gate import Layer
+from entitlement_gate.testing.overrides import Layer
 from tests.customers import FREE, SETTINGS
 
 

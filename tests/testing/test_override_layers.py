@@ -7,7 +7,7 @@ import pytest
 
 from entitlement_gate import Decision, Reason, Requirement
 from entitlement_gate.testing.fakes import canonical_customer
-from entitlement_gate.testing.override_gate import Layer, decide_leaf, read_values
+from entitlement_gate.testing.overrides import Layer, decide_leaf, read_values
 from tests.customers import FREE, PRO
 
 
