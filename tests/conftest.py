@@ -1,5 +1,6 @@
 """What every test of the suite starts from."""
 
+import gc
 from contextlib import closing
 
 import pytest
@@ -10,6 +11,12 @@ from hypothesis import settings
 settings.register_profile("suite", derandomize=True, database=None, deadline=None, print_blob=True)
 settings.register_profile("explore", max_examples=1_000, database=None, deadline=None, print_blob=True)
 settings.load_profile("suite")
+
+
+def pytest_collection_finish():
+    """Let no collector look through what stays for the whole run: 560,000 objects, 70 ms each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
