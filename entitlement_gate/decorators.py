@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial, wraps
 from inspect import CO_VARARGS, isasyncgenfunction, isgeneratorfunction
 from types import CellType, FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.views import View
@@ -25,8 +25,6 @@ from entitlement_gate.waiting import is_async_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from django.http import HttpRequest
 
     from entitlement_gate.domain.requirements import Requirement
 
@@ -113,11 +111,13 @@ def _gate_function(guard: Guard, view: Any) -> Any:
 
     @wraps(view)
     def gated(*args: Any, **kwargs: Any) -> Any:
-        return guard.run(_request(view, args), partial(view, *args, **kwargs))
+        request = find_request(args[0] if args else None) or _refuse_call(view)
+        return guard.run(request, partial(view, *args, **kwargs))
 
     @wraps(view)
     async def gated_async(*args: Any, **kwargs: Any) -> Any:
-        return await guard.arun(_request(view, args), partial(view, *args, **kwargs))
+        request = find_request(args[0] if args else None) or _refuse_call(view)
+        return await guard.arun(request, partial(view, *args, **kwargs))
 
     function: Any = gated_async if _is_async(view) else gated
     setattr(function, _ITSELF, function)  # it takes a request first: it is no method
@@ -180,12 +180,14 @@ def _gate_dispatch(guard: Guard, dispatch: Callable[..., Any], *, is_async: bool
 
     @wraps(dispatch)
     def gated(self: View, *args: Any, **kwargs: Any) -> Any:
+        request = find_request(args[0] if args else None) or _refuse_call(dispatch)
         run = guard.arun if is_async_class(type(self)) else guard.run
-        return run(_request(dispatch, args), partial(dispatch, self, *args, **kwargs))
+        return run(request, partial(dispatch, self, *args, **kwargs))
 
     @wraps(dispatch)
     async def gated_async(self: View, *args: Any, **kwargs: Any) -> Any:
-        return await guard.arun(_request(dispatch, args), partial(dispatch, self, *args, **kwargs))
+        request = find_request(args[0] if args else None) or _refuse_call(dispatch)
+        return await guard.arun(request, partial(dispatch, self, *args, **kwargs))
 
     return gated_async if is_async else gated
 
@@ -207,10 +209,7 @@ def _is_async(view: Callable[..., Any]) -> bool:
     return False
 
 
-def _request(view: Callable[..., Any], args: tuple[Any, ...]) -> HttpRequest:
-    request = find_request(args[0]) if args else None
-    if request is not None:
-        return request
+def _refuse_call(view: Callable[..., Any]) -> NoReturn:
     raise TypeError(
         f"@requires_entitlement on {getattr(view, '__qualname__', view)!r}: the first argument is no request; "
         "on a method use method_decorator(requires_entitlement(…))"

@@ -25,7 +25,7 @@ from entitlement_gate.holds import RequestHold, is_held_by, mark_refusal
 from entitlement_gate.refusals import log_refusal
 from entitlement_gate.request_entitlements import entitlements_of
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resolvers import aresolved, resolved
+from entitlement_gate.resolvers import resolving
 from entitlement_gate.responses import address_of, is_page, keep_private, redirection
 from entitlement_gate.waiting import Invocation, await_result, takes
 
@@ -64,19 +64,12 @@ class Guard:
     on_denied: Callable[..., Any] | str | None = None
     consume: bool = False
     key: Callable[..., Any] | None = None
-    is_plain: bool = dataclasses.field(init=False, repr=False, compare=False)
-    countable: Requirement | None = dataclasses.field(init=False, repr=False, compare=False)
+    countable: Requirement = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Note what is the same for each request.
-
-        ``is_plain``: what the settings allow the request's customer is all there is to it. What their policy lets pass
-        in an outage, a gate of its own policy may refuse. ``countable``: what is used up, where no request says more.
-        """
-        is_plain = self.quantity is None and self.customer is None and self.on_unavailable != "deny"
-        object.__setattr__(self, "is_plain", is_plain)
+        """Note what is used up, where it is the same for each request."""
         is_known = self.consume and self.quantity is None
-        object.__setattr__(self, "countable", countable(self.requirement) if is_known else None)
+        object.__setattr__(self, "countable", countable(self.requirement) if is_known else self.requirement)
 
     @classmethod
     def of(cls, entitlement: str | Requirement, quantity: Any = None, **options: Any) -> Self:
@@ -100,63 +93,38 @@ class Guard:
         return guard
 
     def run(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
-        """Return what the view answers, or what a refused request is answered, on this thread."""
-        reservation = None
-        if self.consume and request.method != "OPTIONS":  # which a browser sends on its own account
-            answer, reservation = run_sync(self._holding(request))
-        else:
-            decision = self.refuse(request)
-            answer = None if decision is None else run_sync(self._answering(request, decision))
+        """Return what the view returns, or the response to a refused request, on this thread."""
+        response, reservation = run_sync(self._admitting(request))
         if reservation is not None:
-            answer = RequestHold(reservation).run(request, view)
-        elif answer is None:
-            answer = view()
-        return keep_private(request, answer)
+            response = RequestHold(reservation).run(request, view)
+        elif response is None:
+            response = view()
+        return keep_private(request, response)
 
     async def arun(self, request: HttpRequest, view: Callable[[], Any]) -> Any:
         """Return the same in an event loop."""
-        reservation = None
-        if self.consume and request.method != "OPTIONS":
-            answer, reservation = await run_async(self._holding(request))
-        else:
-            decision = await self._arefuse(request)
-            answer = None if decision is None else await run_async(self._answering(request, decision))
+        response, reservation = await run_async(self._admitting(request))
         if reservation is not None:
-            answer = await RequestHold(reservation).arun(request, view)
-        elif answer is None:
-            answer = await await_result(view())
-        return keep_private(request, answer)
+            response = await RequestHold(reservation).arun(request, view)
+        elif response is None:
+            response = await await_result(view())
+        return keep_private(request, response)
 
     def refuse(self, request: HttpRequest) -> Decision | None:
-        """Return the decision that refuses a request, on this thread; None where it may pass."""
-        if self.is_plain:  # an answer that waits for nothing takes no steps: they would cost 2 us
-            checking = entitlements_of(request).start_check(self.requirement, resolved(request))
-        else:
-            checking = self._checking(request)
-        return None if checking is None else self._find_refusal(run_sync(checking))
-
-    async def _arefuse(self, request: HttpRequest) -> Decision | None:
-        """Return the same in an event loop."""
-        if self.is_plain:
-            checking = entitlements_of(request).start_check(self.requirement, await aresolved(request))
-        else:
-            checking = self._checking(request)
-        return None if checking is None else self._find_refusal(await run_async(checking))
+        """Return the decision that refuses a request, on this thread; None where it may pass. Nothing is used up."""
+        return self._find_refusal(run_sync(self._checking(request)))
 
     def admitting(self, request: HttpRequest, rule: object) -> Effects[HttpResponseBase | None]:
         """Return None to let the request pass, or what it is answered instead.
 
         What is to be used up is held for the rule, once, until ``settling_response`` settles it.
         """
-        if not self.consume or request.method == "OPTIONS":
-            decision = self._find_refusal((yield from self._checking(request)))
-            return None if decision is None else (yield from self._answering(request, decision))
-        if is_held_by(request, rule):
+        if self.consume and is_held_by(request, rule):
             return None
-        refused, reservation = yield from self._holding(request)
+        response, reservation = yield from self._admitting(request)
         if reservation is not None:
             RequestHold(reservation, rule).wait_for(request)
-        return refused
+        return response
 
     def hold(self, request: HttpRequest, by: object) -> RequestHold | None:
         """Hold what is to be used up for whoever settles it, on this thread; None where nothing is, or it is already.
@@ -165,31 +133,64 @@ class Guard:
         """
         if is_held_by(request, by):
             return None
-        _, reservation = run_sync(self._holding(request))
+        _, reservation = run_sync(self._admitting(request))
         if reservation is None:
             return None
         hold = RequestHold(reservation, by)
         hold.wait_for(request)
         return hold
 
-    def _holding(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
-        """Reserve what is to be used up; return the answer to a refused request, or None, and what is held."""
-        requirement = self.countable or (yield from self._getting_requirement(request))
-        held = None
-        if isinstance(requirement, Decision):
-            decision = requirement
+    def _admitting(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
+        """Return the response to a refused request, or None, and what is held for one that may pass."""
+        reservation = None
+        if self.consume and request.method != "OPTIONS":  # which a browser sends on its own account
+            decision, reservation = yield from self._reserving(request)
         else:
-            key = None if self.key is None else (yield Invocation(self.key, request))
-            customer = request if self.customer is None else (yield Invocation(self.customer, request))
-            wanted = order(self.countable or countable(requirement), key_of_use(key), _TTL)
-            decision, held = yield from default_gate().admitting(customer, wanted)
-        refusing = self._find_refusal(decision)
-        if refusing is None:
-            return None, held
-        return (yield from self._answering(request, refusing)), None
+            decision = yield from self._checking(request)
+        refused = self._find_refusal(decision)
+        if refused is None:
+            return None, reservation
+        return (yield from self._refusing(request, refused)), None
 
-    def _answering(self, request: HttpRequest, decision: Decision) -> Effects[HttpResponseBase]:
-        """Return what a refused request is answered, or raise what the gate is to raise."""
+    def _checking(self, request: HttpRequest) -> Effects[Decision]:
+        requirement = self.requirement
+        if self.quantity is not None:
+            read = yield from self._reading_requirement(request, self.quantity)
+            if isinstance(read, Decision):
+                return read
+            requirement = read
+        if self.customer is not None:
+            customer = yield Invocation(self.customer, request)
+            return (yield from default_gate().checking(customer, requirement))
+        customer = yield from resolving(request)
+        return (yield from entitlements_of(request).checking(requirement, customer))
+
+    def _reserving(self, request: HttpRequest) -> Effects[tuple[Decision, Reservation | None]]:
+        requirement = self.countable
+        if self.quantity is not None:
+            read = yield from self._reading_requirement(request, self.quantity)
+            if isinstance(read, Decision):
+                return read, None
+            requirement = read
+        key = None if self.key is None else key_of_use((yield Invocation(self.key, request)))
+        customer = request if self.customer is None else (yield Invocation(self.customer, request))
+        return (yield from default_gate().admitting(customer, order(requirement, key, _TTL)))
+
+    def _reading_requirement(
+        self, request: HttpRequest, read_quantity: Callable[..., Any]
+    ) -> Effects[Requirement | Decision]:
+        """Return what this request needs; the decision to refuse one from which no quantity was worked out."""
+        quantity = yield Invocation(read_quantity, request)
+        try:
+            requirement = as_requirement(self.requirement, quantity)
+            return countable(requirement) if self.consume else requirement  # refuses what is finer than a ledger counts
+        except ValueError:
+            name = self.requirement.entitlement
+            _logger.warning("%s: a gate was to ask for %s, which is no quantity: refused", name, _quote(quantity))
+            return (yield from default_gate().refusing(self.requirement, RequestFault.INVALID_QUANTITY))
+
+    def _refusing(self, request: HttpRequest, decision: Decision) -> Effects[HttpResponseBase]:
+        """Return the response to a refused request, or raise what the gate is to raise."""
         if self.on_denied == "raise":
             note_refusal(request, decision)
             required(decision)
@@ -211,30 +212,6 @@ class Guard:
         there = urljoin(escape_leading_slashes(request.get_full_path()), url)
         is_asked_anew = self.quantity is not None and urlsplit(there).query != request.META.get("QUERY_STRING", "")
         return url if is_asked_anew or not is_page(request, there) else None
-
-    def _getting_requirement(self, request: HttpRequest) -> Effects[Requirement | Decision]:
-        """Return what is asked for; the decision to refuse a request from which no quantity was worked out."""
-        if self.quantity is None:
-            return self.requirement
-        quantity = yield Invocation(self.quantity, request)
-        try:
-            requirement = as_requirement(self.requirement, quantity)
-            if self.consume:
-                countable(requirement)  # refuses what is finer than a ledger counts
-        except ValueError:
-            name = self.requirement.entitlement
-            _logger.warning("%s: a gate was to ask for %s, which is no quantity: refused", name, _quote(quantity))
-            return (yield from default_gate().refusing(self.requirement, RequestFault.INVALID_QUANTITY))
-        return requirement
-
-    def _checking(self, request: HttpRequest) -> Effects[Decision]:
-        requirement = yield from self._getting_requirement(request)
-        if isinstance(requirement, Decision):
-            return requirement
-        if self.customer is None:
-            return (yield from entitlements_of(request).checking(requirement))
-        customer = yield Invocation(self.customer, request)
-        return (yield from default_gate().checking(customer, requirement))
 
     def _find_refusal(self, decision: Decision) -> Decision | None:
         """Return the decision where, under the failure policy of this gate, it refuses."""

@@ -20,7 +20,7 @@ from entitlement_gate.guard import Guard, refusal
 from entitlement_gate.holds import abandoning, has_holds, releasing, settling_response
 from entitlement_gate.request_entitlements import RequestEntitlements
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resolvers import is_gated, resolving, set_gated
+from entitlement_gate.resolvers import is_marked_private, mark_private, resolving
 from entitlement_gate.responses import is_way_in, keep_private, leads_within
 from entitlement_gate.url_rules import has_failed, is_open, note_failure, rules_about
 from entitlement_gate.waiting import Invocation
@@ -73,7 +73,7 @@ class EntitlementMiddleware:
             raise
         if has_holds(request):
             run_sync(settling_response(request, response, is_in_thread=True))
-        return keep_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_marked_private(request) else response
 
     async def _answer_async(self, request: HttpRequest) -> Any:
         try:
@@ -84,7 +84,7 @@ class EntitlementMiddleware:
             raise
         if has_holds(request):
             await run_async(settling_response(request, response))
-        return keep_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_marked_private(request) else response
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:
         """Enforce ``RULES``: every rule that is about this request must hold."""
@@ -202,7 +202,7 @@ def _holding(request: HttpRequest, match: ResolverMatch | None) -> Effects[HttpR
         refused = yield from _guard_of(rule).admitting(request, rule)
         if refused is not None:
             return refused
-        set_gated(request)
+        mark_private(request)
     return None
 
 

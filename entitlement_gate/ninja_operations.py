@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from entitlement_gate.holds import expecting_answer, settling_operation
 from entitlement_gate.resilience.effects import run_async, run_sync
-from entitlement_gate.resolvers import is_gated
+from entitlement_gate.resolvers import is_marked_private
 from entitlement_gate.responses import keep_private
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def follow_run(run: Callable[..., Any]) -> Callable[..., Any]:
                 response = run(request, *args, **kwargs)
         finally:
             run_sync(settling_operation(request, response))
-        return keep_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_marked_private(request) else response
 
     @wraps(run)
     async def run_and_settle_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -62,6 +62,6 @@ def follow_run(run: Callable[..., Any]) -> Callable[..., Any]:
                 response = await run(request, *args, **kwargs)
         finally:
             await run_async(settling_operation(request, response))
-        return keep_private(request, response) if is_gated(request) else response
+        return keep_private(request, response) if is_marked_private(request) else response
 
     return run_and_settle_async if iscoroutinefunction(run) else run_and_settle

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from entitlement_gate.engine.gate import EntitlementGate
-from entitlement_gate.resolvers import find_request, resolving, set_gated
+from entitlement_gate.resolvers import find_request, mark_private, resolving
 from entitlement_gate.signals import (
     SendingPool,
     Sent,
@@ -58,7 +58,7 @@ class RequestGate(EntitlementGate):
         request = find_request(customer)
         if request is None:
             return self.identify(customer)
-        set_gated(request)
+        mark_private(request)
         return self.identify((yield from resolving(request)))
 
     def checking(self, customer: object, requirement: Requirement) -> Effects[Decision]:

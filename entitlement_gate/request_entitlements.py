@@ -19,10 +19,10 @@ from entitlement_gate.engine.cache import key_of
 from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement, required
 from entitlement_gate.engine.evaluation import remembered_as
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resolvers import find_request, resolving, set_gated
+from entitlement_gate.resolvers import find_request, mark_private, resolving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Iterator
 
     from entitlement_gate.engine.cache import Entry
     from entitlement_gate.project_gate import RequestGate
@@ -68,11 +68,11 @@ class RequestEntitlements:
 
     def check(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision."""
-        return run_sync(self.checking(as_requirement(entitlement, quantity)))
+        return run_sync(self._checking(as_requirement(entitlement, quantity)))
 
     async def acheck(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision."""
-        return await run_async(self.checking(as_requirement(entitlement, quantity)))
+        return await run_async(self._checking(as_requirement(entitlement, quantity)))
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
@@ -123,35 +123,16 @@ class RequestEntitlements:
         known = "nothing asked yet" if self._gate is None else self._get_known(self._gate)
         return f"<RequestEntitlements: {known}>"
 
-    def checking(self, requirement: Requirement) -> Effects[Decision]:
-        """Answer from the request's snapshot; before a denial, from a newer one where that is too old to deny."""
-        gate = default_gate()
-        customer = yield from self._finding_customer(gate)
-        key = key_of(customer, remembered_as(requirement), None)
-        return (yield from self._checking_of(gate, requirement, customer, key))
+    def checking(self, requirement: Requirement, customer: object) -> Effects[Decision]:
+        """Answer for the request's customer, as just resolved, from the request's snapshot.
 
-    def start_check(self, requirement: Requirement, customer: object) -> Effects[Decision] | None:
-        """Return the steps of ``checking`` for a customer just resolved; None where a cached answer allows at once."""
+        Before a denial, from a newer one where that is too old to deny.
+        """
         gate = default_gate()
         key = key_of(customer, remembered_as(requirement), None)
         answer = gate.find_answer(key)
-        if answer is not None and answer.allowed and self._rests_on(answer.entry, gate, customer):
-            return None
-        return self._checking_of(gate, requirement, customer, key)
-
-    def is_of(self, request: HttpRequest) -> bool:
-        """Whether they are this request's own, and not those that a copy of another came with."""
-        return self._request() is request
-
-    def _get_request(self) -> HttpRequest:
-        request = self._request()
-        if request is None:
-            raise RuntimeError("the request of these entitlements is gone: keep the request, or ask before it ends")
-        return request
-
-    def _checking_of(
-        self, gate: RequestGate, requirement: Requirement, customer: object, key: Hashable
-    ) -> Effects[Decision]:
+        if answer is not None and self._rests_on(answer.entry, gate, customer):
+            return gate.serve(answer)
         due = gate.due()
         known = (yield from self._getting_of(gate, customer, due)).kept()
         decision, newest = yield from gate.deciding(requirement, known, due)
@@ -163,15 +144,25 @@ class RequestEntitlements:
         yield from gate.announcing(decision, due)
         return decision
 
+    def is_of(self, request: HttpRequest) -> bool:
+        """Whether they are this request's own, and not those that a copy of another came with."""
+        return self._request() is request
+
+    def _checking(self, requirement: Requirement) -> Effects[Decision]:
+        customer = yield from self._finding_customer(default_gate())
+        return (yield from self.checking(requirement, customer))
+
     def _finding_customer(self, gate: RequestGate) -> Effects[object]:
         """Return whose the request is; of one that is gone, whose it was."""
+        request = self._request()
+        if request is not None:
+            mark_private(request)  # the response may be for its customer alone
+            return (yield from resolving(request))
         if self._request is _no_request:
             return None
-        if self._request() is None and self._gate is gate:
+        if self._gate is gate:
             return self._customer
-        request = self._get_request()
-        set_gated(request)  # what is answered may be for its customer alone
-        return (yield from resolving(request))
+        raise RuntimeError("the request of these entitlements is gone: keep the request, or ask before it ends")
 
     def _getting_of(self, gate: RequestGate, customer: object, due: float) -> Effects[CustomerEntitlements]:
         if self._is_about(customer, gate):
@@ -208,7 +199,7 @@ class RequestEntitlements:
         known = yield from self._getting_counted(is_reading=True)
         decision = known.check(requirement)
         if decision.outcome is Outcome.DENIED:  # which is no older than it may be on a page either
-            return (yield from self.checking(requirement))
+            return (yield from self._checking(requirement))
         return (yield from default_gate().telling(decision))
 
     def _is_about(self, customer: object, gate: RequestGate) -> bool:

@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "afrom_user",
-    "aresolved",
     "find_request",
     "from_user",
-    "is_gated",
-    "leave_to_answer",
-    "resolved",
+    "is_marked_private",
+    "mark_private",
     "resolving",
-    "set_gated",
+    "restore_page_cache",
 ]
 
 _logger = logging.getLogger("entitlement_gate")
@@ -40,30 +38,30 @@ _NOTES = "_entitlement_notes"
 _DEEPEST = 8  # wrappers around wrappers; a mock has one more for ever
 _MISSING = object()
 _SESSION_USER = "django.contrib.auth.middleware"
-_GATED = "_entitlement_gated"
-_TO_BE_KEPT = "_cache_update_cache"  # what Django's page caches ask the request when they have its answer
+_PRIVATE = "_entitlement_private"  # holds what Django's page caches were to be told
+_UPDATE_CACHE = "_cache_update_cache"  # what Django's page caches ask the request when they have its response
 
 
-def set_gated(request: HttpRequest) -> None:
+def mark_private(request: HttpRequest) -> None:
     """Note that the response depends on the customer, where the caller cannot see the response.
 
     Django's caches between here and who sees it, ``cache_page`` or a middleware, will not keep it.
     """
-    if not is_gated(request):
-        setattr(request, _GATED, getattr(request, _TO_BE_KEPT, False))
+    if not is_marked_private(request):
+        setattr(request, _PRIVATE, getattr(request, _UPDATE_CACHE, False))
     if get_settings().private_responses:
-        setattr(request, _TO_BE_KEPT, False)
+        setattr(request, _UPDATE_CACHE, False)
 
 
-def is_gated(request: HttpRequest) -> bool:
+def is_marked_private(request: HttpRequest) -> bool:
     """Whether that was noted."""
-    return hasattr(request, _GATED)
+    return hasattr(request, _PRIVATE)
 
 
-def leave_to_answer(request: HttpRequest) -> None:
-    """Undo ``set_gated``: from here on the headers of the response say who may keep it."""
-    if is_gated(request):
-        setattr(request, _TO_BE_KEPT, vars(request)[_GATED])
+def restore_page_cache(request: HttpRequest) -> None:
+    """Let page caches go by the headers of the response again."""
+    if hasattr(request, _PRIVATE):
+        setattr(request, _UPDATE_CACHE, vars(request)[_PRIVATE])
 
 
 class _Notes:
@@ -110,58 +108,39 @@ def find_request(given: object) -> HttpRequest | None:
 
 def from_user(request: HttpRequest) -> Any:
     """Return the customer of the signed-in user: what ``CUSTOMER_ATTRIBUTE`` leads to; None for anybody else."""
-    return run_sync(_finding(request))
+    return run_sync(_finding_by_user(request))
 
 
 async def afrom_user(request: HttpRequest) -> Any:
     """Return the same in an event loop."""
-    return await run_async(_finding(request))
+    return await run_async(_finding_by_user(request))
 
 
 _FROM_USER = from_user  # itself, whatever a test has put in its place
 
 
-def resolved(request: HttpRequest) -> Any:
-    """Return the customer of a request."""
-    known = _recall(request)
-    return run_sync(_resolving(request)) if known is None else known
-
-
-async def aresolved(request: HttpRequest) -> Any:
-    """Return the customer of a request."""
-    known = _recall(request)
-    return await run_async(_resolving(request)) if known is None else known
-
-
 def resolving(request: HttpRequest) -> Effects[Any]:
-    """Return the customer of a request as a part of other steps."""
-    known = _recall(request)
-    return (yield from _resolving(request)) if known is None else known
-
-
-def _recall(request: HttpRequest) -> Any:
-    """Return whose the request was found to be, unless its user or the settings have changed since."""
-    notes: _Notes | None = getattr(request, _NOTES, None)
-    if notes is None or notes.found is None or notes.request() is not request:
-        return None
-    user, auser, settings, customer = notes.found
-    is_same = user is getattr(request, "user", None) and auser is getattr(request, "auser", None)
-    return customer if is_same and settings is get_settings() else None
-
-
-def _resolving(request: HttpRequest) -> Effects[Any]:
-    notes = _get_notes(request)
+    """Return the customer of a request: who was found before, unless its user or the settings have changed since."""
+    notes = _notes_of(request)
+    if notes.found is not None:
+        user, auser, settings, customer = notes.found
+        is_same = user is getattr(request, "user", None) and auser is getattr(request, "auser", None)
+        if is_same and settings is get_settings():
+            return customer
     if notes.wrapper is not None:
         yield Invocation(_authenticate, notes.wrapper)
     user, auser, settings = getattr(request, "user", None), getattr(request, "auser", None), get_settings()
     resolver = settings.load("customer_resolver")
-    customer = (yield from _finding(request)) if resolver is _FROM_USER else (yield Invocation(resolver, request))
+    if resolver is _FROM_USER:
+        customer = yield from _finding_by_user(request)
+    else:
+        customer = yield Invocation(resolver, request)
     if customer is not None and user is getattr(request, "user", None):
         notes.found = user, auser, settings, customer
     return customer
 
 
-def _finding(request: HttpRequest) -> Effects[Any]:
+def _finding_by_user(request: HttpRequest) -> Effects[Any]:
     """Return the customer of who was put on the request, or else of who the session says: from both doors the same.
 
     In an event loop ``auser()`` reads the session without a thread; it does not know who was put on the request since.
@@ -198,7 +177,7 @@ def _read_customer(user: Any, request: HttpRequest) -> Any:
 
 def _warn(request: HttpRequest, holder: str, name: str) -> None:
     """Log one line for each request, however often it is checked."""
-    notes = _get_notes(request)
+    notes = _notes_of(request)
     if not notes.is_warned:
         notes.is_warned = True
         _logger.warning("CUSTOMER_ATTRIBUTE: a %s has no %r; nobody to check", holder, name)
@@ -219,7 +198,7 @@ def _authenticate(wrapper: object) -> None:
     getattr(wrapper, "user", None)
 
 
-def _get_notes(request: HttpRequest) -> _Notes:
+def _notes_of(request: HttpRequest) -> _Notes:
     notes: _Notes | None = getattr(request, _NOTES, None)
     if notes is None or notes.request() is not request:
         notes = _Notes(request)
@@ -228,7 +207,7 @@ def _get_notes(request: HttpRequest) -> _Notes:
 
 
 def _note_wrapper(request: HttpRequest, wrapper: object) -> None:
-    notes = _get_notes(request)
+    notes = _notes_of(request)
     if notes.wrapper is not wrapper:
         notes.wrapper, notes.found = wrapper, None
 

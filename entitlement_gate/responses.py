@@ -28,7 +28,7 @@ from entitlement_gate import refusals
 from entitlement_gate.conf import get_settings
 from entitlement_gate.domain.decisions import Decision, Reason
 from entitlement_gate.resilience.failure_log import traceback_to_log
-from entitlement_gate.resolvers import leave_to_answer, set_gated
+from entitlement_gate.resolvers import mark_private, restore_page_cache
 from entitlement_gate.url_rules import is_open
 from entitlement_gate.waiting import Invocation
 
@@ -325,14 +325,14 @@ def keep_private(request: HttpRequest, answer: Any) -> Any:
     to the operation of Django Ninja, or the middleware.
     """
     if not isinstance(answer, HttpResponseBase):
-        set_gated(request)
+        mark_private(request)
     elif get_settings().private_responses:
         headers = answer.headers
         if _SAYS_WHO.isdisjoint([name.lower() for name in headers]):  # as a rule; Django's helpers take 3 us
             headers["Cache-Control"], headers["Vary"] = "private", _VARY
         else:
             _patch_private(answer)
-        leave_to_answer(request)
+        restore_page_cache(request)
     return answer
 
 

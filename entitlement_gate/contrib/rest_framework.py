@@ -34,7 +34,7 @@ from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.guard import Guard, note_refusal
 from entitlement_gate.refusals import PROBLEM, documented_refusals, retry_after_of
 from entitlement_gate.resilience.effects import run_sync
-from entitlement_gate.resolvers import find_request, set_gated
+from entitlement_gate.resolvers import find_request, mark_private
 from entitlement_gate.responses import detail_of, keep_private, problem_of, status_of, with_refusal_headers
 from entitlement_gate.url_rules import methods_of
 from entitlement_gate.waiting import Invocation, run_beside_loop
@@ -306,7 +306,7 @@ class HasEntitlement(_GatePermission):
         decision = guard.refuse(django_request)
         if decision is not None:
             return _Refusal(decision, self.message)
-        set_gated(django_request)
+        mark_private(django_request)
         return None
 
     def _is_about(self, request: Any, view: Any) -> bool:
@@ -342,7 +342,7 @@ class _ComposedPermission(_GatePermission):
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
         if self.is_any:  # a part of this module may not be asked, and would have refused other customers
-            set_gated(_get_django_request(request))
+            mark_private(_get_django_request(request))
         return self._choose_refusal(part.refusal(request, view) for part in self._parts)
 
     def object_refusal(self, request: Any, view: Any, obj: Any) -> _Refusal | None:
@@ -546,7 +546,7 @@ class EntitlementThrottle(BaseThrottle):
         django_request = _get_django_request(request)
         decision = _bind_request(self._guard, request).refuse(django_request)
         if decision is None:
-            set_gated(django_request)
+            mark_private(django_request)
             return True
         if decision.reason not in _BY_BALANCE:
             _refuse(request, view, decision)
