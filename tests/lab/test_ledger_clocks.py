@@ -1,6 +1,5 @@
 """Clients whose clocks are wrong by days: time is the server's, so that it is none of the ledger's business."""
 
-import os
 import time
 import uuid
 from functools import partial
@@ -13,19 +12,12 @@ from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing.ledger_contract import ANNA, CALLS, demand
 from tests.lab.test_ledger_database import settings_of
 from tests.ledger.conftest import redis_url  # noqa: F401 - a fixture
-from tests.ledger.racing import drained, race
+from tests.ledger.racing import drained, race, skewed
 from tests.usage.conftest import postgres, postgres_alias, usage_app  # noqa: F401 - fixtures
 from tests.usage.databases import made_ledger
 from tests.usage.test_ledger import emptied
 
 DAY = 86_400
-
-
-def skewed(make):
-    """Make a ledger in a process whose clock is wrong by up to ten days, another's by other days."""
-    right, wrong = time.time, (os.getpid() % 21 - 10) * DAY
-    time.time = lambda: right() + wrong
-    return make()
 
 
 @pytest.fixture(params=["redis", "postgresql"])

@@ -1,6 +1,7 @@
 """Processes that race for one budget, and processes that are killed at it."""
 
 import multiprocessing
+import os
 import random
 import time
 
@@ -8,7 +9,26 @@ from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.protocol import LedgerUnavailable, Receipt
 from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
 
-_spawn = multiprocessing.get_context("spawn")
+# Each is forked from a process that has imported what they need, and has no thread and no connection.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(
+    [
+        __name__,
+        "entitlement_gate.ledger.redis",
+        "tests.usage.databases",
+        "django.db.models",
+        "django.db.backends.postgresql.base",
+        "django.db.backends.sqlite3.base",
+    ]
+)
+_DAY = 86_400
+
+
+def skewed(make):
+    """Make a ledger in a process whose clock is wrong by up to ten days, another's by other days."""
+    right, wrong = time.time, (os.getpid() % 21 - 10) * _DAY
+    time.time = lambda: right() + wrong
+    return make()
 
 
 def worker(make, name, told, *, budget, started, ttl):
@@ -33,7 +53,7 @@ def worker(make, name, told, *, budget, started, ttl):
 
 def race(make, directory, *, processes=8, budget=1_000):
     """Return the keys that were acknowledged."""
-    started = _spawn.Event()
+    started = _processes.Event()
     workers = started_workers(make, range(processes), directory, budget=budget, started=started, ttl=600)
     started.set()
     for process in workers:
@@ -44,7 +64,7 @@ def race(make, directory, *, processes=8, budget=1_000):
 
 def kill_many(make, directory, *, kills=50, at_a_time=5):
     """Start workers and kill each at some moment of its work; return the keys that were acknowledged."""
-    started = _spawn.Event()
+    started = _processes.Event()
     started.set()
     for first in range(0, kills, at_a_time):
         names = range(first, first + at_a_time)
@@ -64,7 +84,7 @@ def started_workers(make, names, directory, **how):
     workers = []
     for name in names:
         told = directory / f"{name}.keys"
-        process = _spawn.Process(target=worker, args=(make, name, told), kwargs=how, daemon=True)
+        process = _processes.Process(target=worker, args=(make, name, told), kwargs=how, daemon=True)
         process.start()
         workers.append(process)
     return workers
