@@ -40,14 +40,13 @@ except ImportError as error:
     raise ImportError(f"OpenFeature is not here: install entitlement_gate[openfeature]: {error}") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from openfeature.evaluation_context import EvaluationContext
-    from openfeature.flag_evaluation import FlagValueType
 
     from entitlement_gate.engine.gate import EntitlementGate
 
-    Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
+    Context = EvaluationContext | None
 
 __all__ = ["UNLIMITED", "EntitlementProvider"]
 
@@ -72,6 +71,54 @@ _ERRORS = {
     Reason.MALFORMED_RESPONSE: (ErrorCode.PARSE_ERROR, "billing's answer could not be read"),
 }
 _UNCOUNTED = (Reason.FEATURE_DISABLED, Reason.TYPE_MISMATCH)
+
+
+def _read_allowed(decision: Decision) -> bool:
+    """Return whether the customer may."""
+    return decision.allowed
+
+
+def _read_reason(decision: Decision) -> str:
+    """Return the reason."""
+    return decision.reason.value
+
+
+def _read_integer(decision: Decision) -> int:
+    """Return how much is left, rounded down; ``UNLIMITED`` where there is no limit."""
+    return UNLIMITED if decision.unlimited else math.floor(_read_remaining(decision))
+
+
+def _read_float(decision: Decision) -> float:
+    """Return how much is left; infinity where there is no limit."""
+    return math.inf if decision.unlimited else float(_read_remaining(decision))
+
+
+def _read_remaining(decision: Decision) -> Decimal:
+    """Return what is left; 0 where the entitlement is denied."""
+    if decision.remaining is not None:
+        return decision.remaining
+    if decision.outcome is Outcome.UNKNOWN:
+        raise GeneralError("what is left could not be learned")
+    if decision.outcome is Outcome.DENIED and decision.reason not in _UNCOUNTED:
+        return _NOTHING
+    raise TypeMismatchError("this entitlement is not counted: ask for a boolean")
+
+
+def _make_resolvers(read: Callable[[Decision], Any]) -> tuple[Any, Any]:
+    """Return the method of the provider that answers with what ``read`` takes of a decision, and its async twin."""
+
+    def resolve(
+        self: EntitlementProvider, flag_key: str, default_value: Any, evaluation_context: Context = None
+    ) -> FlagResolutionDetails[Any]:
+        return _make_details(self._check(flag_key, evaluation_context), default_value, read)
+
+    async def resolve_async(
+        self: EntitlementProvider, flag_key: str, default_value: Any, evaluation_context: Context = None
+    ) -> FlagResolutionDetails[Any]:
+        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, read)
+
+    resolve.__doc__ = resolve_async.__doc__ = read.__doc__
+    return resolve, resolve_async
 
 
 class EntitlementProvider(Locked, Observer, AbstractProvider):
@@ -126,87 +173,27 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         if self._close_gate and self._given is not None:
             self._given.close()
 
-    def resolve_boolean_details(
-        self,
-        flag_key: str,
-        default_value: bool,  # noqa: FBT001 - OpenFeature calls it so
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[bool]:
-        """Return whether the customer may."""
-        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_allowed)
+    resolve_boolean_details, resolve_boolean_details_async = _make_resolvers(_read_allowed)
+    resolve_string_details, resolve_string_details_async = _make_resolvers(_read_reason)
+    resolve_integer_details, resolve_integer_details_async = _make_resolvers(_read_integer)
+    resolve_float_details, resolve_float_details_async = _make_resolvers(_read_float)
+    resolve_object_details, resolve_object_details_async = _make_resolvers(Decision.as_dict)
 
-    async def resolve_boolean_details_async(
-        self,
-        flag_key: str,
-        default_value: bool,  # noqa: FBT001 - OpenFeature calls it so
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[bool]:
-        """Return whether the customer may."""
-        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_allowed)
-
-    def resolve_string_details(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        """Return the reason."""
-        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_reason)
-
-    async def resolve_string_details_async(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        """Return the reason."""
-        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_reason)
-
-    def resolve_integer_details(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        """Return how much is left, rounded down; ``UNLIMITED`` where there is no limit."""
-        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_integer)
-
-    async def resolve_integer_details_async(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        """Return how much is left, rounded down; ``UNLIMITED`` where there is no limit."""
-        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_integer)
-
-    def resolve_float_details(
-        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[float]:
-        """Return how much is left; infinity where there is no limit."""
-        return _make_details(self._check(flag_key, evaluation_context), default_value, _read_float)
-
-    async def resolve_float_details_async(
-        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[float]:
-        """Return how much is left; infinity where there is no limit."""
-        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, _read_float)
-
-    def resolve_object_details(
-        self, flag_key: str, default_value: Structure, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[Structure]:
-        """Return the decision as plain JSON types, numbers as exact text."""
-        return _make_details(self._check(flag_key, evaluation_context), default_value, Decision.as_dict)
-
-    async def resolve_object_details_async(
-        self, flag_key: str, default_value: Structure, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[Structure]:
-        """Return the decision as plain JSON types, numbers as exact text."""
-        return _make_details(await self._acheck(flag_key, evaluation_context), default_value, Decision.as_dict)
-
-    def _check(self, name: str, context: EvaluationContext | None) -> Decision:
+    def _check(self, name: str, context: Context) -> Decision:
         customer, quantity = self._read_context(name, context)
         try:
             return self._get_gate().check(customer, name, quantity)
         except ValueError as error:
             raise InvalidContextError(f"{self._quantity}: {error}") from error
 
-    async def _acheck(self, name: str, context: EvaluationContext | None) -> Decision:
+    async def _acheck(self, name: str, context: Context) -> Decision:
         customer, quantity = self._read_context(name, context)
         try:
             return await self._get_gate().acheck(customer, name, quantity)
         except ValueError as error:
             raise InvalidContextError(f"{self._quantity}: {error}") from error
 
-    def _read_context(self, name: str, context: EvaluationContext | None) -> tuple[str, Any]:
+    def _read_context(self, name: str, context: Context) -> tuple[str, Any]:
         """Return the customer and the quantity."""
         if not name:
             raise FlagNotFoundError("a flag's key is the name of an entitlement: the text is empty")
@@ -269,7 +256,8 @@ def _make_details(decision: Decision, default: Value, read: Callable[[Decision],
     metadata = _make_metadata(decision)
     try:
         _require_answer(decision)
-        reason = _REASONS.get(decision.source) or _choose_live_reason(decision)
+        by_rows = FlagReason.TARGETING_MATCH if rows_behind(decision) else FlagReason.DEFAULT
+        reason = _REASONS.get(decision.source, by_rows)
         variant = "allowed" if decision.allowed else "denied"
         return FlagResolutionDetails(read(decision), reason=reason, variant=variant, flag_metadata=metadata)
     except OpenFeatureError as error:
@@ -281,10 +269,6 @@ def _make_details(decision: Decision, default: Value, read: Callable[[Decision],
 def _require_answer(decision: Decision) -> None:
     if not decision.allowed and decision.reason in _ERRORS:
         raise OpenFeatureError(*_ERRORS[decision.reason])
-
-
-def _choose_live_reason(decision: Decision) -> FlagReason:
-    return FlagReason.TARGETING_MATCH if rows_behind(decision) else FlagReason.DEFAULT
 
 
 def _make_metadata(decision: Decision) -> dict[str, bool | int | float | str]:
@@ -303,30 +287,3 @@ def _make_metadata(decision: Decision) -> dict[str, bool | int | float | str]:
     if decision.shadow:
         metadata["shadow"] = True
     return metadata
-
-
-def _read_allowed(decision: Decision) -> bool:
-    return decision.allowed
-
-
-def _read_reason(decision: Decision) -> str:
-    return decision.reason.value
-
-
-def _read_integer(decision: Decision) -> int:
-    return UNLIMITED if decision.unlimited else math.floor(_read_remaining(decision))
-
-
-def _read_float(decision: Decision) -> float:
-    return math.inf if decision.unlimited else float(_read_remaining(decision))
-
-
-def _read_remaining(decision: Decision) -> Decimal:
-    """Return what is left; 0 where the entitlement is denied."""
-    if decision.remaining is not None:
-        return decision.remaining
-    if decision.outcome is Outcome.UNKNOWN:
-        raise GeneralError("what is left could not be learned")
-    if decision.outcome is Outcome.DENIED and decision.reason not in _UNCOUNTED:
-        return _NOTHING
-    raise TypeMismatchError("this entitlement is not counted: ask for a boolean")

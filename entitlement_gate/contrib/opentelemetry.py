@@ -211,7 +211,8 @@ class _Telemetry(Observer):
         self._background.call(self._record_fetch, fetch, time.time_ns(), get_current())
 
     def ledger(self, call: LedgerCall) -> None:
-        self._background.call(self._record_call, call, get_current())
+        labels = {_VERB: call.verb, _OUTCOME: call.outcome}
+        self._background.call(self._instruments.ledger.record, call.seconds, labels, get_current())
 
     def flush(self) -> bool:
         """Wait until all queued events are recorded, but not for long."""
@@ -251,9 +252,6 @@ class _Telemetry(Observer):
         if not fetch.has_succeeded:
             span.set_status(Status(StatusCode.ERROR))
         span.end(at)
-
-    def _record_call(self, call: LedgerCall, context: Context) -> None:
-        self._instruments.ledger.record(call.seconds, {_VERB: call.verb, _OUTCOME: call.outcome}, context)
 
     def _make_customer_attribute(self, attribute: str, of: Decision | Fetch) -> dict[str, str]:
         return {attribute: of.customer_id} if self._with_customer_ids and of.customer_id else {}
