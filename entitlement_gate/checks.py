@@ -132,15 +132,10 @@ def _check_call(place: str, load: Callable[[], Any], args: tuple[str, ...]) -> I
 
 
 def _check_surroundings(settings: Settings) -> Iterator[CheckMessage]:
-    kinds = [_resolve_kind(path) for path in django_settings.MIDDLEWARE]
-    if _OURS in kinds and _AUTHENTICATION in kinds[kinds.index(_OURS) :]:
-        yield Check.W001.message(
-            "EntitlementMiddleware comes before AuthenticationMiddleware.",
-        )
+    if _AUTHENTICATION in itertools.dropwhile(lambda path: not _is_ours(path), django_settings.MIDDLEWARE):
+        yield Check.W001.message("EntitlementMiddleware comes before AuthenticationMiddleware.")
     if settings.is_sandbox and not django_settings.DEBUG:
-        yield Check.W002.message(
-            f"{SETTING}['BASE_URL'] is the sandbox, outside DEBUG.",
-        )
+        yield Check.W002.message(f"{SETTING}['BASE_URL'] is the sandbox, outside DEBUG.")
 
 
 def _check_customer(settings: Settings) -> Iterator[CheckMessage]:
@@ -152,7 +147,7 @@ def _check_customer(settings: Settings) -> Iterator[CheckMessage]:
     user = get_user_model()
     if not (hasattr(user, first) or first in {f.name for f in user._meta.get_fields()}):  # noqa: SLF001 - Django's own API
         yield Check.W004.message(
-            f"{SETTING}['CUSTOMER_ATTRIBUTE']: {user.__name__} has no {first!r}: nobody will have a customer.",
+            f"{SETTING}['CUSTOMER_ATTRIBUTE']: {user.__name__} has no {first!r}: nobody will have a customer."
         )
 
 
@@ -165,11 +160,11 @@ def _check_ledger(settings: Settings) -> Iterator[CheckMessage]:
         yield from _check_database()
     if ledger == "memory" and not django_settings.DEBUG:
         yield Check.W005.message(
-            f"{SETTING}['LEDGER'] is 'memory', outside DEBUG: each process counts for itself what is used up.",
+            f"{SETTING}['LEDGER'] is 'memory', outside DEBUG: each process counts for itself what is used up."
         )
     if settings.gate.usage and ledger in ("memory", None):
         yield Check.W006.message(
-            f"{SETTING}['USAGE'] is shipped by a command, which cannot reach the ledger {ledger!r}.",
+            f"{SETTING}['USAGE'] is shipped by a command, which cannot reach the ledger {ledger!r}."
         )
 
 
@@ -191,7 +186,7 @@ def _check_database() -> Iterator[CheckMessage]:
     # Where each request keeps the only place to write, the ledger waits for it in vain.
     if database["ENGINE"].endswith("sqlite3") and database["ATOMIC_REQUESTS"]:
         yield Check.W008.message(
-            f"DATABASES[{alias!r}] is SQLite with ATOMIC_REQUESTS: a view that uses something up waits for itself.",
+            f"DATABASES[{alias!r}] is SQLite with ATOMIC_REQUESTS: a view that uses something up waits for itself."
         )
 
 
@@ -201,7 +196,7 @@ def _check_rules(settings: Settings) -> Iterator[CheckMessage]:
         return
     if not _has_middleware():
         yield Check.E004.message(
-            f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE.",
+            f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE."
         )
     known = frozenset(name for _, patterns in _list_urls() for name in _list_names(patterns))
     is_all = bool(settings.urlconfs) or all(path.startswith(_SETS_NO_URLS) for path in django_settings.MIDDLEWARE)
@@ -218,11 +213,11 @@ def _check_middleware_above(settings: Settings) -> Iterator[CheckMessage]:
     places = [place[1] for rule in patterns if (place := _PLACE.match(rule.name))]
     is_about_files = bool(static) and any(place.startswith(static) for place in places)
     answering = ((_FLAT_PAGES, "flat pages", bool(patterns)), (_WHITENOISE, "files", is_about_files))
-    for path in itertools.takewhile(lambda path: _resolve_kind(path) != _OURS, django_settings.MIDDLEWARE):
+    for path in itertools.takewhile(lambda path: not _is_ours(path), django_settings.MIDDLEWARE):
         for kind, what, is_meant in answering:
             if is_meant and kind in _list_kinds(path):
                 yield Check.W010.message(
-                    f"{path} stands above EntitlementMiddleware and answers by itself: RULES do not reach its {what}.",
+                    f"{path} stands above EntitlementMiddleware and answers by itself: RULES do not reach its {what}."
                 )
 
 
@@ -256,7 +251,7 @@ def _check_methods(_: Settings) -> Iterator[CheckMessage]:
         {f"{_format_name(view)}.{name}" for view, _ in _list_views() for name in find_ungated_methods(view)}
     ):
         yield Check.E007.message(
-            f"{name} is a method, and @requires_entitlement on it takes its instance for the request.",
+            f"{name} is a method, and @requires_entitlement on it takes its instance for the request."
         )
 
 
@@ -264,9 +259,7 @@ def _check_raising(_: Settings) -> Iterator[CheckMessage]:
     """Warn of gates that raise where no middleware answers: an outage would be a plain 500."""
     marked = () if _has_middleware() else [(_format_name(view), marks_of(view)) for view, _ in _list_views()]
     for name in sorted({name for name, marks in marked if any(mark.on_denied == "raise" for mark in marks)}):
-        yield Check.W007.message(
-            f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.",
-        )
+        yield Check.W007.message(f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.")
 
 
 def _check_use(settings: Settings) -> Iterator[CheckMessage]:
@@ -281,7 +274,7 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
     using |= {f"{SETTING}['RULES']: {rule}" for rule in settings.rules if rule.consume}
     for name in sorted(using):
         yield Check.E006.message(
-            f"{name} uses something up (consume=True), and {SETTING}['LEDGER'] is None: each request would fail.",
+            f"{name} uses something up (consume=True), and {SETTING}['LEDGER'] is None: each request would fail."
         )
 
 
@@ -419,12 +412,12 @@ def _list_names(
 
 
 def _has_middleware() -> bool:
-    return _OURS in map(_resolve_kind, django_settings.MIDDLEWARE)
+    return any(map(_is_ours, django_settings.MIDDLEWARE))
 
 
-def _resolve_kind(path: str) -> str:
-    """Return the path of the middleware that this one is, or is a subclass of; Django itself tells of a wrong path."""
-    return _OURS if _OURS in _list_kinds(path) else path
+def _is_ours(path: str) -> bool:
+    """Return whether a middleware is ours, or a subclass of it; Django itself tells of a wrong path."""
+    return _OURS in _list_kinds(path)
 
 
 def _list_kinds(path: str) -> set[str]:
