@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is imported by hundreds of processes is compiled once, whatever the shell of a container says.
+unexport PYTHONDONTWRITEBYTECODE
 # Stamps: installed since pyproject.toml or constraints.txt changed. The demo needs no linters and no test tools.
 INSTALLED := $(VENV)/.installed
 DEMO_INSTALLED := $(VENV)/.installed-for-demo
