@@ -142,6 +142,7 @@ class Guard:
 
     def _admitting(self, request: HttpRequest) -> Effects[tuple[HttpResponseBase | None, Reservation | None]]:
         """Return the response to a refused request, or None, and what is held for one that may pass."""
+        decision: Decision | None
         reservation = None
         if self.consume and request.method != "OPTIONS":  # which a browser sends on its own account
             decision, reservation = yield from self._reserving(request)
@@ -152,7 +153,8 @@ class Guard:
             return None, reservation
         return (yield from self._refusing(request, refused)), None
 
-    def _checking(self, request: HttpRequest) -> Effects[Decision]:
+    def _checking(self, request: HttpRequest) -> Effects[Decision | None]:
+        """Return the decision; None where a cached answer allows."""
         requirement = self.requirement
         if self.quantity is not None:
             read = yield from self._reading_requirement(request, self.quantity)
@@ -163,7 +165,11 @@ class Guard:
             customer = yield Invocation(self.customer, request)
             return (yield from default_gate().checking(customer, requirement))
         customer = yield from resolving(request)
-        return (yield from entitlements_of(request).checking(requirement, customer))
+        entitlements = entitlements_of(request)
+        # What the settings let pass in an outage, a gate with a policy of its own may refuse.
+        if self.on_unavailable != "deny" and entitlements.allow_at_once(requirement, customer):
+            return None
+        return (yield from entitlements.checking(requirement, customer))
 
     def _reserving(self, request: HttpRequest) -> Effects[tuple[Decision, Reservation | None]]:
         requirement = self.countable
@@ -213,8 +219,10 @@ class Guard:
         is_asked_anew = self.quantity is not None and urlsplit(there).query != request.META.get("QUERY_STRING", "")
         return url if is_asked_anew or not is_page(request, there) else None
 
-    def _find_refusal(self, decision: Decision) -> Decision | None:
+    def _find_refusal(self, decision: Decision | None) -> Decision | None:
         """Return the decision where, under the failure policy of this gate, it refuses."""
+        if decision is None:
+            return None
         is_ours = self.on_unavailable is not None and decision.outcome is Outcome.UNKNOWN and not decision.shadow
         if is_ours:
             decision = dataclasses.replace(decision, allowed=self.on_unavailable == "allow")

@@ -123,16 +123,21 @@ class RequestEntitlements:
         known = "nothing asked yet" if self._gate is None else self._get_known(self._gate)
         return f"<RequestEntitlements: {known}>"
 
+    def allow_at_once(self, requirement: Requirement, customer: object) -> bool:
+        """Return whether a cached answer allows the request's customer, as just resolved.
+
+        The request's snapshot is then the one that the answer rests on. That takes no steps, nor a decision.
+        """
+        gate = default_gate()
+        answer = gate.find_answer(key_of(customer, remembered_as(requirement), None))
+        return answer is not None and answer.allowed and self._rests_on(answer.entry, gate, customer)
+
     def checking(self, requirement: Requirement, customer: object) -> Effects[Decision]:
         """Answer for the request's customer, as just resolved, from the request's snapshot.
 
         Before a denial, from a newer one where that is too old to deny.
         """
         gate = default_gate()
-        key = key_of(customer, remembered_as(requirement), None)
-        answer = gate.find_answer(key)
-        if answer is not None and self._rests_on(answer.entry, gate, customer):
-            return gate.serve(answer)
         due = gate.due()
         known = (yield from self._getting_of(gate, customer, due)).kept()
         decision, newest = yield from gate.deciding(requirement, known, due)
@@ -140,7 +145,7 @@ class RequestEntitlements:
             self._keep(newest, gate, customer)
         self._tally(gate, newest)
         if newest.view is not None:
-            gate.remember_form(newest.view, requirement, key)
+            gate.remember_form(newest.view, requirement, key_of(customer, remembered_as(requirement), None))
         yield from gate.announcing(decision, due)
         return decision
 
@@ -274,6 +279,5 @@ def entitlements_of(given: HttpRequest) -> RequestEntitlements:
     request = find_request(given) or given
     known = getattr(request, "entitlements", None)
     if not (isinstance(known, RequestEntitlements) and known.is_of(request)):
-        known = RequestEntitlements(request)
-        request.entitlements = known  # type: ignore[attr-defined]  # what the middleware sets too
+        known = request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # as the middleware does
     return known

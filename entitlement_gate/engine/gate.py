@@ -338,10 +338,6 @@ class EntitlementGate:
         is_fresh = answer.fetched_at <= clock.monotonic() < answer.fresh_until
         return answer if is_fresh and answer.since <= clock.time() < answer.until else None
 
-    def serve(self, answer: Answer) -> Decision:
-        """Return the decision of an answer that is fresh."""
-        return serve(answer.verdict, "cache", answer.entry.age(self._clock))
-
     def entitlements_in(self, entry: Entry) -> CustomerEntitlements:
         """Return what ``get`` would by a snapshot that was fresh a moment ago."""
         return CustomerEntitlements(View(entry.snapshot.customer_id, entry, "cache"), self._evaluator)
