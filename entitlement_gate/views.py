@@ -97,7 +97,9 @@ def _receive(request: HttpRequest) -> HttpResponse:
         if is_new:
             counts["named_nobody"] += 1
             _log.note_warning("webhook", "a verified webhook names no customer: no UUID stands under any of %s", _KEYS)
-        return _answer_unnamed()
+        # A success, since the sender cannot do better, that says that nothing came of it.
+        detail = f"no customer is named: the keys that are read are {_KEYS}, and their values UUIDs"
+        return JsonResponse({"customers": 0, "detail": detail}, status=202)
     return _invalidate(request, customers) if is_new else HttpResponse(status=204)
 
 
@@ -112,12 +114,6 @@ def _invalidate(request: HttpRequest, customers: Collection[str]) -> HttpRespons
         _forget_call(request)
         raise
     return HttpResponse(status=204)
-
-
-def _answer_unnamed() -> HttpResponse:
-    """Return a success, since the sender cannot do better, that says that nothing came of it."""
-    detail = f"no customer is named: the keys that are read are {_KEYS}, and their values UUIDs"
-    return JsonResponse({"customers": 0, "detail": detail}, status=202)
 
 
 def _verify(request: HttpRequest) -> bool:

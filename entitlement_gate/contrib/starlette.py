@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from entitlement_gate.engine.reservations import Reservation
+    from entitlement_gate.engine.reservations import Reservation, ReservationRequest
 
 __all__ = ["GateMiddleware", "RequirementMiddleware", "customer_of", "requires"]
 
@@ -191,18 +191,11 @@ def requires(
 
     async def require(connection: HTTPConnection) -> Decision:
         conversation = _get_conversation(connection)
-        gate, customer = conversation.middleware.gate, await conversation.customer(connection)
+        customer = await conversation.customer(connection)
         if not consume or connection.scope.get("method") == "OPTIONS":
-            return await gate.arequire(customer, requirement)
+            return await conversation.middleware.gate.arequire(customer, requirement)
         named = None if key is None else key_of_use(await await_result(key(connection)))
-        asked = order(counted, named, _TTL)
-        decision, reservation = await run_async(gate.admitting(customer, asked))
-        if reservation is None:
-            return required(decision)
-        conversation.reservations.append(reservation)
-        if conversation.is_answered:  # nothing is to come that could settle it
-            await conversation.settle(has_failed=False)
-        return reservation.decision
+        return await conversation.use_up(customer, order(counted, named, _TTL))
 
     return require
 
@@ -261,6 +254,16 @@ class _Conversation:
             found = find(connection) if is_async else await run_in_threadpool(find, connection)
             self._customer = await await_result(found)
         return self._customer
+
+    async def use_up(self, customer: Any, asked: ReservationRequest) -> Decision:
+        """Reserve until the answer settles it; raise the refusal."""
+        decision, reservation = await run_async(self.middleware.gate.admitting(customer, asked))
+        if reservation is None:
+            return required(decision)
+        self.reservations.append(reservation)
+        if self.is_answered:  # nothing is to come that could settle it
+            await self.settle(has_failed=False)
+        return reservation.decision
 
     async def send(self, message: Message) -> None:
         """Pass a message on; the last one of an answer, or the first of a WebSocket, settles."""

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
@@ -119,7 +120,13 @@ class StaticSource(Locked):
 
 
 def _choose_reader(path: Path) -> Callable[[str], Any]:
-    readers = {".json": _read_json, ".toml": _read_toml, ".yaml": _read_yaml, ".yml": _read_yaml}
+    read_toml = partial(tomllib.loads, parse_float=Decimal)  # its errors name the line
+    readers: dict[str, Callable[[str], Any]] = {
+        ".json": _read_json,
+        ".toml": read_toml,
+        ".yaml": _read_yaml,
+        ".yml": _read_yaml,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path}: its name ends in {', '.join(readers)}")
@@ -133,10 +140,6 @@ def _read_json(text: str) -> Any:
         return json.loads(text, parse_float=Decimal, object_pairs_hook=_refuse_duplicates)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
-
-
-def _read_toml(text: str) -> Any:
-    return tomllib.loads(text, parse_float=Decimal)  # its errors name the line
 
 
 def _import_yaml() -> Any:

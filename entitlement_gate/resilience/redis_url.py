@@ -7,6 +7,7 @@ text is no number. So the options are read here, by one list and to their types.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -92,10 +93,6 @@ def _whole(text: str, least: int = 0) -> int:
     return int(text)
 
 
-def _at_least_one(text: str) -> int:
-    return _whole(text, 1)
-
-
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -127,12 +124,9 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
-def _protocol(text: str) -> int:
-    return int(_one_of("2", "3")(text))
-
-
-def _tls_version(text: str) -> int:
-    return int(_one_of(*_TLS_VERSIONS)(text))
+def _number_of(*words: str) -> Callable[[str], int]:
+    read = _one_of(*words)
+    return lambda text: int(read(text))
 
 
 _EVERYWHERE: dict[str, Callable[[str], Any]] = {
@@ -141,9 +135,9 @@ _EVERYWHERE: dict[str, Callable[[str], Any]] = {
     "health_check_interval": _whole,
     "lib_name": _name,
     "lib_version": _name,
-    "max_connections": _at_least_one,
+    "max_connections": partial(_whole, least=1),
     "password": str,
-    "protocol": _protocol,
+    "protocol": _number_of("2", "3"),
     "retry_on_timeout": _flag,
     "socket_connect_timeout": _seconds,
     "socket_timeout": _seconds,
@@ -160,7 +154,7 @@ _TLS: dict[str, Callable[[str], Any]] = {
     "ssl_check_hostname": _flag,
     "ssl_ciphers": str,
     "ssl_keyfile": str,
-    "ssl_min_version": _tls_version,
+    "ssl_min_version": _number_of(*_TLS_VERSIONS),
     "ssl_password": str,
 }
 _OPTIONS: Mapping[str, dict[str, Callable[[str], Any]]] = {"redis": _TCP, "rediss": _TLS, "unix": _EVERYWHERE}

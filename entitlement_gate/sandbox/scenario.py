@@ -55,7 +55,7 @@ class ScenarioError(ValueError):
     """A scenario, or a change to a sandbox, is invalid; the text names the place first."""
 
 
-def read_mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str, Any]:
+def read_mapping(value: Any, place: str, allowed: Iterable[str], needed: Iterable[str] = ()) -> Mapping[str, Any]:
     """Read an object whose fields are all among ``allowed``; an unknown one is named with its neighbour."""
     if not isinstance(value, Mapping):
         raise ScenarioError(f"{place or 'scenario'}: expected an object, not {_abbreviate(value)}")
@@ -65,6 +65,9 @@ def read_mapping(value: Any, place: str, allowed: Iterable[str]) -> Mapping[str,
             near = get_close_matches(str(name), names, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ScenarioError(f"{place or 'scenario'}: unknown field {name!r}{hint}")
+    for name in needed:
+        if name not in value:
+            raise ScenarioError(f"{place or 'scenario'}: {name!r} is missing")
     return value
 
 
@@ -237,9 +240,7 @@ class Fault:
     @classmethod
     def parse(cls, value: Any, place: str) -> "Fault":
         """Read a fault from a mapping, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, place, _FAULT)
-        if "kind" not in given:
-            raise ScenarioError(f"{place}: 'kind' is missing")
+        given = read_mapping(value, place, _FAULT, ["kind"])
         try:
             return cls(**given)
         except ScenarioError as error:
@@ -336,9 +337,7 @@ class ScenarioGrant:
     @classmethod
     def parse(cls, value: Any, place: str) -> "ScenarioGrant":
         """Read a grant, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, place, [*_FIELDS, *_ECHOED, "raw"])
-        if "name" not in given:
-            raise ScenarioError(f"{place}: 'name' is missing")
+        given = read_mapping(value, place, [*_FIELDS, *_ECHOED, "raw"], ["name"])
         values = {name: _FIELDS[name](item, f"{place}.{name}") for name, item in given.items() if name in _FIELDS}
         echoed = {name: given[name] for name in _ECHOED if name in given}
         raw = given.get("raw", {})
@@ -360,9 +359,7 @@ class Customer:
     @classmethod
     def parse(cls, value: Any, place: str) -> "Customer":
         """Read a customer, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, place, _CUSTOMER)
-        if "name" not in given:
-            raise ScenarioError(f"{place}: 'name' is missing")
+        given = read_mapping(value, place, _CUSTOMER, ["name"])
         name = read_text(given["name"], f"{place}.name")
         external = make_optional(read_text)(given.get("external_id"), f"{place}.external_id")
         own = given.get("id", derive_id("customer", external or name))
@@ -415,10 +412,7 @@ class Scenario:
     @classmethod
     def parse(cls, value: Any) -> "Scenario":
         """Read a scenario from a mapping, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, "", _SCENARIO)
-        for name in ("api_key", "organisation"):
-            if name not in given:
-                raise ScenarioError(f"scenario: {name!r} is missing")
+        given = read_mapping(value, "", _SCENARIO, ["api_key", "organisation"])
         slugs = read_list(given.get("usage_slugs", []), "usage_slugs")
         return cls(
             api_key=read_text(given["api_key"], "api_key"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -14,7 +14,7 @@ from entitlement_gate.domain.errors import (
     SourceRejected,
     SourceUnavailable,
 )
-from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, aware
 from entitlement_gate.domain.numbers import given_number
 from entitlement_gate.domain.rule import canonical_uuid
 from entitlement_gate.resilience.fork_safety import Locked
@@ -152,7 +152,7 @@ class MovableClock(Locked):
         """Stand still, now or at an instant (a naive one is UTC)."""
         with self._lock:
             wall, tick = self._read()
-            self._frozen = (wall if at is None else _assume_utc(at).timestamp(), tick)
+            self._frozen = (wall if at is None else aware(at).timestamp(), tick)
 
     def advance(self, by: float | timedelta) -> None:
         """Let time pass at once, frozen or not.
@@ -172,7 +172,3 @@ class MovableClock(Locked):
 
     def _read(self) -> tuple[float, float]:
         return self._frozen or (time.time() + self._shift, time.monotonic() + self._shift)
-
-
-def _assume_utc(at: datetime) -> datetime:
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -162,12 +162,14 @@ class OverridingGate(RequestGate):
     def list_names(self, customer_id: str, layers: Layers) -> list[str]:
         """Return the names of a customer's entitlements, as billing spells them where the settings tell."""
         layers = self._layers() or layers
-        names = {self._format_name(name) for layer in layers if layer.is_about(customer_id) for name in layer.values}
-        return sorted(name for name in names if self._is_held(name, customer_id, layers))
+        given = {name for layer in layers if layer.is_about(customer_id) for name in layer.values}
+        names = {name if canonical_uuid(self._billed(name)) else self._billed(name) for name in given}
+        return sorted(name for name in names if self.is_held(name, customer_id, layers))
 
     def is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
         """Whether the customer has it in any state: one that does not count is still one that is there."""
-        return self._is_held(name, customer_id, self._layers() or layers)
+        leaf = self._leaf(Requirement(name), customer_id, self._layers() or layers)
+        return leaf.reason is not Reason.NOT_ENTITLED
 
     def identify(self, customer: object) -> str | Reason:
         """Return whose entitlements are asked for; nobody's may be those of a customer that an override names."""
@@ -218,16 +220,9 @@ class OverridingGate(RequestGate):
                 return decide_leaf(value, leaf, customer_id)
         return decide_leaf(False, leaf, customer_id)  # noqa: FBT003 - the value a user would write
 
-    def _is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
-        return self._leaf(Requirement(name), customer_id, layers).reason is not Reason.NOT_ENTITLED
-
     def _billed(self, name: str) -> str:
         billed = self.options.aliases.get(name, name)
         return canonical_uuid(billed) or billed
-
-    def _format_name(self, name: str) -> str:
-        billed = self._billed(name)
-        return name if canonical_uuid(billed) else billed
 
 
 class _OverriddenEntitlements(CustomerEntitlements):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +18,7 @@ from entitlement_gate.domain.errors import (
     SourceRejected,
     SourceUnavailable,
 )
+from entitlement_gate.domain.grants import aware
 from entitlement_gate.resilience.fork_safety import chance
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.zenskar.parsing import read_error
@@ -186,7 +186,6 @@ def read_retry_after(text: str, wall: float) -> float:
     if text.strip().isascii() and text.strip().isdigit():
         return float(text) if len(text) <= _LONGEST_SECONDS else float("inf")
     try:
-        at = parsedate_to_datetime(text)
-        return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall)
+        return max(0.0, aware(parsedate_to_datetime(text)).timestamp() - wall)
     except (ValueError, OverflowError, TypeError, IndexError):
         return 0.0
