@@ -20,7 +20,7 @@ def alias(request):
 
 
 def settings_of(alias):
-    kept = ("ENGINE", "NAME", "USER", "HOST")
+    kept = ("ENGINE", "NAME", "USER", "HOST", "OPTIONS")
     return {name: connections[alias].settings_dict[name] for name in kept}
 
 
