@@ -56,7 +56,8 @@ class Check(Enum):
 
     W003 = "the hint says how to write it"
     """a rule matches no request: it names a view or namespace that no URL of `ROOT_URLCONF` and `URLCONFS` has, a path
-    that begins without a slash, or methods that HTTP does not have
+    that begins without a slash, or as no URL of theirs does (looked at where all middleware is Django's and none is for
+    flat pages), or methods that HTTP does not have
     """
 
     W004 = "name where a user's Zenskar customer id is kept, or set `CUSTOMER_RESOLVER`"

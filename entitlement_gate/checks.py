@@ -65,6 +65,7 @@ _WHITENOISE = "whitenoise.middleware.WhiteNoiseMiddleware"
 _SETS_NO_URLS = ("django.", "entitlement_gate.")  # middleware of others may set `request.urlconf`
 _NO_PATH = re.compile(r"\^[\w<-][^|]*")  # anchored, and no slash first
 _PLACE = re.compile(r"\^(/[\w/-]*)")  # what a pattern begins with that is no pattern
+_LITERAL = re.compile(r"\^((?:[\w/-](?![?*{]))*)")  # as above, less a character that may be left out
 _NEAR = 0.65  # as "GTE" is to "GET"; other methods than HTTP's own may be meant
 _CALLED_WITH = {
     "api_key": (),
@@ -199,9 +200,12 @@ def _check_rules(settings: Settings) -> Iterator[CheckMessage]:
             f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE."
         )
     known = frozenset(name for _, patterns in _list_urls() for name in _list_names(patterns))
+    paths = _list_paths()
     is_all = bool(settings.urlconfs) or all(path.startswith(_SETS_NO_URLS) for path in django_settings.MIDDLEWARE)
     for rule in settings.rules:
         why, hint = _explain_idle(rule, known, is_all=is_all)
+        if not why and not _may_lead_somewhere(rule, paths):
+            why, hint = "no URL begins like this: this rule gates nothing", "Compare it with the URLs of the project."
         if why:
             yield Check.W003.message(f"{SETTING}['RULES']: {rule.name!r}: {why}.", hint)
 
@@ -243,6 +247,49 @@ def _explain_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool
         hint = f"Did you mean {', '.join(str(near[0]) for near in meant)}?"
         return f"no request has the method {', '.join(sorted(rule.methods))}: this rule gates nothing", hint
     return "", ""
+
+
+def _list_paths() -> list[tuple[str, bool]]:
+    """Return how the path of each URL begins, and whether that is all of the path.
+
+    Nothing where more than URLs may answer: a middleware that is neither Django's nor ours, or that for flat pages.
+    """
+    if any(
+        path == _FLAT_PAGES or not (path.startswith(_SETS_NO_URLS) or _is_ours(path))
+        for path in django_settings.MIDDLEWARE
+    ):
+        return []
+    return [path for _, patterns in _list_urls() for path in _spell_paths(patterns)]
+
+
+def _spell_paths(patterns: list[Any], before: str = "/") -> Iterator[tuple[str, bool]]:
+    for pattern in patterns:
+        begins, is_all = _spell_part(pattern.pattern, ends=("",) if isinstance(pattern, URLResolver) else ("$", r"\Z"))
+        if is_all and isinstance(pattern, URLResolver):
+            yield from _spell_paths(pattern.url_patterns, before + begins)
+        else:
+            yield (before + begins).casefold(), is_all
+
+
+def _spell_part(part: Any, ends: tuple[str, ...]) -> tuple[str, bool]:
+    """Return how a part of a URL begins, and whether that is all of it; nothing of one that a language decides on."""
+    route, regex = getattr(part, "_route", None), getattr(part, "_regex", None)
+    if isinstance(route, str):
+        begins, converter, _ = route.partition("<")
+        return begins, not converter
+    literal = _LITERAL.match(f"^{regex.removeprefix('^')}") if route is None and isinstance(regex, str) else None
+    if literal is None or "|" in literal.string:
+        return "", False
+    return literal[1], literal.string[literal.end() :] in ends
+
+
+def _may_lead_somewhere(rule: Rule, paths: list[tuple[str, bool]]) -> bool:
+    """Whether a rule may be about a path that some URL takes; of a pattern that is not anchored nobody can tell."""
+    literal = None if "|" in rule.name else _LITERAL.match(rule.name)
+    if rule.about != "path" or literal is None or not paths:
+        return True
+    place = literal[1].casefold()
+    return any(path.startswith(place) or (not is_all and place.startswith(path)) for path, is_all in paths)
 
 
 def _check_methods(_: Settings) -> Iterator[CheckMessage]:

@@ -12,8 +12,9 @@ from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.db import connections
 from django.test import modify_settings, override_settings
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext_lazy
 from django.views import View
 
 from entitlement_gate import requires_entitlement
@@ -193,6 +194,47 @@ def test_the_methods_perhaps_meant_are_told():
     assert problem.hint == "Did you mean GET, POST?"
 
 
+places = ModuleType("places")
+places.urlpatterns = [
+    path("", View.as_view()),
+    path("reports/<int:number>/export/", View.as_view()),
+    path("shop/", include([re_path(r"^cart/$", View.as_view()), path("new/<slug:name>", View.as_view())])),
+    path("either/", include([re_path(r"^a/|^b/", View.as_view())])),
+    re_path(r"^files?/", View.as_view()),
+    re_path(r"^docs/", include([path("start/", View.as_view())])),
+    path("any/", include([path(gettext_lazy("about/"), View.as_view())])),
+]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["^/premium/", "^/report/", "^/shop/cart/x", "^/shop/old/", "^/docs/begin/", "^/docs/start/x/", "^/other"],
+)
+def test_a_rule_about_paths_that_no_url_begins_with_is_warned_about(pattern):
+    rules = [{"path": pattern, "requires": "x"}]
+    ((code, text),) = found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS], ROOT_URLCONF=places)
+    assert (code, "no URL begins like this" in text) == ("W003", True)
+    assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, OURS, FLAT], ROOT_URLCONF=places) == []
+    assert (
+        found({**GOOD, "RULES": rules}, MIDDLEWARE=[f"{__name__}.urls_by_host", AUTH, OURS], ROOT_URLCONF=places) == []
+    )
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("^/", "/premium/", "premium", "^/(premium|reports)/", "^/premium/|^/reports/"),
+        *("^/reports/", "^/rep", "^/reports?/", "^/reports/5/", "^/REPORTS/5/export/$", r"^/reports/\d+/", "^/[a-z]+/"),
+        *("^/shop/", "^/shop/cart/$", "^/shop/new/hat", "^/either/c/", "^/file/", "^/files/a.pdf", "^/docs/start/$"),
+        "^/any/where/",
+    ],
+)
+def test_a_rule_about_paths_that_some_url_may_have_is_not(pattern):
+    rules = [{"path": pattern, "requires": "x"}]
+    for ours in (OURS, f"{__name__}.Ours"):
+        assert found({**GOOD, "RULES": rules}, MIDDLEWARE=[AUTH, ours], ROOT_URLCONF=places) == []
+
+
 @pytest.mark.parametrize("methods", [["PURGE"], ["PROPFIND"], ["GTE", "POST"]])
 def test_methods_that_are_not_https_own_may_be_meant(methods):
     rules = [{"path": "^/", "methods": methods, "requires": "x"}]
@@ -288,7 +330,7 @@ mixed = ModuleType("mixed")
 
 @pytest.mark.parametrize("consume", [True, False])
 def test_so_do_mixins_and_rules_that_use_something_up(consume):
-    mixed.urlpatterns = [path("", Mixed.as_view(entitlement_consume=consume))]
+    mixed.urlpatterns = [path("x/", Mixed.as_view(entitlement_consume=consume))]
     rules = [{"path": "^/x/", "methods": ["POST"], "requires": "calls", "consume": consume}]
     problems = found({**GOOD, "RULES": rules}, ROOT_URLCONF=mixed, MIDDLEWARE=[OURS])
     told = [
