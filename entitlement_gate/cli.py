@@ -45,16 +45,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.operators.terminal import Report, Screen, Stream
 
-__all__ = [
-    "EXIT_CODES",
-    "add_action",
-    "add_doctor",
-    "add_format",
-    "add_questions",
-    "answer",
-    "main",
-    "write_report",
-]
+__all__ = ["EXIT_CODES", "add_action", "add_doctor", "add_format", "add_questions", "answer", "main", "write_report"]
 
 EXIT_CODES = "exit codes: 0 allowed, or all is well; 1 denied, or something is not; 2 unknown, or misuse"
 

@@ -51,11 +51,7 @@ except ImportError as error:
     ) from error
 
 try:  # adrf, where it is installed, has operators of its own
-    from adrf.permissions import (
-        AsyncBasePermissionMetaClass,
-        AsyncOperandHolder,
-        AsyncSingleOperandHolder,
-    )
+    from adrf.permissions import AsyncBasePermissionMetaClass, AsyncOperandHolder, AsyncSingleOperandHolder
 except ImportError:
     from rest_framework.permissions import BasePermissionMetaclass
 

@@ -127,14 +127,11 @@ class Listening:
         for position, fields in _entries(news):
             told = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
             if told.get("scope") in self._scopes and told.get("sender") != self.sender:
-                self._hear(told.get("customer", ""), told.get("generation"))
+                if told.get("customer") == EVERYBODY:
+                    self._say_everybody()
+                else:
+                    self._say(told.get("customer", ""), told.get("generation"))
             self._position = position.decode()
-
-    def _hear(self, customer_id: str, generation: str | None) -> None:
-        if customer_id == EVERYBODY:
-            self._say_everybody()
-        else:
-            self._say(customer_id, generation)
 
     def _say_everybody(self) -> None:
         self._everybody()

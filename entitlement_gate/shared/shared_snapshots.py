@@ -109,12 +109,14 @@ class SharedSnapshots:
         look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._store.log, since=lambda: self._counts_from)
         began, pause, token = self._clock.monotonic(), _FIRST_PAUSE, uuid.uuid4().hex
         while True:
-            seen = self._store.look(seal.scope, customer_id, token, self._lease, always=look.has_begun)
+            seen = self._store.look(seal.scope, customer_id, token, self._lease, always=look.count > 0)
             if seen is None:
                 return Turn(older=look.found)
-            if look.will_do(seen) and look.found is not None:
-                self._let_go(look, seen, token)
-                return look.found
+            found = look.find(seen)
+            if found is not None:
+                if seen.has_lease:
+                    self._store.keep(seal.scope, customer_id, token, seen.stamp)
+                return found
             is_over = self._is_closed or elapsed(began, self._clock.monotonic()) >= wanted.patience
             if seen.has_lease or is_over:
                 return Turn(seal, token if seen.has_lease else "", seen.stamp, look.found)
@@ -204,10 +206,6 @@ class SharedSnapshots:
         self._is_everybody_untold = self._is_everybody_untold or not is_told
         return is_told
 
-    def _let_go(self, look: _Look, seen: Seen, token: str) -> None:
-        if seen.has_lease:
-            self._store.keep(look.seal.scope, look.customer_id, token, seen.stamp)
-
 
 class _Look:
     """One caller's looks at one customer.
@@ -218,14 +216,7 @@ class _Look:
     """
 
     def __init__(
-        self,
-        seal: Seal,
-        customer_id: str,
-        wanted: Wanted,
-        *,
-        clock: Clock,
-        log: FailureLog,
-        since: Callable[[], float],
+        self, seal: Seal, customer_id: str, wanted: Wanted, *, clock: Clock, log: FailureLog, since: Callable[[], float]
     ) -> None:
         self.seal = seal
         self.customer_id = customer_id
@@ -239,13 +230,8 @@ class _Look:
         self._text = b""
         self._record: SharedRecord | None = None
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether this is not the first look."""
-        return self.count > 0
-
-    def will_do(self, seen: Seen) -> bool:
-        """Read what is there, and return whether it does in place of a fetch."""
+    def find(self, seen: Seen) -> Found | None:
+        """Read what is there; return it where it does in place of a fetch."""
         self.count += 1
         if self.count == 1:
             self._since = seen.stamp.begun
@@ -253,9 +239,9 @@ class _Look:
             self._text, self._record = seen.record, self._read(seen.record)
         self.found = self._date_record(seen)
         if self.found is None:
-            return False
+            return None
         is_young = self.found.age < self._wanted.max_age and self.found.stamp != self._wanted.unlike
-        return is_young or self.found.is_new
+        return self.found if is_young or self.found.is_new else None
 
     def _read(self, text: bytes) -> SharedRecord | None:
         try:

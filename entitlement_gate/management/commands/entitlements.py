@@ -13,15 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlement_gate.api import default_gate
 from entitlement_gate.check_messages import Check
-from entitlement_gate.cli import (
-    EXIT_CODES,
-    add_action,
-    add_doctor,
-    add_format,
-    add_questions,
-    answer,
-    write_report,
-)
+from entitlement_gate.cli import EXIT_CODES, add_action, add_doctor, add_format, add_questions, answer, write_report
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.operators.billing import (
     collect_names,
