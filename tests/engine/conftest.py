@@ -1,6 +1,7 @@
 """Gates over a fake billing, asked through either door."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -11,6 +12,13 @@ from tests.engine.fakes import Billing, Clock
 @pytest.fixture
 def clock():
     return Clock()
+
+
+@pytest.fixture
+def levels(caplog):
+    """Tell the levels of the package's lines in the log so far."""
+    caplog.set_level(logging.INFO, logger="entitlement_gate")
+    return lambda: [record.levelname for record in caplog.records]
 
 
 @pytest.fixture

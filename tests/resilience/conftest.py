@@ -1,3 +1,3 @@
-"""The clock of the engine's tests."""
+"""What the engine's tests have of it."""
 
-from tests.engine.conftest import clock  # noqa: F401 - a fixture
+from tests.engine.conftest import clock, levels  # noqa: F401 - fixtures

@@ -1,5 +1,3 @@
-import logging
-
 import pytest
 
 from entitlement_gate.resilience.failure_log import FailureLog
@@ -11,28 +9,19 @@ def log(clock):
     return FailureLog(clock)
 
 
-@pytest.fixture(autouse=True)
-def _heard(caplog):
-    caplog.set_level(logging.INFO, logger="entitlement_gate")
-
-
-def levels(caplog):
-    return [record.levelname for record in caplog.records]
-
-
-def test_a_kind_of_warning_is_one_line_a_minute(log, clock, caplog):
+def test_a_kind_of_warning_is_one_line_a_minute(log, clock, levels, caplog):
     log.note_warning("budget", "no more of %s", "these")
     log.note_warning("budget", "no more of %s", "those")
-    assert [levels(caplog), caplog.messages] == [["WARNING"], ["no more of these"]]
+    assert [levels(), caplog.messages] == [["WARNING"], ["no more of these"]]
     clock.advance(60)
     log.note_warning("budget", "no more")
-    assert levels(caplog) == ["WARNING", "WARNING"]
+    assert levels() == ["WARNING", "WARNING"]
 
 
-def test_one_kind_does_not_hide_another(log, caplog):
+def test_one_kind_does_not_hide_another(log, levels):
     log.note_error("ledger", "it is gone")
     log.note_warning("budget", "no more")
-    assert levels(caplog) == ["ERROR", "WARNING"]
+    assert levels() == ["ERROR", "WARNING"]
 
 
 def test_an_error_that_is_no_bug_has_no_traceback(log, caplog):
