@@ -19,6 +19,7 @@ from pytest_django.live_server_helper import LiveServer
 
 PHONE, DESKTOP = 390, 1280  # CSS pixels
 SCHEMES = ("light", "dark")
+LIGHT = 200_000  # bytes: a page with all that it loads, not compressed
 PATIENCE = 60_000  # milliseconds; passes at once where the machine is idle
 CHROMIUM = {
     "executable_path": "/usr/bin/chromium",
@@ -129,7 +130,9 @@ async def follow(page, leading):
 
 
 async def assert_usable(page, within="html"):
-    """Assert that anybody can use what stands ``within`` the page: keys, axe, and its width, in each look."""
+    """Assert that anybody can use what stands ``within`` the page: weight, keys, axe, and its width, in each look."""
+    weight = await weight_of(page)
+    assert 0 < weight < LIGHT, f"{page.url} weighs {weight} bytes"
     part = page.locator(within)
     troubles = await unreached(part)
     assert not troubles, f"{page.url}, tab key:\n" + "\n".join(troubles)
@@ -139,6 +142,14 @@ async def assert_usable(page, within="html"):
             await page.emulate_media(color_scheme=scheme)
             found = await violations(part, rules)
             assert not found, f"{page.url}, {scheme}, {width} pixels wide:\n" + "\n".join(found)
+
+
+async def weight_of(page):
+    """Return how many bytes the page is, with all that it has loaded."""
+    return await page.evaluate(
+        """() => ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
+            .reduce((sum, entry) => sum + entry.decodedBodySize, 0)"""
+    )
 
 
 async def assert_fits(page, width=PHONE):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.vary import vary_on_headers
 from django.views.generic import TemplateView
 
 from entitlement_gate import CustomerEntitlements, Decision, Entitlement, EntitlementUnavailable, requires_entitlement
@@ -131,15 +134,20 @@ def team(request: Request) -> HttpResponse:
         try:
             decision = request.entitlements.require("seats", invited)
         except ValueError:  # what was typed is no quantity
-            return HttpResponseBadRequest("How many people? A number of at least 1.", content_type="text/plain")
+            return render(request, "fieldnotes/team.html", {"decision": decision, "is_no_number": True}, status=400)
     may_sso = request.entitlements.has("sso")
     return render(request, "fieldnotes/team.html", {"decision": decision, "invited": invited, "may_sso": may_sso})
 
 
+@vary_on_headers("Accept")
 @requires_entitlement(prices.API_REPORT)
-async def api_report(request: Request) -> JsonResponse:
-    """Answer programs; a refusal is ``application/problem+json`` for those that accept JSON."""
-    return JsonResponse({"notes": len(NOTES), "latest": next(iter(NOTES))})
+async def api_report(request: Request) -> HttpResponse:
+    """Answer programs with JSON, people with a page; a refusal is ``application/problem+json`` or a page alike."""
+    report = {"notes": len(NOTES), "latest": next(iter(NOTES))}
+    if request.get_preferred_type(["application/json", "text/html"]) != "text/html":
+        return JsonResponse(report)
+    page = {"title": "Report API", "status": HTTPStatus.OK, "answer": json.dumps(report, indent=2)}
+    return await arender(request, "fieldnotes/answer.html", page)
 
 
 def plans(request: Request) -> HttpResponse:

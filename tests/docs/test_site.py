@@ -19,11 +19,10 @@ from playwright.async_api import expect
 
 import entitlement_gate
 from entitlement_gate import Reason
-from tests.browser import DESKTOP, PHONE, SCHEMES, is_too_wide, too_wide, violations
+from tests.browser import DESKTOP, LIGHT, PHONE, SCHEMES, is_too_wide, too_wide, violations, weight_of
 from tests.docs.pages import DOCS, ROOT, in_code, rows_of
 
 SITE = ROOT / "build" / "docs"
-LIGHT = 200_000  # bytes: a page with all that it loads, not compressed
 # One of each kind: cards, code, tables, signatures, a picture.
 KINDS = (
     "index.html",
@@ -151,10 +150,7 @@ def test_every_page_is_light_and_fits_a_desk_and_a_phone(pages, site, browser):
         for path in pages:
             name = path.relative_to(SITE)
             await page.goto(f"{site}/{name}")
-            size = await page.evaluate(
-                "() => ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"
-                ".reduce((sum, entry) => sum + entry.decodedBodySize, 0)"
-            )
+            size = await weight_of(page)
             if size > LIGHT and path.name != "search.html":
                 wrong.append(f"{name}: {size} bytes")
             for width in (PHONE, DESKTOP):

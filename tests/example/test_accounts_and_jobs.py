@@ -66,16 +66,29 @@ def test_an_outage_is_503_for_programs_too():
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
 
-def test_the_browsable_api_is_there_for_people_and_looking_uses_nothing_up():
+def test_people_see_what_programs_get_and_looking_uses_nothing_up():
     with running("--port", "0") as demo, visiting(demo.address, "pro") as visitor:
         page = visitor.get("/api/search/")
         assert page.headers["content-type"].startswith("text/html")
+        assert "200 OK" in page.text
         assert "Barn 3: roof to be checked" in page.text
-        style = re.search(r'href="(/static/rest_framework/css/bootstrap\.min\.css)"', page.text)[1]
-        assert visitor.get(style).status_code == 200
         assert "950 of 1200 calls left" in visitor.get("/").text
         assert search(demo.address, Authorization=f"Token {api_token(visitor)}").status_code == 200
         assert "949 of 1200 calls left" in visitor.get("/").text
+        found = visitor.post("/api/search/", data={"csrfmiddlewaretoken": token(visitor), "question": "orchard"})
+        assert "Orchard: first blossoms" in found.text
+        assert "Barn 3" not in found.text
+        assert "948 of 1200 calls left" in visitor.get("/").text
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/plain, */*;q=0.1"])
+@pytest.mark.parametrize("path", ["/api/search/", "/api/report/"])
+def test_programs_get_json_whatever_they_say_of_it(demo, path, accept):
+    with visiting(demo.address, "pro", accept=accept) as visitor:
+        answer = visitor.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert "notes" in answer.json()
+    assert "Accept" in answer.headers["vary"]
 
 
 def test_an_export_is_written_beside_the_requests_and_uses_calls_up():

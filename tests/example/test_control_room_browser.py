@@ -10,7 +10,6 @@ from tests.browser import assert_usable, follow
 from tests.example.conftest import running
 
 SOON = 5_000  # milliseconds of the page's own clock
-SENT = "performance.getEntries().reduce((sum, {transferSize = 0}) => sum + transferSize, 0)"
 PRO = "?customer=20000000-0000-4000-8000-000000000002"
 HIDE = "Object.defineProperty(document, 'hidden', {get: () => true})"
 
@@ -106,7 +105,6 @@ def test_what_is_used_is_counted_before_billing_hears_of_it(browser, address):
 def test_everybody_can_use_the_page_also_while_billing_is_broken(browser, address):
     async def visit(page):
         await page.goto(address)
-        assert 20_000 < await page.evaluate(SENT) < 200_000
         await page.evaluate(HIDE)  # so that the page stands still
         await assert_usable(page)
         await button(page, "Let it hang").click()
