@@ -37,7 +37,7 @@ $(DEMO_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 demo: $(DEMO_INSTALLED) ## the example project on the bundled sandbox; prints its address
-	@$(BIN)/python example_project/demo.py $(DEMO)
+	@$(BIN)/python example_project/demo.py --end-with-parent $(DEMO)
 
 lint: $(INSTALLED) ## every static check
 	$(call step,ruff: rules,$(BIN)/ruff check .)

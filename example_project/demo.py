@@ -1,7 +1,7 @@
 """Serve Fieldnotes until Ctrl-C: ``python example_project/demo.py [--port 8000] [--sandbox-server] [--redis]``.
 
 Each run has a folder of its own, for its database and its Redis, that is removed when it ends. So any number of them
-run beside each other.
+run beside each other. Nothing outlives a run, also where it is killed: a warden sees to that.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import django
 import uvicorn
@@ -29,6 +30,17 @@ _SANDBOX_KEY = "sandbox-key"
 _SANDBOX_ORGANISATION = "00000000-0000-4000-8000-000000000001"
 _PATIENCE = 2  # seconds that requests on their way get when the demo stops
 _GLANCE = 0.1  # seconds between two looks at the processes that were started
+# It leads the process group of all that the demo starts, and its input ends when the demo has, however that was. Then
+# there is nobody else to end the group, of which the warden is one; so another does, which has left it.
+_WARDEN = """
+import os, shutil, signal, sys
+sys.stdin.read()
+group = os.getpgrp()
+if os.fork() == 0:
+    os.setpgid(0, 0)
+    os.killpg(group, signal.SIGKILL)
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
 _REDIS_IS_MISSING = """\
 --redis needs redis-server, which is not installed. Install it (Debian and Ubuntu: apt install redis-server; macOS:
 brew install redis), set REDIS_URL to a Redis that runs, or start the demo without --redis."""
@@ -42,18 +54,21 @@ def main() -> None:
     if options.worker is not None:
         server.run(sockets=[socket.socket(fileno=options.worker)])
         return
+    if options.end_with_parent:
+        Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     with ExitStack() as started:
         folder = started.enter_context(TemporaryDirectory(prefix="fieldnotes-"))
+        group = started.enter_context(_warden(folder))
         if options.redis and "REDIS_URL" not in os.environ:
-            started.enter_context(_redis(Path(folder)))
+            started.enter_context(_redis(Path(folder), group))
         # Two processes need one billing: the sandbox in each would be a billing of its own.
         if options.sandbox_server or (options.redis and "ZENSKAR_BASE_URL" not in os.environ):
-            started.enter_context(_sandbox_server())
+            started.enter_context(_sandbox_server(group))
         listener = started.enter_context(_listening(options.port))
         port = listener.getsockname()[1]
         os.environ["FIELDNOTES_PORT"] = str(port)
         _make_database(Path(folder))
-        workers = [started.enter_context(_worker(each)) for each in _shares(listener)] if options.redis else []
+        workers = [started.enter_context(_worker(each, group)) for each in _shares(listener)] if options.redis else []
         _say(port, options.port, workers)
         if workers:
             _watch(workers, lambda: server.should_exit)
@@ -67,6 +82,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sandbox-server", action="store_true", help="run billing's sandbox as a server of its own")
     parser.add_argument(
         "--redis", action="store_true", help="start a Redis, and two processes that share snapshots and counts in it"
+    )
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="end too when the process that started this one was killed"
     )
     parser.add_argument(
         "--worker", type=int, help=argparse.SUPPRESS
@@ -106,6 +124,13 @@ def _end_in_order(server: uvicorn.Server) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), leave)
+
+
+def _end_with(parent: int) -> None:
+    """End in order as soon as the parent is another: ``make`` that was killed tells nobody."""
+    while os.getppid() == parent:
+        time.sleep(_GLANCE)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _listening(port: int) -> socket.socket:
@@ -150,12 +175,20 @@ def _make_database(folder: Path) -> None:
 
 
 @contextmanager
-def _process(*command: str, **options: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a command, and end it in order.
+def _warden(folder: str) -> Iterator[int]:
+    """Start the warden; give the process group that it leads.
 
-    A session of its own: Ctrl-C reaches this process alone, which then ends the others one after the other.
+    A group of its own, so that Ctrl-C reaches this process alone, which then ends the others one after the other.
     """
-    with subprocess.Popen(command, text=True, start_new_session=True, **options) as process:  # type: ignore[call-overload]  # noqa: S603 - what Popen takes; our own commands
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # inherited: in such a group a terminal may stop who writes to it
+    with _process(sys.executable, "-I", "-S", "-c", _WARDEN, folder, group=0, stdin=subprocess.PIPE) as warden:
+        yield warden.pid
+
+
+@contextmanager
+def _process(*command: str, group: int, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in a process group, and end it in order."""
+    with subprocess.Popen(command, text=True, process_group=group, **options) as process:  # type: ignore[call-overload]  # noqa: S603 - what Popen takes; our own commands
         try:
             yield process
         finally:
@@ -163,10 +196,10 @@ def _process(*command: str, **options: object) -> Iterator[subprocess.Popen[str]
 
 
 @contextmanager
-def _sandbox_server() -> Iterator[None]:
+def _sandbox_server(group: int) -> Iterator[None]:
     """Run the sandbox as another process and point the settings at it."""
     command = [sys.executable, "-m", "entitlement_gate.sandbox", "--port", "0"]
-    with _process(*command, stdout=subprocess.PIPE) as sandbox:
+    with _process(*command, group=group, stdout=subprocess.PIPE) as sandbox:
         os.environ["ZENSKAR_BASE_URL"] = _address_from(sandbox)
         os.environ["ZENSKAR_API_KEY"] = _SANDBOX_KEY
         os.environ["ZENSKAR_ORGANISATION"] = _SANDBOX_ORGANISATION
@@ -182,14 +215,14 @@ def _address_from(sandbox: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def _redis(folder: Path) -> Iterator[None]:
+def _redis(folder: Path, group: int) -> Iterator[None]:
     """Run a Redis that keeps nothing, on a socket in the folder: it needs no port, and nobody else finds it."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         sys.exit(_REDIS_IS_MISSING)
     path = folder / "redis.sock"
     command = [program, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
-    with _process(*command, stdout=subprocess.DEVNULL) as server:
+    with _process(*command, group=group, stdout=subprocess.DEVNULL) as server:
         while not path.is_socket():
             if server.poll() is not None:
                 sys.exit(f"{program} did not start: it ended with {server.returncode}")
@@ -199,10 +232,11 @@ def _redis(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _worker(listener: socket.socket) -> Iterator[subprocess.Popen[str]]:
+def _worker(listener: socket.socket, group: int) -> Iterator[subprocess.Popen[str]]:
     """Run this file once more, as a server that takes its connections from the socket."""
     descriptor = listener.fileno()
-    with listener, _process(sys.executable, __file__, "--worker", str(descriptor), pass_fds=[descriptor]) as worker:
+    command = [sys.executable, __file__, "--worker", str(descriptor)]
+    with listener, _process(*command, group=group, pass_fds=[descriptor]) as worker:
         yield worker
 
 

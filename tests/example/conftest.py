@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import httpx
@@ -54,10 +56,10 @@ def free_port():
 
 
 @contextmanager
-def running(*arguments, **given):
-    """Start ``demo.py`` and read what it says."""
+def running(*arguments, through=(), **given):
+    """Start ``demo.py``, or a command ``through`` which it is started, and read what it says."""
     with subprocess.Popen(
-        [sys.executable, str(PROJECT / "demo.py"), *arguments],
+        [*through, sys.executable, str(PROJECT / "demo.py"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -78,6 +80,27 @@ def _greeting(process):
         yield line
         if line.startswith(_LAST_LINE):
             return
+
+
+def descendants_of(pid):
+    """Return the processes that it has started, and those that they have."""
+    children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return {*children, *(each for child in children for each in descendants_of(child))}
+
+
+def wait_until_ended(pids):
+    """Wait until none of them runs: what nobody has waited for is a zombie."""
+    end_of_patience = time.monotonic() + PATIENCE
+    while running_now := {pid for pid in pids if _is_running(pid)}:
+        assert time.monotonic() < end_of_patience, running_now
+        time.sleep(0.05)
+
+
+def _is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def end(process):
@@ -119,3 +142,10 @@ def demo(request):
     """The demo over each of its two billings."""
     with running("--port", "0", *(["--sandbox-server"] if request.param == "over HTTP" else [])) as started:
         yield started
+
+
+@pytest.fixture
+def folder():
+    """A folder of a short name: that of a socket may have 107 bytes."""
+    with TemporaryDirectory() as name:
+        yield Path(name)

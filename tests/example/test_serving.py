@@ -17,12 +17,14 @@ from tests.example.conftest import (
     PATIENCE,
     PROJECT,
     ask,
+    descendants_of,
     end,
     environment,
     free_port,
     running,
     switch,
     visiting,
+    wait_until_ended,
 )
 
 STOPS = [signal.SIGINT, signal.SIGTERM]
@@ -58,6 +60,40 @@ def test_a_demo_that_has_not_begun_to_serve_ends_as_quietly(seconds, by):
         demo.stop(by)
         assert demo.process.returncode == 0
         assert demo.process.stdout.read() + demo.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("others", [[], ["--sandbox-server"], ["--redis"]], ids=["alone", "sandbox", "redis"])
+def test_nothing_outlives_a_demo_that_is_killed(folder, others):
+    with running("--port", "0", *others, TMPDIR=str(folder)) as demo:
+        started = descendants_of(demo.process.pid)
+        assert len(started) >= 1 + len(others)
+        demo.stop(signal.SIGKILL)
+        wait_until_ended(started)
+        wait_for_none_in(folder)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(demo.address, trust_env=False, timeout=PATIENCE)
+
+
+def test_a_demo_ends_in_order_when_who_started_it_was_killed(folder):
+    through = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"]
+    with running("--port", "0", "--redis", "--end-with-parent", through=through, TMPDIR=str(folder)) as starter:
+        started = descendants_of(starter.process.pid)
+        starter.stop(signal.SIGKILL)
+        wait_until_ended(started)
+        assert list(folder.iterdir()) == []
+        assert starter.process.stderr.read() == ""
+
+
+def test_make_asks_the_demo_to_end_with_it():
+    recipe = (PROJECT.parent / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0]
+    assert "demo.py --end-with-parent $(DEMO)" in recipe
+
+
+def wait_for_none_in(folder):
+    end_of_patience = time.monotonic() + PATIENCE
+    while left := list(folder.iterdir()):
+        assert time.monotonic() < end_of_patience, left
+        time.sleep(0.05)
 
 
 def test_a_taken_port_is_replaced_by_a_free_one():
