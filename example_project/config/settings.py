@@ -5,6 +5,7 @@ Billing is the sandbox that ships with ``entitlement_gate``. Three environment v
 """
 
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -101,4 +102,24 @@ ENTITLEMENT_GATE: dict[str, Any] = {
     "UPGRADE_URL": "plans",
     # Gates for views that are not yours, or for many at once.
     "RULES": [{"view": "sso", "requires": "sso"}],
+}
+
+# An outage is told in a line when it begins, and in one when it has ended. Django tells of each 503 besides, which
+# then is every page.
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {
+        "once_per_outage": {"()": "control_room.records.OncePerOutage"},
+        "no_outage": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE,
+        },
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {
+        "django.request": {"filters": ["no_outage"]},
+        "entitlement_gate": {"filters": ["once_per_outage"], "handlers": ["console"], "level": "WARNING"},
+        "control_room": {"handlers": ["console"], "level": "INFO"},
+    },
 }

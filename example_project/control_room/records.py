@@ -1,10 +1,11 @@
 """What happened lately: every check, every fetch, and every move of whoever plays billing.
 
 Kept in memory, or in Redis where several processes share one, so that each tells what all of them saw. The oldest
-records leave first.
+records leave first. So is what the log said of an outage, which it says once, whichever process it is.
 """
 
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -21,6 +22,9 @@ from entitlement_gate.signals import entitlement_checked, entitlements_refreshed
 
 _MOST = 1_000
 _KEY = "fieldnotes:records"
+_SAID = "fieldnotes:said"
+_OF_AN_OUTAGE = ("a fetch of entitlements failed", "billing rejects our requests")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +52,31 @@ class Record:
 class _Store(Protocol):
     def add(self, record: Record) -> None: ...
     def all(self) -> Iterable[Record]: ...
+    def is_first(self, text: str) -> bool: ...
+    def forget_said(self) -> bool: ...
 
 
 class _Memory:
     def __init__(self) -> None:
         self._records: deque[Record] = deque(maxlen=_MOST)
+        self._said: set[str] = set()
 
     def add(self, record: Record) -> None:
         self._records.append(record)
 
     def all(self) -> Iterable[Record]:
         return list(self._records)
+
+    def is_first(self, text: str) -> bool:
+        """Tell whether nobody said so since what was said was last forgotten; from now on somebody did."""
+        is_first = text not in self._said
+        self._said.add(text)
+        return is_first
+
+    def forget_said(self) -> bool:
+        """Begin anew; tell whether there was something."""
+        had, self._said = bool(self._said), set()
+        return had
 
 
 class _Redis:
@@ -80,6 +98,16 @@ class _Redis:
         with suppress(self._error):
             return [Record(**json.loads(text)) for text in self._redis.lrange(_KEY, 0, -1)]
         return []
+
+    def is_first(self, text: str) -> bool:
+        with suppress(self._error):
+            return bool(self._redis.sadd(_SAID, text))
+        return True
+
+    def forget_said(self) -> bool:
+        with suppress(self._error):
+            return bool(self._redis.delete(_SAID))
+        return False
 
 
 @cache
@@ -107,8 +135,18 @@ def note_check(decision: Decision, **_: Any) -> None:
 @receiver(entitlements_refreshed)
 def note_fetch(snapshot: Snapshot, **_: Any) -> None:
     note("fetched", snapshot.customer_id)
+    if _store().forget_said():
+        _logger.info("billing answers again")
 
 
 @receiver(source_failed)
 def note_failure(customer_id: str, error: BaseException, **_: Any) -> None:
     note("failed", customer_id, text=type(error).__name__)
+
+
+class OncePerOutage(logging.Filter):
+    """Lets each line about failed fetches pass once, until billing has answered: the library repeats it each minute."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, _, _attempts = record.getMessage().partition(" (")  # of which there is one while the breaker is open
+        return not text.startswith(_OF_AN_OUTAGE) or _store().is_first(text)

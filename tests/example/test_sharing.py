@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
 from tests.example.conftest import PATIENCE, PROJECT, ask, environment, running, visiting
+from tests.example.test_control_room import Room
 
 _TRIES = 1000  # the kernel chooses who answers: that one worker never does by chance is impossible
 
@@ -36,13 +36,6 @@ def until(look, is_it):
 def demo():
     with running("--port", "0", "--redis") as started:
         yield started
-
-
-@pytest.fixture
-def folder():
-    """A folder of a short name: that of a socket may have 107 bytes."""
-    with TemporaryDirectory() as name:
-        yield Path(name)
 
 
 def test_either_worker_answers_whoever_is_signed_in(demo):
@@ -84,6 +77,28 @@ def test_all_of_it_ends_with_the_demo(folder):
         with pytest.raises(httpx.ConnectError):
             httpx.get(address, trust_env=False, timeout=PATIENCE)
     assert list(folder.iterdir()) == []
+
+
+def test_an_outage_is_told_once_by_whichever_worker():
+    with running("--port", "0", "--redis") as demo, visiting(demo.address, "pro") as visitor:
+        room = Room(visitor).act("down")
+        failed = set()
+
+        def have_both_failed(room):
+            if re.search(r"<dt>Last failure</dt><dd>\d+ s ago", room.page):
+                failed.add(re.search(r"<dt>Process</dt><dd>(\d+)</dd>", room.page)[1])
+            return len(failed) > 1
+
+        room.look_until(have_both_failed)
+        with visiting(demo.address, "lapsed") as other:
+            assert [other.get("/reports/").status_code for _ in range(3)] == [503, 503, 503]
+        room.act("mend").look_until(lambda room: room.answer("reports")[2] not in {"stale", "fallback"})
+        demo.stop()
+        told = demo.process.stderr.read().splitlines()
+    outage = told[: told.index("billing answers again")]
+    assert outage[0].startswith("a fetch of entitlements failed: SourceUnavailable: ")
+    assert len(outage) == len({line.partition(" (")[0] for line in outage})
+    assert not [line for line in told if "Service Unavailable" in line]
 
 
 def test_a_worker_that_dies_ends_the_demo():
