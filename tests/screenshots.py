@@ -120,11 +120,8 @@ def test_refused_page(browser, look, settings):
         browser.visit(visit, base_url=address, **options_of(look, desktop=420, phone=420))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_debug_toolbar(toolbar, browser, scheme):
-    """On a desktop alone: on a telephone the toolbar covers its panels."""
-    look = (scheme, "desktop")
-
+@pytest.mark.parametrize("look", LOOKS)
+def test_debug_toolbar(toolbar, browser, look):
     async def visit(page):
         await open_panel(page)
         await shoot(page, "debug-toolbar", look)

@@ -55,6 +55,7 @@ def test_it_holds_the_package_whole_and_nothing_else_of_the_repository(names):
         "sandbox/facts.json",
         "locale/de/LC_MESSAGES/django.mo",
         "templatetags/entitlements.py",
+        "static/entitlement_gate/debug_toolbar.css",
         "static/entitlement_gate/entitlements.js",
         "static/entitlement_gate/entitlements.d.ts",
     ],

@@ -13,6 +13,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
+from django.templatetags.static import static
 from django.utils.html import format_html, format_html_join
 
 from entitlement_gate.engine.observers import Observer, everywhere
@@ -69,7 +71,8 @@ class EntitlementsPanel(Panel):
             return format_html("<p>{}</p>", "Nothing was checked.")
         head = format_html_join("", "<th>{}</th>", ((name,) for name in _COLUMNS))
         rows = format_html_join("", "<tr>{}</tr>", ((_render_row(check),) for check in self._stored_checks))
-        return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, rows)
+        table = format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, rows)
+        return format_html('<link rel="stylesheet" href="{}">{}', static(_STYLE), table) if _has_style() else table
 
     def enable_instrumentation(self) -> None:
         """Begin to record checks."""
@@ -93,7 +96,13 @@ class EntitlementsPanel(Panel):
 
 
 _SPACE = "\N{NO-BREAK SPACE}"
+_STYLE = "entitlement_gate/debug_toolbar.css"
 _COLUMNS = ("Entitlement", "Quantity", "Answer", "Reason", "Left", "Source", "Age", "Time", "Rows", "Customer")
+
+
+def _has_style() -> bool:
+    """Tell whether static files of the app are found: the panel needs no more of it than that."""
+    return apps.is_installed("entitlement_gate")
 
 
 def _render_row(check: dict[str, Any]) -> str:
@@ -110,4 +119,4 @@ def _render_row(check: dict[str, Any]) -> str:
         ", ".join(check["grants"]),
         check["customer_id"] or "",
     )
-    return format_html_join("", "<td>{}</td>", ((cell,) for cell in cells))
+    return format_html_join("", '<td data-label="{}">{}</td>', zip(_COLUMNS, cells, strict=True))

@@ -73,6 +73,13 @@ def test_a_page_without_a_check_says_so(ask):
     assert (subtitle, content) == ("0 checks in 0.00\xa0ms", "<p>Nothing was checked.</p>")
 
 
+def test_the_style_is_linked_where_the_app_has_its_static_files_found(ask):
+    linked = '<link rel="stylesheet" href="/static/entitlement_gate/debug_toolbar.css">'
+    assert panel(ask("/gated/?name=sso"))[1].startswith(linked)
+    with override_settings(INSTALLED_APPS=["django.contrib.staticfiles", "debug_toolbar"]):
+        assert panel(ask("/gated/?name=sso"))[1].startswith("<table>")
+
+
 def test_what_is_asked_about_is_escaped(ask):
     response = ask("/gated/?name=<script>alert(1)</script>")
     assert "<script>alert" not in panel(response)[1]

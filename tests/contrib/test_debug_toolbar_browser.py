@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import assert_usable, serving
+from tests.browser import PHONE, assert_usable, serving
 from tests.contrib.toolbar_project import PANEL, project
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,3 +34,19 @@ def test_the_panel_opens_in_the_page(address, browser):
         await assert_usable(page, within=f"#{PANEL} table")
 
     browser.visit(go, base_url=address)
+
+
+def test_the_panel_fits_a_telephone_and_leads_back_to_the_toolbar(address, browser):
+    async def go(page):
+        await open_panel(page)
+        box = await page.locator(f"#{PANEL} table").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE
+        label = "(one) => getComputedStyle(one, '::before').content"
+        cells = await page.locator(f"#{PANEL} tr:nth-child(2) td:visible").all()
+        shown = " ".join([await cell.evaluate(label) for cell in cells]).replace('"', "")
+        assert shown == "Entitlement Answer Reason Left Source Age Time Rows Customer"  # and no empty Quantity
+        await page.locator(f"#{PANEL} .djDebugClose").click()
+        await page.locator(f"a.{PANEL}").click(trial=True)
+
+    browser.visit(go, base_url=address, viewport={"width": PHONE, "height": 780})

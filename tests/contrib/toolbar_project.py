@@ -60,5 +60,5 @@ def rows_of_panel(page, fetch):
     """Return the panel's table, row by row."""
     _, content = shown_of_panel(page, fetch)
     body = content.partition("<tbody>")[2]
-    told = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", body)]
+    told = [re.findall("<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", body)]
     return [list(map(unescape, row)) for row in told]
