@@ -25,8 +25,7 @@ help: ## what can be made
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "entitlement_gate needs Python 3.11 or newer: make PYTHON=python3.12 …")'
-	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --upgrade pip
+	$(call step,make $(VENV),$(PYTHON) -m venv $(VENV) && $(PIP) --upgrade pip)
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(call step,install all that is needed to develop into $(VENV) ($$($(BIN)/python --version)),$(PIP) --editable . --group dev)
