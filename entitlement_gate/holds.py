@@ -23,7 +23,6 @@ Never here: what is reserved, and of whom (``guard``).
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -47,7 +46,7 @@ __all__ = [
     "RequestHold",
     "Transactions",
     "abandoning",
-    "expecting_answer",
+    "expect_response",
     "has_holds",
     "is_held_by",
     "mark_refusal",
@@ -59,7 +58,7 @@ __all__ = [
 _FAILED = 400  # the first status that is no success
 _STATUSES = range(100, 600)
 _BODILESS = (204, 304)  # no server sends the body of such a response, nor that of an answer to HEAD
-_EXPECTED = "_entitlement_answer_expected"
+_EXPECTED = "_entitlement_response_expected"
 _REFUSAL = "_is_entitlement_refusal"
 
 
@@ -171,18 +170,18 @@ class RequestHold:
 
     def _is_left_to_its_end(self, request: HttpRequest, response: Any) -> bool:
         """Whether it is settled later: at the end of what is not written yet."""
-        is_left = True
-        if _is_to_be_made(request, response):
-            pass
+        is_response = isinstance(response, HttpResponseBase)
+        if not is_response:
+            is_left = _is_response_to_come(request)
         elif getattr(response, "streaming", False):
             is_left = request.method != "HEAD" and response.status_code not in _BODILESS
             if is_left:
                 body = _AsyncStreamedBody if response.is_async else _StreamedBody
                 response.streaming_content = body(response.streaming_content, _Closed(self))
-        elif not getattr(response, "is_rendered", True):
-            response.render = _render_and_settle(response, self)
         else:
-            is_left = False
+            is_left = not getattr(response, "is_rendered", True)
+            if is_left:
+                response.render = _render_and_settle(response, self)
         if is_left:
             self.wait_for(request, response)
         return is_left
@@ -199,15 +198,14 @@ class RequestHold:
             reservation.give_back_elsewhere()
 
 
-@contextmanager
-def expecting_answer(request: HttpRequest) -> Iterator[None]:
-    """Leave what views give back to who makes a response of it, and settles by that: see ``settling_operation``."""
-    before = _is_answer_expected(request)
-    setattr(request, _EXPECTED, True)
-    try:
-        yield
-    finally:
-        setattr(request, _EXPECTED, before)
+def expect_response(request: HttpRequest, *, is_expected: bool = True) -> bool:
+    """Leave what views give back to who makes a response of it, and settles by that: see ``settling_operation``.
+
+    Return whether that was so before.
+    """
+    before: bool = getattr(request, _EXPECTED, False)
+    setattr(request, _EXPECTED, is_expected)
+    return before
 
 
 def settling_operation(request: HttpRequest, response: HttpResponseBase | None) -> Effects[None]:
@@ -264,10 +262,6 @@ def _is_failure(response: HttpResponseBase | None) -> bool:
     return response is None or response.status_code >= _FAILED or getattr(response, _REFUSAL, False)
 
 
-def _is_answer_expected(request: HttpRequest) -> bool:
-    return getattr(request, _EXPECTED, False)
-
-
 def _has_failed(request: HttpRequest, answer: Any) -> bool:
     """Whether this is no answer that a customer would pay for."""
     if isinstance(answer, HttpResponseBase):
@@ -277,18 +271,17 @@ def _has_failed(request: HttpRequest, answer: Any) -> bool:
         status = answer[0]
     if isinstance(status, int) and status in _STATUSES:
         return status >= _FAILED
-    is_forgotten = answer is None and not _is_to_be_made(request, answer)
+    is_forgotten = answer is None and not _is_response_to_come(request)
     return is_forgotten or is_awaitable(answer)  # which nobody awaits: the view looked sync
 
 
-def _is_to_be_made(request: HttpRequest, answer: Any) -> bool:
-    """Whether somebody is still to make a response of the answer, which tells how the request ends.
+def _is_response_to_come(request: HttpRequest) -> bool:
+    """Whether somebody is still to make a response of what a view gave back, which tells how the request ends.
 
     Ninja does, or any decorator of the project's, and it may fail: of data that does not fit its schema Ninja makes a
     500, and of ``None`` Django and Django REST framework do. Where no URL led to the view, nobody does.
     """
-    is_by_url = request.resolver_match is not None or _is_answer_expected(request)
-    return is_by_url and not isinstance(answer, HttpResponseBase)
+    return request.resolver_match is not None or getattr(request, _EXPECTED, False)
 
 
 class _RequestEnd:

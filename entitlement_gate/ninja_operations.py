@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction
 from django.utils.module_loading import import_string
 
-from entitlement_gate.holds import expecting_answer, settling_operation
+from entitlement_gate.holds import expect_response, settling_operation
 from entitlement_gate.resilience.effects import run_async, run_sync
 from entitlement_gate.resolvers import is_marked_private
 from entitlement_gate.responses import keep_private
@@ -46,21 +46,21 @@ def follow_run(run: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(run)
     def run_and_settle(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        response = None
+        response, before = None, expect_response(request)
         try:
-            with expecting_answer(request):
-                response = run(request, *args, **kwargs)
+            response = run(request, *args, **kwargs)
         finally:
+            expect_response(request, is_expected=before)
             run_sync(settling_operation(request, response))
         return keep_private(request, response) if is_marked_private(request) else response
 
     @wraps(run)
     async def run_and_settle_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        response = None
+        response, before = None, expect_response(request)
         try:
-            with expecting_answer(request):
-                response = await run(request, *args, **kwargs)
+            response = await run(request, *args, **kwargs)
         finally:
+            expect_response(request, is_expected=before)
             await run_async(settling_operation(request, response))
         return keep_private(request, response) if is_marked_private(request) else response
 

@@ -11,7 +11,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -196,30 +196,29 @@ def _note_failures(view: Callable[..., Any]) -> Callable[..., Any]:
         request = next((arg for arg in args if isinstance(arg, HttpRequest)), None)
         if request is None:
             return view(*args, **kwargs)
-        with _noting_failure(request) as note:
+        try:
             answer = view(*args, **kwargs)
-            return _note_later(request, answer) if is_awaitable(answer) else note(answer)
+        except Exception:
+            note_failure(request)
+            raise
+        return _note_later(request, answer) if is_awaitable(answer) else _note_response(request, answer)
 
     return markcoroutinefunction(noting) if iscoroutinefunction(view) else noting
 
 
 async def _note_later(request: HttpRequest, answer: Any) -> Any:
-    with _noting_failure(request) as note:
-        return note(await answer)
-
-
-@contextmanager
-def _noting_failure(request: HttpRequest) -> Iterator[Callable[[Any], Any]]:
-    def note(answer: Any) -> Any:
-        has_failed = getattr(answer, "status_code", 0) >= _AN_ERROR
-        setattr(request, _FAILED, has_failed)  # also of a view that made up for one that it called
-        return answer
-
     try:
-        yield note
+        response = await answer
     except Exception:
         note_failure(request)
         raise
+    return _note_response(request, response)
+
+
+def _note_response(request: HttpRequest, response: Any) -> Any:
+    has_failed = getattr(response, "status_code", 0) >= _AN_ERROR
+    setattr(request, _FAILED, has_failed)  # also of a view that made up for one that it called
+    return response
 
 
 def go_on_to_next_dispatch(view: Any) -> Callable[..., Any]:

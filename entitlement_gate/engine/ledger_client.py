@@ -78,10 +78,6 @@ class LedgerClient:
         """Make the threads anew, as after a fork."""
         self._workers.remake()
 
-    def due(self) -> float:
-        """Return when a question that begins now is to have an answer, by the monotonic clock."""
-        return self._clock.monotonic() + self._deadline
-
     def is_untouched(self, customer_id: str) -> bool:
         """Whether a decision of this customer stands until its grants change, whatever is used up elsewhere."""
         if self.ledger is None:
@@ -182,7 +178,8 @@ class LedgerClient:
             LedgerUnavailable: no answer within the deadline; it is done all the same if the ledger comes back.
         """
         try:
-            receipt = yield from self._call(verb, partial(verb, customer_id, *args), self.due(), is_owed=True)
+            due = self._clock.monotonic() + self._deadline
+            receipt = yield from self._call(verb, partial(verb, customer_id, *args), due, is_owed=True)
             if not isinstance(receipt, Receipt):
                 raise LedgerUnavailable("the ledger gave no receipt")  # noqa: TRY301 - noted in one place
         except LedgerUnavailable as error:

@@ -170,18 +170,13 @@ class ReservationPlanner:
         entry = view.entry
         if entry is None:
             return ReservationPlan(self._evaluator.unknown(requirement, view))
-        decisions: dict[Requirement, Decision] = {}
-
-        def judge_leaf(leaf: Requirement) -> Decision:
-            decision = decisions[leaf] = self._evaluator.judge_leaf(leaf, entry, charges)
-            return decision
-
-        judged = requirement.judge(judge_leaf)
+        decisions = {leaf: self._evaluator.judge_leaf(leaf, entry, charges) for leaf in requirement.leaves()}
+        judged = requirement.judge(decisions.__getitem__)
         leaves = [leaf for leaf in self._paying(requirement, decisions) if decisions[leaf].reason in _BY_BALANCE]
         # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
         short = [leaf for leaf in leaves if decisions[leaf].outcome is not Outcome.ALLOWED]
         paid = decisions | {leaf: revise_reason(decisions[leaf], Reason.ALLOWED, None) for leaf in short}
-        if not self.admits(requirement, paid):
+        if judged.outcome is not Outcome.ALLOWED and not self.admits(requirement, paid):
             return ReservationPlan(judged, decisions=decisions)
         parts: dict[str, Part] = {}
         for leaf in leaves:
