@@ -115,7 +115,3 @@ class RequestGate(EntitlementGate):
     def uses_of(self, known: CustomerEntitlements) -> int:
         """Return a number that changes whenever this process uses up something of the customer's."""
         return self._ledger_client.uses_of(known.customer_id)
-
-    def getting(self, customer: object, due: float) -> Effects[CustomerEntitlements]:
-        """Get what a customer has, who was resolved before, as a part of other steps."""
-        return self.knowing(self.identify(customer), due)

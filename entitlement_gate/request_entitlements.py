@@ -19,7 +19,7 @@ from entitlement_gate.engine.cache import key_of
 from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement, required
 from entitlement_gate.engine.evaluation import remembered_as
 from entitlement_gate.resilience.effects import Effects, run_async, run_sync
-from entitlement_gate.resolvers import find_request, mark_private, resolving
+from entitlement_gate.resolvers import mark_private, resolving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,7 +172,7 @@ class RequestEntitlements:
     def _getting_of(self, gate: RequestGate, customer: object, due: float) -> Effects[CustomerEntitlements]:
         if self._is_about(customer, gate):
             return self._get_known(gate)
-        known = yield from gate.getting(customer, due)
+        known = yield from gate.knowing(gate.identify(customer), due)
         self._keep(known, gate, customer)
         return known
 
@@ -274,9 +274,8 @@ def _make_request(make: Callable[..., HttpRequest], args: tuple[Any, ...]) -> Ht
     return request
 
 
-def entitlements_of(given: HttpRequest) -> RequestEntitlements:
-    """Return the request's entitlements, those that the middleware set or new ones."""
-    request = find_request(given) or given
+def entitlements_of(request: HttpRequest) -> RequestEntitlements:
+    """Return the entitlements of Django's request, those that the middleware set or new ones."""
     known = getattr(request, "entitlements", None)
     if not (isinstance(known, RequestEntitlements) and known.is_of(request)):
         known = request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # as the middleware does

@@ -47,7 +47,7 @@ def mark_private(request: HttpRequest) -> None:
 
     Django's caches between here and who sees it, ``cache_page`` or a middleware, will not keep it.
     """
-    if not is_marked_private(request):
+    if not hasattr(request, _PRIVATE):
         setattr(request, _PRIVATE, getattr(request, _UPDATE_CACHE, False))
     if get_settings().private_responses:
         setattr(request, _UPDATE_CACHE, False)

@@ -198,8 +198,8 @@ class LedgerClient:
             rows = {entitlement_id: rows_of(some) for entitlement_id, some in live.items()}
             if rows and not self.is_untouched(snapshot.customer_id):
                 due = self._clock.monotonic() + _NEWS * self._deadline
-                told = self.ledger.adopt_upstream, snapshot.customer_id, rows, snapshot.fetched_at
-                run_sync(self.trying_to(*told, due=due))
+                adopt, customer_id = self.ledger.adopt_upstream, snapshot.customer_id
+                run_sync(self.trying_to(adopt, customer_id, rows, snapshot.fetched_at, due=due))
         except BaseException as error:  # noqa: BLE001 - a ledger is anybody's code, and a fetch must land
             self._log_failure(error)
 

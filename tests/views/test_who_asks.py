@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 
 from entitlement_gate import acheck_entitlement, check_entitlement, has_entitlement, requires_entitlement
 from entitlement_gate.request_entitlements import entitlements_of
+from entitlement_gate.resolvers import find_request
 from tests.customers import FREE, LAPSED, PRO
 from tests.views.browsers import GATE, MIDDLEWARE, OURS, Browser
 
@@ -49,14 +50,14 @@ class Token(BaseAuthentication):
 
 class Entitled(BasePermission):
     def has_permission(self, request, view):
-        return has_entitlement(request, "reports") and entitlements_of(request).has("reports")
+        return has_entitlement(request, "reports") and entitlements_of(find_request(request)).has("reports")
 
 
 class TokenView(APIView):
     authentication_classes = (Token, SessionAuthentication)
 
     def get(self, request):
-        return Response(entitlements_of(request).check("reports").customer_id)
+        return Response(entitlements_of(find_request(request)).check("reports").customer_id)
 
 
 class Permitted(TokenView):
