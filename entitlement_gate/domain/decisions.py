@@ -175,11 +175,11 @@ class Verdict(NamedTuple):
         return self.basis if isinstance(self.basis, RowSummary) else RowSummary.of(self.basis)
 
 
-def _verdict_field(name: str) -> Any:
-    return property(attrgetter(f"_verdict.{name}"))
+def _field(path: str) -> Any:
+    return property(attrgetter(path))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, init=False, eq=False, repr=False)
+@dataclasses.dataclass(kw_only=True, init=False, eq=False, repr=False)
 class Decision:
     """Whether the customer may, and why. Truthy when allowed; immutable.
 
@@ -207,27 +207,28 @@ class Decision:
     """
 
     # Stored are the verdict, which every decision served by it shares, and what differs: a copy of 18 fields for each
-    # check would cost more than all else that a warm check does. To `dataclasses` all of them are fields.
-    __slots__ = ("_verdict", "age", "source")
+    # check would cost more than all else that a warm check does. To `dataclasses` all of them are fields. What they are
+    # read by cannot be set: a frozen class's slots are set by calls, which make a warm check a quarter slower.
+    __slots__ = ("_age", "_source", "_verdict")
 
-    allowed: bool = _verdict_field("allowed")
-    outcome: Outcome = _verdict_field("outcome")
-    reason: Reason = _verdict_field("reason")
-    entitlement: str = _verdict_field("entitlement")
-    customer_id: str | None = _verdict_field("customer_id")
-    type: EntitlementType | None = _verdict_field("summary.type")
-    units: str | None = _verdict_field("summary.units")
-    requested: Decimal | None = _verdict_field("requested")
-    limit: Decimal | None = _verdict_field("summary.limit")
-    used: Decimal | None = _verdict_field("summary.used")
-    remaining: Decimal | None = _verdict_field("remaining")
-    unlimited: bool = _verdict_field("unlimited")
-    active_from: datetime | None = _verdict_field("summary.active_from")
-    expires_at: datetime | None = _verdict_field("summary.expires_at")
-    grants: tuple[str, ...] = _verdict_field("summary.grants")
-    source: Source
-    age: float | None
-    shadow: bool = _verdict_field("shadow")
+    allowed: bool = _field("_verdict.allowed")
+    outcome: Outcome = _field("_verdict.outcome")
+    reason: Reason = _field("_verdict.reason")
+    entitlement: str = _field("_verdict.entitlement")
+    customer_id: str | None = _field("_verdict.customer_id")
+    type: EntitlementType | None = _field("_verdict.summary.type")
+    units: str | None = _field("_verdict.summary.units")
+    requested: Decimal | None = _field("_verdict.requested")
+    limit: Decimal | None = _field("_verdict.summary.limit")
+    used: Decimal | None = _field("_verdict.summary.used")
+    remaining: Decimal | None = _field("_verdict.remaining")
+    unlimited: bool = _field("_verdict.unlimited")
+    active_from: datetime | None = _field("_verdict.summary.active_from")
+    expires_at: datetime | None = _field("_verdict.summary.expires_at")
+    grants: tuple[str, ...] = _field("_verdict.summary.grants")
+    source: Source = _field("_source")
+    age: float | None = _field("_age")
+    shadow: bool = _field("_verdict.shadow")
 
     def __init__(
         self,
@@ -253,14 +254,11 @@ class Decision:
     ) -> None:
         since, until = (instant and showable(instant) for instant in (active_from, expires_at))
         summary = RowSummary(type, units, limit, used, since, until, grants)
-        _set_verdict(
-            self,
-            Verdict(
-                allowed, outcome, reason, entitlement, customer_id, requested, remaining, unlimited, shadow, summary
-            ),
+        self._verdict = Verdict(
+            allowed, outcome, reason, entitlement, customer_id, requested, remaining, unlimited, shadow, summary
         )
-        _set_source(self, source)
-        _set_age(self, age)
+        self._source = source
+        self._age = age
 
     @classmethod
     def of(cls, reason: Reason | RequestFault, entitlement: str, **fields: Any) -> Decision:
@@ -295,14 +293,13 @@ class Decision:
         return dict(zip(_NAMES, map(_plain, self._values()), strict=True))
 
     def _values(self) -> tuple[Any, ...]:
-        verdict = self._verdict  # type: ignore[attr-defined]  # a slot that is no field
+        verdict = self._verdict
         told = {**verdict._asdict(), **verdict.summary._asdict(), "source": self.source, "age": self.age}
         return tuple(told[name] for name in _NAMES)
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Decision))
 _new = Decision.__new__
-_set_verdict, _set_source, _set_age = (vars(Decision)[name].__set__ for name in ("_verdict", "source", "age"))
 
 
 def decide_by(reason: Reason, entitlement: str, *, rows: tuple[Grant, ...], **fields: Any) -> Decision:
@@ -314,26 +311,26 @@ def decide_by(reason: Reason, entitlement: str, *, rows: tuple[Grant, ...], **fi
 def serve(verdict: Verdict, source: Source, age: float | None) -> Decision:
     """Return the decision with this verdict, from ``source`` and data that is ``age`` seconds old."""
     decision = _new(Decision)
-    _set_verdict(decision, verdict)
-    _set_source(decision, source)
-    _set_age(decision, age)
+    decision._verdict = verdict  # noqa: SLF001 - this module's own slots
+    decision._source = source  # noqa: SLF001 - as above
+    decision._age = age  # noqa: SLF001 - as above
     return decision
 
 
 def verdict_of(decision: Decision) -> Verdict:
     """Return what the decision shares with others that are served by the same verdict."""
-    return decision._verdict  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001 - this module's own slot
+    return decision._verdict  # noqa: SLF001 - as above
 
 
 def rows_behind(decision: Decision) -> tuple[Grant, ...]:
     """Return the rows that decided; none where somebody stated what they say."""
-    basis = decision._verdict.basis  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+    basis = decision._verdict.basis  # noqa: SLF001 - as above
     return () if isinstance(basis, RowSummary) else basis
 
 
 def revise(decision: Decision, **changes: Any) -> Decision:
     """Return the decision with these fields of its verdict changed."""
-    verdict = decision._verdict  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+    verdict = decision._verdict  # noqa: SLF001 - as above
     return serve(verdict._replace(**changes), decision.source, decision.age)
 
 
