@@ -129,10 +129,12 @@ class EntitlementGate:
                 pass
             else:
                 clock = self._clock
-                is_fresh = answer.fetched_at <= clock.monotonic() < answer.fresh_until
-                if is_fresh and answer.since <= clock.time() < answer.until:
-                    self._health.hits += 1
-                    return answer.allowed
+                tick = clock.monotonic()
+                if tick < answer.fresh_until and tick >= answer.fetched_at:  # chained, both take longer: 6 % of it all
+                    now = clock.time()
+                    if now < answer.until and now >= answer.since:
+                        self._health.hits += 1
+                        return answer.allowed
         return self.check(customer, entitlement, quantity, refresh=refresh).allowed
 
     async def ahas(
