@@ -240,7 +240,7 @@ class HasEntitlement(_GatePermission):
             "entitlement_methods": methods,
             "entitlement_actions": actions,
             "entitlement_consume": guard.consume,
-            "_depends_on_request": _depends_on_request(guard),
+            "_depends_on_request": not (guard.quantity is guard.customer is guard.key is None),
             "_guard": guard,
         }
         made: type[HasEntitlement] = _PermissionMeta(cls.__name__, (cls,), members)
@@ -263,8 +263,7 @@ class HasEntitlement(_GatePermission):
             raise ValueError(f"{cls.__name__} asks for nothing: write {cls.__name__}.of(…) with what it is to ask for")
 
     def __init__(self) -> None:
-        if not self.entitlement_requirements:
-            self.check_complete()
+        self.check_complete()
 
     def has_permission(self, request: Any, view: Any) -> bool:
         """Let the request in, or raise ``EntitlementRefused``."""
@@ -448,20 +447,13 @@ def _is_to_be_answered(request: Any, view: Any) -> bool:
     return request.method == _get_django_request(request).method and not hasattr(view, "response")
 
 
-def _depends_on_request(guard: Guard) -> bool:
-    """Whether what a guard asks for depends on the request."""
-    return not (guard.quantity is guard.customer is guard.key is None)
-
-
 def _bind_request(guard: Guard, request: Any) -> Guard:
     """Return the guard with callables that get the framework's request in place of Django's."""
     calls = {name: getattr(guard, name) for name in ("quantity", "customer", "key")}
-    given: dict[str, Any] = {name: _bind(call, request) for name, call in calls.items() if call is not None}
-    return dataclasses.replace(guard, **given)
-
-
-def _bind(call: Callable[..., Any], request: Any) -> Callable[..., Any]:
-    return lambda _: call(request)
+    bound: dict[str, Any] = {
+        name: lambda _, call=call: call(request) for name, call in calls.items() if call is not None
+    }
+    return dataclasses.replace(guard, **bound)
 
 
 def _hold_around_handler(guard: Guard, request: HttpRequest, view: Any) -> None:
