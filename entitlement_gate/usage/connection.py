@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import socket
 import time
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.ledger.protocol import LedgerUnavailable
-from entitlement_gate.resilience.fork_safety import Lock, PerProcess, abandon, remake_after_fork
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, abandon, chance, remake_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -328,7 +327,7 @@ def _pauses() -> Iterator[float]:
     """Yield how long to wait before the next try, so that those who got into each other's way part."""
     longest = _FIRST_PAUSE
     while True:
-        yield random.uniform(longest / 2, longest)  # noqa: S311 - spreads tries, guards nothing
+        yield chance.uniform(longest / 2, longest)
         longest = min(2 * longest, _LONGEST_PAUSE)
 
 

@@ -256,3 +256,11 @@ def test_every_lock_of_the_package_is_of_one_process():
         mine = {name for what, name in told if what == "of one process"}
         found |= {(path.name, name) for what, name in told if what == "made" and name not in mine}
     assert found <= OTHERWISE
+
+
+def test_what_spreads_load_differs_in_every_child():
+    drawing = set()
+    for path in Path(fork_safety.__file__).parents[1].rglob("*.py"):
+        imports = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Import)]
+        drawing |= {path.name for node in imports for name in node.names if name.name == "random"}
+    assert drawing == {"fork_safety.py"}  # where `chance` is made, which does not repeat what the parent drew
