@@ -16,6 +16,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason, Request
 __all__ = [
     "CACHE_CONTROL",
     "PROBLEM",
+    "VARY",
     "checked_status_codes",
     "detail_of",
     "documented_refusals",
@@ -34,6 +35,9 @@ PROBLEM = "application/problem+json"
 
 CACHE_CONTROL = "no-store, private"
 """Of every answer to a refused request: what is refused today may be paid for tomorrow."""
+
+VARY = ("Accept", "Cookie", "Authorization")
+"""What every such answer depends on, for caches that keep it all the same."""
 
 
 def _(text: str) -> str:

@@ -223,7 +223,7 @@ def _format_url(setting: object) -> str:
 
 def _forbid_storing(response: HttpResponseBase) -> HttpResponseBase:
     response.headers["Cache-Control"] = refusals.CACHE_CONTROL
-    patch_vary_headers(response, ("Accept", "Cookie", "Authorization"))
+    patch_vary_headers(response, refusals.VARY)
     return response
 
 

@@ -32,7 +32,7 @@ from entitlement_gate.domain.decisions import Decision, Outcome, Reason, Request
 from entitlement_gate.domain.errors import EntitlementDenied, EntitlementUnavailable
 from entitlement_gate.domain.requirements import Requirement
 from entitlement_gate.guard import Guard, note_refusal
-from entitlement_gate.refusals import PROBLEM, documented_refusals, retry_after_of
+from entitlement_gate.refusals import CACHE_CONTROL, PROBLEM, VARY, documented_refusals, retry_after_of
 from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resolvers import find_request, mark_private
 from entitlement_gate.responses import detail_of, keep_private, problem_of, status_of, with_refusal_headers
@@ -500,7 +500,17 @@ def _refuse(request: Any, view: Any, decision: Decision, message: Any = None) ->
             view.permission_denied(request, message=message or detail_of(decision), code=str(decision.reason))
     if _is_to_be_answered(request, view):  # else a form is not shown
         note_refusal(_get_django_request(request), decision)
+    _forbid_storing(view)
     raise EntitlementRefused(decision, message)
+
+
+def _forbid_storing(view: Any) -> None:
+    """Leave word with the view, which says it in whatever the project's handler makes of the refusal."""
+    headers = getattr(view, "headers", None)
+    if isinstance(headers, dict):  # none where a permission is asked by another than a view
+        said = headers.get("Vary", "").replace(",", " ").split()
+        headers["Cache-Control"] = CACHE_CONTROL
+        headers["Vary"] = ", ".join(dict.fromkeys((*said, *VARY)))
 
 
 class EntitlementThrottle(BaseThrottle):

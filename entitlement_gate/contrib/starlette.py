@@ -127,7 +127,7 @@ class GateMiddleware:
             (b"content-type", refusals.PROBLEM.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", refusals.CACHE_CONTROL.encode()),
-            (b"vary", b"Cookie, Authorization"),
+            (b"vary", ", ".join(refusals.VARY).encode()),
         ]
         retry_after = refusals.retry_after_of(decision)
         if retry_after is not None:

@@ -351,6 +351,24 @@ def test_without_our_handler_status_words_and_code_are_kept(settings, billing):
     assert (told(unknown), unknown.headers["Retry-After"]) == ((503, "unavailable"), "5")
 
 
+@pytest.mark.parametrize("handler", ["WSGI", "ASGI"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("exceptions_by", ["ours", "the framework's"])
+def test_a_refusal_is_kept_by_nobody_whoever_makes_the_answer(
+    settings, billing, middleware, shape, exceptions_by, handler
+):
+    if exceptions_by == "the framework's":
+        settings.REST_FRAMEWORK = {}
+    for customer in (FREE, "40000000-0000-4000-8000-000000000004"):
+        refused = get(f"/{shape}/", customer, handler=handler)
+        assert refused.status_code in (403, 503)
+        assert refused.headers["Cache-Control"] == "no-store, private"
+        assert {"Accept", "Cookie", "Authorization"} == set(refused.headers["Vary"].split(", "))
+        billing.fail()
+    billing.recover()
+    assert "no-store" not in get(f"/{shape}/", handler=handler).headers.get("Cache-Control", "")
+
+
 def test_a_message_of_ones_own_is_told():
     class Worded(HasEntitlement.of("reports")):
         message = "ask your admin"

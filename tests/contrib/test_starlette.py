@@ -204,7 +204,7 @@ def test_who_may_not_gets_problem_details(app, url, customer, reason):
     assert problem["type"] == f"urn:entitlement-gate:{reason}"
     assert problem["title"]
     assert answer.headers["cache-control"] == "no-store, private"
-    assert "Authorization" in answer.headers["vary"]
+    assert answer.headers["vary"] == "Accept, Cookie, Authorization"
 
 
 def test_what_the_endpoint_itself_requires_is_answered_too(app):
