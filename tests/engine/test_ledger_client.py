@@ -232,6 +232,15 @@ class TestALedgerThatStandsStill:
         gate._ledger_client._give_back(asked, ANNA, remote.reserve(ANNA, [demand(1)], key="k", ttl=5))
         assert "the ledger is out of reach" in caplog.text
 
+    def test_of_what_it_refused_or_counted_for_nobody_nothing_is_given_back(self, gate, remote):
+        asked = order(countable("api_calls"), "k", 5)
+        for outcome in (
+            remote.reserve(ANNA, [demand(11)], key="k", ttl=5),
+            remote.consume(ANNA, [demand(1)], key="k"),
+        ):
+            gate._ledger_client._give_back(asked, ANNA, outcome)
+        assert [verb for verb, _ in remote.asked] == ["reserve", "consume"]
+
     def test_a_use_that_was_counted_after_all_is_told_to_a_retry_by_its_key(self, gate, remote, ask):
         ask(gate, "has", ANNA, "reports")
         remote.hanging = {"consume"}

@@ -111,19 +111,37 @@ def test_a_pool_that_takes_no_work_keeps_nobody_waiting(pool, wait):
     assert work.threads == []
 
 
+async def leave(pool, work, **options):
+    """Ask, and be cancelled while the work is under way."""
+    task = asyncio.create_task(PoolCall(pool, work, LONG, undo=work.undo, **options).wait_async())
+    await asyncio.to_thread(work.begun.wait, LONG)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def test_a_task_that_is_cancelled_leaves_nothing_behind(pool):
     work = Work(held=True)
-
-    async def leave():
-        task = asyncio.create_task(PoolCall(pool, work, LONG, undo=work.undo).wait_async())
-        await asyncio.to_thread(work.begun.wait, LONG)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(leave())
+    asyncio.run(leave(pool, work))
     work.may_end.set()
     eventually(lambda: work.undone == ["done"])
+
+
+@pytest.mark.parametrize("is_owed", [False, True])
+def test_the_process_waits_for_what_is_owed_though_who_asked_was_cancelled(pool, is_owed):
+    work, before = Work(held=True), set(threading.enumerate())
+    asyncio.run(leave(pool, work, is_owed=is_owed))
+
+    def keepers():
+        return [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
+
+    eventually(lambda: len(keepers()) == is_owed)
+    (kept,) = keepers() or (None,)
+    work.may_end.set()
+    eventually(lambda: work.undone == ["done"])
+    if kept is not None:
+        kept.join(LONG)
+    assert keepers() == []
 
 
 class Limit(BaseException):
