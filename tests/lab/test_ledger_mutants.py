@@ -195,8 +195,15 @@ class Hands:
         ledger.hands.now += seconds
 
 
-@pytest.mark.parametrize("fixture", ["sqlite_alias", "postgres_alias"])
-def test_the_right_stores_are_not_found_fault_with(request, redis_url, fixture):  # noqa: F811 - the fixture
+def test_the_right_scripts_are_not_found_fault_with(redis_url):  # noqa: F811 - the fixture
     assert first_failure(lambda: RedisLedger(redis_url, prefix=uuid.uuid4().hex), pass_time) is None
-    assert first_failure(lambda: emptied(request.getfixturevalue(fixture)), DatabaseContract().pass_time) is None
+
+
+@pytest.mark.parametrize("fixture", ["sqlite_alias", "postgres_alias"])
+def test_the_right_statements_are_not_found_fault_with(request, fixture):
+    alias = request.getfixturevalue(fixture)
+    assert first_failure(lambda: emptied(alias), DatabaseContract().pass_time) is None
+
+
+def test_the_right_rules_are_not_found_fault_with():
     assert first_failure(Hands.make_ledger, Hands.pass_time) is None

@@ -13,7 +13,7 @@ from entitlement_gate.sandbox import Sandbox, SandboxServer, Scenario
 from tests.customers import FREE, PRO
 from tests.lab.served.running import SERVERS, serving
 
-REQUESTS = 2_500  # for each of the four servers
+REQUESTS = 10_000 // len(SERVERS)  # for each of them
 VISITORS = 4
 PAYING = [f"50000000-0000-4000-8000-{number:012}" for number in range(20)]
 FREE_RIDERS = [f"60000000-0000-4000-8000-{number:012}" for number in range(20)]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 MODULE = "tests.lab.served.project"
+PATIENCE = 120  # seconds: the machine may be busy
 SERVERS = {
     "gunicorn sync": ["gunicorn", f"{MODULE}:wsgi", "--workers=2"],
     "gunicorn gthread": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=4"],
@@ -48,11 +49,11 @@ def serving(server, **environment):
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            assert process.wait(15) is not None
+            assert process.wait(PATIENCE) is not None
 
 
 def _wait_for(port, process):
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         assert process.poll() is None, "the server ended at once"
         with socket.socket() as probe:
