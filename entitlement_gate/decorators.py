@@ -87,15 +87,8 @@ def requires_entitlement(
         ValueError: an argument cannot work; at import, not at the first request.
         TypeError: an argument, or what is decorated, is of the wrong kind; as above.
     """
-    guard = Guard.of(
-        entitlement,
-        quantity,
-        consume=consume,
-        key=key,
-        customer=customer,
-        on_unavailable=on_unavailable,
-        on_denied=on_denied,
-    )
+    options = {"consume": consume, "key": key, "customer": customer, "on_unavailable": on_unavailable}
+    guard = Guard.of(entitlement, quantity, on_denied=on_denied, **options)
 
     def gate(view: ViewT) -> ViewT:
         gated: ViewT = (_gate_class if isinstance(view, type) else _gate_function)(guard, view)

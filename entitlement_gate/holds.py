@@ -244,7 +244,7 @@ def releasing(request: HttpRequest) -> Effects[None]:
 
 def has_holds(request: HttpRequest) -> bool:
     """Return whether something is held for the request that may not be settled yet."""
-    return bool(_waiting_holds(request))
+    return isinstance(vars(request).get("close"), _RequestEnd)
 
 
 def is_held_by(request: HttpRequest, by: object) -> bool:

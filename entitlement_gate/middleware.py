@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EntitlementMiddleware"]
 
-_AN_ERROR = 400
+_FIRST_ERROR = 400
 _REDIRECTS = range(300, 400)
-_ASKING = ("GET", "HEAD")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _REACHED = "_entitlement_view_reached"
 
 
@@ -49,9 +49,9 @@ class EntitlementMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response = get_response
-        self._answer: Callable[[HttpRequest], Any] = self._answer_sync
+        self._respond: Callable[[HttpRequest], Any] = self._respond_sync
         if iscoroutinefunction(get_response):
-            self._answer = self._answer_async
+            self._respond = self._respond_async
             markcoroutinefunction(self)
             # Django runs a plain `process_view` of an async chain in a thread, at 100 us a request. A subclass's own,
             # or a test's, whatever its colour, is left to Django.
@@ -62,12 +62,12 @@ class EntitlementMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Give the request its entitlements, and settle what a replaced response held; a coroutine in async mode."""
         request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # what this is for
-        answer: HttpResponseBase | Awaitable[HttpResponseBase] = self._answer(request)
+        answer: HttpResponseBase | Awaitable[HttpResponseBase] = self._respond(request)
         return answer
 
-    def _answer_sync(self, request: HttpRequest) -> Any:
+    def _respond_sync(self, request: HttpRequest) -> Any:
         try:
-            response: Any = run_sync(self._answering(request)) if get_settings().rules else self.get_response(request)
+            response: Any = run_sync(self._responding(request)) if get_settings().rules else self.get_response(request)
         except BaseException as error:
             run_sync(abandoning(request, error))
             raise
@@ -75,9 +75,9 @@ class EntitlementMiddleware:
             run_sync(settling_response(request, response, is_in_thread=True))
         return keep_private(request, response) if is_marked_private(request) else response
 
-    async def _answer_async(self, request: HttpRequest) -> Any:
+    async def _respond_async(self, request: HttpRequest) -> Any:
         try:
-            answer: Any = run_async(self._answering(request)) if get_settings().rules else self.get_response(request)
+            answer: Any = run_async(self._responding(request)) if get_settings().rules else self.get_response(request)
             response = await answer
         except BaseException as error:
             await run_async(abandoning(request, error))
@@ -88,25 +88,25 @@ class EntitlementMiddleware:
 
     def process_view(self, request: HttpRequest, *_: Any) -> Any:
         """Enforce ``RULES``: every rule that is about this request must hold."""
-        return run_sync(_holding(request, request.resolver_match)) if get_settings().rules else None
+        return run_sync(_enforcing_rules(request, request.resolver_match)) if get_settings().rules else None
 
     async def _process_view_async(self, request: HttpRequest, *_: Any) -> Any:
-        return await run_async(_holding(request, request.resolver_match)) if get_settings().rules else None
+        return await run_async(_enforcing_rules(request, request.resolver_match)) if get_settings().rules else None
 
-    def _answering(self, request: HttpRequest) -> Effects[Any]:
+    def _responding(self, request: HttpRequest) -> Effects[Any]:
         """Enforce ``RULES`` also where no view answers but a middleware: a flat page, a page out of a cache.
 
         Whether one will is known when it has; what may have changed something by then is refused before, where no view
         is asked for.
         """
-        is_act = _is_act_of_no_view(request)
-        refused = (yield from _refusing(request, None)) if is_act else None
+        is_unsafe = _is_unsafe_without_view(request)
+        refused = (yield from _refusing_by_rules(request, None)) if is_unsafe else None
         if refused is not None:
             return refused
         response: Any = yield Invocation(self.get_response, request)
-        if is_act or _is_preflight(request, response) or _is_views_own(request, response):
+        if is_unsafe or _is_preflight(request, response) or _is_views_own(request, response):
             return response
-        refused = yield from _refusing(request, _match_of_answer(request))
+        refused = yield from _refusing_by_rules(request, _match_of_response(request))
         if refused is None:
             return response
         # Nobody else closes the files of what is not sent; its own close() would end the request.
@@ -149,7 +149,7 @@ def _is_views_own(request: HttpRequest, response: HttpResponseBase) -> bool:
 
     A page of this project that a middleware above leads to, such as the login page, is asked about itself.
     """
-    if response.status_code >= _AN_ERROR:
+    if response.status_code >= _FIRST_ERROR:
         return True
     if getattr(request, _REACHED, False):
         return not has_failed(request)
@@ -168,13 +168,13 @@ def _is_preflight(request: HttpRequest, response: HttpResponseBase) -> bool:
     return not getattr(response, "content", response.streaming)
 
 
-def _match_of_answer(request: HttpRequest) -> ResolverMatch | None:
+def _match_of_response(request: HttpRequest) -> ResolverMatch | None:
     """Return the view in whose place a middleware answered; None where the view had its turn and gave no answer."""
     return None if has_failed(request) else request.resolver_match or _match(request)
 
 
-def _is_act_of_no_view(request: HttpRequest) -> bool:
-    if request.method in (*_ASKING, "OPTIONS"):
+def _is_unsafe_without_view(request: HttpRequest) -> bool:
+    if request.method in _SAFE_METHODS:
         return False
     return any(rules_about(get_settings().rules, request, None)) and _match(request) is None
 
@@ -187,13 +187,13 @@ def _match(request: HttpRequest) -> ResolverMatch | None:
         return None
 
 
-def _refusing(request: HttpRequest, match: ResolverMatch | None) -> Effects[Any]:
+def _refusing_by_rules(request: HttpRequest, match: ResolverMatch | None) -> Effects[Any]:
     """Return a refusal, ready to be sent: nobody renders what a middleware answers with."""
-    refused: Any = yield from _holding(request, match)
+    refused: Any = yield from _enforcing_rules(request, match)
     return refused if getattr(refused, "is_rendered", True) else (yield Invocation(refused.render))
 
 
-def _holding(request: HttpRequest, match: ResolverMatch | None) -> Effects[HttpResponseBase | None]:
+def _enforcing_rules(request: HttpRequest, match: ResolverMatch | None) -> Effects[HttpResponseBase | None]:
     if is_way_in(request):
         return None
     for rule in rules_about(get_settings().rules, request, match):

@@ -263,8 +263,11 @@ class Decision:
     @classmethod
     def of(cls, reason: Reason | RequestFault, entitlement: str, **fields: Any) -> Decision:
         """Return the decision that ``reason`` alone makes, before any policy."""
-        outcome, told = reason.outcome, cast("Reason", reason)  # of faults only gates and their refusals hear
-        return cls(allowed=outcome is Outcome.ALLOWED, outcome=outcome, reason=told, entitlement=entitlement, **fields)
+        outcome = reason.outcome
+        # `reason` is a Reason to whoever checks; of a fault only handlers of refusals hear, for whom a union would make
+        # every other use of the field say what to do with what cannot be.
+        shown = cast("Reason", reason)
+        return cls(allowed=outcome is Outcome.ALLOWED, outcome=outcome, reason=shown, entitlement=entitlement, **fields)
 
     def __bool__(self) -> bool:
         return self.allowed

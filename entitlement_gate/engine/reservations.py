@@ -334,11 +334,12 @@ class Reserver:
         self, order: ReservationRequest, plan: ReservationPlan, receipt: Receipt, view: View, *, due: float
     ) -> Effects[Trial]:
         """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
-        asked = plan
-        plan = self._planner.plan_replay(order.requirement, asked, view, receipt) if receipt.is_replay else asked
+        first = plan
+        if receipt.is_replay:
+            plan = self._planner.plan_replay(order.requirement, first, view, receipt)
         if not plan.parts:
-            demands = tuple(part.demand for part in asked.parts)
-            return Trial(_decide_paid(order, asked, receipt), asked.paid, receipt, demands)
+            demands = tuple(part.demand for part in first.parts)
+            return Trial(_decide_paid(order, first, receipt), first.paid, receipt, demands)
         left: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
             charges = yield from self._ledger_client.learning(view.customer_id, due)
