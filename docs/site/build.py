@@ -7,6 +7,7 @@ the code is made of its docstrings and annotations.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from hashlib import sha256
 from importlib import import_module
 from inspect import isroutine
 from pathlib import Path
+from typing import Any
 
 import django
 from django.conf import settings
@@ -84,19 +86,40 @@ PYTHON: dict[str, dict[str, str]] = {
     },
 }
 # What assistive technology needs and the theme leaves out: levels of headings, names of landmarks, parts that scroll
-# reached by key, and no list of definitions that defines nothing. And marks that no style is about, half of a page of
-# signatures.
+# reached by key, and no list of definitions that defines nothing. And without names of icons, whose buttons have their
+# own: Sphinx marks the words of a search in them, and fails. And without marks that no style is about, half of a page
+# of signatures.
 BETTER = [
     (r'(<p class="caption" role="heading")>', r'\1 aria-level="2">'),
     (r'<aside class="sidebar-drawer">', r'<aside class="sidebar-drawer" aria-label="All pages">'),
     (r'<aside class="toc-drawer(| no-toc)">', r'<aside class="toc-drawer\1" aria-label="This page">'),
     (r'<div id="search-results">', r'<h1>Search</h1>\n<div id="search-results">'),
     (r"<pre>", r'<pre tabindex="0">'),
+    (r"(<symbol[^>]*>)\s*<title>[^<]*</title>", r"\1"),
     (r'<div class="table-wrapper([^"]*)">', r'<div class="table-wrapper\1" tabindex="0">'),
     (r'<span class="(?:pre|w)">([^<]*)</span>', r"\1"),
     (r"<dl>\n((?:<dd>.*</dd>\n?)+)</dl>", r'<span class="parameters">\1</span>'),
     (r"<dd>(<em class=\"sig-param\">.*)</dd>", r"<span>\1</span>"),
 ]
+# The index of the search as Sphinx's script takes it, of what `lighten_search` makes of it.
+UNPACK = r"""Search.setIndex(((letters, index) => {
+  const numbers = (pages) => [...pages].map((page) => letters.indexOf(page))
+  const anchor = (title) => title.toLowerCase().replaceAll(" ", "-").replace(/[^a-z0-9_-]/g, "")
+  const object = ([page, kind, priority, ...name]) => {
+    const isModule = name.at(-1) === "-"
+    return [letters.indexOf(page), +kind, +priority, isModule ? "-" : "", name.join("").replace("-", "")]
+  }
+  for (const key of ["terms", "titleterms"]) {
+    const packed = index[key].matchAll(/(\S+) (\S+)/g)
+    index[key] = Object.fromEntries([...packed].map(([, word, pages]) => [word, numbers(pages)]))
+  }
+  for (const [title, places] of Object.entries(index.alltitles))
+    index.alltitles[title] = [places].flat().map((place) => place.at ? place : [place, anchor(title)])
+  for (const [prefix, packed] of Object.entries(index.objects)) index.objects[prefix] = packed.split(" ").map(object)
+  index.filenames = index.docnames
+  return index
+})(LETTERS, INDEX))
+"""
 # Of a class that other parts of the library use too, what is for everybody.
 MEMBERS = {
     "EntitlementGate": "has, ahas, check, acheck, require, arequire, get, aget, reserve, areserve, consume, aconsume,"
@@ -118,9 +141,11 @@ def build(site: Path) -> int:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = re.sub("<picture>.*?</picture>", _by_theme, text, flags=re.DOTALL)
+        text = re.sub(r'(?<=<div class="sidebar-tree">).*?(?=</div>)', _grouped, text, flags=re.DOTALL)
         for pattern, better in BETTER:
             text = re.sub(pattern, better, text)
         page.write_text(text, encoding="utf-8")
+    lighten_search(site)
     if code == 0:
         stamp.write_text(digest(), encoding="ascii")
     return code
@@ -132,6 +157,78 @@ def _by_theme(found: re.Match[str]) -> str:
     light = re.sub(r'\s*<source media="\(prefers-color-scheme[^>]*>', "", lazy)
     themed = {"light": light, "dark": light.replace("-light-", "-dark-")}
     return "".join(text.replace("<picture>", f'<picture class="only-{theme}">') for theme, text in themed.items())
+
+
+def _grouped(tree: re.Match[str]) -> str:
+    """Return the sidebar with its lists folded up, but for the list of this page and those that are one page long."""
+    html, section = "", ""
+    for caption, pages in re.findall(
+        r'<span class="caption-text">(.+?)</span></p>\n(.*?)(?=<p |\Z)', tree[0], re.DOTALL
+    ):
+        before, section = section, caption.rpartition(": ")[0]
+        if section and section != before:
+            html += f'<p class="caption">{section}</p>\n'
+        if pages.count("<li") == 1:
+            html += f'<p class="caption">{caption}</p>\n{pages}'
+            continue
+        kind = "subject" if section else "caption"
+        is_open = " open" if 'class="current' in pages else ""
+        title = caption.removeprefix(f"{section}: ")
+        html += f'<details{is_open}>\n<summary class="{kind}">{title}</summary>\n{pages}</details>\n'
+    return html
+
+
+def lighten_search(site: Path) -> None:
+    """Leave out of the page of the search, and of its index, what finds nothing.
+
+    That are styles and scripts of code, comments, what the index says twice (names of the code with a word for their
+    kind, anchors that are their titles in other letters), and most of its punctuation: a page is a letter.
+    """
+    page, data = site / "search.html", site / "searchindex.js"
+    for_code = r'<(?:link|script)[^>]*"_static/(?:pygments|copybutton|clipboard)[^>]*>(?:</script>)?'
+    page.write_text(re.sub(for_code, "", page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in ("searchtools", "sphinx_highlight", "doctools"):
+        script = site / "_static" / f"{name}.js"
+        lines = map(str.strip, script.read_text(encoding="utf-8").splitlines())
+        kept = (line for line in lines if line and line[0] != "*" and line[:2] not in ("//", "/*"))
+        script.write_text("\n".join(kept), encoding="utf-8")
+    index = json.loads(data.read_text(encoding="utf-8").removeprefix("Search.setIndex(").removesuffix(")"))
+    letters = "".join(filter(_is_letter, map(chr, range(0x21, 0x1000))))[: len(index["docnames"])]
+    packed = json.dumps(_packed(index, letters), ensure_ascii=False, separators=(",", ":"))
+    said = json.dumps(letters, ensure_ascii=False)
+    data.write_text(UNPACK.replace("LETTERS", said).replace("INDEX", packed), encoding="utf-8")
+
+
+def _packed(index: dict[str, Any], letters: str) -> dict[str, Any]:
+    def pack_titles(title: str, places: list[tuple[int, str | None]]) -> Any:
+        flat = [on if anchor == _anchor_of(title) else [on, anchor] for on, anchor in places]
+        return flat[0] if flat == [places[0][0]] else flat
+
+    def pack_pages(on: int | list[int]) -> str:
+        return "".join(letters[page] for page in ([on] if isinstance(on, int) else on))
+
+    def pack_names(found: list[tuple[int, int, int, str, str]]) -> str:
+        return " ".join(f"{letters[on]}{kind}{priority}{name}{anchor}" for on, kind, priority, anchor, name in found)
+
+    return {
+        **index,
+        **{
+            key: " ".join(f"{word} {pack_pages(on)}" for word, on in index[key].items())
+            for key in ("terms", "titleterms")
+        },
+        "alltitles": {title: pack_titles(title, places) for title, places in index["alltitles"].items()},
+        "objects": {prefix: pack_names(found) for prefix, found in index["objects"].items()},
+        "indexentries": {},
+        "filenames": 0,
+    }
+
+
+def _is_letter(letter: str) -> bool:
+    return letter.isprintable() and letter not in '"\\ '
+
+
+def _anchor_of(title: str) -> str:
+    return re.sub(r"[^a-z0-9_-]", "", title.lower().replace(" ", "-"))
 
 
 def is_current(site: Path) -> bool:
@@ -177,11 +274,13 @@ def _copy_of(page: Path, name: str, pages: dict[Path, str], source: Path) -> str
 
 
 def _front_page(text: str) -> str:
-    """Return the front page: its lists, which ``style.css`` shows as cards, are the order of the pages too."""
-    sections = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    pages = {title: [page.removesuffix(".md") for _, page, _ in _LINK.findall(part)] for title, part in sections}
-    text = re.sub(r"^(- \[.+?\]\(.+?\)): ", r"\1 ", text, flags=re.MULTILINE)
-    return text + "".join(_toctree(title, listed) for title, listed in pages.items())
+    """Return the front page: its lists, which ``style.css`` shows as cards, are the groups of the sidebar too."""
+    lists, section = "", ""
+    for level, title, part in re.findall(r"^(###?) ([^\n]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
+        section = title if level == "##" else section
+        pages = [page.removesuffix(".md") for _, page, _ in _LINK.findall(part)]
+        lists += _toctree(title if level == "##" else f"{section}: {title}", pages) if pages else ""
+    return re.sub(r"^(- \[.+?\]\(.+?\)): ", r"\1 ", text, flags=re.MULTILINE) + lists
 
 
 def _toctree(caption: str, pages: list[str], *, hidden: bool = True) -> str:

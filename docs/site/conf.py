@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import entitlement_gate
@@ -45,6 +46,7 @@ html_css_files = ["style.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_search_summary = False  # each would fetch a whole page
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_use_index = False
 html_domain_indices = False
 

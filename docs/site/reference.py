@@ -11,7 +11,7 @@ import inspect
 import re
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, fill
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import django
@@ -25,6 +25,7 @@ from entitlement_gate.domain import errors
 from entitlement_gate.domain.decisions import Decision, Outcome, Reason, RequestFault
 from entitlement_gate.engine.options import GateOptions
 from entitlement_gate.refusals import status_of
+from entitlement_gate.resilience.redis_url import OPTIONS
 from entitlement_gate.zenskar.client_options import ClientOptions
 
 if TYPE_CHECKING:
@@ -65,6 +66,17 @@ def _name_key(found: re.Match[str]) -> str:
 def _default_of(field: Field[Any]) -> str:
     value = field.default if field.default_factory is MISSING else field.default_factory()
     return repr(value).replace("'", '"')
+
+
+def _write_redis_options() -> str:
+    unix, tcp, tls = (OPTIONS[scheme] for scheme in ("unix", "redis", "rediss"))
+    lists = {
+        "everywhere": unix,
+        "but for `unix://`": tcp.keys() - unix.keys(),
+        "for `rediss://`": tls.keys() - tcp.keys(),
+    }
+    lines = (f"- {where}: {', '.join(f'`{name}`' for name in sorted(names))}" for where, names in lists.items())
+    return "\n".join(fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
 def _write_fields(name: str) -> str:
@@ -195,6 +207,7 @@ def _table(*heads: str, rows: Iterable[tuple[str, ...]]) -> str:
 
 _WRITERS: dict[str, Callable[..., str]] = {
     "settings": _write_settings,
+    "redis_options": _write_redis_options,
     "fields": _write_fields,
     "functions": _write_functions,
     "reasons": _write_reasons,

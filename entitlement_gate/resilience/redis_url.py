@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from urllib.parse import SplitResult
 
-__all__ = ["RedisURL", "read_redis_url"]
+__all__ = ["OPTIONS", "RedisURL", "read_redis_url"]
 
 _EXAMPLE = "a URL such as redis://127.0.0.1:6379/0 (rediss:// and unix:// work too)"
 _TRUE, _FALSE = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
@@ -48,14 +48,14 @@ def read_redis_url(url: object) -> RedisURL:
         raise ValueError(
             f"redis_url: {_EXAMPLE}; a port is a number, and in a password / ? # @ : are %-encoded"
         ) from None
-    if parts.scheme not in _OPTIONS or not str(url).startswith(f"{parts.scheme}://"):
+    if parts.scheme not in OPTIONS or not str(url).startswith(f"{parts.scheme}://"):
         raise ValueError(f"redis_url: {_EXAMPLE}, or None")
     if port == 0 or parts.fragment:
         raise ValueError(f"redis_url: {_EXAMPLE}; what follows a # is not read: %-encode it as %23")
     is_socket = parts.scheme == "unix"
     if is_socket and (parts.hostname or not parts.path.strip("/")):
         raise ValueError("redis_url: unix:// names a socket by its whole path, as in unix:///run/redis.sock?db=0")
-    options = _read(parse_qs(parts.query), _OPTIONS[parts.scheme])
+    options = _read(parse_qs(parts.query), OPTIONS[parts.scheme])
     if not is_socket:
         options = {**_database(parts), **options}
     return RedisURL(f"{parts.scheme}://{parts.netloc}{parts.path if is_socket else ''}", options)
@@ -78,7 +78,7 @@ def _read(given: Mapping[str, list[str]], readers: Mapping[str, Callable[[str], 
             continue
         if name not in readers:
             # A name that nobody knows may be the rest of a password with an & in it.
-            what = f"the option {name}" if name in _OPTIONS["rediss"] or name in _KNOWN else "an option"
+            what = f"the option {name}" if name in OPTIONS["rediss"] or name in _KNOWN else "an option"
             raise ValueError(f"redis_url: {what} does not work here; those that do: {', '.join(sorted(readers))}")
         try:
             options[name] = readers[name](text)
@@ -157,7 +157,9 @@ _TLS: dict[str, Callable[[str], Any]] = {
     "ssl_min_version": _number_of(*_TLS_VERSIONS),
     "ssl_password": str,
 }
-_OPTIONS: Mapping[str, dict[str, Callable[[str], Any]]] = {"redis": _TCP, "rediss": _TLS, "unix": _EVERYWHERE}
+OPTIONS: Mapping[str, dict[str, Callable[[str], Any]]] = {"redis": _TCP, "rediss": _TLS, "unix": _EVERYWHERE}
+"""What may follow a URL of each scheme, and how it is read."""
+
 _SETTLED = {"decode_responses": _FALSE, "encoding": ("utf-8", "utf8"), "encoding_errors": ("strict",)}
 # Of redis-py's other options, those that somebody may have in a URL.
 _KNOWN = frozenset({"legacy_responses", "retry_on_error", "socket_read_size", "socket_type", "ssl", "timeout"})
