@@ -15,10 +15,7 @@ from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess, remake_after_fork
 from entitlement_gate.shared.records import Seal
 from entitlement_gate.zenskar.client_options import SANDBOX, ClientKeywords, ClientOptions, Credentials, Secret
-from entitlement_gate.zenskar.pagination import all_customers, all_rows
-from entitlement_gate.zenskar.parsing import read_grants
-from entitlement_gate.zenskar.retry import Failure, Pause, Reply, Retries, RetryBudget, get_reply
-from entitlement_gate.zenskar.transport import (
+from entitlement_gate.zenskar.network import (
     DEADLINE,
     DeadlineTransport,
     check_path,
@@ -26,6 +23,9 @@ from entitlement_gate.zenskar.transport import (
     make_http,
     read_reply,
 )
+from entitlement_gate.zenskar.pagination import all_customers, all_rows
+from entitlement_gate.zenskar.parsing import read_grants
+from entitlement_gate.zenskar.retry import Failure, Pause, Reply, Retries, RetryBudget, get_reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -11,7 +11,7 @@ import pytest
 
 from entitlement_gate.engine.gate import EntitlementGate
 from entitlement_gate.zenskar.client import ZenskarClient
-from entitlement_gate.zenskar.transport import DeadlineTransport
+from entitlement_gate.zenskar.network import DeadlineTransport
 from tests.zenskar.scripted import KEY, ORGANISATION, ScriptedServer, reply
 
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ import pytest
 
 from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, SourceRejected, SourceUnavailable
 from entitlement_gate.resilience.clock import Deadline
-from entitlement_gate.zenskar.transport import hide_secrets, read_body
+from entitlement_gate.zenskar.network import hide_secrets, read_body
 from tests.zenskar.scripted import CUSTOMER, HEAD, PROMPTLY, a_page, a_row, reply, took
 
 MEGABYTE = 1 << 20

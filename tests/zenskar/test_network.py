@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from entitlement_gate.resilience.clock import Deadline
-from entitlement_gate.zenskar import transport as module
-from entitlement_gate.zenskar.transport import DEADLINE, DeadlineTransport, environment_proxy
+from entitlement_gate.zenskar import network
+from entitlement_gate.zenskar.network import DEADLINE, DeadlineTransport, environment_proxy
 from tests.zenskar.scripted import CUSTOMER, GOOD, PROMPTLY, ScriptedServer, drip, hang, reply
 
 
@@ -27,7 +27,7 @@ def transport():
 @pytest.fixture
 def patient(monkeypatch):
     """Keep idle connections for longer than any machine is busy."""
-    monkeypatch.setattr(module, "_KEEPALIVE_SECONDS", 600.0)
+    monkeypatch.setattr(network, "_KEEPALIVE_SECONDS", 600.0)
 
 
 def sent(transport, url, *, deadline=None, **timeouts):
@@ -102,7 +102,7 @@ def test_every_error_of_httpcore_has_its_namesake_in_httpx():
     kinds = [kind for name in httpcore.__all__ if isinstance(kind := getattr(httpcore, name), type)]
     errors = {kind for kind in kinds if issubclass(kind, Exception)} - {httpcore.ConnectionNotAvailable}
 
-    assert all(issubclass(kind, module._ERRORS) for kind in errors)
+    assert all(issubclass(kind, network._ERRORS) for kind in errors)
     assert all(issubclass(getattr(httpx, kind.__name__), httpx.TransportError) for kind in errors)
 
 
