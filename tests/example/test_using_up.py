@@ -1,4 +1,7 @@
-"""What the page that uses something up takes, from whom, and when it gives back; each test on a demo of its own."""
+"""What the page that uses something up takes, from whom, and when it gives back.
+
+A test that takes something has a demo of its own; those that take nothing share one, which proves it the more.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,15 +38,15 @@ def test_every_other_page_knows_what_was_used_up(address):
 
 
 @pytest.mark.parametrize("question", ["Is there a pond?", "", "a an of", "("])
-def test_what_is_not_found_takes_nothing(address, question):
-    with visiting(address, "pro") as visitor:
+def test_what_is_not_found_takes_nothing(demo, question):
+    with visiting(demo.address, "pro") as visitor:
         page = ask(visitor, question)
         assert (page.status_code, "it took nothing" in page.text) == (404, True)
         assert "54.8 of 100 credits left" in visitor.get("/ask/").text
 
 
-def test_looking_takes_nothing_and_a_refused_customer_neither(address):
-    with visiting(address, "lapsed") as visitor:
+def test_looking_takes_nothing_and_a_refused_customer_neither(demo):
+    with visiting(demo.address, "lapsed") as visitor:
         assert ask(visitor, "orchard").status_code == 403
         assert visitor.post("/ask/", data={"question": "orchard"}).status_code == 403
         switch(visitor, "pro")
