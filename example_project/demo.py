@@ -84,7 +84,9 @@ def _options() -> argparse.Namespace:
         "--redis", action="store_true", help="start a Redis, and two processes that share snapshots and counts in it"
     )
     parser.add_argument(
-        "--end-with-parent", action="store_true", help="end too when the process that started this one was killed"
+        "--end-with-parent",
+        action="store_true",
+        help="end too when the process that started this one, or the terminal, is gone",
     )
     parser.add_argument(
         "--worker", type=int, help=argparse.SUPPRESS
@@ -127,8 +129,11 @@ def _end_in_order(server: uvicorn.Server) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End in order as soon as the parent is another: ``make`` that was killed tells nobody."""
-    while os.getppid() == parent:
+    """End in order as soon as the parent is another, or the terminal is closed: a ``make`` that is killed, or that ran
+    alone in its window, tells nobody.
+    """
+    had_terminal = os.isatty(0)
+    while os.getppid() == parent and os.isatty(0) == had_terminal:
         time.sleep(_GLANCE)
     os.kill(os.getpid(), signal.SIGTERM)
 

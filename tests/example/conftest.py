@@ -56,10 +56,11 @@ def free_port():
 
 
 @contextmanager
-def running(*arguments, through=(), **given):
+def running(*arguments, through=(), stdin=None, **given):
     """Start ``demo.py``, or a command ``through`` which it is started, and read what it says."""
     with subprocess.Popen(
         [*through, sys.executable, str(PROJECT / "demo.py"), *arguments],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

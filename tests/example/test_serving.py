@@ -1,5 +1,7 @@
 """How the example is started and stopped, and what it does when billing fails."""
 
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -82,6 +84,15 @@ def test_a_demo_ends_in_order_when_who_started_it_was_killed(folder):
         wait_until_ended(started)
         assert list(folder.iterdir()) == []
         assert starter.process.stderr.read() == ""
+
+
+def test_a_demo_ends_in_order_when_its_terminal_is_closed():
+    window, terminal = pty.openpty()
+    with running("--port", "0", "--end-with-parent", stdin=terminal) as demo:
+        os.close(terminal)
+        os.close(window)
+        demo.process.wait(PATIENCE)
+        assert (demo.process.returncode, demo.process.stderr.read()) == (0, "")
 
 
 def test_make_asks_the_demo_to_end_with_it():
