@@ -78,6 +78,8 @@ class Entry:
         fetched_at: monotonic clock when the fetch began.
         fetched_wall: wall clock, POSIX seconds, at the same time.
         fresh_for: seconds from then; none where it was invalidated.
+        fresh_until: monotonic clock: when that is over. One number for all answers, which hold it too.
+        fresh_until_wall: wall clock: the same.
         keys: of the cache's answers that were worked out from it.
         denial_tried_at: monotonic clock when a fetch was last begun for the sake of a denial.
         failed_at: monotonic clock when a fetch last failed since.
@@ -92,6 +94,8 @@ class Entry:
         "fetched_at",
         "fetched_wall",
         "fresh_for",
+        "fresh_until",
+        "fresh_until_wall",
         "keys",
         "snapshot",
         "stamp",
@@ -110,6 +114,8 @@ class Entry:
         self.fetched_at = fetched_at
         self.fetched_wall = fetched_wall
         self.fresh_for = fresh_for
+        self.fresh_until = fetched_at + fresh_for
+        self.fresh_until_wall = fetched_wall + fresh_for
         self.stamp = stamp
         self.denial_tried_at = LONG_AGO
         self.failed_at = LONG_AGO
@@ -140,8 +146,7 @@ class Entry:
 
     def is_fresh(self, clock: Clock) -> bool:
         """Return whether it serves without a look at newer data."""
-        is_young = self.fetched_at <= clock.monotonic() < self.fetched_at + self.fresh_for
-        return is_young and clock.time() - self.fetched_wall < self.fresh_for
+        return self.fetched_at <= clock.monotonic() < self.fresh_until and clock.time() < self.fresh_until_wall
 
     def expired(self) -> Entry:
         """Return the same data as no longer fresh: served again only if fetching fails."""

@@ -149,16 +149,17 @@ class Evaluator:
         judged = requirement.judge(judge_leaf)
         # Around the instant that was judged, which is `now` rounded to a microsecond.
         since, until = steady_span(named, at.timestamp())
-        good_for = entry.fresh_for
+        fresh_until, fresh_until_wall = entry.fresh_until, entry.fresh_until_wall
         if judged.outcome is Outcome.DENIED:
-            good_for = min(good_for, self._options.denial_max_age)
+            fresh_until = min(fresh_until, entry.fetched_at + self._options.denial_max_age)
+            fresh_until_wall = min(fresh_until_wall, entry.fetched_wall + self._options.denial_max_age)
         decision = self.settle(requirement, judged, judge_leaf)
         answer = Answer(
             entry=entry,
             fetched_at=entry.fetched_at,
             since=since,
-            until=min(until, entry.fetched_wall + good_for),
-            fresh_until=entry.fetched_at + good_for,
+            until=min(until, fresh_until_wall),
+            fresh_until=fresh_until,
             allowed=decision.allowed,
             verdict=verdict_of(decision),
             steady_until=until,

@@ -56,7 +56,7 @@ class TestFinding:
         gate = make_gate(stale_while_revalidate=0)
         gate.check(ANNA, "reports")
         entry = gate._snapshots.entries[ANNA]
-        entry.fresh_for = 1  # as one that was unlucky with its jitter
+        entry.fresh_for, entry.fresh_until = 1, entry.fetched_at + 1  # as one that was unlucky with its jitter
         gate._snapshots.forget(entry)
         clock.advance(2)
         assert gate.check(ANNA, "reports").source == "live"
