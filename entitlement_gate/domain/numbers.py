@@ -28,10 +28,10 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?
 _ZERO = Decimal(0)
 
 
-def exact_number(value: object) -> Decimal | None:
+def exact_number(value: object, digits: int = _WIRE_DIGITS) -> Decimal | None:
     """Return the exact value of a JSON number or numeric text, or None for anything else.
 
-    NaN, infinities, booleans and numbers of more than 400 digits on either side of the point are None: a number
+    NaN, infinities, booleans and numbers of more than so many ``digits`` on either side of the point are None: a number
     that cannot be computed with exactly is treated as absent.
     """
     if isinstance(value, Decimal):
@@ -44,16 +44,16 @@ def exact_number(value: object) -> Decimal | None:
         number = Decimal(value)
     else:
         return None
-    return number if _fits(number, _WIRE_DIGITS) else None
+    return number if _fits(number, digits) else None
 
 
-def given_number(value: object) -> Decimal | None:
+def given_number(value: object, digits: int = _WIRE_DIGITS) -> Decimal | None:
     """Return the exact value of a number that code was given, a ``float`` through its ``repr``; None for anything else.
 
     >>> given_number(0.1)
     Decimal('0.1')
     """
-    return exact_number(float.__repr__(value) if isinstance(value, float) else value)
+    return exact_number(float.__repr__(value) if isinstance(value, float) else value, digits)
 
 
 def valid_quantity(value: object) -> Decimal:
@@ -65,8 +65,8 @@ def valid_quantity(value: object) -> Decimal:
         ValueError: zero, negative, NaN, infinite, a bool, no number at all, or more than 100 digits on either
             side of the point.
     """
-    number = given_number(value)
-    if number is None or number <= 0 or not _fits(number, _ASKED_DIGITS):
+    number = given_number(value, _ASKED_DIGITS)
+    if number is None or number <= 0:
         raise ValueError(
             "a quantity is a positive int, Decimal or their text with at most 100 digits on either side of the "
             f"point, not {_quote(value)}"
