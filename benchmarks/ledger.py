@@ -104,8 +104,10 @@ def running_redis() -> Iterator[str]:
 
 def _add_memory(table: Table, effort: Rounds) -> None:
     source = FakeSource()
-    source.grant(_CUSTOMER, "api_calls", 10**14)
-    with EntitlementGate(source, ttl=3600) as gate:
+    for _ in _ROWS:
+        source.grant(_CUSTOMER, "api_calls", 10**8)
+    usage = {"api_calls": {"slug": "api_calls", "field": "count"}}
+    with EntitlementGate(source, ttl=3600, usage=usage) as gate:
         batches = {
             MEMORY: _consume(MemoryLedger()),
             "memory: reserve and commit": _reserve_and_commit(MemoryLedger()),
@@ -230,7 +232,7 @@ def _work(url: str, customer: str, seconds: float, tell: tuple[Callable[[], Any]
 _HOW = (
     "Two rows that can pay, one that does; each commit leaves an event to be shipped. Redis is a process of its own on "
     f"this machine, without persistence; its ratios are to {BARE}: the same keys, argument and reply. Beside it stands "
-    f"{SAME_CALLS}. In memory they are to the ledger's own verb."
+    f"{SAME_CALLS}. In memory they are to the ledger's own verb, with the same rows."
 )
 _HOW_MANY = (
     "Each process reserves and commits, one after the other, on one Redis that shares the machine's cores with them."
