@@ -152,7 +152,7 @@ class SourceRejected(SourceError):
     Raised by ``ZenskarClient``.
 
     Attributes:
-        status: the HTTP status, 4xx.
+        status: the HTTP status, 4xx; 0 where it was made of a text that tells none.
         detail: what the body said, flattened to one line; empty when it said nothing readable. Whatever was sent, such
             as the customer id, is blotted out.
     """
@@ -166,7 +166,8 @@ class SourceRejected(SourceError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"HTTP {self.status}: {self.detail}" if self.detail else f"HTTP {self.status}"
+        status = f"HTTP {self.status}" if self.status else ""
+        return ": ".join(filter(None, (status, self.detail)))
 
 
 class CustomerNotFound(SourceError):

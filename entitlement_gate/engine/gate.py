@@ -62,10 +62,12 @@ class EntitlementGate:
         **options: see ``GateOptions``.
 
     Raises:
-        ValueError: an option cannot work; the message names it.
+        ValueError: the source or an option cannot work; the message names it.
     """
 
     def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
+        if isinstance(source, type) or not callable(getattr(source, "fetch", None)):
+            raise ValueError(f"source: an object with fetch(customer_id), not {source!r}")
         self.source = source
         self.options = GateOptions(**options)
         self._clock = clock

@@ -133,7 +133,9 @@ def _check_words(name: str, value: object, words: tuple[str, str]) -> None:
 
 
 def _check_names(aliases: object, shadow: object) -> None:
-    if not isinstance(aliases, Mapping) or not all(isinstance(t, str) for pair in aliases.items() for t in pair):
+    if not isinstance(aliases, Mapping) or not all(
+        isinstance(name, str) and name for pair in aliases.items() for name in pair
+    ):
         raise ValueError(f"aliases: a dict of the name in code to the name or id in billing, not {aliases!r}")
     if not (isinstance(shadow, bool) or is_texts(shadow)):
         raise ValueError(f"shadow: True, False or a set of names, not {shadow!r}")

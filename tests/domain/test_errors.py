@@ -41,6 +41,14 @@ def test_a_rejection_tells_status_and_detail(detail, text):
     assert (error.status, error.detail, str(error)) == (401, detail, text)
 
 
+@pytest.mark.parametrize("text", ["HTTP 401", "HTTP 403: who are you", "no status", "HTTP 0: no status"])
+def test_a_rejection_made_anew_of_its_text_says_the_same_however_often(text):
+    error = errors.SourceRejected(text)
+    for _ in range(3):
+        error = pickle.loads(pickle.dumps(errors.SourceRejected(str(error))))
+        assert str(error) == text
+
+
 @pytest.mark.parametrize("kind", ["SourceUnavailable", "SourceRejected", "CustomerNotFound", "SourceMalformed"])
 def test_a_failed_fetch_is_a_source_error(kind):
     assert issubclass(getattr(errors, kind), errors.SourceError)

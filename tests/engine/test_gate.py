@@ -227,3 +227,9 @@ def test_jitter_parts_customers_that_were_fetched_together(billing, clock):
     assert len(lives) > 10
     assert all(54 <= life <= 66 for life in lives)
     gate.close()
+
+
+@pytest.mark.parametrize("source", [None, object(), Billing], ids=["nothing", "no fetch", "a class"])
+def test_what_cannot_be_fetched_from_is_refused_when_the_gate_is_made(source):
+    with pytest.raises(ValueError, match="source: an object with fetch"):
+        EntitlementGate(source)

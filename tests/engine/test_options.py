@@ -26,7 +26,7 @@ def test_no_seconds_at_all_are_allowed(name):
         ],
         ("null_quantity", "allow"),
         ("aliases", ["a"]),
-        ("aliases", {"a": 1}),
+        *[("aliases", bad) for bad in ({"a": 1}, {"a": ""}, {"": "a"})],
         ("shadow", "reports"),
         ("shadow", 1),
         ("shadow", {5}),
