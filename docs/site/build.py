@@ -86,9 +86,9 @@ PYTHON: dict[str, dict[str, str]] = {
     },
 }
 # What assistive technology needs and the theme leaves out: levels of headings, names of landmarks, parts that scroll
-# reached by key, and no list of definitions that defines nothing. And without names of icons, whose buttons have their
-# own: Sphinx marks the words of a search in them, and fails. And without marks that no style is about, half of a page
-# of signatures.
+# reached by key, and no list of definitions that defines nothing. Options of commands, in one piece. No names
+# of icons, whose buttons have their own: Sphinx marks the words of a search in them, and fails. And no marks that no
+# style is about, half of a page of signatures.
 BETTER = [
     (r'(<p class="caption" role="heading")>', r'\1 aria-level="2">'),
     (r'<aside class="sidebar-drawer">', r'<aside class="sidebar-drawer" aria-label="All pages">'),
@@ -98,6 +98,7 @@ BETTER = [
     (r"(<symbol[^>]*>)\s*<title>[^<]*</title>", r"\1"),
     (r'<div class="table-wrapper([^"]*)">', r'<div class="table-wrapper\1" tabindex="0">'),
     (r'<span class="(?:pre|w)">([^<]*)</span>', r"\1"),
+    (r'<code class="docutils literal notranslate">(--[^<]{1,24})</code>', r'<code class="literal option">\1</code>'),
     (r"<dl>\n((?:<dd>.*</dd>\n?)+)</dl>", r'<span class="parameters">\1</span>'),
     (r"<dd>(<em class=\"sig-param\">.*)</dd>", r"<span>\1</span>"),
 ]

@@ -85,16 +85,16 @@ def _write_fields(name: str) -> str:
 
 
 def _write_functions(*names: str) -> str:
-    return _table("function", "async twin", "gives", "does", rows=map(_read_function, names))
+    return _table("function, async twin", "does", rows=map(_read_function, names))
 
 
 def _read_function(name: str) -> tuple[str, ...]:
     function = getattr(entitlement_gate, name)
     signature = inspect.signature(function)
     parameters = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
-    shown = signature.replace(parameters=parameters, return_annotation=signature.empty)
+    shown = str(signature.replace(parameters=parameters)).replace("'", "")  # annotations are texts
     does = _markdown(inspect.cleandoc(function.__doc__).partition("\n\n")[0])
-    return f"`{name}{shown}`", f"`a{name}`", f"`{signature.return_annotation}`", does
+    return f"`{name}{shown}`, `a{name}`", does
 
 
 def _write_reasons() -> str:
