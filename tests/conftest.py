@@ -1,6 +1,8 @@
 """What every test of the suite starts from."""
 
 import gc
+import os
+import sys
 from contextlib import closing
 
 import pytest
@@ -11,6 +13,30 @@ from hypothesis import settings
 settings.register_profile("suite", derandomize=True, database=None, deadline=None, print_blob=True)
 settings.register_profile("explore", max_examples=1_000, database=None, deadline=None, print_blob=True)
 settings.load_profile("suite")
+
+_OF_PROCESSES = "COVERAGE_PROCESS_CONFIG"  # tells an interpreter that starts to measure itself
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "unmeasured: runs in many ways what other tests measure; no coverage is taken")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Measure nothing of what is marked so, nor of its processes; coverage costs as much as the test itself.
+
+    Its threads are measured all the same: a pool that it begins may serve the tests after it.
+    """
+    if item.get_closest_marker("unmeasured") is None:
+        return (yield)
+    measure, config = sys.gettrace(), os.environ.pop(_OF_PROCESSES, None)
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(measure)
+        if config is not None:
+            os.environ[_OF_PROCESSES] = config
 
 
 def pytest_collection_finish():

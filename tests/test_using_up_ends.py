@@ -352,6 +352,7 @@ def test_a_template_response_replaced_by_an_error_gives_back(server, settings, p
     assert used() == 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("place", ["above", "below"])
 @pytest.mark.parametrize(
     "what", [("/page/", "Raising"), ("/page/", "raising"), ("/stream/", "raising"), ("/async-stream/", "raising")]
@@ -393,6 +394,7 @@ def test_a_page_that_is_cached_is_pickled_without_what_was_held(server, stack):
 STREAMS = ("/stream/", "/async-stream/", "/class/")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("url", [*STREAMS, "/file/"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_body_that_is_read_counts(server, stack, url, packed):
@@ -401,6 +403,7 @@ def test_a_body_that_is_read_counts(server, stack, url, packed):
     assert used() == 1
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("url", STREAMS)
 @pytest.mark.parametrize("where", [(0, False), (1, False), (2, False), (0, True), (1, True), (2, True)])
 def test_a_body_that_raises_gives_back(server, stack, url, where):
@@ -410,6 +413,7 @@ def test_a_body_that_raises_gives_back(server, stack, url, where):
     assert used() == 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("where", [(0, False), (1, False), (2, False), (0, True), (1, True)])
 @pytest.mark.parametrize("kind", ["WSGI", "ASGI"])
 def test_a_client_that_leaves_in_the_middle_of_a_body_gets_it_back(stack, kind, where):
@@ -428,6 +432,7 @@ def test_a_client_that_leaves_while_a_middleware_has_the_response_gets_it_back(s
     assert used() == 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("url", [*STREAMS, "/file/", "/plain/", "/page/"])
 def test_head_counts_as_get_does(server, stack, url):
     stack()
@@ -435,6 +440,7 @@ def test_head_counts_as_get_does(server, stack, url):
     assert used() == 1
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("url", ["/stream/", "/async-stream/", "/file/", "/plain/", "/conditional/"])
 def test_not_modified_counts(server, stack, url):
     stack(f"{DJANGOS}http.ConditionalGetMiddleware")
@@ -442,6 +448,7 @@ def test_not_modified_counts(server, stack, url):
     assert used() == 1
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("place", ["above", "below"])
 @pytest.mark.parametrize("url", STREAMS)
 def test_a_streaming_response_that_is_swallowed_counts(server, stack, url, place):

@@ -182,6 +182,7 @@ def _read(response):
         list(response.streaming_content)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_middleware")
 @pytest.mark.parametrize("handler", ["WSGI", "ASGI"])

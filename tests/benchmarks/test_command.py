@@ -30,6 +30,8 @@ from benchmarks.tables import Table
 from benchmarks.world import ASKED, NAMES, World
 from entitlement_gate import Requirement
 
+pytestmark = pytest.mark.unmeasured  # what is timed here is what no coverage slows down
+
 TINY = Effort(
     customers=20,
     alone=Rounds(0.0005, 3),

@@ -25,6 +25,8 @@ from entitlement_gate.zenskar.parsing import read_grants
 from entitlement_gate.zenskar.retry import Get, Reply, Retries, RetryBudget
 from tests.domain.conftest import CUSTOMER, NOW, a_grant, judged
 
+pytestmark = pytest.mark.unmeasured
+
 bounded = settings(max_examples=100, deadline=None)
 
 numbers = st.decimals(-1000, 1000, allow_nan=False, allow_infinity=False, places=3)
