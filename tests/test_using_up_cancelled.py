@@ -232,14 +232,12 @@ def strike_everywhere(run):
     assert used == 3 * counts
 
 
-@pytest.mark.unmeasured
 @each_flow
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_cancelled_at_any_await_and_as_often_as_you_like_nothing_stays_held(billing, receiver, flow, times):
     strike_everywhere(lambda number: asyncio.run(cancelled(FLOWS[flow](), range(number, number + times))))
 
 
-@pytest.mark.unmeasured
 @each_flow
 def test_a_time_limit_at_any_await_is_a_timeout_and_nothing_stays_held(billing, receiver, flow):
     async def run(number):
@@ -252,7 +250,6 @@ def test_a_time_limit_at_any_await_is_a_timeout_and_nothing_stays_held(billing, 
     strike_everywhere(lambda number: asyncio.run(run(number)))
 
 
-@pytest.mark.unmeasured
 @each_flow
 def test_a_cancel_scope_that_cancels_until_it_is_left_leaves_nothing_held(billing, receiver, flow):
     async def run(number):
@@ -263,7 +260,6 @@ def test_a_cancel_scope_that_cancels_until_it_is_left_leaves_nothing_held(billin
     strike_everywhere(lambda number: asyncio.run(run(number)))
 
 
-@pytest.mark.unmeasured
 @each_flow
 def test_a_loop_that_ends_at_any_await_leaves_nothing_held(billing, receiver, flow):
     async def run(number):
