@@ -10,6 +10,7 @@ import gc
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -129,19 +130,42 @@ def all_locks_held():
 
 
 def forked(fork, work):
-    """Fork, and return the child's id; its status is what the work returns."""
-    pid = fork()
-    if pid == 0:
-        sys.setswitchinterval(0.005)
-        status = 255
-        try:
-            status = work()
-        except BaseException:  # noqa: BLE001 - whatever it was, the child ends here
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(status)
-    return lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Fork, and return what waits for the child and gives its status, which is what the work returns.
+
+    Where Python is not told of a fork, a lock of its own that another thread held just then (that of `threading`, or
+    the interpreter's) stays held in the child, which can start no thread ever after. A server in C cannot mend that,
+    and neither can we: such a child is ended before any of the work, and another one is forked.
+    """
+    for _ in range(10):
+        reading, writing = os.pipe()
+        pid = fork()
+        if pid == 0:
+            be_a_child(work, writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as begun:
+            if begun.read(1):
+                return lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.waitpid(pid, 0)
+    raise AssertionError("no child could start a thread")
+
+
+def be_a_child(work, writing):
+    """Tell the parent that a thread can be started here, and do the work; ends the process."""
+    sys.setswitchinterval(0.005)
+    signal.alarm(PATIENCE)  # which ends it
+    status = 255
+    try:
+        first = threading.Thread(target=os.write, args=(writing, b"1"))
+        first.start()
+        first.join()
+        signal.alarm(0)
+        os.close(writing)
+        status = work()
+    except BaseException:  # noqa: BLE001 - whatever it was, the child ends here
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
 
 
 def forked_by_multiprocessing(work):
