@@ -151,7 +151,7 @@ def test_a_weight_is_what_is_still_there():
 
 
 def test_a_fresh_process_tells_what_the_code_alone_took():
-    assert 0.05 <= starting.in_fresh_process("time.sleep(0.05)")() < 5
+    assert 0.05 <= starting.in_fresh_process("time.sleep(0.05)")() < 30
 
 
 def test_the_gate_lives_through_the_bad_days():

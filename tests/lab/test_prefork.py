@@ -54,7 +54,7 @@ def test_workers_of_a_process_that_has_checked_answer_each_customer_rightly_and_
             assert set(crowd.map(visit, CROWD[:1] * AT_ONCE)) == {("allowed", (rows[CROWD[0]],))}
             time.sleep(TTL / 5)
         began = time.monotonic()
-    assert time.monotonic() - began < 10  # nothing of the parent's is waited for
+    assert time.monotonic() - began < 25  # nothing of the parent's is waited for; gunicorn ends such a wait after 30 s
     assert is_renewed(seen), dict(seen)
 
 
