@@ -132,7 +132,8 @@ async def follow(page, leading):
 async def assert_usable(page, within="html"):
     """Assert that anybody can use what stands ``within`` the page: weight, keys, axe, and its width, in each look."""
     weight = await weight_of(page)
-    assert 0 < weight < LIGHT, f"{page.url} weighs {weight} bytes"
+    assert weight < LIGHT, f"{page.url} weighs {weight} bytes"
+    assert weight or page.url == "about:blank", f"{page.url} was not weighed"
     part = page.locator(within)
     troubles = await unreached(part)
     assert not troubles, f"{page.url}, tab key:\n" + "\n".join(troubles)

@@ -146,8 +146,9 @@ def test_what_observing_costs_is_measured_beside_nobody():
 def test_a_weight_is_what_is_still_there():
     kept = []
 
-    assert 100_000 <= memory.weight_of(lambda: kept.append(bytes(100_000))) < 110_000
-    assert memory.weight_of(lambda: bytes(100_000)) < 10_000
+    # The least of three: threads that earlier tests left behind may hold something more, too.
+    assert 100_000 <= min(memory.weight_of(lambda: kept.append(bytes(100_000))) for _ in range(3)) < 110_000
+    assert min(memory.weight_of(lambda: bytes(100_000)) for _ in range(3)) < 10_000
 
 
 def test_a_fresh_process_tells_what_the_code_alone_took():
