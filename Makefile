@@ -53,12 +53,12 @@ screenshots: $(INSTALLED) ## the pictures of README and docs, into docs/images
 	@$(PIP) --group screenshots
 	$(call step,screenshots,$(BIN)/python -m pytest --quiet -p no:randomly tests/screenshots.py)
 
+# Three processes for two cores: much of it waits. Coverage hangs on nobody who wins a race: the lab takes no part in it.
 test: lint docs ## every static check and every test, with coverage
 	$(call step,Debian packages for the tests,tools/system-packages)
-	$(call step,tests,$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore=tests/lab --cov --cov-report=)
+	$(call step,tests,$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore=tests/lab --cov --cov-report=)
 	$(call step,coverage of the core: every branch,$(BIN)/coverage report --fail-under=100 --include='$(CORE)')
 	$(call step,coverage of the rest,$(BIN)/coverage report --fail-under=98)
-# Three for two cores: much of it waits. What covers the core is above, and hangs on nobody who wins a race.
 	$(call step,tests that need time: load and processes,$(BIN)/python -m pytest --numprocesses 3 --dist worksteal tests/lab)
 
 test-matrix: $(INSTALLED) ## the tests on every Python and Django that is here (MATRIX="-s …" to choose)
