@@ -13,11 +13,9 @@ from benchmarks.world import KEY, MODEL, NAMES, sandbox_with
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CUSTOMER", "REMOTES", "TTL", "Remote"]
+__all__ = ["CUSTOMER", "REMOTES", "Remote"]
 
 CUSTOMER = MODEL
-TTL = 0.3
-"""Seconds that an answer is fresh, for those that have such a setting: the defaults would make this a long table."""
 
 
 class Remote(NamedTuple):
@@ -28,21 +26,21 @@ class Remote(NamedTuple):
     close: Callable[[], object]
 
 
-def _gate() -> Remote:
+def _gate(ttl: float) -> Remote:
     from entitlement_gate import EntitlementGate, ZenskarClient  # noqa: PLC0415 - as with the peers below
 
     upstream = SandboxUpstream(sandbox_with(CUSTOMER))
     client = ZenskarClient(KEY, MODEL, base_url=upstream.url)
-    gate = EntitlementGate(client, ttl=TTL, stale_while_revalidate=TTL)
+    gate = EntitlementGate(client, ttl=ttl, stale_while_revalidate=ttl)
     return Remote(upstream, lambda name: gate.has(CUSTOMER, name), gate.close)
 
 
-def _schematic() -> Remote:
+def _schematic(ttl: float) -> Remote:
     from schematic.cache import LocalCache  # noqa: PLC0415 - a peer that may be missing
     from schematic.client import Schematic, SchematicConfig  # noqa: PLC0415 - as above
 
     upstream = ScriptedUpstream(_schematic_reply)
-    config = SchematicConfig(base_url=upstream.url, cache_providers=[LocalCache(1000, int(TTL * 1000))])
+    config = SchematicConfig(base_url=upstream.url, cache_providers=[LocalCache(1000, int(ttl * 1000))])
     client = Schematic("key", config)
     return Remote(upstream, lambda name: client.check_flag(name, {"id": CUSTOMER}), client.shutdown)
 
@@ -53,7 +51,7 @@ def _schematic_reply(path: str, body: Any) -> Any:
     return {"data": {"flag": key, "reason": "plan", "value": is_granted}, "params": {}}
 
 
-def _flagsmith() -> Remote:
+def _flagsmith(_: float) -> Remote:
     from flagsmith import Flagsmith  # noqa: PLC0415 - a peer that may be missing
 
     upstream = ScriptedUpstream(_flagsmith_reply)
@@ -73,8 +71,9 @@ def _flagsmith_reply(_: str, body: Any) -> Any:
     return {"flags": flags, "traits": []}
 
 
-REMOTES: dict[str, Callable[[], Remote]] = {
+REMOTES: dict[str, Callable[[float], Remote]] = {
     "entitlement_gate": _gate,
     "Schematic": _schematic,
     "Flagsmith, remote evaluation": _flagsmith,
 }
+"""By name, what makes each: it takes the seconds that an answer is fresh, where there is such a setting."""

@@ -146,9 +146,9 @@ def test_what_observing_costs_is_measured_beside_nobody():
 def test_a_weight_is_what_is_still_there():
     kept = []
 
-    # The least of three: threads that earlier tests left behind may hold something more, too.
-    assert 100_000 <= min(memory.weight_of(lambda: kept.append(bytes(100_000))) for _ in range(3)) < 110_000
-    assert min(memory.weight_of(lambda: bytes(100_000)) for _ in range(3)) < 10_000
+    # Within a tenth: what earlier tests left behind may come and go meanwhile.
+    assert 9_000_000 <= memory.weight_of(lambda: kept.append(bytes(10_000_000))) < 11_000_000
+    assert memory.weight_of(lambda: bytes(10_000_000)) < 1_000_000
 
 
 def test_a_fresh_process_tells_what_the_code_alone_took():
