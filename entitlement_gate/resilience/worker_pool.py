@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import logging
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable, Hashable
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolCall", "WorkerPool", "start_thread"]
 
+# A signal to a process goes to any of its threads that lets it in. uWSGI ends a worker from within its handler, which
+# in a thread of ours waits for the main thread, and nobody interrupted that: the worker ended only when it was killed.
+_TO_THE_PROCESS = {
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+}
 _LONGEST_START = 0.1  # seconds; a thread begins within 0.1 ms as a rule, and on a busy machine within some 10
 
 
@@ -39,6 +47,8 @@ def start_thread(thread: threading.Thread) -> bool:
     ``Thread.start()`` waits, without a limit, until the new thread says that it runs. One that an exception strikes
     before (``PyThreadState_SetAsyncExc``, by which time limits reach threads) never says so, and whoever started it is
     kept for the life of the process. So it is not the caller who waits there, but a thread that nobody waits for.
+
+    Signals that are sent to the process are left to its other threads.
 
     Raises:
         RuntimeError: the system has no more threads, or the interpreter is about to exit.
@@ -57,6 +67,8 @@ def _start_and_tell(  # pragma: no cover - coverage follows the threads of threa
     thread: threading.Thread, told: queue.SimpleQueue[bool | RuntimeError]
 ) -> None:
     try:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_PROCESS)  # which the thread inherits
         thread.start()
     except RuntimeError as error:
         told.put(error)

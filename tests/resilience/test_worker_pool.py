@@ -1,3 +1,5 @@
+import queue
+import signal
 import threading
 
 import pytest
@@ -374,3 +376,14 @@ def test_a_clock_that_went_back_keeps_nobody_waiting_for_a_thread_that_hangs(mak
     pool.submit(waiting)
     assert waiting.has_begun.wait(5)
     end([waiting, *hung])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system masks no signals")
+def test_signals_to_the_process_are_left_to_its_own_threads(make):
+    masks = queue.SimpleQueue()
+
+    assert make().submit(lambda: masks.put(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+
+    asked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+    assert masks.get(timeout=30) >= asked
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & asked
