@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot, aware, quick_grant
+from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 
 __all__ = [
     "VERSION",
@@ -223,20 +223,20 @@ def _row(grant: Grant) -> list[Any]:
 def _grant(*row: Any) -> Grant:
     id_, name, entitlement_id, kind, status, units, *rest = row
     active_from, expires_at, quantity, used, remaining, is_disabled, is_malformed = rest
-    return quick_grant(
-        id_,
-        sys.intern(name),  # thousands of customers have the same few names: held once
-        _intern(entitlement_id),
-        _TYPES.get(kind, kind),
-        _intern(status),
-        _intern(units),
-        _date(active_from),
-        _date(expires_at),
-        _number(quantity),
-        _number(used),
-        _number(remaining),
-        is_disabled,
-        is_malformed,
+    return Grant(
+        id=id_,
+        name=sys.intern(name),  # thousands of customers have the same few names: held once
+        entitlement_id=_intern(entitlement_id),
+        type=_TYPES.get(kind, kind),
+        status=_intern(status),
+        units=_intern(units),
+        active_from=_date(active_from),
+        expires_at=_date(expires_at),
+        quantity=_number(quantity),
+        used=_number(used),
+        reported_remaining=_number(remaining),
+        is_disabled=is_disabled,
+        is_malformed=is_malformed,
     )
 
 
@@ -249,7 +249,7 @@ def _write_date(instant: datetime | None) -> str | None:
 
 
 def _date(text: str | None) -> datetime | None:
-    return None if text is None else aware(datetime.fromisoformat(text))
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _write_number(number: Decimal | None) -> str | None:

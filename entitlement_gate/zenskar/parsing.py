@@ -16,7 +16,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entitlement_gate.domain.errors import SourceMalformed
-from entitlement_gate.domain.grants import EntitlementType, Grant, aware, dedupe, quick_grant
+from entitlement_gate.domain.grants import EntitlementType, Grant, aware, dedupe
 from entitlement_gate.domain.numbers import exact_number
 from entitlement_gate.domain.rule import canonical_uuid
 
@@ -149,19 +149,19 @@ def _read_grant(row: Mapping[str, Any], name: str) -> Grant:
     status, units, option = get("status"), get("units"), get("feature_option_value")
     entitlement_id = _read_entitlement_id(get("entitlement"))
     try:
-        return quick_grant(
-            _read_row_id(get("id")),
-            intern(name),
-            entitlement_id,
-            _read_type(get("type")),
-            "active" if status == "active" else _read_status(status),  # one text for every row, not one a row
-            intern(units) if isinstance(units, str) else None,
-            read_instant(get("active_from")),
-            read_instant(get("expiry_at")),
-            _read_number(get("quantity")),
-            _read_number(get("quantity_used")),
-            _read_number(get("quantity_remaining")),
-            option is not None and _is_false_like(option),
+        return Grant(
+            id=_read_row_id(get("id")),
+            name=intern(name),
+            entitlement_id=entitlement_id,
+            type=_read_type(get("type")),
+            status="active" if status == "active" else _read_status(status),  # one text for every row, not one a row
+            units=intern(units) if isinstance(units, str) else None,
+            active_from=read_instant(get("active_from")),
+            expires_at=read_instant(get("expiry_at")),
+            quantity=_read_number(get("quantity")),
+            used=_read_number(get("quantity_used")),
+            reported_remaining=_read_number(get("quantity_remaining")),
+            is_disabled=option is not None and _is_false_like(option),
         )
     except _Unreadable:
         return Grant(id=_read_id(get("id")) or "", name=name, entitlement_id=entitlement_id, is_malformed=True)

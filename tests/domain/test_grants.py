@@ -19,7 +19,6 @@ from entitlement_gate.domain.grants import (
     Snapshot,
     aware,
     dedupe,
-    quick_grant,
     showable,
     steady_span,
 )
@@ -62,23 +61,6 @@ def test_remaining_is_exact():
 )
 def test_metered_is_what_is_counted(fields, is_metered):
     assert a_grant(**fields).is_metered is is_metered
-
-
-def test_a_quick_grant_is_a_grant_like_any_other():
-    grant = a_grant(units="people", quantity=3, is_disabled=True)
-    quick = quick_grant(*(getattr(grant, field.name) for field in dataclasses.fields(Grant)))
-
-    assert quick == grant
-    assert type(quick) is Grant
-    assert hash(quick) == hash(grant)
-    assert repr(quick) == repr(grant)
-    assert dataclasses.replace(quick, id="2") == dataclasses.replace(grant, id="2")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        quick.id = "2"
-
-
-def test_a_quick_grant_has_the_defaults_of_a_grant():
-    assert quick_grant("1", "seats") == Grant(id="1", name="seats")
 
 
 def test_grants_and_snapshots_are_immutable_and_small():
