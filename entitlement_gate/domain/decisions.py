@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, cast
 
 from entitlement_gate.domain.grants import EntitlementType, Grant, showable
 from entitlement_gate.domain.numbers import total
@@ -176,7 +176,11 @@ class Verdict(NamedTuple):
 
 
 def _field(path: str) -> Any:
-    return property(attrgetter(path))
+    return property(attrgetter(path), _refuse_change, _refuse_change)
+
+
+def _refuse_change(*_: object) -> NoReturn:
+    raise dataclasses.FrozenInstanceError("a decision does not change; dataclasses.replace() gives another")
 
 
 @dataclasses.dataclass(kw_only=True, init=False, eq=False, repr=False)
