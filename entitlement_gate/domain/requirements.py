@@ -27,6 +27,9 @@ class Requirement:
     >>> Requirement("reports") & ~Requirement("trial") | Requirement("seats", 3)
     Requirement('reports') & ~Requirement('trial') | Requirement('seats', '3')
 
+    Attributes:
+        requested: the quantity asked for, exact.
+
     Raises:
         TypeError: the entitlement is no text.
         ValueError: it is empty, or the quantity is none (see ``valid_quantity``).
@@ -36,6 +39,7 @@ class Requirement:
     quantity: Decimal | int | float | str | None = None
     operator: Literal["", "&", "|", "~"] = field(default="", kw_only=True)
     parts: tuple[Requirement, ...] = field(default=(), kw_only=True)
+    requested: Decimal | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.entitlement, str):
@@ -43,12 +47,8 @@ class Requirement:
         if not (self.entitlement or self.operator):
             raise ValueError("an entitlement needs a name: the text is empty")
         if self.quantity is not None:
-            object.__setattr__(self, "quantity", valid_quantity(self.quantity))
-
-    @property
-    def requested(self) -> Decimal | None:
-        """The quantity asked for, exact."""
-        return self.quantity if isinstance(self.quantity, Decimal) else None
+            object.__setattr__(self, "requested", valid_quantity(self.quantity))
+            object.__setattr__(self, "quantity", self.requested)
 
     def __and__(self, other: Requirement | str) -> Requirement:
         return _join("&", self, other)
