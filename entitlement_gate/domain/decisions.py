@@ -1,7 +1,4 @@
-"""The answer to a check: a decision, its outcome and its reason.
-
-Never here: how the answer was found (``rule``), or what a refused request is told (``responses``).
-"""
+"""The answer to a check: a decision, its outcome and its reason."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why. The order below is the order of closeness: of several refusals the first one listed is told."""
+    """Why. The order below is the order of closeness: of several refusals the first one listed is reported."""
 
     ALLOWED = "allowed"
     """A live grant allows."""
@@ -268,10 +265,9 @@ class Decision:
     def of(cls, reason: Reason | RequestFault, entitlement: str, **fields: Any) -> Decision:
         """Return the decision that ``reason`` alone makes, before any policy."""
         outcome = reason.outcome
-        # `reason` is a Reason to whoever checks; of a fault only handlers of refusals hear, for whom a union would make
-        # every other use of the field say what to do with what cannot be.
-        shown = cast("Reason", reason)
-        return cls(allowed=outcome is Outcome.ALLOWED, outcome=outcome, reason=shown, entitlement=entitlement, **fields)
+        allowed = outcome is Outcome.ALLOWED
+        # Only handlers of refusals see a fault; a union in the field's type would burden every other use of it.
+        return cls(allowed=allowed, outcome=outcome, reason=cast("Reason", reason), entitlement=entitlement, **fields)
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -285,8 +281,8 @@ class Decision:
         return hash(self._values())
 
     def __repr__(self) -> str:
-        told = zip(_NAMES, self._values(), strict=True)
-        return f"Decision({', '.join(f'{name}={value!r}' for name, value in told)})"
+        fields = zip(_NAMES, self._values(), strict=True)
+        return f"Decision({', '.join(f'{name}={value!r}' for name, value in fields)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, self._values()
@@ -301,8 +297,8 @@ class Decision:
 
     def _values(self) -> tuple[Any, ...]:
         verdict = self._verdict
-        told = {**verdict._asdict(), **verdict.summary._asdict(), "source": self.source, "age": self.age}
-        return tuple(told[name] for name in _NAMES)
+        values = {**verdict._asdict(), **verdict.summary._asdict(), "source": self.source, "age": self.age}
+        return tuple(values[name] for name in _NAMES)
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Decision))
@@ -347,13 +343,13 @@ def _restore(*values: Any) -> Decision:
 
 def common_type(rows: Sequence[Grant]) -> EntitlementType | None:
     """Return the one known type of the rows, or None."""
-    known = {row.type for row in rows if isinstance(row.type, EntitlementType)}
-    return max(known) if len(known) == 1 else None
+    types = {row.type for row in rows if isinstance(row.type, EntitlementType)}
+    return max(types) if len(types) == 1 else None
 
 
-def _sum(numbers: Iterable[Decimal | None]) -> Decimal | None:
-    known = [number for number in numbers if number is not None]
-    return total(known) if known else None
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    numbers = [amount for amount in amounts if amount is not None]
+    return total(numbers) if numbers else None
 
 
 def _plain(value: object) -> object:

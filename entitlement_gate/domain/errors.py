@@ -22,9 +22,6 @@
 Frameworks show an exception's arguments and text to whoever called, and task queues keep them: those of ours hold no
 customer id, no key and no balance. Each survives ``pickle``, ``copy`` and ``str()``, and being made anew of its
 arguments or its text alone.
-
-Never here: what to do about an error. ``django.core.exceptions`` is the one import from outside the standard
-library in this folder: an exception can be caught as ``PermissionDenied`` only by being one.
 """
 
 from __future__ import annotations
@@ -32,6 +29,7 @@ from __future__ import annotations
 import json
 import re
 
+# The one import from outside the standard library in this folder: EntitlementDenied is caught as a PermissionDenied.
 from django.core.exceptions import PermissionDenied
 
 from entitlement_gate.domain.decisions import Decision, Reason, RequestFault
@@ -152,15 +150,15 @@ class SourceRejected(SourceError):
     Raised by ``ZenskarClient``.
 
     Attributes:
-        status: the HTTP status, 4xx; 0 where it was made of a text that tells none.
+        status: the HTTP status, 4xx; 0 where it was made of a text without one.
         detail: what the body said, flattened to one line; empty when it said nothing readable. Whatever was sent, such
             as the customer id, is blotted out.
     """
 
     def __init__(self, status: int | str, detail: str = "") -> None:
         if isinstance(status, str):  # the text, of which a task queue makes an error anew
-            told = _REJECTION.match(status)
-            status, detail = (int(told[1]), told[2] or "") if told else (0, status)
+            match = _REJECTION.match(status)
+            status, detail = (int(match[1]), match[2] or "") if match else (0, status)
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
@@ -199,7 +197,7 @@ class TooManyPages(SourceMalformed):
 
 
 def _read_arguments(decision: Decision | str, otherwise: Reason) -> tuple[str, Decision]:
-    """Return what an error about a check says, and the decision; of a text the one that it tells of.
+    """Return what an error about a check says, and the decision; of a text the one that it names.
 
     A text that names no reason of the same outcome stands for ``otherwise``.
     """
@@ -207,8 +205,8 @@ def _read_arguments(decision: Decision | str, otherwise: Reason) -> tuple[str, D
         return f"{decision.entitlement}: {decision.reason}", decision
     text = str(decision)
     name, _, word = text.rpartition(": ")
-    told = (reason for reason in (*Reason, *RequestFault) if reason == word and reason.outcome is otherwise.outcome)
-    return text, Decision.of(next(told, otherwise), name)
+    matches = (reason for reason in (*Reason, *RequestFault) if reason == word and reason.outcome is otherwise.outcome)
+    return text, Decision.of(next(matches, otherwise), name)
 
 
 def text_to_log(error: BaseException, *hidden: object) -> str:

@@ -1,7 +1,4 @@
-"""What billing gives: grants, and the snapshot that holds all grants of a customer at one instant.
-
-Never here: whether a grant allows (``rule``), or how it is written in JSON (``zenskar.parsing``).
-"""
+"""What billing gives: grants, and the snapshot that holds all grants of a customer at one instant."""
 
 from __future__ import annotations
 
@@ -140,13 +137,13 @@ def dedupe(grants: Iterable[Grant]) -> tuple[Grant, ...]:
     grants = tuple(grants)
     if len({grant.id for grant in grants}) == len(grants):
         return grants
-    kept: dict[object, Grant] = {}
+    by_id: dict[object, Grant] = {}
     for position, grant in enumerate(grants):
         key = grant.id or position
-        other = kept.setdefault(key, grant)
+        other = by_id.setdefault(key, grant)
         if other is not grant:
-            kept[key] = min(other, grant, key=_generosity)
-    return tuple(kept.values())
+            by_id[key] = min(other, grant, key=_generosity)
+    return tuple(by_id.values())
 
 
 def _generosity(grant: Grant) -> tuple[object, ...]:
@@ -193,8 +190,7 @@ class Snapshot(_Indexed):
         return [grant for grant in self.grants if grant.entitlement_id == entitlement_id]
 
     def _indexed(self) -> dict[tuple[str, str], tuple[Grant, ...]]:
-        known = getattr(self, "_index", None)
-        if known is None:
+        if not hasattr(self, "_index"):
             index: dict[tuple[str, str], tuple[Grant, ...]] = {}
             for grant in self.grants:
                 for key in (("name", grant.name), ("id", grant.entitlement_id or "")):

@@ -1,7 +1,7 @@
 """Exact numbers: what counts as a quantity, and sums that never round.
 
-Never here: what a quantity means. A ``float`` loses integers above 2**53 and every comparison with NaN is false,
-so numbers are ``Decimal`` from the wire to the answer.
+A ``float`` loses integers above 2**53 and every comparison with NaN is false, so numbers are ``Decimal`` from the wire
+to the answer.
 """
 
 from __future__ import annotations

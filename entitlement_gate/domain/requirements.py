@@ -1,7 +1,4 @@
-"""What a gate asks for: one entitlement, or several joined by ``&``, ``|`` and ``~``.
-
-Never here: how one entitlement is decided (``rule``), or what happens when it is refused.
-"""
+"""What a gate asks for: one entitlement, or several joined by ``&``, ``|`` and ``~``."""
 
 from __future__ import annotations
 
@@ -76,7 +73,7 @@ class Requirement:
         """Return the decision of the whole, which is that of the leaf that decided.
 
         ``decide`` answers one leaf, without any failure policy. Three values: a denial decides ``&``, an
-        allowance decides ``|``, and unknown is told only where neither did.
+        allowance decides ``|``, and unknown is returned only where neither did.
         """
         if not self.operator:
             return decide(self)
@@ -88,8 +85,8 @@ class Requirement:
             for decision in decisions:
                 if decision.outcome is outcome:
                     return decision
-        told = max if self.operator == "&" else min  # of all allowed: the overage; of all denied: the closest
-        return told(decisions, key=lambda decision: _CLOSENESS[decision.reason])
+        choose = max if self.operator == "&" else min  # of all allowed: the overage; of all denied: the closest
+        return choose(decisions, key=lambda decision: _CLOSENESS[decision.reason])
 
     def without(self, free: Callable[[str], bool], *, is_wanted: bool = True) -> Requirement | None:
         """Return what is still asked for where each name that is ``free`` is as it has to be; None for nothing."""
@@ -99,11 +96,11 @@ class Requirement:
             rest = self.parts[0].without(free, is_wanted=not is_wanted)
             return rest and ~rest
         parts = [part.without(free, is_wanted=is_wanted) for part in self.parts]
-        kept = tuple(part for part in parts if part is not None)
+        remaining = tuple(part for part in parts if part is not None)
         one_is_enough = (self.operator == "|") is is_wanted  # of what is not wanted, it is the other way round
-        if not kept or (one_is_enough and len(kept) < len(parts)):
+        if not remaining or (one_is_enough and len(remaining) < len(parts)):
             return None
-        return kept[0] if len(kept) == 1 else Requirement("", operator=self.operator, parts=kept)
+        return remaining[0] if len(remaining) == 1 else Requirement("", operator=self.operator, parts=remaining)
 
     def __repr__(self) -> str:
         if self.operator == "~":
@@ -137,8 +134,8 @@ def _within(operator: str, part: Requirement) -> str:
 def _join(operator: Literal["&", "|"], left: Requirement, right: Requirement | str) -> Requirement:
     if not isinstance(right, (Requirement, str)):
         return NotImplemented
-    pair = (left, as_requirement(right))
-    parts = (grown for part in pair for grown in (part.parts if part.operator == operator else (part,)))
+    sides = (left, as_requirement(right))
+    parts = (part for side in sides for part in (side.parts if side.operator == operator else (side,)))
     return Requirement("", operator=operator, parts=tuple(parts))
 
 

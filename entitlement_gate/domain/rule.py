@@ -1,7 +1,6 @@
 """The rule: from all grants of a customer and an instant to a decision. One pure function and its parts.
 
-The rule is told in prose in ``docs/explanation/the-rule.md``. Never here: freshness, outages, or what one instant
-has to do with the next.
+``docs/explanation/the-rule.md`` explains it. It knows nothing of freshness and outages, and remembers nothing.
 """
 
 from __future__ import annotations
@@ -78,11 +77,12 @@ class _Candidate(NamedTuple):
     @property
     def rank(self) -> tuple[bool, int, Decimal, tuple[str, ...]]:
         """Closest first, then the most left, then ids: the order of rows never matters."""
-        left = _MOST if self.unlimited else self.remaining or _ZERO
-        left = left.copy_negate()  # unary minus would round to 28 digits
+        balance = _MOST if self.unlimited else self.remaining or _ZERO
+        balance = balance.copy_negate()  # unary minus would round to 28 digits
         # What is not known might allow: it comes before every denial.
         closeness = -1 if self.reason.outcome is Outcome.UNKNOWN else _CLOSENESS[self.reason]
-        return self.reason.outcome is not Outcome.ALLOWED, closeness, left, tuple(sorted(row.id for row in self.rows))
+        ids = tuple(sorted(row.id for row in self.rows))
+        return self.reason.outcome is not Outcome.ALLOWED, closeness, balance, ids
 
 
 def canonical_uuid(text: str) -> str | None:
@@ -92,7 +92,7 @@ def canonical_uuid(text: str) -> str | None:
 
 def decide(
     snapshot: Snapshot,
-    asked: Requirement,
+    requirement: Requirement,
     now: datetime,
     terms: Terms,
     *,
@@ -104,17 +104,18 @@ def decide(
     Judges the rows again at every call: nothing about "live" is remembered from the fetch. ``named`` are those that
     the entitlement stands for, where they were looked up before.
     """
-    requested = asked.requested
+    requested = requirement.requested
     if not snapshot.is_found:
         closest = _Candidate(Reason.CUSTOMER_NOT_FOUND, ())
     else:
-        named = rows_named(snapshot, asked.entitlement, terms) if named is None else named
+        named = rows_named(snapshot, requirement.entitlement, terms) if named is None else named
         rows = named if requested is None else _metered_or_all(named)
-        candidates = list(_candidates(rows, asked, now, terms, burden=burden)) or [_Candidate(Reason.NOT_ENTITLED, ())]
+        candidates = list(_candidates(rows, requirement, now, terms, burden=burden))
+        candidates = candidates or [_Candidate(Reason.NOT_ENTITLED, ())]
         closest = candidates[0] if len(candidates) == 1 else min(candidates, key=attrgetter("rank"))
     return decide_by(
         closest.reason,
-        asked.entitlement,
+        requirement.entitlement,
         rows=closest.rows,
         customer_id=snapshot.customer_id,
         requested=requested,
@@ -145,18 +146,18 @@ def _metered_or_all(rows: Sequence[Grant]) -> Sequence[Grant]:
 
 
 def _candidates(
-    rows: Sequence[Grant], asked: Requirement, now: datetime, terms: Terms, *, burden: Burden
+    rows: Sequence[Grant], requirement: Requirement, now: datetime, terms: Terms, *, burden: Burden
 ) -> Iterator[_Candidate]:
     """Yield what rows of one standing and one entitlement id say together: ids are never mixed."""
     groups: dict[tuple[Reason, bool, str], list[Grant]] = {}
-    requested = asked.requested
+    requested = requirement.requested
     for row in rows:
         reason = _standing(row, requested, now)
         key = reason, row.is_metered, counted_under(row)
         groups.setdefault(key, []).append(row)
     for (reason, is_metered, entitlement_id), alike in groups.items():
         if reason is Reason.ALLOWED and is_metered:
-            yield _balance(tuple(alike), asked, terms, burden(entitlement_id, alike))
+            yield _balance(tuple(alike), requirement, terms, burden(entitlement_id, alike))
         else:
             yield _Candidate(reason, tuple(alike))
 
@@ -191,17 +192,17 @@ def _kind(row: Grant, requested: Decimal | None) -> Reason:
     return Reason.QUANTITY_UNKNOWN if is_asked_without_type else Reason.TYPE_UNKNOWN
 
 
-def _balance(rows: tuple[Grant, ...], asked: Requirement, terms: Terms, burden: Decimal | None) -> _Candidate:
+def _balance(rows: tuple[Grant, ...], requirement: Requirement, terms: Terms, burden: Decimal | None) -> _Candidate:
     """Judge live metered rows of one entitlement id, summed with their signs, less what is used up here."""
     numbers = [row.remaining for row in rows if row.remaining is not None]
-    if len(numbers) < len(rows) and terms.word_for(terms.null_quantity, asked.entitlement, rows) == "unlimited":
+    if len(numbers) < len(rows) and terms.word_for(terms.null_quantity, requirement.entitlement, rows) == "unlimited":
         return _Candidate(Reason.ALLOWED, rows, unlimited=True)
     if not numbers:
         return _Candidate(Reason.QUANTITY_UNKNOWN, rows)
     remaining = total(numbers) if not burden else difference(total(numbers), burden)
-    requested = asked.requested
+    requested = requirement.requested
     enough = remaining > 0 if requested is None else remaining >= requested
-    overage = terms.word_for(terms.on_exhausted, asked.entitlement, rows) == "allow"
+    overage = terms.word_for(terms.on_exhausted, requirement.entitlement, rows) == "allow"
     if enough and (burden is not None or overage):
         return _Candidate(Reason.ALLOWED, rows, remaining)
     if enough:  # by billing alone, and what was used up here is not known
