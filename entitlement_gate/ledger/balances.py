@@ -164,14 +164,14 @@ def allocate(entitlement_id: str, rows: Sequence[Row], tallies: Tallies, quantit
 
 def reshare(shares: Sequence[Share], actual: int) -> tuple[Share, ...]:
     """Return the shares of what was used in the end, less or more than was held."""
-    kept = []
+    new_shares = []
     for position, share in enumerate(shares):
         is_last = position == len(shares) - 1
         amount = actual if is_last else min(actual, share.amount)
         if amount:
-            kept.append(replace(share, amount=amount))
+            new_shares.append(replace(share, amount=amount))
             actual -= amount
-    return tuple(kept)
+    return tuple(new_shares)
 
 
 def charge(rows: Sequence[Row], tallies: Tallies, ticket: int) -> dict[str, Tally]:
@@ -183,7 +183,7 @@ def adopt(rows: Sequence[Row], tallies: Tallies, ticket: int) -> dict[str, Tally
     """Return the tallies that a snapshot of billing changes; an older one than was adopted changes none.
 
     A falling ``quantity_used`` is a credit note: what it gives back is available at once. Should billing later show
-    more usage than was ever committed here, the fall was none, and is taken back as far.
+    more usage than was ever committed here, it was no credit note, and as much of the refund is reversed.
     """
     newer = {}
     for row in rows:
@@ -192,14 +192,14 @@ def adopt(rows: Sequence[Row], tallies: Tallies, ticket: int) -> dict[str, Tally
             newer[row.id] = replace(tally, seen=row.used, ticket=ticket, refunded=_refunded(row, tally))
     if not newer:
         return newer
-    known = [newer.get(row.id) or tallies[row.id] for row in rows if row.id in tallies]
-    if not any(tally.committed for tally in known):
+    latest = [newer.get(row.id) or tallies[row.id] for row in rows if row.id in tallies]
+    if not any(tally.committed for tally in latest):
         return {row_id: replace(tally, baseline=tally.seen, refunded=0) for row_id, tally in newer.items()}
-    surplus = sum(tally.seen - tally.baseline + tally.refunded - tally.committed for tally in known)
+    surplus = sum(tally.seen - tally.baseline + tally.refunded - tally.committed for tally in latest)
     for row_id, tally in newer.items():
-        taken = max(0, min(tally.refunded, surplus))
-        newer[row_id] = replace(tally, refunded=tally.refunded - taken)
-        surplus -= taken
+        reversal = max(0, min(tally.refunded, surplus))
+        newer[row_id] = replace(tally, refunded=tally.refunded - reversal)
+        surplus -= reversal
     return newer
 
 

@@ -1,4 +1,4 @@
-"""The verbs, over what one customer's book says. Pure: stores bring the book, the time, and keep what changed.
+"""The verbs of a ledger, each a change to one customer's book. Pure: a store brings book and time, and saves changes.
 
 Every store written in Python runs these very verbs; Redis has them once more, in Lua.
 Never here: locks, connections, when a book is read or written.
@@ -56,7 +56,7 @@ class Record:
     is_lone: bool = False
 
     def receipt(self, key: str, available: tuple[int, ...] = (), *, is_replay: bool = False) -> Receipt:
-        """Return what the application is told."""
+        """Return the receipt for a verb about this key."""
         return Receipt(
             key=key,
             state=self.state,
@@ -104,18 +104,18 @@ class Book:
         record = self.records.get(key)
         if record is not None:
             is_taken = record.state in (State.HELD, State.COMMITTED)
-            asked = slice(0 if is_taken else 1, 2)  # where nothing is held any more, another entitlement may pay now
+            fields = slice(0 if is_taken else 1, 2)  # where nothing is held any more, another entitlement may pay now
             is_same = bool(purpose) and record.purpose == purpose
-            if not is_same and [want[asked] for want in record.wants] != [want[asked] for want in wants]:
+            if not is_same and [want[fields] for want in record.wants] != [want[fields] for want in wants]:
                 raise ReservationConflict("the key was used for another quantity or entitlement")
             if is_taken:
                 return record.receipt(key, is_replay=True)
         before = tuple([self._learn(demand) for demand in demands])
         is_overage = False
-        for demand, left in zip(demands, before, strict=True):
-            if left < demand.quantity:
+        for demand, remaining in zip(demands, before, strict=True):
+            if remaining < demand.quantity:
                 if not demand.overdraw:
-                    return Refusal(demand.entitlement_id, left)
+                    return Refusal(demand.entitlement_id, remaining)
                 is_overage = True
         shares = self._allocate(demands)
         until = now + ttl
@@ -130,15 +130,15 @@ class Book:
         self, demands: Sequence[Demand], key: str, now: float, *, purpose: str = "", is_lone: bool = False
     ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
-        held = self.reserve(demands, key, 0.0, now, purpose=purpose, is_lone=is_lone)
-        if isinstance(held, Refusal) or held.state is State.COMMITTED:
-            return held
-        return self.commit(key, now, before=held.available)
+        outcome = self.reserve(demands, key, 0.0, now, purpose=purpose, is_lone=is_lone)
+        if isinstance(outcome, Refusal) or outcome.state is State.COMMITTED:
+            return outcome
+        return self.commit(key, now, before=outcome.available)
 
     def commit(
         self, key: str, now: float, actual: int | None = None, *, late: bool = True, before: tuple[int, ...] = ()
     ) -> Receipt:
-        """See ``Ledger.commit``; ``before`` is what was available to what is held just now."""
+        """See ``Ledger.commit``; ``before`` is what was available when the reservation was made just now."""
         record = self._get_record(key)
         if actual is not None and len(record.wants) > 1:
             raise ValueError("a reservation of several entitlements is committed as it was held")
@@ -238,9 +238,8 @@ class Book:
     def _move(self, share: Share, held: int, committed: int) -> None:
         old = self._tally(share)
         committed, held = old.committed + committed, old.held + held
-        tally = Tally(
-            old.baseline, committed, held, old.seen, old.refunded, old.ticket
-        )  # `replace` takes thrice as long
+        # `replace` takes thrice as long.
+        tally = Tally(old.baseline, committed, held, old.seen, old.refunded, old.ticket)
         self.tallies[share.entitlement_id][share.row_id] = tally
         self.changed.add((share.entitlement_id, share.row_id))
 

@@ -1,4 +1,4 @@
-"""The ledger of one process: books in memory. Never here: anything that two processes could share."""
+"""The ledger of one process: books in memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Outcome = TypeVar("Outcome", Receipt, Receipt | Refusal)
 
 
 class WallClock(Protocol):
-    """What tells the time: the ``time`` module, or a test's own hands."""
+    """What tells the time: the ``time`` module, or a clock of the tests' own."""
 
     def time(self) -> float:
         """POSIX seconds."""
@@ -59,7 +59,7 @@ class Watcher(Protocol):
 
 
 class _ForwardClock:
-    """A clock of one's own, which goes on where the wall clock is set back: a minute's hold lasts a minute."""
+    """A clock that goes on where the wall clock is set back: a minute's hold lasts a minute."""
 
     def __init__(self, clock: WallClock) -> None:
         self._clock = clock
@@ -92,7 +92,7 @@ class _TimedBook(Book):
         return not any(tally.committed or tally.held for rows in self.tallies.values() for tally in rows.values())
 
     def wholly(self, key: str, work: Callable[[], Result]) -> Result:
-        """Do what concerns a key, or nothing of it where an exception strikes in the middle: a time limit, say."""
+        """Do the work on a key, or nothing of it where an exception strikes in the middle: a time limit, say."""
         tallies = {entitlement_id: dict(rows) for entitlement_id, rows in self.tallies.items()}
         record = copy(self.records.get(key))
         try:
@@ -216,7 +216,7 @@ class MemoryLedger:
             return {entitlement_id: dict(tallies) for entitlement_id, tallies in book.tallies.items()}
 
     def close(self) -> None:
-        """Do nothing: there is nothing to let go."""
+        """Do nothing: there is nothing to close."""
 
     def health(self) -> dict[str, Any]:
         """Return what there is to know of the store, in plain types of JSON. Raises nothing."""
@@ -299,7 +299,7 @@ class MemoryLedger:
         return book
 
     def _sweep(self, book: _TimedBook, *keys: str) -> float:
-        """Let time take effect on these keys of a book, and on all its holds; return what time it is."""
+        """Expire these keys of a book, and all its holds, whose time is over; return what time it is."""
         now = self._clock.time()
         for key in keys:
             self._let_pass(book, key, now)
@@ -324,7 +324,7 @@ class MemoryLedger:
             heappush(book.due, (record.until, key))
 
     def _visit(self, now: float) -> None:
-        """Look after a few keys whose time has come, whoever's they are: a customer may never come back."""
+        """Expire a few keys whose time is over, of any customer: theirs may never come back."""
         for _ in range(_A_FEW):
             if not self._visits or self._visits[0][0] > now:
                 return
@@ -343,16 +343,16 @@ class MemoryLedger:
             del self._books[book.customer_id]
 
     def _run_verb(self, book: _TimedBook, key: str, verb: Callable[[float], Outcome]) -> Outcome:
-        """Do a verb and keep what it left, all of it or nothing; then look after others."""
+        """Run a verb and queue its events, all of it or nothing; then expire a few keys of other customers."""
         now = self._sweep(book, key)
-        told: list[UsageEvent] = []
+        events: list[UsageEvent] = []
 
         def work() -> Outcome:
             outcome = verb(now)
             if not (isinstance(outcome, Receipt) and outcome.is_replay):
                 self._watch(book, key)
-            told.extend(map(self._name_apart, book.events))
-            for event in told:  # due by the ledger's clock, dated by the wall's
+            events.extend(map(self._name_apart, book.events))
+            for event in events:  # due by the ledger's clock, dated by the wall's
                 self._waiting[_name(event)] = event.at, replace(event, at=event.at - self._clock.ahead)
             book.changed.clear()
             book.events.clear()
@@ -361,7 +361,7 @@ class MemoryLedger:
         try:
             outcome = book.wholly(key, work)
         except BaseException:
-            for event in told:
+            for event in events:
                 self._waiting.pop(_name(event), None)
             raise
         self._visit(now)

@@ -1,4 +1,4 @@
-"""What a ledger promises, and the values it takes and gives. Never here: how a store keeps them.
+"""What a ledger promises, and the values it takes and gives.
 
 The theory of operation. A ledger keeps one book for each customer: a *tally* for each row that was ever charged, and a
 *record* for each key. What may become of a key:
@@ -272,7 +272,7 @@ class Ledger(Protocol):
         """Return what is held and committed, for ``balances.burden`` and ``balances.available``."""
 
     def close(self) -> None:
-        """Let connections go; as often as you like."""
+        """Close the connections; again is harmless."""
 
 
 class Outbox(Protocol):
@@ -351,12 +351,12 @@ def checked_demands(demands: Sequence[Demand]) -> Sequence[Demand]:
 _SECRET = re.compile(r"(?<=://)[^\s/@]*(?=@)|(?<=password=)(?:'[^']*'|\S+)", re.IGNORECASE)
 
 
-def examined(store: str, look: Callable[[dict[str, Any]], None], **unknown: Any) -> dict[str, Any]:
+def examined(store: str, look: Callable[[dict[str, Any]], None], **more: Any) -> dict[str, Any]:
     """Return what a store says of itself: what ``look`` found out as far as it got, the rest None. Raises nothing.
 
     An error is told as ``"error": "<class>: <text>"``, without secrets.
     """
-    report: dict[str, Any] = {"store": store, "reachable": False, "pending": None, "dead_letters": None, **unknown}
+    report: dict[str, Any] = {"store": store, "reachable": False, "pending": None, "dead_letters": None, **more}
     try:
         look(report)
     except Exception as error:  # noqa: BLE001 - a report of what is wrong must not fail of it

@@ -47,15 +47,15 @@ class RedisOutbox(RedisStore):
 
     def take(self, limit: int, *, lease: float = 60.0) -> tuple[UsageEvent, ...]:
         """See ``Outbox.take``; oldest first within a bucket."""
-        taken: list[UsageEvent] = []
+        events: list[UsageEvent] = []
         for _ in range(_ROUNDS):
-            anywhere = chance.sample(range(BUCKETS), BUCKETS)  # several shippers start apart
-            wanted = self._share_out(limit - len(taken), "due", anywhere)
-            texts = self._ask_some("take", wanted, seconds=lease * _MICRO)
-            taken += map(_event, texts)
-            if len(taken) >= limit or len(texts) == sum(wanted.values()):
+            buckets = chance.sample(range(BUCKETS), BUCKETS)  # several shippers start apart
+            limits = self._share_out(limit - len(events), "due", buckets)
+            texts = self._ask_some("take", limits, seconds=lease * _MICRO)
+            events += map(_event, texts)
+            if len(events) >= limit or len(texts) == sum(limits.values()):
                 break  # else another shipper was faster
-        return tuple(taken)
+        return tuple(events)
 
     def delivered(self, event: UsageEvent) -> None:
         """See ``Outbox.delivered``."""
@@ -87,8 +87,7 @@ class RedisOutbox(RedisStore):
 
         ``lost`` says whether verbs will raise ``LedgerLost`` as far as this process knows.
         """
-        unknown = {"maxmemory_policy": None, "appendonly": None, "lost": None}
-        return examined("redis", self._look, **unknown)
+        return examined("redis", self._look, maxmemory_policy=None, appendonly=None, lost=None)
 
     def _look(self, report: dict[str, Any]) -> None:
         report.update(self.server_facts(), reachable=True)
@@ -98,46 +97,46 @@ class RedisOutbox(RedisStore):
             pending=sum(each["waiting"] for each in counts), dead_letters=sum(each["dead"] for each in counts)
         )
 
-    def _tell(self, event: UsageEvent, verb: str, **asked: Any) -> None:
+    def _tell(self, event: UsageEvent, verb: str, **options: Any) -> None:
         bucket = self._bucket(event.customer_id)
-        self.run("outbox", self._keys(bucket), {"verb": verb, "id": f"{event.customer_id}|{event.key}", **asked})
+        self.run("outbox", self._keys(bucket), {"verb": verb, "id": f"{event.customer_id}|{event.key}", **options})
 
     def _counts(self) -> list[dict[str, int]]:
         """Return how many events of each bucket are due, wait, and were set aside."""
-        told = self._run_on(range(BUCKETS), [{"verb": "count"}] * BUCKETS)
-        return [dict(zip(("due", "waiting", "dead"), counts, strict=True)) for counts in told]
+        replies = self._run_on(range(BUCKETS), [{"verb": "count"}] * BUCKETS)
+        return [dict(zip(("due", "waiting", "dead"), counts, strict=True)) for counts in replies]
 
     def _share_out(self, limit: int, kind: str, buckets: Iterable[int]) -> dict[int, int]:
         """Return from which buckets to get how many, of what there is."""
-        counts, wanted = self._counts(), {}
+        counts, limits = self._counts(), {}
         for bucket in buckets:
-            some = min(limit, counts[bucket][kind])
-            if some > 0:
-                wanted[bucket] = some
-                limit -= some
-        return wanted
+            share = min(limit, counts[bucket][kind])
+            if share > 0:
+                limits[bucket] = share
+                limit -= share
+        return limits
 
-    def _ask_some(self, verb: str, wanted: Mapping[int, int], **asked: Any) -> list[Any]:
-        """Return what several buckets give, each as many as are wanted of it."""
-        told = self._run_on(wanted, [{"verb": verb, "limit": limit, **asked} for limit in wanted.values()])
-        return [text for texts in told for text in texts]
+    def _ask_some(self, verb: str, limits: Mapping[int, int], **options: Any) -> list[Any]:
+        """Return what several buckets give, each up to its limit."""
+        replies = self._run_on(limits, [{"verb": verb, "limit": limit, **options} for limit in limits.values()])
+        return [text for texts in replies for text in texts]
 
-    def _run_on(self, buckets: Iterable[int], asked: Sequence[dict[str, Any]]) -> list[Any]:
-        return self.run_each("outbox", [self._keys(bucket) for bucket in buckets], asked) if asked else []
+    def _run_on(self, buckets: Iterable[int], requests: Sequence[dict[str, Any]]) -> list[Any]:
+        return self.run_each("outbox", [self._keys(bucket) for bucket in buckets], requests) if requests else []
 
     def _keys(self, bucket: int) -> list[str]:
         return [self._key(bucket, name) for name in ("events", "event-due", "dead")]
 
 
 def _event(text: bytes | str) -> UsageEvent:
-    told = json.loads(text)
+    fields = json.loads(text)
     return UsageEvent(
-        key=told["k"],
-        customer_id=told["c"],
-        target=UsageTarget(told["s"], told["f"]),
-        quantity=int(told["q"]),
-        at=int(told["t"]) / _MICRO,
-        attempts=int(told["a"]),
+        key=fields["k"],
+        customer_id=fields["c"],
+        target=UsageTarget(fields["s"], fields["f"]),
+        quantity=int(fields["q"]),
+        at=int(fields["t"]) / _MICRO,
+        attempts=int(fields["a"]),
     )
 
 
@@ -187,15 +186,15 @@ class RedisLedger(RedisOutbox):
         is_lone: bool = False,
     ) -> Receipt | Refusal:
         """See ``Ledger.reserve``."""
-        asked = {**_encode_demands(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
-        asked.update(owner=checked_word(owner), purpose=checked_word(purpose), is_lone=is_lone)
-        return _outcome(key, self._verb("reserve", customer_id, asked))
+        request = {**_encode_demands(demands), "key": checked_key(key), "ttl": _micros(checked_ttl(ttl))}
+        request.update(owner=checked_word(owner), purpose=checked_word(purpose), is_lone=is_lone)
+        return _outcome(key, self._verb("reserve", customer_id, request))
 
     def consume(
         self, customer_id: str, demands: Sequence[Demand], *, key: str, purpose: str = "", is_lone: bool = False
     ) -> Receipt | Refusal:
         """See ``Ledger.consume``."""
-        asked = {
+        request = {
             **_encode_demands(demands),
             "key": checked_key(key),
             "ttl": 0,
@@ -205,30 +204,30 @@ class RedisLedger(RedisOutbox):
             "purpose": checked_word(purpose),
             "is_lone": is_lone,
         }
-        return _outcome(key, self._verb("consume", customer_id, asked, *_EVENTS))
+        return _outcome(key, self._verb("consume", customer_id, request, *_EVENTS))
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
-        asked = {"key": checked_key(key), "customer": customer_id, "late": late}
+        request = {"key": checked_key(key), "customer": customer_id, "late": late}
         if actual is not None:
-            asked["actual"] = checked_actual(actual)
-        return _receipt(key, *self._verb("commit", customer_id, asked, *_EVENTS))
+            request["actual"] = checked_actual(actual)
+        return _receipt(key, *self._verb("commit", customer_id, request, *_EVENTS))
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        asked = {"key": checked_key(key), "owner": checked_word(owner)}
-        return _receipt(key, *self._verb("release", customer_id, asked))
+        request = {"key": checked_key(key), "owner": checked_word(owner)}
+        return _receipt(key, *self._verb("release", customer_id, request))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
-        asked = {"ttl": _micros(checked_ttl(ttl)), "key": checked_key(key)}
-        return _receipt(key, *self._verb("extend", customer_id, asked))
+        request = {"ttl": _micros(checked_ttl(ttl)), "key": checked_key(key)}
+        return _receipt(key, *self._verb("extend", customer_id, request))
 
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``."""
-        told = {entitlement_id: _rows(some) for entitlement_id, some in rows.items()}
+        encoded = {entitlement_id: _encode_rows(live) for entitlement_id, live in rows.items()}
         oldest = ticket_of(ticket - FORGOTTEN_AFTER)
-        self._verb("adopt", customer_id, {"rows": told, "ticket": ticket_of(ticket), "oldest": oldest})
+        self._verb("adopt", customer_id, {"rows": encoded, "ticket": ticket_of(ticket), "oldest": oldest})
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``."""
@@ -241,13 +240,13 @@ class RedisLedger(RedisOutbox):
             charges.setdefault(entitlement_id, {})[row_id] = Tally(*map(int, numbers.split()))
         return charges
 
-    def _verb(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> Any:
-        """Run a verb in the epoch this process knows; return what the script says."""
-        status, told = self.run_in_epoch(verb, customer_id, asked, *extra)
+    def _verb(self, verb: str, customer_id: str, request: dict[str, Any], *extra: str) -> Any:
+        """Run a verb in the epoch this process knows; return the script's reply."""
+        status, reply = self.run_in_epoch(verb, customer_id, request, *extra)
         if status == "failed":
-            error, why = _FAILURES[told]
+            error, why = _FAILURES[reply]
             raise error(why)
-        return json.loads(told)
+        return json.loads(reply)
 
 
 def _encode_demands(demands: Sequence[Demand]) -> dict[str, list[Any]]:
@@ -256,15 +255,17 @@ def _encode_demands(demands: Sequence[Demand]) -> dict[str, list[Any]]:
     for demand in checked_demands(demands):
         to = (demand.target.slug, demand.target.field) if demand.target else ("", "")
         wants += (demand.entitlement_id, str(demand.quantity), *to)
-    told = [(d.quantity, ticket_of(d.ticket), _sum_remaining(d.rows), d.overdraw, _rows(d.rows)) for d in demands]
-    return {"demands": told, "wants": wants}
+    encoded = [
+        (d.quantity, ticket_of(d.ticket), _sum_remaining(d.rows), d.overdraw, _encode_rows(d.rows)) for d in demands
+    ]
+    return {"demands": encoded, "wants": wants}
 
 
 def _sum_remaining(rows: Sequence[Row]) -> int:
     return _narrow(sum([row.remaining for row in rows]))
 
 
-def _rows(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
+def _encode_rows(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
     """Return rows as the script reads them: what remains may be less than it is, what was used is exact."""
     if any(not -MOST <= row.used <= MOST for row in rows):
         raise LedgerOverflow(_TOO_WIDE)
@@ -279,14 +280,14 @@ def _micros(seconds: float) -> int:
     return round(seconds * _MICRO)
 
 
-def _outcome(key: str, told: list[Any]) -> Receipt | Refusal:
+def _outcome(key: str, reply: list[Any]) -> Receipt | Refusal:
     """Return a receipt; a refusal is two values, the entitlement and what is available."""
-    if len(told) == _REFUSED:
-        return Refusal(told[0], int(told[1]))
-    return _receipt(key, *told)
+    if len(reply) == _REFUSED:
+        return Refusal(reply[0], int(reply[1]))
+    return _receipt(key, *reply)
 
 
-def _receipt(key: str, is_replay: bool, before: list[int], record: list[Any]) -> Receipt:  # noqa: FBT001 - as told
+def _receipt(key: str, is_replay: bool, before: list[int], record: list[Any]) -> Receipt:  # noqa: FBT001 - the script's
     state, expires, _, is_overage, is_late, _, shares, *_ = record
     each = iter(shares)
     return Receipt(

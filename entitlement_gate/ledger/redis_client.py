@@ -1,7 +1,4 @@
-"""The way to Redis: connections, scripts, buckets, and noticing that what was kept is gone.
-
-Never here: what is kept (``redis``).
-"""
+"""A ledger's Redis: connections, scripts, buckets, and noticing that a ledger was lost."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ BUCKETS = 64
 _TIMEOUT = 0.24  # twice, where a connection is made anew, is less than half a second
 _FOUNDING = 0.1  # seconds in which another process has founded all buckets, once it began
 _REMEMBERED = (round(RETENTION * 1_000_000), round(LONE_RETENTION * 1_000_000))  # how long keys are, in microseconds
-_NOTHING_KNOWN = ("", 0)  # of an epoch: whichever there is will do
+_ANY_VERSION = ("", 0)  # whatever epoch there is will do
 _SWEEPS = 100  # round trips of a verb, where more holds of its customer ran out together than a script gives back
 _LOST = ("missing", "other", "behind")
 _encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -49,8 +46,8 @@ class RedisStore:
     """Runs scripts on the bucket of a customer.
 
     Every bucket has a *meta* hash: its ``epoch``, made when the ledger was founded, and ``seq``, which counts its
-    writes. A process remembers both. Meta that is missing, of another epoch or behind what was seen is loss: a
-    server that restarted empty or from an old dump, a failover that dropped writes, a flush.
+    writes. A process remembers both, as the bucket's version. Meta that is missing, of another epoch or behind that is
+    loss: a server that restarted empty or from an old dump, a failover that dropped writes, a flush.
     """
 
     _client: PerProcess[Any] = PerProcess()
@@ -62,7 +59,7 @@ class RedisStore:
         self._must_exist = must_exist
         self._is_checked = False  # that the server does not evict
         self._is_warned = False
-        self._known: dict[int, tuple[str, int]] = {}
+        self._versions: dict[int, tuple[str, int]] = {}
         self._tags = [f"{{{prefix}:{bucket}}}" for bucket in range(BUCKETS)]
         self._load_script = load_script
         self.remake()
@@ -88,7 +85,7 @@ class RedisStore:
             commands += ("HSETNX", meta, "seq", "0"), ("HSET", meta, "accepted", "1", "epoch", uuid.uuid4().hex)
         self._run_pipeline(commands)
         with self._lock:
-            self._known.clear()
+            self._versions.clear()
         _log.warning("the loss of the ledger %r was accepted: counting starts from what is left", self._prefix)
 
     def server_facts(self) -> dict[str, Any]:
@@ -104,77 +101,76 @@ class RedisStore:
 
     def is_lost(self) -> bool:
         """Return whether a verb on some bucket would raise ``LedgerLost``."""
-        known = dict(self._known)  # before the server is asked: what it says then is at least as new
+        versions = dict(self._versions)  # before the server is asked: what it says then is at least as new
         metas = self.ask_each("HMGET", "meta", "epoch", "seq", "accepted")
         is_founded = any(meta[0] for meta in metas)
         if not is_founded:
-            return self._must_exist or bool(known)
-        return any(_is_loss(meta, *known.get(bucket, (None, 0))) for bucket, meta in enumerate(metas))
+            return self._must_exist or bool(versions)
+        return any(_is_loss(meta, *versions.get(bucket, (None, 0))) for bucket, meta in enumerate(metas))
 
     def ask_each(self, command: str, name: str, *arguments: str) -> list[Any]:
         """Return what a command says of each bucket, in one round trip."""
         return self._run_pipeline([(command, self._key(bucket, name), *arguments) for bucket in range(BUCKETS)])
 
-    def run_each(self, name: str, keys: Sequence[Sequence[str]], asked: Sequence[dict[str, Any]]) -> list[Any]:
+    def run_each(self, name: str, key_lists: Sequence[Sequence[str]], requests: Sequence[dict[str, Any]]) -> list[Any]:
         """Run a script for each of several lists of keys, in one round trip; as safe to run twice as by ``run``."""
-        text = self._load_script(
-            name
-        ).text  # by its hash a pipeline could not be sure of it, and that of a cluster refuses to
-        given = zip(keys, map(_encoded, asked), strict=True)
-        return self._run_pipeline([("EVAL", text, len(some), *some, each) for some, each in given])
+        # As text: a pipeline could not be sure that the server has the hash, and that of a cluster refuses it.
+        text = self._load_script(name).text
+        runs = zip(key_lists, map(_encoded, requests), strict=True)
+        return self._run_pipeline([("EVAL", text, len(keys), *keys, request) for keys, request in runs])
 
-    def run_in_epoch(self, verb: str, customer_id: str, asked: dict[str, Any], *extra: str) -> tuple[str, str]:
-        """Run a verb on the customer's book; return ``done`` or ``failed``, and what it says. Raises ``LedgerLost``.
+    def run_in_epoch(self, verb: str, customer_id: str, request: dict[str, Any], *extra: str) -> tuple[str, str]:
+        """Run a verb on the customer's book; return ``done`` or ``failed``, and its reply. Raises ``LedgerLost``.
 
         Args:
             verb: which script.
             customer_id: whose book.
-            asked: what the script is to know besides.
+            request: what the script is to know besides.
             extra: the bucket's keys that the verb needs besides those of the book.
         """
         bucket = self._bucket(customer_id)
         tag = self._tags[bucket]
         keys = [f"{tag}:meta", *(f"{tag}:{name}:{customer_id}" for name in ("rows", "holds", "due"))]
-        if "key" in asked:
-            keys.append(f"{tag}:kept:{len(customer_id)}:{customer_id}:{asked['key']}")
+        if "key" in request:
+            keys.append(f"{tag}:kept:{len(customer_id)}:{customer_id}:{request['key']}")
         keys += [f"{tag}:{name}" for name in extra]
-        known = self._known.get(bucket, _NOTHING_KNOWN)
-        status, told = self._run_verb(verb, bucket, keys, asked, known=known)
-        if status == "missing" and bucket not in self._known:
+        version = self._versions.get(bucket, _ANY_VERSION)
+        status, reply = self._run_verb(verb, bucket, keys, request, version=version)
+        if status == "missing" and bucket not in self._versions:
             self._found_ledger(bucket, keys)
-            status, told = self._run_verb(verb, bucket, keys, asked, known=known)
-        elif status == "accepted":  # what this thread knew is over; others may know either by now
-            status, told = self._run_verb(verb, bucket, keys, asked, known=_NOTHING_KNOWN)
+            status, reply = self._run_verb(verb, bucket, keys, request, version=version)
+        elif status == "accepted":  # the epoch that this thread knew is over; others may know either by now
+            status, reply = self._run_verb(verb, bucket, keys, request, version=_ANY_VERSION)
         if status in _LOST:
             raise LedgerLost(f"the ledger in Redis lost what it held ({status}); see accept_loss()")
-        return status, told
+        return status, reply
 
-    def run(self, name: str, keys: list[str], asked: dict[str, Any], *arguments: str | int) -> Any:
+    def run(self, name: str, keys: list[str], request: dict[str, Any], *more: str | int) -> Any:
         """Run a script; safe to run twice, so it is where the connection broke. Raises ``LedgerUnavailable``.
 
         A server that hangs is not asked again: callers wait.
         """
-        given = (_encoded(asked), *arguments)
+        arguments = (_encoded(request), *more)
         with self._wrap_errors():
-            return call_with_retry(self._client, lambda: self._evaluate(name, keys, given), self._look_anew)
+            return call_with_retry(self._client, lambda: self._evaluate(name, keys, arguments), self._look_anew)
 
     def _run_verb(
-        self, verb: str, bucket: int, keys: list[str], asked: dict[str, Any], *, known: tuple[str, int]
+        self, verb: str, bucket: int, keys: list[str], request: dict[str, Any], *, version: tuple[str, int]
     ) -> tuple[str, str]:
-        """Run a verb, and remember what it is told of the epoch."""
+        """Run a verb, and remember the bucket's new version."""
         for _ in range(_SWEEPS):
-            status, _, told = _text(self.run(verb, keys, asked, *known, *_REMEMBERED)).partition(" ")
+            status, _, reply = _text(self.run(verb, keys, request, *version, *_REMEMBERED)).partition(" ")
             if status != "more":
                 break
         else:
             raise LedgerUnavailable("Redis: more holds ran out than are given back at once; the next verb goes on")
         if status == "done":
-            epoch, seq, told = told.split(" ", 2)
+            epoch, seq, reply = reply.split(" ", 2)
             with self._lock:
-                latest = self._known.get(bucket)
+                latest = self._versions.get(bucket)
                 if latest is None or latest[0] != epoch or latest[1] < int(seq):
-                    self._known[bucket] = epoch, int(seq)
-        return status, told
+                    self._versions[bucket] = epoch, int(seq)
+        return status, reply
 
     def _run_pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return what each command says, in one round trip; all must be safe to give twice."""
@@ -190,19 +186,19 @@ class RedisStore:
             return replies
 
         with self._wrap_errors():
-            answers: list[Any] = call_with_retry(self._client, call, self._look_anew)
-        return answers
+            replies: list[Any] = call_with_retry(self._client, call, self._look_anew)
+        return replies
 
-    def _evaluate(self, name: str, keys: list[str], given: tuple[str | int, ...]) -> Any:
+    def _evaluate(self, name: str, keys: list[str], arguments: tuple[str | int, ...]) -> Any:
         if not self._is_checked:
             self._check()
-        return self._load_script(name).run(self._client, keys, *given)
+        return self._load_script(name).run(self._client, keys, *arguments)
 
     def _found_ledger(self, bucket: int, keys: list[str]) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
         with self._wrap_errors():
             is_founded = self._is_founded()
-            if self._known and not is_founded:
+            if self._versions and not is_founded:
                 raise LedgerLost("the ledger in Redis is gone, which this process has known; see accept_loss()")
             if self._must_exist or is_founded:
                 for _ in range(10):
@@ -272,10 +268,10 @@ class RedisStore:
 
 def _is_loss(meta: list[bytes | None], epoch: str | None, seq: int) -> bool:
     """Return whether a bucket's meta is not what a process that knows this epoch and this count may find."""
-    its, count, accepted = meta
-    if its is None:
+    current, count, accepted = meta
+    if current is None:
         return True
-    if epoch is None or _text(its) == epoch:
+    if epoch is None or _text(current) == epoch:
         return int(count or 0) < seq
     return accepted is None
 

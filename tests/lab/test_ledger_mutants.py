@@ -130,7 +130,7 @@ def test_a_wrong_statement_is_found_out(sqlite_alias, monkeypatch, mutant):  # n
 
 
 PYTHON = [
-    (book, "if left < demand.quantity:", "if left <= demand.quantity:"),
+    (book, "if remaining < demand.quantity:", "if remaining <= demand.quantity:"),
     (book, "is_taken = record.state in (State.HELD, State.COMMITTED)", "is_taken = record.state is State.HELD"),
     (book, "bool(purpose) and record.purpose == purpose", "record.purpose == purpose"),
     (book, "bool(purpose) and record.purpose == purpose", "False"),
@@ -154,8 +154,8 @@ PYTHON = [
     (balances, "amount = min(quantity, max(0, available((row,), tallies)))", "amount = min(quantity, row.remaining)"),
     (balances, "amount = actual if is_last else min(actual, share.amount)", "amount = min(actual, share.amount)"),
     (balances, "tally.ticket < ticket", "tally.ticket <= ticket + 10**9"),
-    (balances, "if not any(tally.committed for tally in known):", "if False:"),
-    (balances, "taken = max(0, min(tally.refunded, surplus))", "taken = 0"),
+    (balances, "if not any(tally.committed for tally in latest):", "if False:"),
+    (balances, "reversal = max(0, min(tally.refunded, surplus))", "reversal = 0"),
     (balances, "return tally.refunded + max(0, tally.seen - row.used)", "return tally.refunded"),
 ]
 

@@ -161,12 +161,12 @@ class TestRedisLedger(LedgerContract):
     def test_what_a_slow_thread_was_told_before_a_loss_was_accepted_stops_nobody(self, ledger, monkeypatch):
         ledger.charges(ANNA)
         bucket = ledger._bucket(ANNA)
-        before = ledger._known[bucket]
+        before = ledger._versions[bucket]
         ask = ledger._client.evalsha
 
         def slowly(*given):
             told = ask(*given)
-            ledger._known[bucket] = before  # by a thread that asked before
+            ledger._versions[bucket] = before  # by a thread that asked before
             return told
 
         RedisLedger(self.url, prefix=ledger._prefix).accept_loss()
@@ -174,7 +174,7 @@ class TestRedisLedger(LedgerContract):
         assert ledger.consume(ANNA, [demand(1)], key="a").quantity == 1
         monkeypatch.undo()
         assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
-        assert ledger._known[bucket][0] != before[0]
+        assert ledger._versions[bucket][0] != before[0]
 
     def test_an_error_that_has_nothing_to_do_with_the_server_costs_no_connection(self, ledger):
         connection = ledger._client.client_id()
