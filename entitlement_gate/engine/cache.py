@@ -1,4 +1,4 @@
-"""The snapshots held in memory: read without a lock, written under one. Never here: fetching or deciding.
+"""The snapshots held in memory: read without a lock, written under one.
 
 A ``dict.get`` is atomic, so the read path takes no lock (a lock alone costs as much as a whole warm check).
 cachetools orders the evictions and is touched by writers only: an entry in use is refreshed every TTL, so "least
@@ -29,10 +29,10 @@ _MOST_ANSWERS = 64
 
 
 def key_of(customer: object, entitlement: Hashable, quantity: object) -> Hashable:
-    """Return what an answer is found by, as it is asked; None where it is worked out anew each time.
+    """Return the key of a check among the cached answers; None where it has none, and is worked out each time.
 
-    Canonical text and a name are found as they are. A UUID hashes and compares in Python, its number does not. Only
-    what is exactly of these types is what it looks like: True equals 1, a subclass of ``str`` says what its text is.
+    Text stands for itself. A UUID hashes and compares in Python, its number does not, so that stands for it. Only exact
+    types have keys: True equals 1, and a subclass of ``str`` may compare as it likes.
     """
     kind = type(customer)
     if kind is UUID:
@@ -50,8 +50,8 @@ class Answer:
 
     Attributes:
         entry: whose it is.
-        fetched_at: the entry's: before it, the clock went back, and nobody knows how old the entry is. Written out: to
-            read it there is a miss of the processor's cache, a fifth of a warm check on 10,000 customers.
+        fetched_at: the entry's: before it, the clock went back, and nobody knows how old the entry is. A copy: to read
+            it from the entry is a miss of the processor's cache, a fifth of a warm check on 10,000 customers.
         since: wall clock, POSIX seconds: before it, a grant may not have started.
         until: wall clock: from it on, a grant ends or the entry is no longer fresh (or too old to deny).
         fresh_until: monotonic clock: from it on, the entry is no longer fresh (or too old to deny).
@@ -71,7 +71,7 @@ class Answer:
 
 
 class Entry:
-    """A snapshot and when it was fetched; beside it, what was tried since, and where what was worked out from it is.
+    """A snapshot and when it was fetched; beside it, what was tried since, and the keys of the answers made from it.
 
     Attributes:
         snapshot: never changes.
@@ -178,9 +178,9 @@ class SnapshotCache:
         self._order = _Order(self._most, self)
         self.blanks.clear()
         keys = [key for entry in self.entries.values() for key in entry.keys]
-        kept = {key: self.answers[key] for key in keys if key in self.answers}
+        answers = {key: self.answers[key] for key in keys if key in self.answers}
         self.answers.clear()
-        self.answers.update(kept)
+        self.answers.update(answers)
         for entry in sorted(self.entries.values(), key=lambda entry: entry.fetched_at):
             self._put(entry)
 
@@ -213,23 +213,23 @@ class SnapshotCache:
         if entry is not None:
             self.forget(entry)
 
-    def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
-        """Remember an answer, unless its entry was replaced: nobody would forget it when it has to be forgotten.
+    def remember(self, entry: Entry, question: Hashable, answer: Answer) -> None:
+        """Remember an answer, unless its entry was replaced: nobody would drop it when it has to be dropped.
 
         Names come from code, so the bound only guards against names made of input.
         """
         customer_id = entry.snapshot.customer_id
         if self.entries.get(customer_id) is not entry:
             return
-        self._keep(entry, (customer_id, asked), answer)
+        self._keep(entry, (customer_id, question), answer)
 
-    def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
+    def alias(self, entry: Entry, question: Hashable, key: Hashable) -> None:
         """Keep an answer under another key too, the form in which it was asked for; it is dropped with the rest."""
         customer_id = entry.snapshot.customer_id
-        answer = self.answers.get((customer_id, asked))
+        answer = self.answers.get((customer_id, question))
         if answer is not None and self.entries.get(customer_id) is entry:
             self._keep(entry, key, answer)
-            self._keep(entry, (customer_id, asked), answer)  # where that made room for itself
+            self._keep(entry, (customer_id, question), answer)  # where that made room for itself
 
     def forget(self, entry: Entry) -> None:
         """Drop all answers that were worked out from an entry."""
@@ -245,10 +245,10 @@ class SnapshotCache:
         self.answers[key] = answer
 
     def _replace(self, customer_id: str, entry: Entry) -> None:
-        """Hold an entry in place of another, whose answers go first: nobody would forget them afterwards."""
-        before = self.entries.get(customer_id)
-        if before is not None and before is not entry:
-            self.forget(before)
+        """Hold an entry in place of another, whose answers go first: nobody would drop them afterwards."""
+        previous = self.entries.get(customer_id)
+        if previous is not None and previous is not entry:
+            self.forget(previous)
         self.entries[customer_id] = entry
 
 

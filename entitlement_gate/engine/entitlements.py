@@ -1,4 +1,4 @@
-"""A customer's entitlements as a mapping, all from one snapshot. Never here: how the snapshot was fetched."""
+"""A customer's entitlements as a mapping, all from one snapshot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CustomerEntitlements", "Entitlement", "required"]
 
 Conclude = Callable[[Requirement, Decision], Decision]
-"""Takes what was asked and what the snapshot says of it, and returns what is answered."""
+"""Takes a requirement and the decision by the snapshot, and returns the decision that is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +99,24 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
     """
 
     def __init__(
-        self, view: View | None, judge: Evaluator, refusal: Reason | None = None, *, charges: Charges | None = NOT_READ
+        self,
+        view: View | None,
+        evaluator: Evaluator,
+        refusal: Reason | None = None,
+        *,
+        charges: Charges | None = NOT_READ,
     ) -> None:
         self.view = view
-        self._evaluator = judge
+        self._evaluator = evaluator
         self._refusal = refusal
         self.charges = charges
         self._conclude: Conclude | None = None
 
     def concluded_by(self, conclude: Conclude) -> Self:
-        """Return the same, where ``conclude`` has the last word in each check, and tells who listens."""
-        concluded = copy.copy(self)
-        concluded._conclude = conclude  # noqa: SLF001 - of the same class
-        return concluded
+        """Return the same, where ``conclude`` makes each check's decision final and reports it."""
+        entitlements = copy.copy(self)
+        entitlements._conclude = conclude  # noqa: SLF001 - of the same class
+        return entitlements
 
     @property
     def customer_id(self) -> str | None:
@@ -131,15 +136,15 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         return self._evaluator.decide(requirement, self.view, self.charges)
 
     def kept(self) -> Self:
-        """Return the same for a later question: its data is as old as it is then, whatever it was fetched for.
+        """Return the same for a later check, which may fetch again before it denies by data that is too old then.
 
         A fetch that failed for this is not tried again.
         """
         if self.view is None or not self.view.was_tried or self.view.source not in ("live", "shared"):
             return self
-        kept = copy.copy(self)
-        kept.view = self.view._replace(was_tried=False)
-        return kept
+        entitlements = copy.copy(self)
+        entitlements.view = self.view._replace(was_tried=False)
+        return entitlements
 
     def has(self, entitlement: str | Requirement, quantity: object = None) -> bool:
         """Return whether the customer may."""
@@ -187,12 +192,12 @@ class CustomerEntitlements(Mapping[str, Entitlement]):
         return self._grants
 
 
-_SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
+_FIELDS = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
 
 
 def _to_dict(entitlement: Entitlement) -> dict[str, Any]:
     plain = entitlement.decision.as_dict()
-    return {"name": entitlement.name, **{name: plain[name] for name in _SHOWN}}
+    return {"name": entitlement.name, **{name: plain[name] for name in _FIELDS}}
 
 
 def required(decision: Decision) -> Decision:

@@ -1,7 +1,4 @@
-"""From an entry to the decision that is served: the rule, what was worked out before, and the policies.
-
-Never here: fetching, waiting.
-"""
+"""From an entry to the decision that is served: the rule, the cached answers and the policies."""
 
 from __future__ import annotations
 
@@ -32,14 +29,14 @@ __all__ = ["Evaluator", "remembered_as"]
 
 
 class Evaluator:
-    """Decides by the options of one gate; what it worked out is for ``memory`` to keep."""
+    """Decides by the options of one gate, and caches the answers."""
 
     def __init__(
-        self, options: GateOptions, clock: Clock, counting: LedgerClient, memory: SnapshotStore | SnapshotCache
+        self, options: GateOptions, clock: Clock, ledger_client: LedgerClient, cache: SnapshotStore | SnapshotCache
     ) -> None:
         self._options = options
-        self._ledger_client = counting
-        self._memory = memory
+        self._ledger_client = ledger_client
+        self._cache = cache
         self._terms = options.terms
         self._clock = clock
 
@@ -99,17 +96,20 @@ class Evaluator:
     def settle(
         self, requirement: Requirement, decision: Decision, judge_leaf: Callable[[Requirement], Decision]
     ) -> Decision:
-        """Return the decision under the failure policy and shadow mode; ``judge_leaf`` tells what is true of a part."""
+        """Return the decision under the failure policy and shadow mode; ``judge_leaf`` says what is true of a leaf."""
         if decision.outcome is Outcome.UNKNOWN:
             decision = self._by_policy(requirement, decision)
         if decision.allowed or not self._options.shadow:
             return decision
-        # Only names in shadow are let through: of "a & b", a in shadow, b still has to be there, and is what is told.
+        # Only names in shadow are let through: of "a & b", a in shadow, the decision is that of b.
         enforced = self._options.enforced(requirement)
-        told = None if enforced is None else enforced.judge(judge_leaf)
-        if enforced is not None and told is not None and told.outcome is Outcome.UNKNOWN:
-            told = self._by_policy(enforced, told)
-        return revise(decision, allowed=True, shadow=True) if told is None or told.allowed else told
+        if enforced is not None:
+            enforced_decision = enforced.judge(judge_leaf)
+            if enforced_decision.outcome is Outcome.UNKNOWN:
+                enforced_decision = self._by_policy(enforced, enforced_decision)
+            if not enforced_decision.allowed:
+                return enforced_decision
+        return revise(decision, allowed=True, shadow=True)
 
     def _by_policy(self, requirement: Requirement, decision: Decision) -> Decision:
         """Return a decision whose outcome is unknown under the failure policy."""
@@ -118,19 +118,19 @@ class Evaluator:
         return revise(decision, allowed=all(word == "allow" for word in words)).served("fallback", decision.age)
 
     def _answer(self, requirement: Requirement, entry: Entry, charges: Charges | None) -> Answer:
-        """Return what was worked out before, where it still stands, or is worked out now."""
+        """Return the cached answer where it still stands, or else work one out."""
         now = self._clock.time()
-        asked = remembered_as(requirement)
+        question = remembered_as(requirement)
         customer_id = entry.snapshot.customer_id
-        known = self._memory.answers.get((customer_id, asked))
-        if known is not None and known.entry is entry and known.since <= now < known.steady_until:
-            return known
+        cached = self._cache.answers.get((customer_id, question))
+        if cached is not None and cached.entry is entry and cached.since <= now < cached.steady_until:
+            return cached
         answer, is_counted = self._work_out(requirement, entry, now, charges)
         if not is_counted or self._ledger_client.is_untouched(customer_id):
-            self._memory.remember(entry, asked, answer)
+            self._cache.remember(entry, question, answer)
             # The first use of a customer clears the answers; one that began since the look above must not outlive it.
             if is_counted and not self._ledger_client.is_untouched(customer_id):
-                self._memory.forget(entry)
+                self._cache.forget(entry)
         return answer
 
     def _work_out(
@@ -146,14 +146,14 @@ class Evaluator:
             named.extend(rows)
             return decide(entry.snapshot, leaf, at, self._terms, burden=burden, named=rows)
 
-        judged = requirement.judge(judge_leaf)
-        # Around the instant that was judged, which is `now` rounded to a microsecond.
+        decision = requirement.judge(judge_leaf)
+        # Around the instant of the decision, which is `now` rounded to a microsecond.
         since, until = steady_span(named, at.timestamp())
         fresh_until, fresh_until_wall = entry.fresh_until, entry.fresh_until_wall
-        if judged.outcome is Outcome.DENIED:
+        if decision.outcome is Outcome.DENIED:
             fresh_until = min(fresh_until, entry.fetched_at + self._options.denial_max_age)
             fresh_until_wall = min(fresh_until_wall, entry.fetched_wall + self._options.denial_max_age)
-        decision = self.settle(requirement, judged, judge_leaf)
+        decision = self.settle(requirement, decision, judge_leaf)
         answer = Answer(
             entry=entry,
             fetched_at=entry.fetched_at,
@@ -168,7 +168,7 @@ class Evaluator:
 
 
 def remembered_as(requirement: Requirement) -> Requirement | str:
-    """Return what an entry remembers the answer to a requirement by: the name, where that is all there is to it."""
+    """Return what the cache remembers the answer to a requirement by: the name, where that is all there is to it."""
     return requirement if requirement.operator or requirement.quantity else requirement.entitlement
 
 
@@ -180,8 +180,8 @@ def _decide_by_reason(requirement: Requirement, reason: Reason | RequestFault, c
 class _LazyBurden:
     """A burden that knows whether it was asked for, and looks into a ledger in memory no sooner."""
 
-    def __init__(self, counting: LedgerClient, customer_id: str, charges: Charges | None) -> None:
-        self._ledger_client = counting
+    def __init__(self, ledger_client: LedgerClient, customer_id: str, charges: Charges | None) -> None:
+        self._ledger_client = ledger_client
         self._customer_id = customer_id
         self._charges = charges
         self.was_asked = False

@@ -2,8 +2,6 @@
 
 Each question is one generator of waits, run by the sync and the async door alike (``resilience.effects``). A warm check
 takes neither lock nor generator: one look-up and a comparison of clocks.
-
-Never here: Django, HTTP, the rule itself, how data is fetched or counted.
 """
 
 from __future__ import annotations
@@ -177,25 +175,29 @@ class EntitlementGate:
 
     def get(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot; its checks fetch before an old denial."""
-        known = run_sync(self._getting(customer))
-        return known.concluded_by(lambda asked, decision: run_sync(self.concluding(asked, decision, known))[0])
+        entitlements = run_sync(self._getting(customer))
+
+        def conclude(requirement: Requirement, decision: Decision) -> Decision:
+            return run_sync(self.concluding(requirement, decision, entitlements))[0]
+
+        return entitlements.concluded_by(conclude)
 
     async def aget(self, customer: object) -> CustomerEntitlements:
         """Return all of the customer's entitlements, from one snapshot.
 
         Reading it costs no I/O, so its denials are as old as that: ``acheck`` looks once more before it denies.
         """
-        known = await run_async(self._getting(customer))
-        return known.concluded_by(lambda _, decision: run_sync(self.telling(decision)))
+        entitlements = await run_async(self._getting(customer))
+        return entitlements.concluded_by(lambda _, decision: run_sync(self.telling(decision)))
 
     def inspect(self, customer: object) -> CustomerEntitlements:
-        """Return what ``get`` does, for who looks and is not the customer: its checks are told to nobody."""
-        known = run_sync(self._getting(customer))
+        """Return what ``get`` does, for who looks and is not the customer: its checks are not reported."""
+        entitlements = run_sync(self._getting(customer))
 
         def conclude(requirement: Requirement, decision: Decision) -> Decision:
-            return run_sync(self._reconsidering(requirement, decision, known, self.due()))[0]
+            return run_sync(self._reconsidering(requirement, decision, entitlements, self.due()))[0]
 
-        return known.concluded_by(conclude)
+        return entitlements.concluded_by(conclude)
 
     def reserve(
         self,
@@ -291,7 +293,7 @@ class EntitlementGate:
         return f"<{type(self).__name__} over {self.source!r}>"
 
     def _warm(self, customer: object, entitlement: str | Requirement, quantity: object) -> Decision | None:
-        """Return what is at hand: worked out before, asked for in the same way, and still fresh."""
+        """Return the decision by a cached answer that is fresh, where the check has one in the same form."""
         try:
             if quantity is None and type(customer) is str:
                 answer = self._decided[customer, entitlement]
@@ -317,11 +319,11 @@ class EntitlementGate:
         requirement = as_requirement(entitlement, quantity)
         customer_id = yield from self._identifying(customer)
         due = self.due()  # all that follows shares one deadline
-        known = yield from self.knowing(customer_id, due, refresh=refresh)
-        decision, known = yield from self.deciding(requirement, known, due)
-        self.tally(known)
-        if known.view is not None:
-            self.remember_form(known.view, requirement, key_of(customer, entitlement, quantity))
+        entitlements = yield from self.knowing(customer_id, due, refresh=refresh)
+        decision, entitlements = yield from self.deciding(requirement, entitlements, due)
+        self.tally(entitlements)
+        if entitlements.view is not None:
+            self.remember_form(entitlements.view, requirement, key_of(customer, entitlement, quantity))
         yield from self.announcing(decision, due)
         return decision
 
@@ -329,9 +331,9 @@ class EntitlementGate:
         """Cache the answer under the form in which it was asked for, too; see ``key_of``."""
         if key is None or view.entry is None:
             return
-        asked, answers = remembered_as(requirement), self._snapshots.answers
-        if answers.get(key) is not answers.get((view.customer_id, asked)):
-            self._snapshots.alias(view.entry, asked, key)
+        question, answers = remembered_as(requirement), self._snapshots.answers
+        if answers.get(key) is not answers.get((view.customer_id, question)):
+            self._snapshots.alias(view.entry, question, key)
 
     def find_answer(self, key: Hashable) -> Answer | None:
         """Return the cached answer that is fresh, where no check is to be reported; see ``key_of``."""
@@ -375,23 +377,23 @@ class EntitlementGate:
         return CustomerEntitlements(view, self._evaluator)
 
     def deciding(
-        self, requirement: Requirement, known: CustomerEntitlements, due: float
+        self, requirement: Requirement, entitlements: CustomerEntitlements, due: float
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Return the decision, and what it rests on: newer data where what is known is too old to deny."""
-        view = known.view
+        """Return the decision, and the entitlements it rests on: newer ones where these are too old to deny."""
+        view = entitlements.view
         if view is None:
-            return known.decide(requirement), known
-        decision = yield from self._evaluating(requirement, view, known.charges, due)
+            return entitlements.decide(requirement), entitlements
+        decision = yield from self._evaluating(requirement, view, entitlements.charges, due)
         if decision.outcome is not Outcome.DENIED:
-            return decision, known
+            return decision, entitlements
         newer = yield from self._snapshots.for_denial(view, due)
         if newer is view:
-            return decision, known
-        known = CustomerEntitlements(newer, self._evaluator)
+            return decision, entitlements
+        entitlements = CustomerEntitlements(newer, self._evaluator)
         if newer.entry is view.entry:  # as stale: a fetch has failed
-            return self._evaluator.served(decision, newer), known
+            return self._evaluator.served(decision, newer), entitlements
         # Another view may need the ledger where the first did not, or have told it of a credit note.
-        return (yield from self._evaluating(requirement, newer, NOT_READ, due)), known
+        return (yield from self._evaluating(requirement, newer, NOT_READ, due)), entitlements
 
     def _evaluating(
         self, requirement: Requirement, view: View, charges: Charges | None, due: float
@@ -405,47 +407,48 @@ class EntitlementGate:
     def _getting(self, customer: object) -> Effects[CustomerEntitlements]:
         customer_id = yield from self._identifying(customer)
         due = self.due()
-        known = yield from self.knowing(customer_id, due)
-        self.tally(known)
-        return (yield from self.counted(known, due))
+        entitlements = yield from self.knowing(customer_id, due)
+        self.tally(entitlements)
+        return (yield from self.counted(entitlements, due))
 
-    def tally(self, known: CustomerEntitlements) -> None:
+    def tally(self, entitlements: CustomerEntitlements) -> None:
         """Count where what answered a question came from."""
-        if known.view is not None:
-            self._health.count(known.view.source)
+        if entitlements.view is not None:
+            self._health.count(entitlements.view.source)
 
-    def counted(self, known: CustomerEntitlements, due: float) -> Effects[CustomerEntitlements]:
+    def counted(self, entitlements: CustomerEntitlements, due: float) -> Effects[CustomerEntitlements]:
         """Return the same with what is used up elsewhere, so that reading it costs no I/O."""
-        entry = known.view.entry if known.view else None
+        view = entitlements.view
+        entry = view.entry if view else None
         if entry is None or self._ledger_client.is_local or not any(row.is_metered for row in entry.snapshot.grants):
-            return known
+            return entitlements
         charges = yield from self._ledger_client.learning(entry.snapshot.customer_id, due)
-        return CustomerEntitlements(known.view, self._evaluator, charges=charges)
+        return CustomerEntitlements(view, self._evaluator, charges=charges)
 
     def concluding(
-        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+        self, requirement: Requirement, decision: Decision, entitlements: CustomerEntitlements
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Have the last word in a check of what ``get`` gave, and tell of it; return also what is known then."""
+        """Make the decision of a check of what ``get`` gave final, and report it; return also what it rests on."""
         due = self.due()
-        decision, known = yield from self._reconsidering(requirement, decision, known, due)
+        decision, entitlements = yield from self._reconsidering(requirement, decision, entitlements, due)
         yield from self.announcing(decision, due)
-        return decision, known
+        return decision, entitlements
 
     def _reconsidering(
-        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements, due: float
+        self, requirement: Requirement, decision: Decision, entitlements: CustomerEntitlements, due: float
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Return a denial by what ``get`` gave only where that is not too old to deny."""
-        if decision.outcome is not Outcome.DENIED or known.view is None:
-            return decision, known
-        kept = CustomerEntitlements(known.view, self._evaluator).kept()  # the ledger is asked anew
-        decision, newer = yield from self.deciding(requirement, kept, due)
-        if newer is kept:
-            return decision, known
+        if decision.outcome is not Outcome.DENIED or entitlements.view is None:
+            return decision, entitlements
+        uncharged = CustomerEntitlements(entitlements.view, self._evaluator).kept()  # the ledger is asked anew
+        decision, newer = yield from self.deciding(requirement, uncharged, due)
+        if newer is uncharged:
+            return decision, entitlements
         self.tally(newer)
         return decision, newer
 
-    def _granting(self, customer: object, wanted: ReservationRequest) -> Effects[Reservation]:
-        decision, reservation = yield from self.holding(customer, wanted)
+    def _granting(self, customer: object, request: ReservationRequest) -> Effects[Reservation]:
+        decision, reservation = yield from self.holding(customer, request)
         if reservation is None:
             required(decision)
         return reservation  # type: ignore[return-value]  # a refusal was raised in the line above
@@ -454,22 +457,22 @@ class EntitlementGate:
         """Refuse a request whoever makes it; allowed all the same where the settings let its denials pass."""
         return self.telling(self._evaluator.refuse(requirement, fault, None))
 
-    def admitting(self, customer: object, wanted: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
+    def admitting(self, customer: object, request: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
         """Return what ``holding`` does; of a key that stands for something else a refusal: for gates before a view."""
         try:
-            return (yield from self.holding(customer, wanted))
+            return (yield from self.holding(customer, request))
         except ReservationConflict:
-            return (yield from self.refusing(wanted.requirement, RequestFault.KEY_CONFLICT)), None
+            return (yield from self.refusing(request.requirement, RequestFault.KEY_CONFLICT)), None
 
-    def holding(self, customer: object, wanted: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
-        """Reserve as a part of other steps: return the decision, and what is held where it allows."""
+    def holding(self, customer: object, request: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
+        """Reserve as a part of other steps: return the decision, and the reservation where it allows."""
         customer_id = yield from self._identifying(customer)
         due = self.due()
         if isinstance(customer_id, Reason):
-            decision = self._evaluator.refuse(wanted.requirement, customer_id, None)
-            reservation = Reservation(decision, wanted.key) if decision.allowed else None
+            decision = self._evaluator.refuse(request.requirement, customer_id, None)
+            reservation = Reservation(decision, request.key) if decision.allowed else None
         else:
-            decision, reservation = yield from self._reserving(wanted, customer_id, due)
+            decision, reservation = yield from self._reserving(request, customer_id, due)
         try:
             yield from self.announcing(decision, due)
         except BaseException as error:  # a receiver's time limit, a client that left while it ran
@@ -479,9 +482,9 @@ class EntitlementGate:
         return decision, reservation
 
     def _reserving(
-        self, wanted: ReservationRequest, customer_id: str, due: float
+        self, request: ReservationRequest, customer_id: str, due: float
     ) -> Effects[tuple[Decision, Reservation | None]]:
-        decision, reservation = yield from self._reserver.reserving(wanted, customer_id, due)
+        decision, reservation = yield from self._reserver.reserving(request, customer_id, due)
         self._health.count(decision.source)
         return decision, reservation
 
@@ -498,8 +501,9 @@ class EntitlementGate:
 
     def tell_observers(self, decision: Decision, due: float | None) -> None:
         """Report a decision to observers, without a step; see ``announcing``."""
-        left = self.options.deadline if due is None else due - self._clock.monotonic()
-        self._observers.check(decision, max(0.0, self.options.deadline - left))
+        deadline = self.options.deadline
+        seconds_left = deadline if due is None else due - self._clock.monotonic()
+        self._observers.check(decision, max(0.0, deadline - seconds_left))
 
     def _invalidating(self, customer: object) -> Effects[None]:
         customer_id = yield from self._identifying(customer)

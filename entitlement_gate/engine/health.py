@@ -1,4 +1,4 @@
-"""How a gate fares, for a health endpoint: counts, and when upstream last answered. Never here: judging that."""
+"""How a gate fares, for a health endpoint: counts, and when upstream last answered."""
 
 from __future__ import annotations
 

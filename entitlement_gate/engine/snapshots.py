@@ -1,4 +1,4 @@
-"""The snapshot store: what is known of each customer, kept fresh.
+"""The snapshot store: the snapshots of all customers, kept fresh.
 
 Its theory of operation. A customer is in one of four states, by the age of the entry that is held: *fresh* (younger
 than ``fresh_for``: served), *stale while it is renewed* (``stale_while_revalidate`` more: served, and one fetch renews
@@ -15,7 +15,7 @@ those who wait (they are told, and what it brings is kept); the process forks (s
 entries stay). What never may: an entry that is older than the one it replaces, two fetches of one customer that count,
 a fetch that nobody started and everybody waits for.
 
-Never here: what one fetch does (``Fetcher``), the rule, or how a caller waits (``resilience.effects``).
+What one fetch does is in ``Fetcher``, how a caller waits in ``resilience.effects``.
 """
 
 from __future__ import annotations
@@ -135,11 +135,11 @@ class SnapshotStore:
         )
 
     def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Effects[View]:
-        """Return what is known: at once where data is good enough, else after a fetch, waited for until ``due``."""
+        """Return the view of a customer: at once where data is good enough, else after a fetch, until ``due``."""
         entry = None if refresh else self.entries.get(customer_id)
-        known = None if entry is None else self._serve_held(customer_id, entry)
-        if known is not None:
-            return known
+        view = None if entry is None else self._serve_held(customer_id, entry)
+        if view is not None:
+            return view
         call = self._single_flight.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
         return (yield from self._awaiting(customer_id, call, due))
 
@@ -157,7 +157,7 @@ class SnapshotStore:
         return view._replace(source="stale") if newer.entry is None else newer
 
     def _join_for_denial(self, view: View, entry: Entry) -> tuple[View, SharedFetch | None, bool]:
-        """Return what is known by now, the call to wait for, and whether to wait."""
+        """Return the view as of now, the call to wait for, and whether to wait."""
         with self._lock:  # held over all of it, or who comes in between sees no fetch due, none running and none kept
             current = self.entries.get(view.customer_id)
             if current is not None and current.snapshot is not entry.snapshot:
@@ -202,15 +202,15 @@ class SnapshotStore:
                 successor = self._single_flight.forget(customer_id, unless=generation)
         self._single_flight.begin(successor)
 
-    def remember(self, entry: Entry, asked: Hashable, answer: Answer) -> None:
+    def remember(self, entry: Entry, question: Hashable, answer: Answer) -> None:
         """Cache an answer for as long as its entry serves."""
         with self._lock:
-            self._cache.remember(entry, asked, answer)
+            self._cache.remember(entry, question, answer)
 
-    def alias(self, entry: Entry, asked: Hashable, key: Hashable) -> None:
+    def alias(self, entry: Entry, question: Hashable, key: Hashable) -> None:
         """Cache an answer under another key too."""
         with self._lock:
-            self._cache.alias(entry, asked, key)
+            self._cache.alias(entry, question, key)
 
     def forget(self, entry: Entry | None) -> None:
         """Drop the cached answers of an entry."""
@@ -228,8 +228,8 @@ class SnapshotStore:
 
     def report(self) -> dict[str, Any]:
         """Return how the gate fares, in plain JSON types."""
-        told = {"breaker": self._breaker.state, "customers": len(self.entries), **self.health.report()}
-        return told if self._shared is None else {**told, "shared": self._shared.state}
+        report = {"breaker": self._breaker.state, "customers": len(self.entries), **self.health.report()}
+        return report if self._shared is None else {**report, "shared": self._shared.state}
 
     def _serve_held(self, customer_id: str, entry: Entry) -> View | None:
         """Return what can be served without waiting, having started a renewal where one is due."""

@@ -205,8 +205,8 @@ def test_requirements_are_kleene_logic(requirement):
 @given(requirements, st.sampled_from([Reason.UNAVAILABLE, Reason.REJECTED, Reason.MALFORMED_RESPONSE]), st.data())
 def test_unknown_never_allows_unless_the_policy_says_so(requirement, reason, data):
     policy = data.draw(st.sampled_from(["deny", "allow"]) | st.dictionaries(st.sampled_from(NAMES), st.just("allow")))
-    judge = Evaluator(GateOptions(on_unavailable=policy), clock=None, counting=None, memory=None)
-    decision = judge.refuse(requirement, reason, CUSTOMER)
+    evaluator = Evaluator(GateOptions(on_unavailable=policy), clock=None, ledger_client=None, cache=None)
+    decision = evaluator.refuse(requirement, reason, CUSTOMER)
     words = [policy if isinstance(policy, str) else policy.get(leaf.entitlement) for leaf in requirement.leaves()]
 
     assert (decision.outcome, decision.source) == (Outcome.UNKNOWN, "fallback")

@@ -14,32 +14,32 @@ from tests.engine.fakes import ANNA, feature, instant
 MILLISECOND = 0.001
 
 
-def judge_by(clock, memory=None, **options):
+def make_evaluator(clock, cache=None, **options):
     options = GateOptions(**options)
-    return Evaluator(options, clock, LedgerClient(options, clock, Observers(clock)), memory or SnapshotCache(1))
+    return Evaluator(options, clock, LedgerClient(options, clock, Observers(clock)), cache or SnapshotCache(1))
 
 
 @pytest.fixture
 def judged(clock):
-    """Evaluator one view again and again; ``judged.entry`` is what it holds."""
+    """Evaluate one view again and again; ``judged.entry`` is what it holds."""
 
     def judged(entitlement, *grants, source="cache", **options):
-        if not hasattr(judged, "judge"):
-            memory = SnapshotCache(1)
-            judged.judge = judge_by(clock, memory, **options)
+        if not hasattr(judged, "evaluator"):
+            cache = SnapshotCache(1)
+            judged.evaluator = make_evaluator(clock, cache, **options)
             judged.entry = Entry(Snapshot(ANNA, grants, clock.time()), clock.monotonic(), clock.time(), 60)
-            memory.put(judged.entry)
-            judged.answer = lambda asked: memory.answers[ANNA, asked]
-        return judged.judge.decide(as_requirement(entitlement), View(ANNA, judged.entry, source))
+            cache.put(judged.entry)
+            judged.answer = lambda asked: cache.answers[ANNA, asked]
+        return judged.evaluator.decide(as_requirement(entitlement), View(ANNA, judged.entry, source))
 
     return judged
 
 
 def test_an_answer_is_worked_out_once(judged):
     judged("reports", feature())
-    known = judged.answer("reports")
+    answer = judged.answer("reports")
     judged("reports")
-    assert judged.answer("reports") is known
+    assert judged.answer("reports") is answer
 
 
 def test_a_grant_that_ends_while_cached_ends_to_the_millisecond(judged, clock):
@@ -116,11 +116,13 @@ def test_a_name_in_shadow_may_stand_the_other_way_round_too(judged):
 
 
 def test_of_nobody_known_a_name_in_shadow_lets_only_itself_through(clock):
-    judge = judge_by(clock, shadow={"a"})
-    told = [judge.refuse(asked, Reason.NO_CUSTOMER, None).allowed for asked in (Requirement("a"), ~Requirement("a"))]
+    evaluator = make_evaluator(clock, shadow={"a"})
+    told = [
+        evaluator.refuse(asked, Reason.NO_CUSTOMER, None).allowed for asked in (Requirement("a"), ~Requirement("a"))
+    ]
     assert told == [True, True]
     for reason in (Reason.NO_CUSTOMER, Reason.UNAVAILABLE):
-        decision = judge.refuse(Requirement("a") & "b", reason, ANNA)
+        decision = evaluator.refuse(Requirement("a") & "b", reason, ANNA)
         assert (decision.allowed, decision.entitlement, decision.reason) == (False, "b", reason)
 
 
@@ -131,23 +133,23 @@ def test_what_is_told_of_a_refusal_in_shadow_is_what_is_enforced(judged):
 
 @pytest.mark.parametrize(("policy", "allowed"), [({"b": "allow"}, True), ({"a": "allow"}, False)])
 def test_the_failure_policy_of_what_is_not_in_shadow_decides(clock, policy, allowed):
-    judge = judge_by(clock, shadow={"a"}, on_unavailable=policy)
-    decision = judge.refuse(Requirement("a") & "b", Reason.UNAVAILABLE, ANNA)
+    evaluator = make_evaluator(clock, shadow={"a"}, on_unavailable=policy)
+    decision = evaluator.refuse(Requirement("a") & "b", Reason.UNAVAILABLE, ANNA)
     assert (decision.allowed, decision.shadow) == (allowed, allowed)
 
 
 @pytest.mark.parametrize("asked", [Requirement("a"), ~Requirement("a"), Requirement("a") & "b"], ids=repr)
 def test_shadow_of_everything_refuses_nobody(clock, asked):
-    decision = judge_by(clock, shadow=True).refuse(asked, Reason.NO_CUSTOMER, None)
+    decision = make_evaluator(clock, shadow=True).refuse(asked, Reason.NO_CUSTOMER, None)
     assert (decision.allowed, decision.shadow, decision.reason) == (True, True, Reason.NO_CUSTOMER)
 
 
 def test_stale_data_is_not_worked_out_again_at_every_check(judged, clock):
     judged("reports", feature())
-    known = judged.answer("reports")
+    answer = judged.answer("reports")
     clock.advance(600)
     assert judged("reports", source="stale").age == 600
-    assert judged.answer("reports") is known
+    assert judged.answer("reports") is answer
 
 
 def test_a_quantity_and_a_combination_are_remembered_apart_from_the_name(judged):
@@ -170,20 +172,20 @@ def test_a_quantity_and_a_combination_are_remembered_apart_from_the_name(judged)
     ],
 )
 def test_unknown_is_left_to_the_failure_policy(clock, policy, entitlement, allowed):
-    judge = judge_by(clock, on_unavailable=policy)
+    evaluator = make_evaluator(clock, on_unavailable=policy)
     view = View(ANNA, None, "fallback", Reason.REJECTED)
-    decision = judge.decide(as_requirement(entitlement), view)
+    decision = evaluator.decide(as_requirement(entitlement), view)
     assert (decision.allowed, decision.source, decision.age) == (allowed, "fallback", None)
     assert (decision.reason, decision.customer_id) == (Reason.REJECTED, ANNA)
 
 
 def test_unknown_without_a_failure_is_unavailable(clock):
-    decision = judge_by(clock).decide(as_requirement("reports"), View(ANNA, None, "fallback"))
+    decision = make_evaluator(clock).decide(as_requirement("reports"), View(ANNA, None, "fallback"))
     assert decision.reason is Reason.UNAVAILABLE
 
 
 @pytest.mark.parametrize("policy", ["allow", "deny"])
 def test_whether_it_allows_is_what_the_decision_says_without_data_too(clock, policy):
-    judge, view = judge_by(clock, on_unavailable=policy), View(ANNA, None, "fallback")
+    evaluator, view = make_evaluator(clock, on_unavailable=policy), View(ANNA, None, "fallback")
     asked = as_requirement("reports")
-    assert judge.allows(asked, view) is judge.decide(asked, view).allowed is (policy == "allow")
+    assert evaluator.allows(asked, view) is evaluator.decide(asked, view).allowed is (policy == "allow")

@@ -19,7 +19,7 @@ from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.resilience.effects import run_async, run_sync
 from entitlement_gate.testing.ledger_contract import demand
 from tests.engine.fakes import ANNA, BERT, Billing, eventually, feature
-from tests.engine.test_evaluation import judge_by
+from tests.engine.test_evaluation import make_evaluator
 from tests.engine.test_reservations import Elsewhere, quantity
 
 DEADLINE = 0.3
@@ -121,10 +121,10 @@ class TestWhatADecisionRestsOn:
         assert remote.asked == []
 
     def test_what_was_not_read_is_an_error_of_ours_and_no_question(self, clock, remote):
-        judge = judge_by(clock, ledger=remote)
+        evaluator = make_evaluator(clock, ledger=remote)
         entry = Entry(Snapshot(ANNA, (quantity(),), clock.time()), clock.monotonic(), clock.time(), 60)
         with pytest.raises(RuntimeError, match="a ledger that was not read"):
-            judge.decide(Requirement("api_calls"), View(ANNA, entry, "cache"))
+            evaluator.decide(Requirement("api_calls"), View(ANNA, entry, "cache"))
         assert remote.asked == []
 
     def test_a_denial_that_nothing_newer_takes_back_asks_once(self, gate, billing, clock, *, remote, ask):
