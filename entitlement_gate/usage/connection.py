@@ -122,10 +122,10 @@ class OwnConnections:
         def transaction(cursor: Any, due: float) -> Result:
             begin, limit = (_BEGIN[self.vendor], ()), self._limit(due)
             with self._rolling_back(cursor):
-                read = self._execute_all(
+                answers = self._execute_all(
                     cursor, [*((limit, begin) if self.vendor == "sqlite" else (begin, limit)), *reads]
                 )
-                result, writes = work(read[-len(reads) :])
+                result, writes = work(answers[-len(reads) :])
                 self._execute_all(cursor, [*writes, ("COMMIT", ())])
             return result
 
@@ -181,14 +181,14 @@ class OwnConnections:
     def _run(self, work: Callable[[Any, float], Result], seconds: float | None = None) -> Result:
         """Do it; again, while there is time, where others were in the way, and once where the connection broke."""
         due = time.monotonic() + min(self._deadline if seconds is None else seconds, self._most)
-        pauses, is_anew = _pauses(), False
+        pauses, has_reconnected = _pauses(), False
         while True:
             try:
                 return self._run_once(work, due)
             except Error as error:
                 pause = next(pauses) if _is_conflict(error) else None
-                if pause is None and _is_broken(error) and not is_anew:
-                    pause, is_anew = 0.0, True
+                if pause is None and _is_broken(error) and not has_reconnected:
+                    pause, has_reconnected = 0.0, True
                     _close_all(self._idle)  # what broke one has broken them all
                 if pause is None or time.monotonic() + pause >= due:
                     # Not chained: what PostgreSQL says quotes values, and the statement with its values.
@@ -235,7 +235,7 @@ class OwnConnections:
         connection = connections.create_connection(self.alias)
         connection.inc_thread_sharing()  # one thread at a time, but any
         if self.vendor == "postgresql":
-            options = {**connection.settings_dict["OPTIONS"], **_signs_of_life(self._deadline)}
+            options = {**connection.settings_dict["OPTIONS"], **_keepalive_options(self._deadline)}
             if self._is_joining:  # parameters sent apart would allow one statement at a time
                 options |= {"server_side_binding": False, "pool": False}
             connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
@@ -243,11 +243,11 @@ class OwnConnections:
 
 
 class _Place:
-    """Who has one of the connections."""
+    """Whoever has one of the connections."""
 
 
 class _Places:
-    """So many places for those who have a connection; who is gone has none.
+    """So many places for those who have a connection; whoever is gone has none.
 
     A time limit or an interrupt may strike between any two lines, also on the way out: a semaphore that was not told
     would be short of a place for the life of the process.
@@ -255,7 +255,7 @@ class _Places:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._taken: WeakSet[_Place] = WeakSet()
+        self._holders: WeakSet[_Place] = WeakSet()
         self._lock = Lock()
 
     def take(self, place: _Place, due: float) -> bool:
@@ -268,13 +268,13 @@ class _Places:
 
     def give_back(self, place: _Place) -> None:
         """Make room for another; again, or for who has no place, is harmless."""
-        self._taken.discard(place)
+        self._holders.discard(place)
 
     def _admit(self, place: _Place) -> bool:
         with self._lock:
-            if len(self._taken) < self._most:
-                self._taken.add(place)
-        return place in self._taken
+            if len(self._holders) < self._most:
+                self._holders.add(place)
+        return place in self._holders
 
 
 class _Conversations:
@@ -285,33 +285,33 @@ class _Conversations:
     """
 
     def __init__(self) -> None:
-        self._lines: dict[object, tuple[float, int]] = {}
+        self._sockets: dict[object, tuple[float, int]] = {}
 
     @contextmanager
     def until(self, due: float, connection: BaseDatabaseWrapper) -> Iterator[None]:
         """Have a conversation, after cutting those of others that are overdue."""
         self._cut_overdue()
-        me, fileno = object(), getattr(connection.connection, "fileno", None)
+        name, fileno = object(), getattr(connection.connection, "fileno", None)
         if fileno is not None:  # of the same socket, and of no other that may get its number later
-            self._lines[me] = due + _GRACE, os.dup(fileno())
+            self._sockets[name] = due + _GRACE, os.dup(fileno())
         try:
             yield
         finally:
-            _, line = self._lines.pop(me, (due, None))
-            if line is not None:
-                os.close(line)
+            _, descriptor = self._sockets.pop(name, (due, None))
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _cut_overdue(self) -> None:
         now = time.monotonic()
-        for talk, (until, _) in tuple(self._lines.items()):
-            _, line = self._lines.pop(talk, (until, None)) if now > until else (until, None)
-            if line is not None:
-                with socket.socket(fileno=line) as cut, suppress(OSError):  # it may have broken meanwhile
-                    cut.shutdown(socket.SHUT_RDWR)
+        for name, (until, _) in tuple(self._sockets.items()):
+            _, descriptor = self._sockets.pop(name, (until, None)) if now > until else (until, None)
+            if descriptor is not None:
+                with socket.socket(fileno=descriptor) as overdue, suppress(OSError):  # it may have broken meanwhile
+                    overdue.shutdown(socket.SHUT_RDWR)
 
 
-def _signs_of_life(deadline: float) -> dict[str, int]:
-    """Return by what libpq tells a server that is gone, about as fast as nobody waits any longer."""
+def _keepalive_options(deadline: float) -> dict[str, int]:
+    """Return options by which libpq notices that a server is gone, about when nobody waits any longer."""
     seconds = math.ceil(min(deadline, _LONGEST_LIMIT))
     idle = {"keepalives_idle": seconds, "keepalives_interval": 1, "keepalives_count": 3}
     return {"connect_timeout": seconds, "tcp_user_timeout": 1_000 * seconds, **idle}
@@ -336,8 +336,8 @@ def _is_for_tests(connection: BaseDatabaseWrapper) -> bool:
     if not hasattr(mail, "outbox"):  # which Django sets up for tests, and only for them
         return False
     name = str(connection.settings_dict["NAME"])
-    given = connection.settings_dict.get("TEST", {}).get("NAME")
-    return name == given or name.startswith(TEST_DATABASE_PREFIX) or "memorydb" in name
+    test_name = connection.settings_dict.get("TEST", {}).get("NAME")
+    return name == test_name or name.startswith(TEST_DATABASE_PREFIX) or "memorydb" in name
 
 
 def _execute(cursor: Any, sql: str, values: Sequence[Any]) -> Rows:

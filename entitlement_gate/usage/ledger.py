@@ -136,13 +136,13 @@ class DatabaseLedger:
     def __init__(self, alias: str | None = None, *, deadline: float = 3.0) -> None:
         if not apps.is_installed("entitlement_gate.usage"):
             raise ValueError('ledger: the database\'s is an app: add "entitlement_gate.usage" to INSTALLED_APPS')
-        self._own = OwnConnections(alias or router.db_for_write(Charge), deadline)
+        self._connections = OwnConnections(alias or router.db_for_write(Charge), deadline)
         self._deadline = deadline
-        self._now = NOW[self._own.vendor]
-        self._lock = _SKIP_LOCKED[self._own.vendor]
+        self._now = NOW[self._connections.vendor]
+        self._lock = _SKIP_LOCKED[self._connections.vendor]
 
     def __repr__(self) -> str:
-        return f"<DatabaseLedger in {self._own.alias!r}>"
+        return f"<DatabaseLedger in {self._connections.alias!r}>"
 
     def reserve(
         self,
@@ -178,13 +178,13 @@ class DatabaseLedger:
 
     def commit(self, customer_id: str, key: str, *, actual: int | None = None, late: bool = True) -> Receipt:
         """See ``Ledger.commit``."""
-        given = actual if actual is None else checked_actual(actual)
-        return self._run_verb(customer_id, checked_key(key), lambda book, now: book.commit(key, now, given, late=late))
+        actual = actual if actual is None else checked_actual(actual)
+        return self._run_verb(customer_id, checked_key(key), lambda book, now: book.commit(key, now, actual, late=late))
 
     def release(self, customer_id: str, key: str, *, owner: str = "") -> Receipt:
         """See ``Ledger.release``."""
-        given = checked_word(owner)
-        return self._run_verb(customer_id, checked_key(key), lambda book, now: book.release(key, now, owner=given))
+        owner = checked_word(owner)
+        return self._run_verb(customer_id, checked_key(key), lambda book, now: book.release(key, now, owner=owner))
 
     def extend(self, customer_id: str, key: str, ttl: float) -> Receipt:
         """See ``Ledger.extend``."""
@@ -198,11 +198,11 @@ class DatabaseLedger:
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``; a hold that ran out and is still counted is given back first."""
-        looking = [(_RUN_OUT.format(now=self._now), (customer_id,)), (_TALLIES, (customer_id,))]
-        has_run_out, charges = self._own.ask(*looking)
+        statements = [(_RUN_OUT.format(now=self._now), (customer_id,)), (_TALLIES, (customer_id,))]
+        has_run_out, charges = self._connections.ask(*statements)
         if has_run_out:
             self._run_verb(customer_id, "", lambda *_: None)
-            _, charges = self._own.ask(*looking)
+            _, charges = self._connections.ask(*statements)
         return _tallies_of(charges)
 
     def take(self, limit: int, *, lease: float = 60.0) -> tuple[UsageEvent, ...]:
@@ -236,24 +236,24 @@ class DatabaseLedger:
 
     def health(self) -> dict[str, Any]:
         """Return what there is to know of the store, in plain types of JSON. Raises nothing."""
-        return examined("database", self._look, vendor=self._own.vendor, migrated=None)
+        return examined("database", self._look, vendor=self._connections.vendor, migrated=None)
 
     def close(self) -> None:
         """Close the connections; a later verb makes new ones."""
-        self._own.close()
+        self._connections.close()
 
     def _run_verb(self, customer_id: str, key: str, verb: Callable[[Book, float], Result]) -> Result:
 
-        def work(told: list[Rows]) -> tuple[list[Result], list[Statement]]:
-            book, before, now = _book_of(customer_id, told)
+        def work(answers: list[Rows]) -> tuple[list[Result], list[Statement]]:
+            book, before, now = _book_of(customer_id, answers)
             # More holds may have run out than were read: what is available is not known before all are.
-            is_behind = len(told[-1]) == _RUN_OUT_AT_ONCE
+            is_behind = len(answers[-1]) == _RUN_OUT_AT_ONCE
             forget = _FORGET.format(lock=self._lock), (now, _FORGOTTEN_AT_ONCE)
             return [] if is_behind else [verb(book, now)], [*_to_write(book, before), forget]
 
         due = time.monotonic() + self._deadline
         while True:
-            results = self._own.change(_to_read(self._now, customer_id, key), work)
+            results = self._connections.change(_to_read(self._now, customer_id, key), work)
             if results:
                 return results[0]
             if time.monotonic() >= due:
@@ -262,13 +262,13 @@ class DatabaseLedger:
     def _look(self, report: dict[str, Any]) -> None:
         self._run("SELECT 1")
         report["reachable"] = True
-        report["migrated"] = self._own.is_migrated(Event._meta.app_label)  # noqa: SLF001 - as above
+        report["migrated"] = self._connections.is_migrated(Event._meta.app_label)  # noqa: SLF001 - as above
         if report["migrated"]:
             report.update(pending=self.pending(), dead_letters=int(self._run(_BURIED)[0][0]))
 
     def _run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         statement = sql.format(now=self._now, lock=self._lock)
-        return self._own.ask((statement, values), seconds=_PATIENCE)[0]
+        return self._connections.ask((statement, values), seconds=_PATIENCE)[0]
 
 
 def _to_read(now: str, customer_id: str, key: str) -> list[Statement]:
@@ -281,10 +281,10 @@ def _to_read(now: str, customer_id: str, key: str) -> list[Statement]:
     ]
 
 
-def _book_of(customer_id: str, told: Sequence[Rows]) -> tuple[Book, dict[str, Record], float]:
-    """Return the book with the key's record, after every hold that ran out; the records as they are kept; the time."""
-    locked, charges, own, run_out = told
-    now = float(locked[0][0])
+def _book_of(customer_id: str, answers: Sequence[Rows]) -> tuple[Book, dict[str, Record], float]:
+    """Return the book with the key's record, after every hold that ran out; the records as they were read; the time."""
+    lock, charges, own, run_out = answers
+    now = float(lock[0][0])
     book = Book(customer_id)
     book.tallies = _tallies_of(charges)
     book.records = dict(map(_record, [*own, *run_out]))
@@ -355,9 +355,9 @@ def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
 def _fields(record: Record) -> list[Any]:
     wants = [(name, quantity, to and (to.slug, to.field)) for name, quantity, to in record.wants]
     shares = [(share.entitlement_id, share.row_id, share.amount) for share in record.shares]
-    how = [record.expires_at, record.until, record.is_overage, record.is_late]
-    known = [record.owner, record.purpose, record.is_lone]
-    return [json.dumps(wants), json.dumps(shares), str(record.state), *how, *known]
+    settlement = [record.expires_at, record.until, record.is_overage, record.is_late]
+    origin = [record.owner, record.purpose, record.is_lone]
+    return [json.dumps(wants), json.dumps(shares), str(record.state), *settlement, *origin]
 
 
 def _event(row: tuple[Any, ...]) -> UsageEvent:

@@ -11,7 +11,7 @@ from django.db import models
 
 __all__ = ["Account", "Charge", "Event", "Hold"]
 
-# Said in each model: found out, it would be `entitlement_gate` where this app is not installed, and other tables.
+# Named in each model: Django would take `entitlement_gate` where this app is not installed, and other tables.
 _APP_LABEL = "entitlement_usage"
 
 

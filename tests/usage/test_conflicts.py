@@ -125,7 +125,7 @@ def test_a_role_that_may_not_write_is_told_so_until_it_may(ledger_as, postgres, 
 
 def test_the_victim_of_a_deadlock_tries_again(ledger_as, postgres):
     ledger = ledger_as("victim", deadlock_timeout="1500ms")
-    ledger._own._deadline = 30
+    ledger._connections._deadline = 30
     ledger.consume(ANNA, [demand(1)], key="a")
     with ThreadPoolExecutor(1) as pool, _connected(postgres) as other, _connected(postgres) as looking:
         other.execute("SET deadlock_timeout = '60s'")
@@ -147,7 +147,7 @@ def test_a_shared_cache_lets_all_in_though_its_locks_have_no_time_out(in_memory)
 
 def test_one_that_stays_locked_is_given_up_in_time(in_memory):
     ledger = emptied(in_memory)
-    ledger._own._deadline = 0.2
+    ledger._connections._deadline = 0.2
     other = connections.create_connection(in_memory)
     with other.cursor() as cursor:
         cursor.execute("BEGIN IMMEDIATE")

@@ -25,13 +25,13 @@ print(Account._meta.db_table, Account._meta.app_label)
 
 
 def test_a_database_without_the_tables_is_unavailable(ledger):
-    with ledger._own.borrowed() as connection, connection.cursor() as cursor:
+    with ledger._connections.borrowed() as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE entitlement_usage_account RENAME TO elsewhere")
     try:
         with pytest.raises(LedgerUnavailable, match="entitlement_usage_account"):
             ledger.consume(ANNA, [demand(1)], key="k")
     finally:
-        with ledger._own.borrowed() as connection, connection.cursor() as cursor:
+        with ledger._connections.borrowed() as connection, connection.cursor() as cursor:
             cursor.execute("ALTER TABLE elsewhere RENAME TO entitlement_usage_account")
     assert ledger.consume(ANNA, [demand(1)], key="k").quantity == 1
 
@@ -53,9 +53,9 @@ def test_threads_that_come_and_go_leave_no_connections_behind(postgres_alias):
         )
         thread.start()
         thread.join()
-    assert len(ledger._own._idle) == 1
+    assert len(ledger._connections._idle) == 1
     ledger.close()
-    assert ledger._own._idle == []
+    assert ledger._connections._idle == []
 
 
 class Interrupted(BaseException):
@@ -66,7 +66,7 @@ def test_a_connection_whose_conversation_was_interrupted_is_not_used_again(ledge
     lent = []
 
     def interrupted():
-        with ledger._own.borrowed() as connection:
+        with ledger._connections.borrowed() as connection:
             connection.ensure_connection()
             lent.append(connection)
             raise Interrupted
@@ -79,9 +79,10 @@ def test_a_connection_whose_conversation_was_interrupted_is_not_used_again(ledge
 
 def test_nobody_waits_for_ever_for_a_connection(ledger, monkeypatch):
     monkeypatch.setattr(OwnConnections, "MOST", 1)
-    ledger._own.remake()
-    with ledger._own.borrowed(), pytest.raises(LedgerUnavailable, match="all 1 connections of the ledger are in use"):
-        ledger._own.ask(("SELECT 1", ()), seconds=0.05)
+    ledger._connections.remake()
+    in_use = "all 1 connections of the ledger are in use"
+    with ledger._connections.borrowed(), pytest.raises(LedgerUnavailable, match=in_use):
+        ledger._connections.ask(("SELECT 1", ()), seconds=0.05)
     assert ledger.charges(ANNA) == {}
 
 
@@ -122,7 +123,7 @@ def test_an_exception_that_strikes_while_a_connection_is_lent_or_comes_back_cost
 
 
 def test_a_connection_that_is_lent_while_the_ledger_closes_is_closed_when_it_comes_back(ledger):
-    with ledger._own.borrowed() as connection:
+    with ledger._connections.borrowed() as connection:
         connection.ensure_connection()
         ledger.close()
         assert connection.connection is not None
@@ -160,7 +161,7 @@ def test_a_forked_child_has_a_connection_of_its_own(ledger):
 
 
 def test_the_ledger_is_not_in_the_view_s_transaction(ledger, alias):
-    with ledger._own.borrowed() as connection:
+    with ledger._connections.borrowed() as connection:
         assert connection is not connections[alias]
     assert repr(ledger) == f"<DatabaseLedger in {alias!r}>"
 
@@ -200,7 +201,8 @@ from entitlement_gate.testing.ledger_contract import ANNA, demand
 from tests.usage.databases import made_ledger
 
 def session():
-    return ledger._own.ask(("SELECT pg_backend_pid()", ()))[0] if ledger._own.vendor == "postgresql" else 0
+    connections = ledger._connections
+    return connections.ask(("SELECT pg_backend_pid()", ()))[0] if connections.vendor == "postgresql" else 0
 
 ledger = made_ledger(json.load(sys.stdin))
 ledger.consume(ANNA, [demand(1)], key="parent")

@@ -126,7 +126,7 @@ def test_a_postgresql_that_hangs_keeps_nobody_longer_than_the_deadline(alias, se
         assert_everything_ends(gate, held)
     clock.advance(6)
     assert gate.check(ANNA, "calls").allowed
-    eventually(lambda: not gate.ledger._own._conversations._lines, seconds=SOON)
+    eventually(lambda: not gate.ledger._connections._conversations._sockets, seconds=SOON)
 
 
 @pytest.fixture
@@ -171,13 +171,13 @@ def test_a_thread_that_waits_for_what_never_answers_comes_back(alias, server):
     with Stopped(server.process):
         thread = threading.Thread(target=ask)
         thread.start()
-        eventually(lambda: own._conversations._lines)
+        eventually(lambda: own._conversations._sockets)
         assert not ended.wait(0.2 + module._GRACE)
         with own._conversations.until(time.monotonic(), connections["default"]):  # whoever comes next sees to it
             pass
         assert ended.wait(SOON)
         thread.join()
-    assert own._conversations._lines == {}
+    assert own._conversations._sockets == {}
     own.close()
 
 
@@ -188,7 +188,7 @@ def test_a_conversation_that_ended_by_itself_is_not_cut(alias):
         with own._conversations.until(time.monotonic() - 2 * module._GRACE, connection):
             connection.close()
             own._conversations._cut_overdue()
-        assert own._conversations._lines == {}
+        assert own._conversations._sockets == {}
     assert own.ask(("SELECT 1", ())) == [[(1,)]]
     own.close()
 

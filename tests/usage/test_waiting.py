@@ -76,7 +76,7 @@ def test_a_verb_takes_two_round_trips_to_postgresql_begin_and_commit_among_them(
         asked.append(how[0])
         return execute(*how)
 
-    with ledger._own.borrowed() as lent_next_too:
+    with ledger._connections.borrowed() as lent_next_too:
         assert not asked
     with lent_next_too.execute_wrapper(counted):
         verb(ledger)
