@@ -101,7 +101,7 @@ def answer(gate: EntitlementGate, options: Mapping[str, Any]) -> Report:
         return (report_check if is_check else report_explanation)(explained, capture.why)
 
 
-def write_report(report: Report, style: str, page: Screen, stream: Stream) -> int:
+def write_report(report: Report, style: str, screen: Screen, stream: Stream) -> int:
     """Write the report and return its exit code.
 
     Raises:
@@ -109,7 +109,7 @@ def write_report(report: Report, style: str, page: Screen, stream: Stream) -> in
     """
     if report.error is None or style in JSON:
         with guard_output(stream):
-            stream.write(format_report(report, style, page, stream))
+            stream.write(format_report(report, style, screen, stream))
     if report.error is not None:
         raise OperatingError(report.error, report.exit_code, is_reported=style in JSON)
     return report.exit_code
@@ -124,12 +124,12 @@ _ENVIRONMENT = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one action; the answer is the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["sandbox"]:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["sandbox"]:
         from entitlement_gate.sandbox.__main__ import main as serve  # noqa: PLC0415 - the server, on use only
 
-        return serve(given[1:])
-    options, notes = vars(_make_parser().parse_args(given)), LenientStream(sys.stderr)
+        return serve(arguments[1:])
+    options, notes = vars(_make_parser().parse_args(arguments)), LenientStream(sys.stderr)
     try:
         return _run(options)
     except OperatingError as error:

@@ -121,8 +121,8 @@ def collect_names(
     names: set[str] = set()
     fetch = partial(_fetch_names, source, may_be_gone=may_be_gone)
     with ThreadPoolExecutor(_CONCURRENCY) as threads:
-        for number, found in enumerate(threads.map(fetch, customers), start=1):
-            names |= found
+        for number, more in enumerate(threads.map(fetch, customers), start=1):
+            names |= more
             progress(f"{number} of {len(customers)} customers asked for")
     return names
 
@@ -137,7 +137,7 @@ def _fetch_names(source: object, customer: str, *, may_be_gone: bool) -> set[str
         raise OperatingError(f"{customer}: {type(error).__name__}: {error}") from None
 
 
-Result = Literal["fetched", "held", "missing", "failed", "invalid"]
+Result = Literal["fetched", "cached", "missing", "failed", "invalid"]
 _ANY = "*"
 _BYTE_ORDER_MARK = "\ufeff"  # a byte-order mark, also where files were joined
 _QUEUED = 4  # pieces of work waiting for each thread
@@ -149,14 +149,14 @@ class WarmReport:
 
     Attributes:
         fetched: fetched now.
-        held: in the cache before.
+        cached: in the cache before.
         missing: unknown to billing.
         failed: not fetched, and worth another try.
         invalid: no customer ids.
     """
 
     fetched: list[str] = field(default_factory=list)
-    held: list[str] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
@@ -164,7 +164,7 @@ class WarmReport:
     @property
     def done(self) -> int:
         """How many ids are done."""
-        return sum(map(len, (self.fetched, self.held, self.missing, self.failed, self.invalid)))
+        return sum(map(len, (self.fetched, self.cached, self.missing, self.failed, self.invalid)))
 
     @property
     def is_complete(self) -> bool:
@@ -172,7 +172,7 @@ class WarmReport:
         return not (self.missing or self.failed or self.invalid)
 
     def __str__(self) -> str:
-        parts = [f"{len(self.fetched)} fetched", f"{len(self.held)} held before"]
+        parts = [f"{len(self.fetched)} fetched", f"{len(self.cached)} held before"]
         others = {"unknown to billing": self.missing, "failed": self.failed, "no customer id": self.invalid}
         return ", ".join(parts + [f"{len(ids)} {what}" for what, ids in others.items() if ids])
 
@@ -221,7 +221,7 @@ def _warm_customer(gate: EntitlementGate, customer: str) -> Result:
         return "failed"
     if basis.reason is Reason.CUSTOMER_NOT_FOUND:
         return "missing"
-    return "fetched" if basis.source == "live" else "held"
+    return "fetched" if basis.source == "live" else "cached"
 
 
 _HEAD = '''"""What billing lists, spelled as billing spells it.
@@ -255,9 +255,9 @@ def _make_member_name(name: str) -> str:
     return f"N{member}" if member[0].isdigit() else member
 
 
-def _make_unique(member: str, taken: Iterable[str]) -> str:
+def _make_unique(member: str, others: Iterable[str]) -> str:
     unique, number = member, 1
-    while unique in taken or keyword.iskeyword(unique):
+    while unique in others or keyword.iskeyword(unique):
         number += 1
         unique = f"{member}_{number}"
     return unique

@@ -146,10 +146,9 @@ def get_holdings(gate: EntitlementGate, customer: str) -> Holdings:
         OperatingError: ``customer`` is no customer id.
     """
     customer_id = parse_customer(customer)
-    known = gate.inspect(customer_id)
-    basis = known.check(_ANY)
-    listed = () if basis.outcome is Outcome.UNKNOWN else tuple(known.values())
-    return Holdings(customer_id, basis, listed)
+    entitlements = gate.inspect(customer_id)
+    basis = entitlements.check(_ANY)
+    return Holdings(customer_id, basis, () if basis.outcome is Outcome.UNKNOWN else tuple(entitlements.values()))
 
 
 def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None) -> ExplainedDecision:
@@ -169,9 +168,9 @@ def ask(gate: EntitlementGate, customer: str, name: str, quantity: object = None
     customer_id = parse_customer(customer)
     requirement = _parse_requirement(name, quantity)
     decision = gate.inspect(customer_id).check(requirement)
-    known = gate.inspect(customer_id)  # once more: the check may have fetched, before a denial by old data
-    is_known = Outcome.UNKNOWN not in (decision.outcome, known.check(requirement).outcome)
-    grants = tuple(grant for entitlement in known.values() for grant in entitlement.grants) if is_known else ()
+    entitlements = gate.inspect(customer_id)  # once more: the check may have fetched, before a denial by old data
+    is_known = Outcome.UNKNOWN not in (decision.outcome, entitlements.check(requirement).outcome)
+    grants = tuple(grant for entitlement in entitlements.values() for grant in entitlement.grants) if is_known else ()
     facts = Facts(decision, grants, _fetch_overlooked(gate, decision, grants))
     explanation = explain(facts, requirement, datetime.now(UTC), gate.options.terms)
     return ExplainedDecision(customer_id, explanation, tuple(sorted({grant.name for grant in grants})))
@@ -188,15 +187,15 @@ def _fetch_overlooked(gate: EntitlementGate, decision: Decision, grants: tuple[G
     """Return the rows that ``STATUS_FILTER`` kept from a denial; none where billing does not answer."""
     if decision.outcome is not Outcome.DENIED or decision.reason is Reason.CUSTOMER_NOT_FOUND:
         return ()
-    seen = {grant.id for grant in grants}
+    ids = {grant.id for grant in grants}
     try:
-        return tuple(row for row in fetch_all_grants(gate.source, str(decision.customer_id)) if row.id not in seen)
+        return tuple(row for row in fetch_all_grants(gate.source, str(decision.customer_id)) if row.id not in ids)
     except SourceError:
         return ()
 
 
 _TONES: dict[Outcome, Tone] = {Outcome.ALLOWED: "good", Outcome.DENIED: "bad", Outcome.UNKNOWN: "warning"}
-_SHOWN = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
+_FIELDS = ("allowed", "reason", "type", "units", "limit", "used", "remaining", "unlimited", "active_from", "expires_at")
 _PARTS = {"counted": "yes", "closest": "decided", "none": "no"}
 _PART_TONES: dict[str, Tone] = {"counted": "good", "closest": "bad", "none": "faint"}
 
@@ -248,9 +247,9 @@ def report_explanation(explained: ExplainedDecision, why: str = "") -> Report:
         Line(_format_decision(decision), _choose_tone(decision)),
         Line(f"customer {explained.customer_id}, {_format_source(decision)}", indent=2),
     ]
-    if used_here := _find_local_use(explanation.rows, decision):
+    if local_use := _find_local_use(explanation.rows, decision):
         text = (
-            f"{format_number(used_here, decision.units)} of it held or used up here, and not yet in billing's numbers"
+            f"{format_number(local_use, decision.units)} of it held or used up here, and not yet in billing's numbers"
         )
         parts.append(Line(text, indent=2))
     if explanation.rows:
@@ -302,10 +301,10 @@ def _grant_to_dict(grant: Grant) -> dict[str, Any]:
 
 def _find_local_use(rows: Iterable[RowStanding], decision: Decision) -> Decimal | None:
     """Return how much is used up here and not yet in billing's numbers; None where nothing is."""
-    decided = [row.grant.remaining for row in rows if row.part != "none" and row.grant.remaining is not None]
-    if decision.remaining is None or not decided:
+    balances = [row.grant.remaining for row in rows if row.part != "none" and row.grant.remaining is not None]
+    if decision.remaining is None or not balances:
         return None
-    return difference(total(decided), decision.remaining) or None
+    return difference(total(balances), decision.remaining) or None
 
 
 def _report_unfound(holdings: Holdings, why: str, data: dict[str, Any]) -> Report:
@@ -319,7 +318,7 @@ def _report_unfound(holdings: Holdings, why: str, data: dict[str, Any]) -> Repor
 def _entitlement_to_dict(entitlement: Entitlement) -> dict[str, Any]:
     plain = entitlement.decision.as_dict()
     rows = [_grant_to_dict(grant) for grant in entitlement.grants]
-    return {"name": entitlement.name, **{name: plain[name] for name in _SHOWN}, "rows": rows}
+    return {"name": entitlement.name, **{name: plain[name] for name in _FIELDS}, "rows": rows}
 
 
 def _make_entitlement_row(entitlement: Entitlement) -> tuple[Cell | str, ...]:
@@ -362,8 +361,8 @@ def _format_decision(decision: Decision) -> str:
     answer = "allowed" if decision.allowed else "denied"
     shadow = " (in shadow mode; else denied)" if decision.shadow else ""
     reason = f"{decision.reason}: {describe_reason(decision.reason)}"
-    left = make_balance_cell(decision).text
-    balance = f" ({left} left)" if left else ""
+    remaining = make_balance_cell(decision).text
+    balance = f" ({remaining} left)" if remaining else ""
     return f"{answer}{shadow}:{requested} {decision.entitlement}: {reason}{balance}"
 
 

@@ -68,9 +68,9 @@ class Finding:
         return self.level in {"warning", "error"}
 
 
-def report_findings(found: Iterable[Finding]) -> Report:
+def report_findings(findings: Iterable[Finding]) -> Report:
     """Report the findings; problems make the exit code 1."""
-    findings = tuple(found)
+    findings = tuple(findings)
     problems = sum(finding.is_problem for finding in findings)
     summary = f"{problems} problem{'s' if problems != 1 else ''}" if problems else "no problems"
     rows = tuple(row for finding in findings for row in _make_rows(finding))
@@ -158,9 +158,9 @@ def examine(
     if client.options.base_url.startswith(SANDBOX):
         yield Finding("note", "reachability", "billing is the bundled sandbox, in this process")
     yield from _check_statuses(client)
-    found = list(_check_call(client, *customers[:1]))
-    yield from found
-    if not any(finding.level == "error" for finding in found):
+    findings = list(_check_call(client, *customers[:1]))
+    yield from findings
+    if not any(finding.level == "error" for finding in findings):
         yield from _check_listings(client, customers)
         yield from _check_names(gate, customers, tuple(names))
     yield _check_health(gate)
@@ -170,10 +170,10 @@ def _check_statuses(client: ZenskarClient) -> Iterator[Finding]:
     """Warn of statuses that no row has: billing lists nothing for them, and everybody is refused."""
     from entitlement_gate.zenskar.models import EntitlementStatus  # noqa: PLC0415 - pydantic costs 100 ms: on use only
 
-    known = tuple(map(str, EntitlementStatus))
+    statuses = tuple(map(str, EntitlementStatus))
     for status in client.options.status_filter or ():
-        if status not in known:
-            hint = ask_did_you_mean(find_nearest(status, known)) or f"There are {', '.join(known)}."
+        if status not in statuses:
+            hint = ask_did_you_mean(find_nearest(status, statuses)) or f"There are {', '.join(statuses)}."
             yield Finding("warning", "parameters", f"STATUS_FILTER asks for {status!r}, which no row has", hint)
 
 
@@ -219,21 +219,21 @@ def _judge_reply(reply: Reply, customer: str) -> Finding:
 
 
 def _explain_refusal(reply: Reply) -> Finding:
-    status, said = reply.status, f"HTTP {reply.status} {read_error(reply.body)}".rstrip()
+    status, answer = reply.status, f"HTTP {reply.status} {read_error(reply.body)}".rstrip()
     if status in _CREDENTIALS:
         hint = "Check API_KEY and ORGANISATION: both belong to the same account and environment."
-        return Finding("error", "credentials", f"billing refuses them: {said}", hint)
+        return Finding("error", "credentials", f"billing refuses them: {answer}", hint)
     if status in _PARAMETERS:
         hint = "Check API_VERSION, STATUS_FILTER and PAGE_SIZE."
-        return Finding("error", "parameters", f"billing refuses them: {said}", hint)
+        return Finding("error", "parameters", f"billing refuses them: {answer}", hint)
     if status in _REDIRECTS:
         where = reply.headers.get("location", "nowhere")
         return Finding("error", "reachability", f"redirected (HTTP {status}) to {where}", _BASE_URL_HINT)
     if status in _OURS_TO_FIX:
         hint = "Check BASE_URL and API_VERSION; if they are right, ask Zenskar's support."
-        return Finding("error", "parameters", f"billing refuses the call: {said}", hint)
+        return Finding("error", "parameters", f"billing refuses the call: {answer}", hint)
     hint = "Wait and run this again; if it lasts, ask Zenskar's support."
-    return Finding("error", "reachability", f"billing answers {said}", hint)
+    return Finding("error", "reachability", f"billing answers {answer}", hint)
 
 
 def _judge_not_found(reply: Reply, customer: str) -> Finding:
@@ -298,7 +298,7 @@ def _check_names(gate: EntitlementGate, customers: Sequence[str], names: tuple[N
         hint = "Give the ids of customers that together hold every entitlement."
         yield Finding("note", "names", "not compared with what billing lists: no customer was given", hint)
         return
-    listed: set[str] = set()
+    billing_names: set[str] = set()
     for customer in customers:
         try:
             grants = fetch_all_grants(gate.source, customer)
@@ -306,20 +306,20 @@ def _check_names(gate: EntitlementGate, customers: Sequence[str], names: tuple[N
             hint = "Mend what is said of the customer's list above."
             yield Finding("note", "names", f"not compared with what billing lists: {customer} cannot be read", hint)
             return
-        listed |= {text for grant in grants for text in (grant.name, grant.entitlement_id or "")}
-    missing = list(_find_missing(gate, names, listed))
+        billing_names |= {text for grant in grants for text in (grant.name, grant.entitlement_id or "")}
+    missing = list(_find_missing(gate, names, billing_names))
     yield from missing or [Finding("ok", "names", f"billing lists all {len({each.name for each in names})} names")]
 
 
-def _find_missing(gate: EntitlementGate, names: tuple[NameInCode, ...], listed: set[str]) -> Iterator[Finding]:
+def _find_missing(gate: EntitlementGate, names: tuple[NameInCode, ...], billing_names: set[str]) -> Iterator[Finding]:
     aliases = gate.options.aliases
     for name in dict.fromkeys(each.name for each in names):
-        billed = aliases.get(name, name)
-        if (canonical_uuid(billed) or billed) in listed:
+        target = aliases.get(name, name)
+        if (canonical_uuid(target) or target) in billing_names:
             continue
         places = sorted({each.where for each in names if each.name == name and each.where})
-        near = find_nearest(billed, (other for other in listed if other and not canonical_uuid(other)))
-        alias = f" (an alias of {billed!r})" if billed != name else ""
+        near = find_nearest(target, (other for other in billing_names if other and not canonical_uuid(other)))
+        alias = f" (an alias of {target!r})" if target != name else ""
         hint = ask_did_you_mean(near) or "Create it in billing, correct the name, or map it in ALIASES."
         yield Finding(
             "warning", "names", f"billing lists no {name!r}{alias}; asked at {', '.join(places) or '?'}", hint
@@ -341,7 +341,7 @@ _PATIENCE = 1.0  # seconds
 _LONG_WAIT = 900.0  # seconds that an event waits where something ships
 _MANY_EVENTS = 1_000  # events that wait, where nobody knows how long
 _SHIP = "Let `manage.py entitlements ship` run regularly, or with --watch; see the guide to shipping usage."
-_UNSAID = "See for yourself that it has maxmemory-policy noeviction and appendonly yes."
+_SILENT_HINT = "See for yourself that it has maxmemory-policy noeviction and appendonly yes."
 _OUT_OF_REACH = {
     "redis": "Check REDIS_URL, its password, firewall and TLS, and that the server runs.",
     "database": "Check DATABASES and that the server runs.",
@@ -389,8 +389,8 @@ def _judge_ledger(health: Mapping[str, Any]) -> Iterator[Finding]:
         text = f"the ledger ({store}) does not answer: {health.get('error')}"
         yield Finding("error", "ledger", text, _OUT_OF_REACH.get(store, "Check that it runs."))
         return
-    found = [*_check_sharing(store), *_check_durability(health), *_check_state(health)]
-    yield from found or [Finding("ok", "ledger", f"{store}: answers")]
+    findings = [*_check_sharing(store), *_check_durability(health), *_check_state(health)]
+    yield from findings or [Finding("ok", "ledger", f"{store}: answers")]
     yield from _check_outbox(health)
 
 
@@ -405,7 +405,7 @@ def _check_durability(health: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge how a Redis keeps what must not be lost."""
     policy = health.get("maxmemory_policy")
     if "maxmemory_policy" in health and policy is None:
-        yield Finding("note", "ledger", "this Redis does not say how it keeps: INFO is refused", _UNSAID)
+        yield Finding("note", "ledger", "this Redis does not say how it keeps: INFO is refused", _SILENT_HINT)
     if policy not in (None, "noeviction"):
         text = f"this Redis forgets when memory is short (maxmemory-policy {policy}): the ledger refuses it"
         hint = "Set maxmemory-policy noeviction, or give the ledger a server of its own."

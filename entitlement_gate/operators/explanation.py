@@ -131,25 +131,25 @@ class Explanation:
         return ask_did_you_mean(self.near)
 
 
-def explain(facts: Facts, asked: Requirement, now: datetime, terms: Terms) -> Explanation:
+def explain(facts: Facts, requirement: Requirement, now: datetime, terms: Terms) -> Explanation:
     """Explain a decision about one entitlement at the instant ``now``."""
     decision = facts.decision
-    named = rows_named(_make_snapshot(facts.grants), asked.entitlement, terms)
-    hidden = rows_named(_make_snapshot(facts.overlooked), asked.entitlement, terms)
-    standings = [_judge_row(row, decision, _judge_alone(row, asked, now, terms)) for row in named]
-    for row in hidden:
-        alone = _judge_alone(row, asked, now, terms)
+    rows = rows_named(_make_snapshot(facts.grants), requirement.entitlement, terms)
+    overlooked = rows_named(_make_snapshot(facts.overlooked), requirement.entitlement, terms)
+    standings = [_judge_row(row, decision, _judge_alone(row, requirement, now, terms)) for row in rows]
+    for row in overlooked:
+        alone = _judge_alone(row, requirement, now, terms)
         standings.append(
             RowStanding(row, "none", alone, f"{_describe_standing(row, alone)}; STATUS_FILTER does not ask for it")
         )
-    changing = decision
-    if decision.outcome is Outcome.DENIED and hidden:
-        changing = decide(_make_snapshot((*named, *hidden)), asked, now, terms)
+    by_all_rows = decision
+    if decision.outcome is Outcome.DENIED and overlooked:
+        by_all_rows = decide(_make_snapshot((*rows, *overlooked)), requirement, now, terms)
     near: tuple[str, ...] = ()
     if not standings and decision.reason is Reason.NOT_ENTITLED:
-        billed = terms.aliases.get(asked.entitlement, asked.entitlement)
-        near = find_nearest(billed, {*terms.aliases, *(grant.name for grant in (*facts.grants, *facts.overlooked))})
-    return Explanation(decision, tuple(standings), _describe_change(changing), near)
+        target = terms.aliases.get(requirement.entitlement, requirement.entitlement)
+        near = find_nearest(target, {*terms.aliases, *(grant.name for grant in (*facts.grants, *facts.overlooked))})
+    return Explanation(decision, tuple(standings), _describe_change(by_all_rows), near)
 
 
 def describe_reason(reason: Reason) -> str:
@@ -178,10 +178,10 @@ def _make_snapshot(grants: Iterable[Grant]) -> Snapshot:
     return Snapshot("", tuple(grants), 0.0)
 
 
-def _judge_alone(row: Grant, asked: Requirement, now: datetime, terms: Terms) -> Reason:
+def _judge_alone(row: Grant, requirement: Requirement, now: datetime, terms: Terms) -> Reason:
     """Return what the rule says of this row if there were no other."""
-    by_name = as_requirement(row.name, asked.requested)
-    return decide(_make_snapshot((row,)), by_name, now, _make_terms(terms, asked.entitlement, row)).reason
+    by_name = as_requirement(row.name, requirement.requested)
+    return decide(_make_snapshot((row,)), by_name, now, _make_terms(terms, requirement.entitlement, row)).reason
 
 
 def _make_terms(terms: Terms, entitlement: str, row: Grant) -> Terms:
@@ -205,8 +205,8 @@ def _judge_row(row: Grant, decision: Decision, alone: Reason) -> RowStanding:
 
 def _describe_standing(row: Grant, standing: Reason) -> str:
     if standing in _BY_BALANCE:
-        left = format_number(row.remaining, row.units)
-        return f"live, {left} left" if row.is_metered and left else "live"
+        remaining = format_number(row.remaining, row.units)
+        return f"live, {remaining} left" if row.is_metered and remaining else "live"
     if standing is Reason.NOT_STARTED and row.active_from is not None:
         return f"starts {format_moment(row.active_from)}"
     if standing is Reason.EXPIRED and row.expires_at is not None:
@@ -234,12 +234,12 @@ def _describe_change(decision: Decision) -> str:
 
 def _describe_limits(decision: Decision) -> str:
     ends = [f"until {format_moment(decision.expires_at)}"] if decision.expires_at else []
-    left = (
+    balance = (
         [f"while more than 0 is left (now {format_number(decision.remaining, decision.units)})"]
         if decision.remaining
         else []
     )
-    return f" {' and '.join(ends + left)}" if ends or left else ""
+    return f" {' and '.join(ends + balance)}" if ends or balance else ""
 
 
 def _describe_shortage(decision: Decision) -> str:
@@ -258,22 +258,22 @@ _MOST = 3
 _CUTOFF = 0.6
 
 
-def find_nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return the known names that somebody who wrote ``name`` may have meant, nearest first.
+def find_nearest(name: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the names that somebody who wrote ``name`` may have meant, nearest first.
 
     Case, blanks, hyphens and underscores count for nothing; a name is not near to itself.
     """
-    folded: dict[str, list[str]] = {}
-    for other in sorted(set(known) - {name}):
-        folded.setdefault(_fold(other), []).append(other)
-    found = difflib.get_close_matches(_fold(name), folded, n=_MOST, cutoff=_CUTOFF)
-    return tuple(other for key in found for other in folded[key])[:_MOST]
+    by_key: dict[str, list[str]] = {}
+    for other in sorted(set(names) - {name}):
+        by_key.setdefault(_fold(other), []).append(other)
+    keys = difflib.get_close_matches(_fold(name), by_key, n=_MOST, cutoff=_CUTOFF)
+    return tuple(other for key in keys for other in by_key[key])[:_MOST]
 
 
 def ask_did_you_mean(near: Iterable[str]) -> str:
     """Return the question, or nothing where nothing is near."""
-    quoted = [repr(name) for name in near]
-    return f"Did you mean {' or '.join(quoted)}?" if quoted else ""
+    names = " or ".join(map(repr, near))
+    return f"Did you mean {names}?" if names else ""
 
 
 def _fold(name: str) -> str:

@@ -64,7 +64,7 @@ def make_sample_path(patterns: Iterable[Any]) -> str:
 def _make_sample(pattern: Any) -> str:
     text = str(pattern)
     if isinstance(pattern, RoutePattern):
-        return _CONVERTER.sub(lambda found: _SAMPLES.get(found[1] or "", "x"), text)
+        return _CONVERTER.sub(lambda match: _SAMPLES.get(match[1] or "", "x"), text)
     text = _GROUP.sub("1", text.removeprefix("^").removesuffix("$").removesuffix("\\Z"))
     return _SET.sub("1", text).replace("\\", "")
 
@@ -99,10 +99,10 @@ class _Origins:
     def _own_packages(self) -> frozenset[str]:
         """The packages of the project, and what is installed together with them."""
         roots = {name for name in (*urlconfs_in_settings(), settings.SETTINGS_MODULE) if isinstance(name, str)}
-        named = {root.partition(".")[0] for root in roots}
+        packages = {root.partition(".")[0] for root in roots}
         holders = packages_distributions()
-        own = {distribution for package in named for distribution in holders.get(package, ())}
-        return frozenset(named | {package for package, by in holders.items() if not own.isdisjoint(by)})
+        own = {distribution for package in packages for distribution in holders.get(package, ())}
+        return frozenset(packages | {package for package, by in holders.items() if not own.isdisjoint(by)})
 
 
 def _list_modules(view: Any) -> Iterator[str]:
@@ -170,18 +170,18 @@ def find_gates() -> Iterator[Gate]:
     yield from find_rules()
     for use in find_template_uses():
         names = (use.name,) if use.name else ()
-        yield Gate("template", use.by, "", (use.asked,), (use.by,), use.where, names=names)
+        yield Gate("template", use.by, "", (use.arguments,), (use.by,), use.where, names=names)
 
 
 def find_views() -> Iterator[Gate]:
     """Yield every view that a URL leads to, gated or not; once where it has several names at one route."""
-    known: dict[tuple[str, str], Gate] = {}
+    gates: dict[tuple[str, str], Gate] = {}
     origins = _Origins()
     for urlconf in urlconfs_in_settings():
         for pattern, path in _walk(get_resolver(urlconf), _Path()):
             for gate in _make_gates(pattern, path, origins):
-                known.setdefault((gate.what, gate.where), gate)
-    yield from known.values()
+                gates.setdefault((gate.what, gate.where), gate)
+    yield from gates.values()
 
 
 def find_rules() -> Iterator[Gate]:
@@ -242,28 +242,29 @@ def _make_gates(pattern: URLPattern, path: _Path, origins: _Origins) -> Iterator
     sample = HttpRequest()
     sample.path = sample.path_info = make_sample_path(patterns)
     for operation in find_operations(callback):
-        found = [*_find_of_operation(callback, operation), *_find_by_rules(match, sample, frozenset(operation.methods))]
-        gate = _make_gate(match, found, f"{route} [{', '.join(operation.methods)}]", locate(operation.view_func))
+        by_rules = _find_by_rules(match, sample, frozenset(operation.methods))
+        statements = [*_find_of_operation(callback, operation), *by_rules]
+        gate = _make_gate(match, statements, f"{route} [{', '.join(operation.methods)}]", locate(operation.view_func))
         yield replace(gate, is_own=origins.is_own(operation.view_func, match.app_names))
     if not find_operations(callback):
-        for methods, found in _group_by_methods(match, sample):
+        for methods, statements in _group_by_methods(match, sample):
             # Static files are left alone; files elsewhere may be paid for.
             is_left_alone = is_exempt(callback, match) or is_logout(match) or is_static(sample, match)
-            is_exempt_view = not found and is_left_alone
+            exemption = [_Statement("exempt", None)] if is_left_alone else []
             what = f"{route} [{', '.join(methods)}]" if methods else route
-            gate = _make_gate(match, [_Statement("exempt", None)] if is_exempt_view else found, what, locate(callback))
+            gate = _make_gate(match, statements or exemption, what, locate(callback))
             yield replace(gate, is_own=origins.is_own(callback, match.app_names))
 
 
 def _group_by_methods(match: ResolverMatch, sample: HttpRequest) -> list[tuple[tuple[str, ...], list[_Statement]]]:
     """Return the requirements by methods, where only some methods are gated; else those of the whole view."""
     callback: Any = match.func
-    by_found: dict[tuple[_Statement, ...], list[str]] = {}
+    groups: dict[tuple[_Statement, ...], list[str]] = {}
     for method in _list_methods(callback):
-        found = (*_find_own(callback, (method,)), *_find_by_rules(match, sample, frozenset((method.upper(),))))
-        by_found.setdefault(found, []).append(method.upper())
-    if len(by_found) > 1 and () in by_found:
-        return [(tuple(methods), list(found)) for found, methods in by_found.items()]
+        statements = (*_find_own(callback, (method,)), *_find_by_rules(match, sample, frozenset((method.upper(),))))
+        groups.setdefault(statements, []).append(method.upper())
+    if len(groups) > 1 and () in groups:
+        return [(tuple(methods), list(statements)) for statements, methods in groups.items()]
     return [((), [*_find_own(callback), *_find_by_rules(match, sample)])]
 
 
@@ -274,19 +275,19 @@ def _list_methods(callback: Any) -> tuple[str, ...]:
         return tuple(method for method in actions if method != "head" or "get" not in actions)
     view_class = class_of(callback)
     names = getattr(view_class, "http_method_names", ())
-    answered = [name for name in names if name != "options" and hasattr(view_class, name)]
-    return tuple(name for name in answered if name != "head" or "get" not in answered)
+    methods = [name for name in names if name != "options" and hasattr(view_class, name)]
+    return tuple(name for name in methods if name != "head" or "get" not in methods)
 
 
-def _make_gate(match: ResolverMatch, found: list[_Statement], what: str, where: str) -> Gate:
-    asked = [each.requirement for each in found if isinstance(each.requirement, Requirement)]
-    names = tuple(leaf.entitlement for requirement in asked for leaf in requirement.leaves())
-    by = tuple(dict.fromkeys(each.by for each in found))
+def _make_gate(match: ResolverMatch, statements: list[_Statement], what: str, where: str) -> Gate:
+    requirements = [each.requirement for each in statements if isinstance(each.requirement, Requirement)]
+    names = tuple(leaf.entitlement for requirement in requirements for leaf in requirement.leaves())
+    by = tuple(dict.fromkeys(each.by for each in statements))
     requires = tuple(
-        dict.fromkeys(format_requirement(each.requirement) for each in found if each.requirement is not None)
+        dict.fromkeys(format_requirement(each.requirement) for each in statements if each.requirement is not None)
     )
     consumes = tuple(
-        dict.fromkeys(format_requirement(each.requirement) for each in found if each.requirement and each.consume)
+        dict.fromkeys(format_requirement(each.requirement) for each in statements if each.requirement and each.consume)
     )
     return Gate("view", what, match.view_name if match.url_name else "", requires, by, where, consumes, names)
 
@@ -303,12 +304,12 @@ def _find_by_rules(
 
 def _find_own(callback: Any, methods: Sequence[str] = View.http_method_names) -> Iterator[_Statement]:
     """Yield what the view itself asks for: decorators, mixins, permissions and operations of other frameworks."""
-    mixed, used_up = _find_mixed_in(callback, class_of(callback)), _find_used_up(callback, methods)
+    from_mixin, used_up = _find_mixed_in(callback, class_of(callback)), _find_used_up(callback, methods)
     for requirement in requirements_of(callback, methods):
         yield _Statement(
-            _MIXIN if requirement in mixed else "@requires_entitlement", requirement, requirement in used_up
+            _MIXIN if requirement in from_mixin else "@requires_entitlement", requirement, requirement in used_up
         )
-    if None in mixed:
+    if None in from_mixin:
         yield _Statement(_MIXIN, "(by the request)", None in used_up)
     yield from _find_of_permissions(marks_of_permissions(callback, methods))
 
@@ -329,10 +330,10 @@ def _find_mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, 
     """Return the requirement of ``EntitlementRequiredMixin``; None where it depends on the request."""
     if not hasattr(view_class, "get_entitlement_requirement"):
         return ()
-    given = {name: getattr(view_class, name) for name in ("entitlement_required", "entitlement_quantity")}
-    given |= getattr(callback, "view_initkwargs", {})
-    required, quantity = given["entitlement_required"], given["entitlement_quantity"]
-    return (None if required is None else as_requirement(required, None if callable(quantity) else quantity),)
+    options = {name: getattr(view_class, name) for name in ("entitlement_required", "entitlement_quantity")}
+    options |= getattr(callback, "view_initkwargs", {})
+    requirement, quantity = options["entitlement_required"], options["entitlement_quantity"]
+    return (None if requirement is None else as_requirement(requirement, None if callable(quantity) else quantity),)
 
 
 def _find_of_permissions(marks: Iterable[Mark]) -> Iterator[_Statement]:
@@ -349,14 +350,14 @@ def report_gates(*, only_ungated: bool, of_packages: bool = False, excluded: Seq
         excluded: shell patterns of routes and names of views to leave out.
     """
     every = [gate for gate in find_gates() if not _is_excluded(gate, excluded)]
-    kept = [gate for gate in every if of_packages or gate.is_own or gate.requires]
-    listed = [gate for gate in kept if gate.is_ungated or not only_ungated]
-    views, ungated = sum(gate.kind == "view" for gate in kept), sum(gate.is_ungated for gate in kept)
-    left_out = len(every) - len(kept)
-    data = {"gates": [_to_dict(gate) for gate in listed], "views": views, "ungated": ungated, "left_out": left_out}
+    own = [gate for gate in every if of_packages or gate.is_own or gate.requires]
+    gates = [gate for gate in own if gate.is_ungated or not only_ungated]
+    views, ungated = sum(gate.kind == "view" for gate in own), sum(gate.is_ungated for gate in own)
+    left_out = len(every) - len(own)
+    data = {"gates": [_to_dict(gate) for gate in gates], "views": views, "ungated": ungated, "left_out": left_out}
     nothing = Line("every view is gated or exempt" if only_ungated else "no views, no gates")
-    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_make_row(gate) for gate in listed))
-    parts: tuple[Line | Table, ...] = (table, Line(f"{ungated} of {views} views ungated")) if listed else (nothing,)
+    table = Table(("GATED", "REQUIRES", "BY", "WHERE"), tuple(_make_row(gate) for gate in gates))
+    parts: tuple[Line | Table, ...] = (table, Line(f"{ungated} of {views} views ungated")) if gates else (nothing,)
     if left_out:
         parts = (*parts, Line(f"{left_out} views of the admin and of other packages left out: --all lists them"))
     return Report(exit_code=DENIED if only_ungated and ungated else FINE, data=data, parts=parts)
@@ -383,6 +384,6 @@ def _to_dict(gate: Gate) -> dict[str, object]:
 
 def _make_row(gate: Gate) -> tuple[Cell | str, ...]:
     what = f"{gate.what} ({gate.name})" if gate.name else gate.what
-    required = (f"{text} (used up)" if text in gate.consumes else text for text in gate.requires)
-    requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(required))
+    texts = (f"{text} (used up)" if text in gate.consumes else text for text in gate.requires)
+    requires = Cell("nothing", "warning") if gate.is_ungated else Cell(", ".join(texts))
     return what, requires, ", ".join(gate.by), gate.where

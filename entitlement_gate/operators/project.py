@@ -105,9 +105,9 @@ def _read_entitlement(call: ast.Call) -> str | None:
     if not _FUNCTIONS.fullmatch(function):
         return None
     place = 0 if function in _FIRST else 1
-    given = [call.args[place]] if len(call.args) > place else []
-    given += [keyword.value for keyword in call.keywords if keyword.arg == "entitlement"]
-    value = given[0].value if given and isinstance(given[0], ast.Constant) else None
+    arguments = [call.args[place]] if len(call.args) > place else []
+    arguments += [keyword.value for keyword in call.keywords if keyword.arg == "entitlement"]
+    value = arguments[0].value if arguments and isinstance(arguments[0], ast.Constant) else None
     return value if isinstance(value, str) else None
 
 
@@ -124,13 +124,13 @@ class TagUse:
     Attributes:
         by: the tag or function.
         name: the entitlement; None where an expression gives it.
-        asked: what stands there, quantity included.
+        arguments: what stands there, quantity included.
         where: ``file:line``.
     """
 
     by: str
     name: str | None
-    asked: str
+    arguments: str
     where: str
 
 
@@ -168,18 +168,18 @@ def _read_django_template(source: str, path: str) -> Iterator[TagUse]:
         is_comment = name == "comment" or (is_comment and name != "endcomment")
         if is_comment or name not in _TAGS:
             continue
-        tag, *asked = token.split_contents()
-        asked = asked[: asked.index("as")] if "as" in asked else asked
-        if asked:
-            yield TagUse(f"{{% {tag} %}}", _read_literal(asked[0]), " ".join(asked), f"{path}:{token.lineno}")
+        tag, *words = token.split_contents()
+        words = words[: words.index("as")] if "as" in words else words
+        if words:
+            yield TagUse(f"{{% {tag} %}}", _read_literal(words[0]), " ".join(words), f"{path}:{token.lineno}")
 
 
 def _read_jinja_template(source: str, path: str) -> Iterator[TagUse]:
-    source = _JINJA_SILENT.sub(lambda silent: "\n" * silent[0].count("\n"), source)
+    source = _JINJA_SILENT.sub(lambda match: "\n" * match[0].count("\n"), source)
     for call in _JINJA_CALL.finditer(source):
         line = source.count("\n", 0, call.start()) + 1
-        asked = f"{call[2]} {call[3] or ''}".strip()
-        yield TagUse(f"{call[1]}()", _read_literal(call[2]), asked, f"{path}:{line}")
+        arguments = f"{call[2]} {call[3] or ''}".strip()
+        yield TagUse(f"{call[1]}()", _read_literal(call[2]), arguments, f"{path}:{line}")
 
 
 def _read_literal(text: str) -> str | None:
@@ -187,16 +187,16 @@ def _read_literal(text: str) -> str | None:
     return text[1:-1] if is_quoted else None
 
 
-def locate(thing: Any) -> str:
+def locate(view: Any) -> str:
     """Return where a view function or class is written; its module where that is unknown."""
-    thing = _unwrap(thing)
-    code = getattr(thing, "__code__", None)
+    view = _unwrap(view)
+    code = getattr(view, "__code__", None)
     if code is not None:
         return f"{shorten_path(code.co_filename)}:{code.co_firstlineno}"
     try:
-        source, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
+        source, line = inspect.getsourcefile(view), inspect.getsourcelines(view)[1]
     except (TypeError, OSError):
-        return str(getattr(thing, "__module__", None) or type(thing).__module__)
+        return str(getattr(view, "__module__", None) or type(view).__module__)
     return f"{shorten_path(source or '')}:{line}"
 
 
@@ -208,13 +208,13 @@ def shorten_path(path: str | Path) -> str:
         return str(path)
 
 
-def _unwrap(thing: Any) -> Any:
+def _unwrap(view: Any) -> Any:
     """Return what a person would look for: the class behind ``as_view()``, the function behind decorators."""
-    view_class = class_of(thing)
+    view_class = class_of(view)
     if isinstance(view_class, type) and find_api_view_function(view_class) is None:
         return view_class
-    thing = find_api_view_function(view_class) or thing
-    while isinstance(thing, functools.partial):
-        thing = thing.func
-    thing = inspect.unwrap(thing)
-    return getattr(thing, "__func__", thing)
+    view = find_api_view_function(view_class) or view
+    while isinstance(view, functools.partial):
+        view = view.func
+    view = inspect.unwrap(view)
+    return getattr(view, "__func__", view)

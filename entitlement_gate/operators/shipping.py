@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Stop", "get_outbox", "report_dead_letters", "revive_dead_letters", "run_deliveries"]
 
-_SHOWN = 100  # dead letters, where no limit is given
+_DEFAULT_LIMIT = 100  # dead letters listed, where no limit is given
 _PAGE = 1_000  # dead letters read at a time
 
 
@@ -85,37 +85,37 @@ def get_outbox(gate: EntitlementGate, *, to_ship: bool = False) -> Outbox:
     return outbox
 
 
-def _count_events(shipped: DeliveryReport) -> str:
-    return f"{shipped.delivered} delivered, {shipped.postponed} postponed, {shipped.buried} set aside"
+def _count_events(delivery: DeliveryReport) -> str:
+    return f"{delivery.delivered} delivered, {delivery.postponed} postponed, {delivery.buried} set aside"
 
 
-def _report_run(shipped: DeliveryReport, pending: int) -> Report:
+def _report_run(delivery: DeliveryReport, pending: int) -> Report:
     data = {
-        "delivered": shipped.delivered,
-        "postponed": shipped.postponed,
-        "set_aside": shipped.buried,
-        "stopped": shipped.stopped or None,
-        "last_failure": shipped.last_failure or None,
+        "delivered": delivery.delivered,
+        "postponed": delivery.postponed,
+        "set_aside": delivery.buried,
+        "stopped": delivery.stopped or None,
+        "last_failure": delivery.last_failure or None,
         "pending": pending,
     }
-    is_fine = not (shipped.postponed or shipped.buried)
-    lines = [Line(f"{_count_events(shipped)}; {pending} wait", "good" if is_fine else "warning")]
-    if shipped.stopped or shipped.last_failure:
-        lines.append(Line(": ".join(filter(None, (shipped.stopped, shipped.last_failure))), indent=2))
-    if shipped.buried:
+    is_fine = not (delivery.postponed or delivery.buried)
+    lines = [Line(f"{_count_events(delivery)}; {pending} wait", "good" if is_fine else "warning")]
+    if delivery.stopped or delivery.last_failure:
+        lines.append(Line(": ".join(filter(None, (delivery.stopped, delivery.last_failure))), indent=2))
+    if delivery.buried:
         lines.append(Line("`entitlements ship --dead` lists what was set aside, and why", indent=2))
     return Report(exit_code=FINE if is_fine else DENIED, data=data, parts=tuple(lines))
 
 
 def report_dead_letters(outbox: Outbox, limit: int | None) -> Report:
     """Report the events that billing refused; the exit code is 1 where there are any."""
-    most = limit or _SHOWN
+    most = limit or _DEFAULT_LIMIT
     letters = outbox.dead_letters(most + 1)
-    shown, has_more = letters[:most], len(letters) > most
-    data = {"dead_letters": [_to_dict(letter) for letter in shown], "has_more": has_more}
-    if not shown:
+    letters, has_more = letters[:most], len(letters) > most
+    data = {"dead_letters": [_to_dict(letter) for letter in letters], "has_more": has_more}
+    if not letters:
         return Report(data=data, parts=(Line("nothing was set aside"),))
-    table = Table(("USAGE", "WHY IT WAS SET ASIDE"), tuple(row for letter in shown for row in _make_rows(letter)))
+    table = Table(("USAGE", "WHY IT WAS SET ASIDE"), tuple(row for letter in letters for row in _make_rows(letter)))
     hint = "Correct what is wrong in USAGE or in billing, then put them back: `entitlements ship --revive`."
     more = (Line(f"There are more than these {most}: --limit"),) if has_more else ()
     return Report(exit_code=DENIED, data=data, parts=(table, *more, Line(hint)))
@@ -123,12 +123,12 @@ def report_dead_letters(outbox: Outbox, limit: int | None) -> Report:
 
 def revive_dead_letters(outbox: Outbox, limit: int | None) -> Report:
     """Put the events that billing refused back into the outbox, each once."""
-    revived = 0
+    count = 0
     for letter in _list_dead_letters(outbox, limit):
         outbox.revive(letter.event)
-        revived += 1
-    text = f"{revived} put back; `entitlements ship` delivers them" if revived else "nothing was set aside"
-    return Report(data={"revived": revived}, parts=(Line(text),))
+        count += 1
+    text = f"{count} put back; `entitlements ship` delivers them" if count else "nothing was set aside"
+    return Report(data={"revived": count}, parts=(Line(text),))
 
 
 def run_deliveries(
@@ -137,7 +137,7 @@ def run_deliveries(
     """Yield the report of one run or, with ``plan.watch``, of run after run until ``stop``."""
     while True:
         try:
-            shipped = ship(
+            delivery = ship(
                 outbox,
                 client,
                 limit=plan.limit,
@@ -145,7 +145,7 @@ def run_deliveries(
                 should_stop=stop,
                 progress=lambda so_far: progress(_count_events(so_far)),
             )
-            yield _report_run(shipped, outbox.pending())
+            yield _report_run(delivery, outbox.pending())
         except LedgerUnavailable as error:
             text = f"the ledger cannot be asked: {error}"
             yield Report(exit_code=UNKNOWN, data={"error": text}, error=text)
@@ -155,13 +155,13 @@ def run_deliveries(
 
 def _list_dead_letters(outbox: Outbox, limit: int | None) -> Iterator[DeadLetter]:
     """Yield each letter once, so that this ends although another process may bury them again."""
-    seen: set[tuple[str, str]] = set()
-    while limit is None or len(seen) < limit:
-        most = _PAGE if limit is None else min(_PAGE, limit - len(seen))
-        letters = [each for each in outbox.dead_letters(most) if (each.event.customer_id, each.event.key) not in seen]
+    keys: set[tuple[str, str]] = set()
+    while limit is None or len(keys) < limit:
+        most = _PAGE if limit is None else min(_PAGE, limit - len(keys))
+        letters = [each for each in outbox.dead_letters(most) if (each.event.customer_id, each.event.key) not in keys]
         if not letters:
             return
-        seen |= {(each.event.customer_id, each.event.key) for each in letters}
+        keys |= {(each.event.customer_id, each.event.key) for each in letters}
         yield from letters
 
 
@@ -198,11 +198,11 @@ class Stop:
 
     def __init__(self) -> None:
         self._is_requested = False  # no Event: its lock may be held by the very frame that a signal interrupts
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {each: signal.signal(each, self._request) for each in _SIGNALS}
+            self._handlers = {each: signal.signal(each, self._request) for each in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -215,8 +215,8 @@ class Stop:
     def wait(self, seconds: float) -> bool:
         """Wait so long, or until a signal comes; return whether one came."""
         until = time.monotonic() + seconds
-        while not self._is_requested and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _SLICE))
+        while not self._is_requested and (seconds_left := until - time.monotonic()) > 0:
+            time.sleep(min(seconds_left, _SLICE))
         return self._is_requested
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
@@ -224,6 +224,6 @@ class Stop:
         self._restore()
 
     def _restore(self) -> None:
-        before, self._before = self._before, {}
-        for handled, handler in before.items():
-            signal.signal(handled, signal.SIG_DFL if handler is None else handler)
+        handlers, self._handlers = self._handlers, {}
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

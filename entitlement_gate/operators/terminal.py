@@ -409,15 +409,15 @@ class Progress:
 
     def __init__(self, stream: Any) -> None:
         self._write: Callable[[str], object] | None = None
-        self._shown = ""
+        self._text = ""
         if stream.isatty():
             self._write = lambda text: stream.write(text, lambda painted: painted, "")
 
     def __call__(self, text: str) -> None:
         """Show the text in place of what was shown before."""
         if self._write is not None:
-            self._write(f"\r{text:{len(self._shown)}}")
-            self._shown = text
+            self._write(f"\r{text:{len(self._text)}}")
+            self._text = text
 
     def __enter__(self) -> Self:
         return self
@@ -427,6 +427,6 @@ class Progress:
 
     def end(self) -> None:
         """Leave the line as it is, and go on to the next."""
-        if self._write is not None and self._shown:
+        if self._write is not None and self._text:
             self._write("\n")
-            self._shown = ""
+            self._text = ""

@@ -62,7 +62,7 @@ def directory(tmp_path, monkeypatch):
 
 def used():
     return [
-        (use.by, use.name, use.asked, use.where)
+        (use.by, use.name, use.arguments, use.where)
         for use in find_template_uses()
         if use.where.startswith(("deep", "page"))
     ]

@@ -126,22 +126,22 @@ class Command(BaseCommand):
     def _doctor(self, options: dict[str, Any]) -> int:
         """Examine the settings, and billing where the settings work."""
         customers = [parse_customer(customer) for customer in options["customers"]]
-        found = list(find_settings_problems())
-        if not any(finding.id in _SETTINGS_UNUSABLE for finding in found):
-            found += self._examine_billing(customers, options["name"])
-        return self._write_report(report_findings(found), options)
+        findings = list(find_settings_problems())
+        if not any(finding.id in _SETTINGS_UNUSABLE for finding in findings):
+            findings += self._examine_billing(customers, options["name"])
+        return self._write_report(report_findings(findings), options)
 
-    def _examine_billing(self, customers: list[str], asked: list[str]) -> list[Finding]:
+    def _examine_billing(self, customers: list[str], more_names: list[str]) -> list[Finding]:
         names = [NameInCode(name, gate.where) for gate in find_gates() for name in gate.names]
-        names += [*find_names(), *(NameInCode(name, "--name") for name in asked)]
+        names += [*find_names(), *(NameInCode(name, "--name") for name in more_names)]
         try:
             gate = default_gate()
         except ImproperlyConfigured as error:  # what no system check reads: the scenario of a sandbox
             return [Finding("error", "settings", str(error), "Correct the setting that is named.")]
         with capture_failures():
-            found = [*examine(gate, customers, names), *find_ledger_problems(gate)]
+            findings = [*examine(gate, customers, names), *find_ledger_problems(gate)]
         options = gate.options
-        return [*found, *find_redis_problems(None if options.ledger == "redis" else options.redis_url)]
+        return [*findings, *find_redis_problems(None if options.ledger == "redis" else options.redis_url)]
 
     def _invalidate(self, options: dict[str, Any]) -> int:
         """Invalidate customers, all or none."""
@@ -180,11 +180,12 @@ class Command(BaseCommand):
 
     def _names(self, options: dict[str, Any]) -> int:
         """Write a module of names."""
-        source, named = default_gate().source, [parse_customer(customer) for customer in options["customers"]]
+        source, customers = default_gate().source, [parse_customer(customer) for customer in options["customers"]]
+        is_sample = not customers
         with Progress(self.stderr) as show:
-            customers = named or sample_customers(source, options["sample"], show)
-            names = collect_names(source, customers, show, may_be_gone=not named)
-        if not named and len(customers) == options["sample"]:
+            customers = customers or sample_customers(source, options["sample"], show)
+            names = collect_names(source, customers, show, may_be_gone=is_sample)
+        if is_sample and len(customers) == options["sample"]:
             text = f"note: only the first {len(customers)} customers were asked for; --sample takes more"
             self.stderr.write(self.style.NOTICE(text))
         self._write(encode_source(format_enum(names), self.stdout))
@@ -223,8 +224,8 @@ class Command(BaseCommand):
 
     def _write_report(self, report: Report, options: dict[str, Any]) -> int:
         is_painted = options["force_color"] or self.stdout.isatty()
-        page = make_screen(self.stdout, make_painter(self.style) if is_painted else None)
-        return write_report(report, options["format"], page, self.stdout)
+        screen = make_screen(self.stdout, make_painter(self.style) if is_painted else None)
+        return write_report(report, options["format"], screen, self.stdout)
 
     def _write(self, text: str) -> None:
         with guard_output(self.stdout):
