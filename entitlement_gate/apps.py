@@ -1,4 +1,4 @@
-"""The Django app. Never here: work; the checks are registered, nothing else happens at start-up."""
+"""The Django app: at start-up it registers the system checks, and does nothing else."""
 
 from __future__ import annotations
 

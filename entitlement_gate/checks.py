@@ -199,11 +199,11 @@ def _check_rules(settings: Settings) -> Iterator[CheckMessage]:
         yield Check.E004.message(
             f"{SETTING}['RULES'] are enforced by EntitlementMiddleware, which is not in MIDDLEWARE."
         )
-    known = frozenset(name for _, patterns in _list_urls() for name in _list_names(patterns))
+    names = frozenset(name for _, patterns in _list_urls() for name in _list_names(patterns))
     paths = _list_paths()
     is_all = bool(settings.urlconfs) or all(path.startswith(_SETS_NO_URLS) for path in django_settings.MIDDLEWARE)
     for rule in settings.rules:
-        why, hint = _explain_idle(rule, known, is_all=is_all)
+        why, hint = _explain_idle(rule, names, is_all=is_all)
         if not why and not _may_lead_somewhere(rule, paths):
             why, hint = "no URL begins like this: this rule gates nothing", "Compare it with the URLs of the project."
         if why:
@@ -225,15 +225,15 @@ def _check_middleware_above(settings: Settings) -> Iterator[CheckMessage]:
                 )
 
 
-def _explain_idle(rule: Rule, known: frozenset[tuple[str, str]], *, is_all: bool) -> tuple[str, str]:
+def _explain_idle(rule: Rule, names: frozenset[tuple[str, str]], *, is_all: bool) -> tuple[str, str]:
     """Return why a rule can match no request, and what to do; two empty texts where it can.
 
-    ``is_all`` says whether those known are all names that there are.
+    ``names`` are those of views and namespaces; ``is_all`` says whether there are no others.
     """
     if rule.about == "path" and _NO_PATH.fullmatch(rule.name):
         text = "a request's path begins with a slash: this rule gates nothing"
         return text, "Write '^/reports/', not '^reports/'."
-    if rule.about != "path" and (rule.about, rule.name) not in known:
+    if rule.about != "path" and (rule.about, rule.name) not in names:
         hint = (
             "Names are written as for reverse(): 'app:name', or 'app' for a namespace. List URLconfs that a middleware "
             "sets as request.urlconf in URLCONFS."
@@ -329,10 +329,10 @@ def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
     """Warn of middleware that answers with pages cached for everybody before any gate is checked."""
     if not (_has_middleware() or any(requirements_of(view) or marks_of_permissions(view) for view, _ in _list_views())):
         return
-    kept = "that say 'public' themselves" if settings.private_responses else "of which none is private"
+    which = "that say 'public' themselves" if settings.private_responses else "of which none is private"
     for path in django_settings.MIDDLEWARE:
         if _PAGE_CACHE in _list_kinds(path):
-            text = f"{path} stands above gated views and gives what it kept to everybody: answers {kept}."
+            text = f"{path} stands above gated views and gives what it kept to everybody: answers {which}."
             yield Check.W013.message(text)
 
 
@@ -472,10 +472,10 @@ def _list_kinds(path: str) -> set[str]:
     if path in (_OURS, _AUTHENTICATION, _FLAT_PAGES, _WHITENOISE):
         return {path}
     try:
-        found = import_string(path)
+        middleware = import_string(path)
     except ImportError:
         return {path}
-    return {path, *(f"{base.__module__}.{base.__qualname__}" for base in getattr(found, "__mro__", ()))}
+    return {path, *(f"{base.__module__}.{base.__qualname__}" for base in getattr(middleware, "__mro__", ()))}
 
 
 _OF_SETTINGS = (_check_scenario, _check_calls, _check_surroundings, _check_customer, _check_ledger)

@@ -103,9 +103,9 @@ class Settings:
             own["rules"] = read_rules(own.get("rules", ()))
             if not is_texts(own.get("urlconfs", ())):
                 raise ValueError(f"urlconfs: a list such as ['shop.urls_of_the_api'], not {own['urlconfs']!r}")
-        read = cls(client=_read_options(ClientOptions, raw), gate=_read_options(GateOptions, raw), **own)
-        read._check()
-        return read
+        settings = cls(client=_read_options(ClientOptions, raw), gate=_read_options(GateOptions, raw), **own)
+        settings._check()
+        return settings
 
     def _check(self) -> None:
         if self.source is None and not self.is_sandbox:
@@ -209,11 +209,11 @@ def known_keys() -> frozenset[str]:
 
 def unknown_keys(raw: Mapping[str, Any]) -> dict[str, str | None]:
     """Return the keys that mean nothing, each with the nearest one that does."""
-    known = known_keys()
+    keys = known_keys()
     return {
-        str(key): next(iter(difflib.get_close_matches(str(key).upper(), known, n=1)), None)
+        str(key): next(iter(difflib.get_close_matches(str(key).upper(), keys, n=1)), None)
         for key in raw
-        if key not in known
+        if key not in keys
     }
 
 
@@ -241,9 +241,9 @@ def _load(key: str, place: str, value: Any) -> Callable[..., Any]:
 
 def _read_options(cls: type[_Options], raw: Mapping[str, Any]) -> _Options:
     names = {f.name for f in fields(cls) if f.name.upper() in raw.keys() - _ONLY_IN_CODE}
-    given = {name: raw[name.upper()] for name in names}
+    options = {name: raw[name.upper()] for name in names}
     with _name_key():
-        return cls(**given)
+        return cls(**options)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The guard of a gate, which decorator, mixin and middleware share: what it asks for, and what becomes of a refusal.
 
-Never here: how a refusal looks (``responses``), or when what is held counts (``holds``).
+How a refusal looks is in ``responses``; when a hold counts, in ``holds``.
 """
 
 from __future__ import annotations
@@ -157,10 +157,10 @@ class Guard:
         """Return the decision; None where a cached answer allows."""
         requirement = self.requirement
         if self.quantity is not None:
-            read = yield from self._reading_requirement(request, self.quantity)
-            if isinstance(read, Decision):
-                return read
-            requirement = read
+            answer = yield from self._reading_requirement(request, self.quantity)
+            if isinstance(answer, Decision):
+                return answer
+            requirement = answer
         if self.customer is not None:
             customer = yield Invocation(self.customer, request)
             return (yield from default_gate().checking(customer, requirement))
@@ -174,10 +174,10 @@ class Guard:
     def _reserving(self, request: HttpRequest) -> Effects[tuple[Decision, Reservation | None]]:
         requirement = self.countable
         if self.quantity is not None:
-            read = yield from self._reading_requirement(request, self.quantity)
-            if isinstance(read, Decision):
-                return read, None
-            requirement = read
+            answer = yield from self._reading_requirement(request, self.quantity)
+            if isinstance(answer, Decision):
+                return answer, None
+            requirement = answer
         key = None if self.key is None else key_of_use((yield Invocation(self.key, request)))
         customer = request if self.customer is None else (yield Invocation(self.customer, request))
         return (yield from default_gate().admitting(customer, order(requirement, key, _TTL)))
@@ -211,7 +211,7 @@ class Guard:
         return mark_refusal(redirection(request, decision, url))
 
     def _leads_to(self, request: HttpRequest, on_denied: str) -> str | None:
-        """Return where to send a refused request; None, so that it is told plainly, where that is nowhere, or here."""
+        """Return where to send a refused request; None where that is nowhere, or the page that was asked for."""
         url = address_of(on_denied, "on_denied")
         if url is None or request.method not in ("GET", "HEAD"):  # what is refused to a POST may be shown to a GET
             return url

@@ -17,7 +17,7 @@ Within a transaction, ``ATOMIC_REQUESTS`` or ``atomic`` around the view, it coun
 back when it is rolled back. What a rule holds is settled by the middleware, in the same way, by the response that it
 gets: a transaction around the view has ended by then.
 
-Never here: what is reserved, and of whom (``guard``).
+What is reserved, and of whom, is decided in ``guard``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _REFUSAL = "_is_entitlement_refusal"
 
 
 class RequestHold:
-    """What is held for a request. Whoever first knows how that ended concludes it; else it returns.
+    """What is held for a request. Whoever first knows how that ended concludes it; if nobody does, it is released.
 
     Args:
         reservation: what is held.
@@ -100,7 +100,7 @@ class RequestHold:
     def settling(self, request: HttpRequest, response: Any, *, is_in_thread: bool = False) -> Effects[None]:
         """Settle by what was answered: now, or where its body, or the transactions around this thread, end."""
         has_failed = _has_failed(request, response)
-        is_in_transactions = is_in_thread and self._heed_transactions() and not has_failed
+        is_in_transactions = is_in_thread and self._watch_transactions() and not has_failed
         if not has_failed and self._is_left_to_its_end(request, response):
             return
         if is_in_transactions:
@@ -110,7 +110,7 @@ class RequestHold:
             yield from self.concluding(has_failed=has_failed)
 
     def concluding(self, *, has_failed: bool) -> Effects[None]:
-        """Commit or release, once, whoever cancels meanwhile; what was rolled back failed, whatever was answered."""
+        """Commit or release, once, whoever cancels meanwhile; release where a transaction was rolled back."""
         reservation = self._take()
         if reservation is not None:
             is_undone = self._transactions is not None and self._transactions.is_one_undone
@@ -159,8 +159,8 @@ class RequestHold:
         """Whether a rule holds it, which sees of a view nothing but what becomes of the request."""
         return self._by is not None
 
-    def _heed_transactions(self) -> bool:
-        """Let what becomes of the transactions around the view count; return whether there are any."""
+    def _watch_transactions(self) -> bool:
+        """Watch the transactions around the view; return whether there are any."""
         self._transactions = Transactions(self._conclude_when_due)
         return self._transactions.are_open
 
@@ -211,7 +211,7 @@ def expect_response(request: HttpRequest, *, is_expected: bool = True) -> bool:
 def settling_operation(request: HttpRequest, response: HttpResponseBase | None) -> Effects[None]:
     """Settle by the response that a framework made of what a view gave back; without one, it has failed.
 
-    A transaction that is still open has the last word on what did not fail.
+    What did not fail is left to a transaction that is still open.
     """
     has_failed = _is_failure(response)
     for hold in _waiting_holds(request):
@@ -287,7 +287,7 @@ def _is_response_to_come(request: HttpRequest) -> bool:
 class _RequestEnd:
     """Stands for ``request.close``, and settles what nothing else did.
 
-    Of a response that another took the place of, nobody tells: it is neither rendered, sent nor closed.
+    Nothing else does for a response that another replaced: it is neither rendered, sent nor closed.
     """
 
     def __init__(self, request: HttpRequest | None = None) -> None:
@@ -355,7 +355,7 @@ def _render_and_settle(response: Any, hold: RequestHold) -> Callable[[], Any]:
 
 
 class _Closed:
-    """Call when Django closes a streaming response: at its end, or when the client left."""
+    """What Django calls to close a streaming response: at its end, or when the client left."""
 
     def __init__(self, hold: RequestHold) -> None:
         self.hold = hold
@@ -363,7 +363,7 @@ class _Closed:
         self.body: Callable[[], object] = lambda: None
 
     def __call__(self) -> None:
-        # A body that is gone without having been read made room for what a middleware sent instead.
+        # A body that was destroyed unread was replaced by what a middleware sent.
         self.hold.conclude(has_failed=self.is_begun or self.body() is not None)
 
 
@@ -416,14 +416,14 @@ class _AsyncStreamedBody:
 class Transactions:
     """Those that are open on this thread when this is made: ``ATOMIC_REQUESTS``, or ``atomic`` around a view.
 
-    The one that Django's ``TestCase`` puts around a test never ends, and is none.
+    The one that Django's ``TestCase`` puts around a test never ends, and is not counted.
 
     Args:
-        kept: called once all of them have been committed; never raises.
+        on_commit: called once all of them have been committed; never raises.
     """
 
-    def __init__(self, kept: Callable[[], None]) -> None:
-        self._kept = kept
+    def __init__(self, on_commit: Callable[[], None]) -> None:
+        self._on_commit = on_commit
         self._hooks: dict[BaseDatabaseWrapper, Callable[[], None]] = {}
         for connection in connections.all(initialized_only=True):
             if _is_open(connection):
@@ -443,7 +443,7 @@ class Transactions:
     def _note_commit(self, connection: BaseDatabaseWrapper) -> None:
         del self._hooks[connection]
         if not self._hooks:
-            self._kept()
+            self._on_commit()
 
 
 def _is_open(connection: BaseDatabaseWrapper) -> bool:

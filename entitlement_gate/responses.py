@@ -228,26 +228,25 @@ def _forbid_storing(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def _rate_types(request: HttpRequest, media_type: str) -> int:
-    """Return the rank of a media type in ``Accept``, 0 for the most wanted.
+    """Return the rank of a media type in ``Accept``, 0 for the one that is preferred.
 
-    What is refused by name (``q=0``), which Django leaves out of its list, is not wanted for the sake of ``*/*``.
+    What is refused by name (``q=0``), which Django leaves out of its list, is not accepted by ``*/*`` either.
     """
-    wanted = request.accepted_types
+    types = request.accepted_types
     refused = (MediaType(part) for part in request.headers.get("Accept", "").split(",") if "q=0" in part)
     if any(_strip_parameters(part) == media_type and part.quality == 0 for part in refused):
-        return len(wanted)
-    accepted = request.accepted_type(media_type)
-    by_name = next(
-        (part for part in wanted if _strip_parameters(part) == media_type), accepted
-    )  # "…; charset=utf-8" is as good
-    return len(wanted) if by_name is None else wanted.index(by_name)
+        return len(types)
+    by_pattern = request.accepted_type(media_type)
+    by_name = (part for part in types if _strip_parameters(part) == media_type)  # "…; charset=utf-8" is as good
+    match = next(by_name, by_pattern)
+    return len(types) if match is None else types.index(match)
 
 
 def _rate_suffix(request: HttpRequest) -> int:
-    """Return the rank of the most wanted type that is JSON by its suffix, as those of JSON:API and HAL are."""
-    wanted = request.accepted_types
-    named = (rank for rank, part in enumerate(wanted) if part.sub_type.endswith("+json"))
-    return next(named, len(wanted))
+    """Return the rank of the preferred type that is JSON by its suffix, as those of JSON:API and HAL are."""
+    types = request.accepted_types
+    ranks = (rank for rank, part in enumerate(types) if part.sub_type.endswith("+json"))
+    return next(ranks, len(types))
 
 
 def _strip_parameters(part: MediaType) -> str:
@@ -312,10 +311,10 @@ def _answer_page(request: HttpRequest, decision: Decision) -> HttpResponse:
 
 
 _FOR_ALL = frozenset({"public", "s-maxage"})
-_SAID = _FOR_ALL | {"private", "no-store"}
-_FOUND_BY = ("Cookie", "Authorization")  # what customers are found by; another header only the resolver knows
-_VARY = ", ".join(_FOUND_BY)
-_SAYS_WHO = frozenset({"cache-control", "vary"})
+_WHOSE = _FOR_ALL | {"private", "no-store"}  # directives that say who may keep a response
+_CREDENTIALS = ("Cookie", "Authorization")  # what customers are found by; another header only the resolver knows
+_VARY = ", ".join(_CREDENTIALS)
+_CACHE_HEADERS = frozenset({"cache-control", "vary"})
 
 
 def keep_private(request: HttpRequest, answer: Any) -> Any:
@@ -328,7 +327,7 @@ def keep_private(request: HttpRequest, answer: Any) -> Any:
         mark_private(request)
     elif get_settings().private_responses:
         headers = answer.headers
-        if _SAYS_WHO.isdisjoint([name.lower() for name in headers]):  # as a rule; Django's helpers take 3 us
+        if _CACHE_HEADERS.isdisjoint([name.lower() for name in headers]):  # as a rule; Django's helpers take 3 us
             headers["Cache-Control"], headers["Vary"] = "private", _VARY
         else:
             _patch_private(answer)
@@ -338,8 +337,8 @@ def keep_private(request: HttpRequest, answer: Any) -> Any:
 
 def _patch_private(answer: HttpResponseBase) -> None:
     header = answer.headers.get("Cache-Control", "")
-    said = {directive.partition("=")[0].strip().lower() for directive in header.split(",")}
-    if said.isdisjoint(_SAID):
+    directives = {directive.partition("=")[0].strip().lower() for directive in header.split(",")}
+    if directives.isdisjoint(_WHOSE):
         patch_cache_control(answer, private=True)
-    if said.isdisjoint(_FOR_ALL):
-        patch_vary_headers(answer, _FOUND_BY)
+    if directives.isdisjoint(_FOR_ALL):
+        patch_vary_headers(answer, _CREDENTIALS)
