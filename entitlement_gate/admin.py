@@ -128,10 +128,10 @@ class EntitlementsAdminSite(AdminSite):
 
     def get_app_list(self, request: Any, app_label: str | None = None) -> list[Any]:
         """Return the apps, and the page beneath them."""
-        listed: list[Any] = super().get_app_list(request, app_label)
+        apps: list[Any] = super().get_app_list(request, app_label)
         if app_label not in (None, "entitlement_gate") or not request.user.has_perm(self.entitlements_permission):
-            return listed
-        return [*listed, _make_app(reverse("admin:entitlements", current_app=self.name))]
+            return apps
+        return [*apps, _make_app(reverse("admin:entitlements", current_app=self.name))]
 
 
 def _make_app(url: str) -> dict[str, Any]:
@@ -163,17 +163,17 @@ def _look_up(customer: str, name: str, quantity: str) -> dict[str, Any]:
         "problem": None if holdings.is_found else describe_reason(holdings.basis.reason),
     }
     if name and holdings.is_found:
-        explained = ask(gate, customer, name, quantity or None)
-        context |= {"asked": explained, "meaning": describe_reason(explained.decision.reason)}
+        answer = ask(gate, customer, name, quantity or None)
+        context |= {"asked": answer, "meaning": describe_reason(answer.decision.reason)}
     return context
 
 
 def _make_row(customer: str, entitlement: Entitlement) -> dict[str, Any]:
-    left = make_balance_cell(entitlement.decision)
+    cell = make_balance_cell(entitlement.decision)
     return {
         "entitlement": entitlement,
-        "left": left.text,
-        "share": None if left.bar is None else round(left.bar.share * 100),
+        "left": cell.text,
+        "share": None if cell.bar is None else round(cell.bar.share * 100),
         "window": format_window(entitlement.decision),
         "query": urlencode({"customer": customer, "name": entitlement.name}),
     }

@@ -38,12 +38,12 @@ _IN_A_LOOP = (
 _logger = logging.getLogger("entitlement_gate")
 
 
-def decide(given: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
+def decide(request: object, entitlement: str | Requirement, quantity: object = None) -> Decision:
     """Return the decision for a template, given its request; without one it is a denial, and a line in the log."""
-    request = find_request(given)
-    if request is not None:
+    django_request = find_request(request)
+    if django_request is not None:
         try:
-            return entitlements_of(request).show(entitlement, quantity)
+            return entitlements_of(django_request).show(entitlement, quantity)
         except SynchronousOnlyOperation as error:
             raise SynchronousOnlyOperation(_IN_A_LOOP) from error
     _logger.warning("a template asked for %r without a request in its context: not entitled", entitlement)
@@ -51,14 +51,14 @@ def decide(given: object, entitlement: str | Requirement, quantity: object = Non
     return Decision.of(Reason.NO_CUSTOMER, leaf.entitlement, requested=leaf.requested)
 
 
-def list_entitlements(given: object) -> dict[str, Any]:
+def list_entitlements(request: object) -> dict[str, Any]:
     """Return the entitlements of the page's customer as ``me/`` does; empty without a customer or while unknown."""
-    request = find_request(given)
+    django_request = find_request(request)
     nothing: dict[str, Any] = {"customer_id": None, "entitlements": []}
-    if request is None:
+    if django_request is None:
         return nothing
     try:
-        return entitlements_of(request).all().as_dict()
+        return entitlements_of(django_request).all().as_dict()
     except EntitlementUnavailable:
         return nothing
     except SynchronousOnlyOperation as error:

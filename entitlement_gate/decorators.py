@@ -4,7 +4,7 @@ The wrapper takes the colour of the view when it decorates, keeps its name, attr
 requirement on ``view.entitlement_requirements``. Audits and checks read the marks that it leaves on whatever it gates:
 the view, its class, a method of that, the function of an operation.
 
-Never here: what a gate asks or answers (``guard``).
+What a gate asks and answers is in ``guard``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _OF_TASKS = ("apply_async", "delay", "enqueue")  # how queues name the way to ha
 # A mark's attribute begins so, and goes on with what it says: `method_decorator` merges the attributes of several gates
 # into one dict, where `entitlement_requirements` of one overwrites that of the other.
 _MARK = "_entitlement_gate "
-_ITSELF = "_entitlement_gated_function"  # wrappers copy it, and it is not they that it names
+_ITSELF = "_entitlement_gated_function"  # wrappers copy it, so it is compared with what carries it
 
 ViewT = TypeVar("ViewT", bound="Callable[..., Any]")
 
@@ -121,7 +121,7 @@ def _why_no_view(view: Any) -> str:
     """Return why a gate in front of this would let everybody in, or break it; an empty text for a view."""
     if not callable(view):
         return "it cannot be called"
-    if any(made(part) for made in (isgeneratorfunction, isasyncgenfunction) for part in (view, type(view).__call__)):
+    if any(test(part) for test in (isgeneratorfunction, isasyncgenfunction) for part in (view, type(view).__call__)):
         return "a generator is no answer that a gate could give or count; return a StreamingHttpResponse"
     if any(callable(getattr(view, name, None)) for name in _OF_TASKS):
         return "it is a task, which no request reaches; ask has_entitlement() in it"
@@ -250,8 +250,8 @@ def requirements_of(
 ) -> tuple[Requirement, ...]:
     """Return what all gates on a view require, in answer to these methods, or of one of the operations behind it.
 
-    ``view.entitlement_requirements`` knows what the outermost decorated thing knew of itself; where several
-    ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this tells all.
+    ``view.entitlement_requirements`` is what the outermost decorated object requires; where several
+    ``method_decorator`` gate one method, or a subclass overrides ``dispatch``, only this returns all.
     """
     listed = getattr(view if operation is None else _unwrap_partials(view), "entitlement_requirements", ())
     marked = (mark.requirement for mark in marks_of(view, methods, operation) if mark.requirement is not None)
@@ -263,15 +263,15 @@ def marks_of_permissions(view: Any, methods: Sequence[str] = View.http_method_na
 
     Those of ``as_view()`` and of an action go before those of the class.
     """
-    given = getattr(view, "initkwargs", None) or getattr(view, "view_initkwargs", None) or {}
-    permissions = given.get("permission_classes", getattr(class_of(view), "permission_classes", None)) or ()
+    initkwargs = getattr(view, "initkwargs", None) or getattr(view, "view_initkwargs", None) or {}
+    permissions = initkwargs.get("permission_classes", getattr(class_of(view), "permission_classes", None)) or ()
     actions = getattr(view, "actions", None)
     if isinstance(actions, dict):
-        asked = [(method, actions[method]) for method in methods if method in actions]
+        handlers = [(method, actions[method]) for method in methods if method in actions]
     else:
-        asked = [(method, None) for method in methods]
+        handlers = [(method, None) for method in methods]
     marks = (
-        mark for permission in permissions for answer in asked for mark in marks_of_permission(permission, *answer)
+        mark for permission in permissions for handler in handlers for mark in marks_of_permission(permission, *handler)
     )
     return tuple(dict.fromkeys(marks))
 
@@ -329,14 +329,14 @@ def find_operations(callback: Any) -> tuple[Any, ...]:
 
 def _walk_functions(view: Any) -> Iterator[Any]:
     """Yield the functions that a view is made of, from its outermost wrapper on."""
-    known: set[int] = set()
+    seen: set[int] = set()
     waiting = [view]
     while waiting:
         function = waiting.pop(0)
         while isinstance(function, partial):
             function = function.func
-        if isinstance(function, FunctionType) and id(function) not in known:
-            known.add(id(function))
+        if isinstance(function, FunctionType) and id(function) not in seen:
+            seen.add(id(function))
             yield function
             waiting += _values(function)
 

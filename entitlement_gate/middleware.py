@@ -1,6 +1,6 @@
 """``EntitlementMiddleware``: lazy ``request.entitlements``, and answers to denials that views raise.
 
-Never here: I/O before something is asked. One class for both modes, without ``MiddlewareMixin``, which costs
+It does no I/O before something is asked. One class for both modes, without ``MiddlewareMixin``, which costs
 140 to 180 µs a request under ASGI.
 """
 
@@ -96,8 +96,8 @@ class EntitlementMiddleware:
     def _responding(self, request: HttpRequest) -> Effects[Any]:
         """Enforce ``RULES`` also where no view answers but a middleware: a flat page, a page out of a cache.
 
-        Whether one will is known when it has; what may have changed something by then is refused before, where no view
-        is asked for.
+        Whether one does is known only afterwards: what may change something is refused before, where no URL leads to a
+        view.
         """
         is_unsafe = _is_unsafe_without_view(request)
         refused = (yield from _refusing_by_rules(request, None)) if is_unsafe else None
@@ -134,7 +134,7 @@ def _is_raised_in_rendering(exception: Exception) -> bool:
 
 
 def _note_reached(process_view: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a request tell that it came as far as this: a ``process_view`` of a middleware above may answer before."""
+    """Note on the request that it came as far as this: a ``process_view`` of a middleware above may answer before."""
 
     @wraps(process_view)
     def reached(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -145,9 +145,9 @@ def _note_reached(process_view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_views_own(request: HttpRequest, response: HttpResponseBase) -> bool:
-    """Return whether an answer is the view's that the rules were asked about, or gives nothing away.
+    """Return whether an answer is of the view that the rules were enforced for, or gives nothing away.
 
-    A page of this project that a middleware above leads to, such as the login page, is asked about itself.
+    Rules about a page of this project that a middleware above leads to, such as the login page, are enforced there.
     """
     if response.status_code >= _FIRST_ERROR:
         return True
@@ -180,7 +180,7 @@ def _is_unsafe_without_view(request: HttpRequest) -> bool:
 
 
 def _match(request: HttpRequest) -> ResolverMatch | None:
-    """Return where the URLs lead that a request resolves by, which a view has not been asked by yet."""
+    """Return what the URLs of a request lead to, where Django has not looked yet; None where that is nothing."""
     try:
         return resolve(request.path_info, getattr(request, "urlconf", None))
     except Resolver404:
@@ -219,7 +219,7 @@ def _guard_of(rule: Rule) -> Guard:
 
 
 def _is_for_nobody(rule: Rule, request: HttpRequest, match: ResolverMatch | None) -> Effects[bool]:
-    """Return whether a rule about every path meets somebody unknown on the way to signing in, or to signing up."""
+    """Return whether a rule about every path meets somebody without a customer at a view that is open to all."""
     is_on_the_way = get_settings().anonymous == "login" and match is not None and is_open(match.func)
     if not (is_on_the_way and rule.is_about_every_path):
         return False

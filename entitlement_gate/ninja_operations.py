@@ -1,6 +1,6 @@
 """Operations of Django Ninja with a gate in them: who sees the response that Ninja makes of what a function gives back.
 
-Never here: an import of Ninja before Ninja asks, or what a gate asks for (``guard``).
+Ninja is imported only when it asks. What a gate asks for is in ``guard``.
 """
 
 from __future__ import annotations

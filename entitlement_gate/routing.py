@@ -36,8 +36,8 @@ def entitled_path(
     name = options.pop("name", None)
     is_include = isinstance(view, (tuple, list))
     gated = entitled_include(view, requires=requires, **options) if is_include else _make_gate(requires, options)(view)
-    made: URLPattern | URLResolver = path(route, gated, kwargs, name)
-    return made
+    pattern: URLPattern | URLResolver = path(route, gated, kwargs, name)
+    return pattern
 
 
 def entitled_include(

@@ -157,7 +157,7 @@ class SendingPool:
         self._lock = Lock()
 
     def expect(self) -> None:
-        """Know that one more signal is to come, for ``settle``."""
+        """Note that one more signal is to come, for ``settle``."""
         with self._lock:
             self._expected += 1
 

@@ -1,4 +1,4 @@
-"""``RULES``: gates by path, view name or namespace, without touching a view. Never here: enforcing them.
+"""``RULES``: gates by path, view name or namespace, without touching a view. The middleware enforces them.
 
 A rule names what it is about in exactly one way and what it requires; every rule that matches a request must hold.
 A rule about every path, such as ``^/``, leaves alone what a whole site needs: its static files, and the way out.
@@ -115,7 +115,7 @@ class Rule:
     def is_about_every_path(self) -> bool:
         """Whether it singles out no path, view or namespace, and leaves none out.
 
-        It is told by how it is written: ``^/(premium/.*)?$`` matches the first page too, and is about others.
+        It is judged by how it is written: ``^/(premium/.*)?$`` matches the first page too, and is about others.
         """
         return self.about == "path" and _EVERY_PATH.fullmatch(self.name) is not None
 
@@ -179,7 +179,7 @@ def entitlement_exempt(view: ViewT) -> ViewT:
 
 
 def note_failure(request: HttpRequest) -> None:
-    """Note that the view gave no answer that anybody would keep: what is sent below 400 is another's."""
+    """Note that the view failed: an answer below 400 is then another's, such as a middleware's."""
     setattr(request, _FAILED, True)
 
 
@@ -241,8 +241,8 @@ def is_exempt(view: Any, match: ResolverMatch) -> bool:
 def is_static(request: HttpRequest, match: ResolverMatch | None) -> bool:
     """Return whether a request is for a static file under ``STATIC_URL``: what Django's view or a middleware gives out.
 
-    Files elsewhere may be paid for, and so may whatever a site has whose ``STATIC_URL`` is all of it. What a view is,
-    is told by where its code stands: ``__module__`` is copied by ``@wraps`` into a project's own view around it.
+    Files elsewhere may be paid for, and so may whatever a site has whose ``STATIC_URL`` is all of it. A view is
+    known by the module of its code: ``__module__`` is copied by ``@wraps`` into a project's own view around it.
     Decorators of Django's own, such as ``never_cache``, change nothing.
     """
     place = settings.STATIC_URL or "/"
@@ -314,23 +314,23 @@ def methods_of(names: Iterable[str]) -> frozenset[str]:
 
 def _read_use(place: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a rule says of using up, of whom, of outages, and of whom it refuses."""
-    given = {name: entry[name] for name in _OPTIONS if name in entry}
-    if not isinstance(given.get("consume", False), bool):
-        raise ValueError(f"{place}: consume is True or False, not {given['consume']!r}")
+    options = {name: entry[name] for name in _OPTIONS if name in entry}
+    if not isinstance(options.get("consume", False), bool):
+        raise ValueError(f"{place}: consume is True or False, not {options['consume']!r}")
     for name in ("key", "customer"):
-        value = given.get(name)
+        value = options.get(name)
         if not (value is None or callable(value) or (isinstance(value, str) and _DOTTED.fullmatch(value))):
             raise ValueError(f"{place}: {name} is a function of the request or the dotted path of one, not {value!r}")
-    if given.get("key") is not None and not given.get("consume"):
+    if options.get("key") is not None and not options.get("consume"):
         raise ValueError(f'{place}: key names what is used up; say "consume": True too')
-    if given.get("on_unavailable") not in (None, *POLICIES):
-        raise ValueError(f'{place}: on_unavailable is "deny" or "allow", not {given["on_unavailable"]!r}')
-    on_denied = given.get("on_denied")
+    if options.get("on_unavailable") not in (None, *POLICIES):
+        raise ValueError(f'{place}: on_unavailable is "deny" or "allow", not {options["on_unavailable"]!r}')
+    on_denied = options.get("on_denied")
     if on_denied == "raise":
         raise ValueError(f'{place}: on_denied: "raise" is for views; before a view nobody catches what is raised')
     if not (on_denied is None or callable(on_denied) or (isinstance(on_denied, str) and on_denied.strip())):
         raise ValueError(f"{place}: on_denied is a function, the dotted path of one, or a URL, not {on_denied!r}")
-    return given
+    return options
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
@@ -338,7 +338,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
     A path may hold a line feed, which ``.`` does not match and before which ``$`` matches.
     """
-    re.compile(pattern)  # what is wrong is said of what was written
+    re.compile(pattern)  # an error is about the pattern as it was written
     return re.compile(_PARTS.sub(lambda part: r"\Z" if part[0] == "$" else part[0], pattern), re.DOTALL)
 
 
@@ -352,7 +352,7 @@ def _spellings(pattern: re.Pattern[str], match: ResolverMatch | None) -> Iterato
 def _may_ignore_case(route: str) -> bool:
     """Return whether a URL ignores case in any part: by a flag, a set such as ``[Pp]``, or a converter.
 
-    A project's own converter is taken to: its ``to_python`` may make one of two spellings, of which nobody is told.
+    A project's own converter is taken to ignore it: its ``to_python`` may make one value of two spellings.
     """
     if _IGNORING_CASE.search(route) or any(map(_has_both_cases, _SET.findall(route))):
         return True

@@ -47,11 +47,11 @@ _log = FailureLog(time)
 @require_safe
 def me(request: HttpRequest) -> HttpResponseBase:
     """Return the caller's own entitlements as JSON, private, with an ETag."""
-    known = entitlements_of(request).all()
-    if known.customer_id is None:
-        return run_sync(refusal(request, known.check("me")))
+    entitlements = entitlements_of(request).all()
+    if entitlements.customer_id is None:
+        return run_sync(refusal(request, entitlements.check("me")))
     try:
-        body = JsonResponse(known.as_dict())
+        body = JsonResponse(entitlements.as_dict())
     except EntitlementUnavailable as error:
         return run_sync(refusal(request, error.decision))
     etag = f'"{hashlib.sha256(body.content).hexdigest()[:32]}"'

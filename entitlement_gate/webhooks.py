@@ -77,17 +77,17 @@ class StandardWebhooks:
         ``Replayed``.
         """
         message = request.headers.get("webhook-id", "")
-        sent = request.headers.get("webhook-timestamp", "")
-        if not (message and sent.isascii() and sent.isdigit() and len(sent) <= 12):  # noqa: PLR2004 - digits until 33658
+        timestamp = request.headers.get("webhook-timestamp", "")
+        if not (message and timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):  # noqa: PLR2004 - digits until 33658
             raise PermissionDenied
-        if abs(time.time() - int(sent)) > self._tolerance:
+        if abs(time.time() - int(timestamp)) > self._tolerance:
             raise PermissionDenied
-        signed = f"{message}.{sent}.".encode() + request.body
-        expected = base64.b64encode(hmac.new(self._key, signed, hashlib.sha256).digest())
-        offered = [
+        content = f"{message}.{timestamp}.".encode() + request.body
+        expected = base64.b64encode(hmac.new(self._key, content, hashlib.sha256).digest())
+        signatures = [
             s.removeprefix("v1,") for s in request.headers.get("webhook-signature", "").split() if s[:3] == "v1,"
         ]
-        if not any(hmac.compare_digest(expected, signature.encode()) for signature in offered):
+        if not any(hmac.compare_digest(expected, signature.encode()) for signature in signatures):
             raise PermissionDenied
         if not caches[self._cache].add(_make_cache_key(request), 1, timeout=2 * self._tolerance):
             raise Replayed
@@ -139,5 +139,5 @@ def _find_customers(value: Any, depth: int) -> Iterator[str]:
 
 def _read_customer(value: Any) -> str | None:
     """Return the canonical id where a value is a customer's id, or an object with one."""
-    found = value.get("id") if isinstance(value, dict) else value
-    return canonical_uuid(found) if isinstance(found, str) else None
+    customer_id = value.get("id") if isinstance(value, dict) else value
+    return canonical_uuid(customer_id) if isinstance(customer_id, str) else None

@@ -40,15 +40,15 @@ class IfEntitledNode(template.Node):
 
     child_nodelists = ("allowed", "refused")
 
-    def __init__(self, asked: list[FilterExpression], allowed: NodeList, refused: NodeList) -> None:
-        self.asked = asked
+    def __init__(self, arguments: list[FilterExpression], allowed: NodeList, refused: NodeList) -> None:
+        self.arguments = arguments
         self.allowed = allowed
         self.refused = refused
 
     def render(self, context: Context) -> str:
         """Render the branch that the customer's entitlements choose."""
-        asked = [part.resolve(context) for part in self.asked]
-        return (self.allowed if decide(_get_request(context), *asked) else self.refused).render(context)
+        arguments = [argument.resolve(context) for argument in self.arguments]
+        return (self.allowed if decide(_get_request(context), *arguments) else self.refused).render(context)
 
 
 @register.tag
