@@ -14,7 +14,7 @@ LONG_AGO = float("-inf")
 
 
 class Clock(Protocol):
-    """What tells the time: the ``time`` module, or a test's own hands."""
+    """What tells the time: the ``time`` module, or a clock of the tests' own."""
 
     def time(self) -> float:
         """POSIX seconds by the wall clock."""

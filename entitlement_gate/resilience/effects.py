@@ -40,7 +40,7 @@ def run_sync(steps: Effects[T]) -> T:
         while True:
             try:
                 outcome = waitable.wait()
-            except BaseException as error:  # noqa: BLE001 - the steps let it go on, once they know
+            except BaseException as error:  # noqa: BLE001 - the steps raise it again, once they know
                 waitable = steps.throw(error)
             else:
                 waitable = steps.send(outcome)

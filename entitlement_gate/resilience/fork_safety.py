@@ -40,8 +40,8 @@ __all__ = [
 _LONGEST_PAUSE = 0.001  # seconds between two looks whether the lock is free
 _LONGER = 0.00005
 
-_Turn = tuple[FrameType, dict[None, Any]]
-"""Whose block it is, and who follows where that was left without giving the lock back."""
+_Claim = tuple[FrameType, dict[None, Any]]
+"""The frame whose block it is, and the claim that follows where the block was left without giving the lock back."""
 
 
 class Lock:
@@ -52,40 +52,40 @@ class Lock:
     held and nobody knows by whom.
     """
 
-    __slots__ = ("_inner", "_turn")
+    __slots__ = ("_claims", "_inner")
 
     def __init__(self) -> None:
-        self._turn: dict[None, _Turn] = {}
+        self._claims: dict[None, _Claim] = {}
         self._inner: list[FrameType] = []  # the blocks further down
 
     def __enter__(self) -> None:
-        turn: _Turn = sys._getframe(1), {}  # noqa: SLF001 - the block's frame; `inspect` has no quick way to it
-        if self._turn.setdefault(None, turn) is not turn:
-            self._wait(turn)
+        claim: _Claim = sys._getframe(1), {}  # noqa: SLF001 - the block's frame; `inspect` has no quick way to it
+        if self._claims.setdefault(None, claim) is not claim:
+            self._wait(claim)
 
     def __exit__(self, *_: object) -> None:
         if self._inner and self._inner[-1] is sys._getframe(1):  # noqa: SLF001 - as above
             self._inner.pop()
         else:
             self._inner.clear()
-            self._turn.clear()
+            self._claims.clear()
 
-    def _wait(self, turn: _Turn) -> None:
+    def _wait(self, claim: _Claim) -> None:
         pause = 0.0  # gives way to the holder first, who needs no more than that as a rule
-        while (holder := self._taken(turn)) is not turn:
-            if _is_within(holder[0], turn[0]):
-                self._inner.append(turn[0])
+        while (holder := self._find_holder(claim)) is not claim:
+            if _is_within(holder[0], claim[0]):
+                self._inner.append(claim[0])
                 return
             time.sleep(pause)
             pause = min(pause + _LONGER, _LONGEST_PAUSE)
 
-    def _taken(self, turn: _Turn) -> _Turn:
-        """Return whose turn it is: the given one's, where the lock is free or nobody is there to give it back."""
-        first = holder = self._turn.setdefault(None, turn)
-        while holder is not turn and has_ended(holder[0]):
-            holder = holder[1].setdefault(None, turn)
+    def _find_holder(self, claim: _Claim) -> _Claim:
+        """Return who holds the lock: this claim, where it is free or nobody is there to give it back."""
+        first = holder = self._claims.setdefault(None, claim)
+        while holder is not claim and has_ended(holder[0]):
+            holder = holder[1].setdefault(None, claim)
         # A holder that has ended may have given the lock back just before: then it is not this one's to inherit.
-        return holder if self._turn.get(None) is first else first
+        return holder if self._claims.get(None) is first else first
 
 
 def has_ended(frame: FrameType) -> bool:
@@ -111,11 +111,11 @@ def _is_within(holder: FrameType, frame: FrameType) -> bool:
 Member = TypeVar("Member")
 
 
-def members(some: weakref.WeakSet[Member]) -> tuple[Member, ...]:
+def members(weak_set: weakref.WeakSet[Member]) -> tuple[Member, ...]:
     """Return who is in a set now; others may come meanwhile, on which Python gives up walking it."""
     while True:
         try:
-            return tuple(some)
+            return tuple(weak_set)
         except RuntimeError:
             continue
 

@@ -72,8 +72,8 @@ def connect(url: str, *, timeout: float, patience: float = 0.0) -> redis.Redis:
     Raises:
         ValueError: the URL cannot work.
     """
-    place, given = read_redis_url(url)
-    options = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, **given}
+    place, url_options = read_redis_url(url)
+    options = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2, **url_options}
     options["socket_timeout"] = max(options["socket_timeout"], patience)
     return redis.Redis.from_url(place, retry=Retry(NoBackoff(), 0), **options)
 

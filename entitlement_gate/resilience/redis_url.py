@@ -69,16 +69,16 @@ def _database(parts: SplitResult) -> dict[str, Any]:
         raise ValueError("redis_url: the path is the number of a database, as in redis://127.0.0.1:6379/0") from None
 
 
-def _read(given: Mapping[str, list[str]], readers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+def _read(query: Mapping[str, list[str]], readers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name, (text, *_) in given.items():
-        if name in _SETTLED:
-            if text.lower() not in _SETTLED[name]:
+    for name, (text, *_) in query.items():
+        if name in _FIXED:
+            if text.lower() not in _FIXED[name]:
                 raise ValueError(f"redis_url: {name} cannot be changed: answers are read as bytes, text is UTF-8")
             continue
         if name not in readers:
-            # A name that nobody knows may be the rest of a password with an & in it.
-            what = f"the option {name}" if name in OPTIONS["rediss"] or name in _KNOWN else "an option"
+            # A name that redis-py does not know either may be the rest of a password with an & in it.
+            what = f"the option {name}" if name in OPTIONS["rediss"] or name in _OTHERS else "an option"
             raise ValueError(f"redis_url: {what} does not work here; those that do: {', '.join(sorted(readers))}")
         try:
             options[name] = readers[name](text)
@@ -160,6 +160,6 @@ _TLS: dict[str, Callable[[str], Any]] = {
 OPTIONS: Mapping[str, dict[str, Callable[[str], Any]]] = {"redis": _TCP, "rediss": _TLS, "unix": _EVERYWHERE}
 """What may follow a URL of each scheme, and how it is read."""
 
-_SETTLED = {"decode_responses": _FALSE, "encoding": ("utf-8", "utf8"), "encoding_errors": ("strict",)}
+_FIXED = {"decode_responses": _FALSE, "encoding": ("utf-8", "utf8"), "encoding_errors": ("strict",)}
 # Of redis-py's other options, those that somebody may have in a URL.
-_KNOWN = frozenset({"legacy_responses", "retry_on_error", "socket_read_size", "socket_type", "ssl", "timeout"})
+_OTHERS = frozenset({"legacy_responses", "retry_on_error", "socket_read_size", "socket_type", "ssl", "timeout"})

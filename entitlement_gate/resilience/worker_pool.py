@@ -53,29 +53,29 @@ def start_thread(thread: threading.Thread) -> bool:
     Raises:
         RuntimeError: the system has no more threads, or the interpreter is about to exit.
     """
-    told: queue.SimpleQueue[bool | RuntimeError] = queue.SimpleQueue()
-    _thread.start_new_thread(_start_and_tell, (thread, told))
+    outcomes: queue.SimpleQueue[bool | RuntimeError] = queue.SimpleQueue()
+    _thread.start_new_thread(_start_and_report, (thread, outcomes))
     outcome: bool | RuntimeError = False
     with suppress(queue.Empty):
-        outcome = told.get(timeout=_LONGEST_START)
+        outcome = outcomes.get(timeout=_LONGEST_START)
     if isinstance(outcome, RuntimeError):
         raise outcome
     return outcome
 
 
-def _start_and_tell(  # pragma: no cover - coverage follows the threads of threading alone
-    thread: threading.Thread, told: queue.SimpleQueue[bool | RuntimeError]
+def _start_and_report(  # pragma: no cover - coverage follows the threads of threading alone
+    thread: threading.Thread, outcomes: queue.SimpleQueue[bool | RuntimeError]
 ) -> None:
     try:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_PROCESS)  # which the thread inherits
         thread.start()
     except RuntimeError as error:
-        told.put(error)
+        outcomes.put(error)
     except BaseException:  # noqa: BLE001 - it was meant for this thread, and not for whoever waits
-        told.put(False)  # noqa: FBT003 - what is put has no name
+        outcomes.put(False)  # noqa: FBT003 - what is put has no name
     else:
-        told.put(True)  # noqa: FBT003 - as above
+        outcomes.put(True)  # noqa: FBT003 - as above
 
 
 _Work = Callable[[], None]
@@ -87,7 +87,7 @@ class _Task(NamedTuple):
     """What a thread is at: its name, the work as long as it has not begun, and since when by the monotonic clock."""
 
     name: Hashable
-    left: list[_Work]
+    pending: list[_Work]
     since: float
 
 
@@ -166,9 +166,9 @@ class WorkerPool:
         if len(self._waiting) + len(self._busy) > self._most:
             self._write_off_hung_threads()
         idle = len(self._threads) - len(self._busy)
-        wanted = range(min(len(self._waiting) - idle, self._most - len(self._threads)))
+        count = min(len(self._waiting) - idle, self._most - len(self._threads))
         first = len(self._threads) + 1
-        added = tuple(self._thread(f"entitlement_gate-{first + number}") for number in wanted)
+        added = tuple(self._thread(f"entitlement_gate-{first + number}") for number in range(count))
         self._starting.update(dict.fromkeys(added, starter))
         self._threads.update(added)
         return added
@@ -211,8 +211,8 @@ class WorkerPool:
     def _requeue(self, thread: threading.Thread) -> None:
         """Take a thread's task from it, and queue what it took and did not begin."""
         task = self._busy.pop(thread, None)
-        if task is not None and task.left:
-            self._waiting.setdefault(task.name, task.left[0])
+        if task is not None and task.pending:
+            self._waiting.setdefault(task.name, task.pending[0])
 
     def _write_off_hung_threads(self) -> None:
         self._written_off = {thread for thread in self._written_off if thread.is_alive()}
@@ -244,7 +244,7 @@ class WorkerPool:
         task = self._take(thread)
         if task is not None:
             with tended_connections():
-                task.left.pop()()
+                task.pending.pop()()
             return True
         if thread not in self._threads:
             return False

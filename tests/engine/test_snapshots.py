@@ -597,7 +597,7 @@ def test_whatever_has_to_start_a_thread_holds_no_lock_meanwhile(gate, billing, c
     submit = store._workers.submit
 
     def watched(*args, **kwargs):
-        held.append(None in store._lock._turn)
+        held.append(None in store._lock._claims)
         return submit(*args, **kwargs)
 
     monkeypatch.setattr(store._workers, "submit", watched)

@@ -108,7 +108,7 @@ def all_locks_held():
         mine = []
         for lock in locks():
             if isinstance(lock, Lock):
-                lock._turn.setdefault(None, (sys._getframe(), {}))
+                lock._claims.setdefault(None, (sys._getframe(), {}))
                 mine.append(lock)
                 continue
             while lock.acquire(blocking=False):
@@ -119,7 +119,7 @@ def all_locks_held():
             held.set()
         is_over.wait()
         for lock in mine:
-            (lock._turn.clear if isinstance(lock, Lock) else lock.release)()
+            (lock._claims.clear if isinstance(lock, Lock) else lock.release)()
 
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
