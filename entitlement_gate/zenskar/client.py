@@ -247,11 +247,11 @@ class ZenskarClient:
 
         ``message`` is what httpx takes: ``params``, ``headers``, ``content``.
         """
-        left = deadline.remaining()
-        if left <= 0:
+        seconds_left = deadline.remaining()
+        if seconds_left <= 0:
             return Failure(f"no answer within {deadline.seconds} s", AnswerTooLate, may_retry=False)
         try:
-            timeout = httpx.Timeout(left, connect=min(left, self.options.connect_timeout))
+            timeout = httpx.Timeout(seconds_left, connect=min(seconds_left, self.options.connect_timeout))
             extensions = {DEADLINE: deadline}
             with self._connect().stream(method, path, timeout=timeout, extensions=extensions, **message) as response:
                 return read_reply(response, deadline, self.options.max_body_bytes)

@@ -1,7 +1,4 @@
-"""What a client is made with: credentials and options, refused early where they cannot work.
-
-Never here: sending anything.
-"""
+"""What a client is made with: credentials and options, refused early where they cannot work."""
 
 from __future__ import annotations
 
@@ -117,9 +114,9 @@ class Credentials:
 
     def fall_back(self, api_key: str, organisation: str, *, instead: bool = False) -> None:
         """Use these where none were given, or instead of those that were."""
-        given: dict[str, Secret] = dict.fromkeys(self._secrets, "") if instead else self._secrets
+        secrets: dict[str, Secret] = dict.fromkeys(self._secrets, "") if instead else self._secrets
         others = {"api_key": api_key, "organisation": organisation}
-        self._secrets = {name: given[name] or other for name, other in others.items()}
+        self._secrets = {name: secrets[name] or other for name, other in others.items()}
 
     def check(self) -> None:
         """Raise ``ValueError`` naming the credential that no header could hold; callables are asked later."""

@@ -163,19 +163,19 @@ class _ResponseStream(httpx.SyncByteStream):
 
 
 class _Bounded:
-    """Knows what the deadline of this thread leaves of a timeout."""
+    """Bounds each timeout by the deadline of this thread's request."""
 
     def __init__(self, deadlines: threading.local) -> None:
         self._deadlines = deadlines
 
-    def _time_left(self, timeout: float | None, error: type[Exception]) -> float | None:
+    def _bound(self, timeout: float | None, error: type[Exception]) -> float | None:
         deadline: Deadline | None = getattr(self._deadlines, "current", None)
         if deadline is None:
             return timeout
-        left = deadline.remaining()
-        if left <= 0:
+        seconds_left = deadline.remaining()
+        if seconds_left <= 0:
             raise error(f"the deadline of {deadline.seconds} s has passed")
-        return left if timeout is None else min(left, timeout)
+        return seconds_left if timeout is None else min(seconds_left, timeout)
 
 
 class _Backend(_Bounded, httpcore.NetworkBackend):
@@ -197,11 +197,11 @@ class _Backend(_Bounded, httpcore.NetworkBackend):
         """
         error: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in _resolve(host, port):
-            left = self._time_left(timeout, httpcore.ConnectTimeout)
+            timeout_left = self._bound(timeout, httpcore.ConnectTimeout)
             try:
-                inner = self._inner.connect_tcp(address, port, left, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as refused:
-                error = refused
+                inner = self._inner.connect_tcp(address, port, timeout_left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
+                error = failure
             else:
                 return _Stream(inner, self._deadlines)
         raise error or httpcore.ConnectError("the name has no address")
@@ -209,10 +209,10 @@ class _Backend(_Bounded, httpcore.NetworkBackend):
 
 def _resolve(host: str, port: int) -> list[str]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
         raise httpcore.ConnectError(str(error)) from error
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in addresses))
 
 
 class _Stream(_Bounded, httpcore.NetworkStream):
@@ -221,16 +221,16 @@ class _Stream(_Bounded, httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, self._time_left(timeout, httpcore.ReadTimeout))
+        return self._inner.read(max_bytes, self._bound(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._time_left(timeout, httpcore.WriteTimeout))
+        self._inner.write(buffer, self._bound(timeout, httpcore.WriteTimeout))
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = self._time_left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadlines)
+        timeout = self._bound(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._deadlines)
 
     def close(self) -> None:
         self._inner.close()
@@ -314,10 +314,10 @@ def read_reply(response: httpx.Response, deadline: Deadline, max_bytes: int) -> 
     headers = {name.lower(): value for name, value in headers.items()}
     if is_good:
         return Reply(status, headers, body or b"")
-    sent = response.request.headers  # which an error may quote
+    secrets = response.request.headers  # which an error may quote
     customers = _ID.findall(response.request.url.path)
-    headers = {name: hide_secrets(value, sent, *customers) for name, value in headers.items()}
-    return Reply(status, headers, hide_secrets(body or b"", sent, *customers))
+    headers = {name: hide_secrets(value, secrets, *customers) for name, value in headers.items()}
+    return Reply(status, headers, hide_secrets(body or b"", secrets, *customers))
 
 
 def hide_secrets(text: Text, headers: Mapping[str, str], *others: str) -> Text:

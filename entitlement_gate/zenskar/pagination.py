@@ -94,8 +94,8 @@ def all_customers(ask: Callable[[Mapping[str, str]], bytes], page_size: int) -> 
 
 
 def _id_of(row: Any) -> str:
-    found = row.get("id") if isinstance(row, dict) else None
-    customer = canonical_uuid(found) if isinstance(found, str) else None
+    row_id = row.get("id") if isinstance(row, dict) else None
+    customer = canonical_uuid(row_id) if isinstance(row_id, str) else None
     if customer is None:
         raise SourceMalformed("a row in the list of customers has no id that is a UUID")
     return customer

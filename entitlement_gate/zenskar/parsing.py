@@ -27,7 +27,7 @@ __all__ = ["WirePage", "read_error", "read_grants", "read_instant", "read_json",
 
 _LONGEST_SHARED = 40  # characters of text that a cache may hold on to
 _UUID_LENGTH = 36
-_TYPES = {spelled: known for known in EntitlementType for spelled in (str(known), str(known).casefold())}
+_TYPES = {text: kind for kind in EntitlementType for text in (str(kind), str(kind).casefold())}
 _FALSE_LIKE = frozenset({"false", "off", "no", "disabled", "0"})
 _LONGEST_DETAIL = 500
 _TRACE_OF_A_DATE = re.compile(r"\d{4}-\d\d-\d\d.{0,40}", re.ASCII)
@@ -125,8 +125,8 @@ def read_error(body: bytes) -> str:
         return ""
     detail = answer.get("detail") or answer.get("Message") or answer.get("message") or ""
     lines = [_format_error(item) for item in detail] if isinstance(detail, list) else [detail]
-    said = "; ".join(line for line in lines if isinstance(line, str) and line)
-    return " ".join(filter(str.isprintable, " ".join(said.split())[:_LONGEST_DETAIL].split()))
+    message = "; ".join(line for line in lines if isinstance(line, str) and line)
+    return " ".join(filter(str.isprintable, " ".join(message.split())[:_LONGEST_DETAIL].split()))
 
 
 def _format_error(item: object) -> object:

@@ -88,7 +88,7 @@ class RetryBudget:
     """Bounds how much retries add to the load of a billing API that is already failing.
 
     Every retry spends a token and every success earns a tenth of one, five at most. Once a request was retried in
-    vain it is no blip: until one succeeds, none is retried. An outage is met with the retries of its first request.
+    vain, none is retried until one succeeds: an outage is met with the retries of its first request alone.
     """
 
     _CAPACITY = 5.0
@@ -174,8 +174,8 @@ def _describe(reply: Reply | Failure, attempts: int) -> str:
 def _backoff(attempt: int, reply: Reply | Failure, wall: float) -> float:
     """Return the seconds to wait: full jitter, never less than billing asked for."""
     ceiling = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** (attempt - 1))
-    asked = read_retry_after(reply.headers.get("retry-after", ""), wall) if isinstance(reply, Reply) else 0.0
-    return max(asked, chance.uniform(0, ceiling))
+    least = read_retry_after(reply.headers.get("retry-after", ""), wall) if isinstance(reply, Reply) else 0.0
+    return max(least, chance.uniform(0, ceiling))
 
 
 def read_retry_after(text: str, wall: float) -> float:

@@ -84,13 +84,13 @@ def ship(
     Raises:
         LedgerUnavailable: the outbox could not be asked.
     """
-    run, taken = _Delivery(outbox, client, clock), 0
+    run, count = _Delivery(outbox, client, clock), 0
     lease = 2 * batch * client.options.deadline
-    while not run.report.stopped and (limit is None or taken < limit):
-        events = outbox.take(batch if limit is None else min(batch, limit - taken), lease=lease)
+    while not run.report.stopped and (limit is None or count < limit):
+        events = outbox.take(batch if limit is None else min(batch, limit - count), lease=lease)
         if not events:
             break
-        taken += len(events)
+        count += len(events)
         for event in events:
             run.ship_or_return(event, should_stop)
         progress(run.report)
