@@ -1,6 +1,6 @@
 """The sandbox without I/O: it turns a request into a reply.
 
-Never here: sockets, sleeping, or the wall clock other than through the clock it was given.
+It opens no socket, never sleeps, and reads the time from its clock alone.
 """
 
 import time
@@ -31,7 +31,7 @@ from entitlement_gate.sandbox.state import Billing, BillingRow, ReceivedUsage, U
 
 __all__ = ["Sandbox"]
 
-_KEPT = 1_000
+_MOST_REQUESTS = 1_000
 _CONTROL = ("_sandbox", "openapi.json")
 
 Handler = Callable[[Request], Reply]
@@ -60,7 +60,7 @@ class Sandbox(Billing):
         super().__init__(Scenario.default() if scenario is None else scenario, clock)
         self.faults = Faults(self.scenario.faults)
         self._usage = UsageBook(self.scenario.usage_slugs)
-        self._requests: deque[tuple[str, str]] = deque(maxlen=_KEPT)
+        self._requests: deque[tuple[str, str]] = deque(maxlen=_MOST_REQUESTS)
         self._request_count = 0
 
     @property
@@ -135,14 +135,14 @@ class Sandbox(Billing):
             case ("_sandbox", "customers", customer_id) if customer_id:
                 return {"GET": lambda _: self._list_rows(customer_id)}
         faults = {"GET": self._list_faults, "PUT": self._put_faults, "DELETE": self._delete_faults}
-        fixed: Mapping[tuple[str, ...], Mapping[str, Handler]] = {
+        routes: Mapping[tuple[str, ...], Mapping[str, Handler]] = {
             ("customers",): {"GET": self._list_customers},
             ("openapi.json",): {"GET": self._describe},
             ("_sandbox",): {"GET": self._summarise},
             ("_sandbox", "acts"): {"POST": self._post_act},
             ("_sandbox", "faults"): faults,
         }
-        return fixed.get(segments, {})
+        return routes.get(segments, {})
 
     def _authenticate(self, request: Request) -> None:
         key, organisation = request.header("x-api-key"), request.header("organisation") or ""
@@ -156,22 +156,22 @@ class Sandbox(Billing):
             customer_id = read_identifier(request.segments[-1], "customer_id")
         except ScenarioError:
             raise invalid(["path", "customer_id"], "value is not a valid uuid", "type_error.uuid") from None
-        given = read_parameters(request, _PARAMETERS)
-        populate = _read_populate(given)
-        rows = _sort(self.rows_of_others(customer_id) if foreign else self.rows_of(customer_id), given)
+        parameters = read_parameters(request, _PARAMETERS)
+        populate = _read_populate(parameters)
+        rows = _sort(self.rows_of_others(customer_id) if foreign else self.rows_of(customer_id), parameters)
         customer = self._customers.get(customer_id)
         if customer is None:
-            read_limit(given)  # 422 goes before 404
+            read_limit(parameters)  # 422 goes before 404
             raise RefusedRequest(Reply.json({"detail": "Customer not found"}, 404))
-        kept = [row for row in rows if _matches(row, given)]
-        return Reply.json(cut_page(kept, given, customer_id, lambda row: render_row(row, populate, customer)))
+        matches = [row for row in rows if _matches(row, parameters)]
+        return Reply.json(cut_page(matches, parameters, customer_id, lambda row: render_row(row, populate, customer)))
 
     def _list_customers(self, request: Request) -> Reply:
         self._authenticate(request)
-        given = read_parameters(request, ("external_id", "cursor", "limit"))
-        wanted = given.get("external_id")
-        found = [customer for customer in self.customers if wanted in {None, customer.external_id}]
-        return Reply.json(cut_page(found, given, f"customers:{wanted}", _render_customer))
+        parameters = read_parameters(request, ("external_id", "cursor", "limit"))
+        external_id = parameters.get("external_id")
+        customers = [customer for customer in self.customers if external_id in {None, customer.external_id}]
+        return Reply.json(cut_page(customers, parameters, f"customers:{external_id}", _render_customer))
 
     def _post_usage(self, request: Request) -> Reply:
         self._authenticate(request)
@@ -200,14 +200,14 @@ class Sandbox(Billing):
 
     def _post_act(self, request: Request) -> Reply:
         """Call the method that the body names, with the rest of the body as its arguments."""
-        acts = (self.grant, self.revoke, self.use, self.expire, self.void, self.fail, self.recover)
-        named: dict[str, Callable[..., Any]] = {act.__name__: act for act in acts}
+        methods = (self.grant, self.revoke, self.use, self.expire, self.void, self.fail, self.recover)
+        acts: dict[str, Callable[..., Any]] = {method.__name__: method for method in methods}
         try:
-            given = dict(read_json(request.body))
-            act = named.get(str(given.pop("act", None)))
+            arguments = dict(read_json(request.body))
+            act = acts.get(str(arguments.pop("act", None)))
             if act is None:
-                raise ScenarioError(f"act: expected one of {', '.join(named)}")
-            return Reply.json({"result": act(**given)})
+                raise ScenarioError(f"act: expected one of {', '.join(acts)}")
+            return Reply.json({"result": act(**arguments)})
         except (LookupError, TypeError, ValueError) as error:
             raise invalid(["body"], str(error), "value_error") from None
 
@@ -230,31 +230,31 @@ class Sandbox(Billing):
 _PARAMETERS = ("cursor", "limit", "sort_key", "sort_type", "search", "populate", "status")
 
 
-def _read_populate(given: Mapping[str, str]) -> frozenset[str]:
-    if "populate" not in given:
+def _read_populate(parameters: Mapping[str, str]) -> frozenset[str]:
+    if "populate" not in parameters:
         return frozenset()
-    kinds = frozenset(given["populate"].split(","))
+    kinds = frozenset(parameters["populate"].split(","))
     if not kinds <= frozenset(facts.POPULATES):
         raise invalid(["query", "populate"], "value is not a permitted value", "type_error.enum")
     return kinds
 
 
-def _sort(found: Sequence[BillingRow], given: Mapping[str, str]) -> Sequence[BillingRow]:
+def _sort(rows: Sequence[BillingRow], parameters: Mapping[str, str]) -> Sequence[BillingRow]:
     """Order the rows: nulls last either way, equals in the order they were granted."""
-    key = read_choice(given, "sort_key", facts.sort_keys(), "")
-    descending = read_choice(given, "sort_type", facts.SORTS, "asc") == "desc"
+    key = read_choice(parameters, "sort_key", facts.sort_keys(), "")
+    is_descending = read_choice(parameters, "sort_type", facts.SORTS, "asc") == "desc"
     if not key:
-        return found
-    known = [row for row in found if row.fields[key] is not None]
-    nulls = [row for row in found if row.fields[key] is None]
-    return sorted(known, key=lambda row: sort_key_of(row, key), reverse=descending) + nulls
+        return rows
+    nulls = [row for row in rows if row.fields[key] is None]
+    others = [row for row in rows if row.fields[key] is not None]
+    return sorted(others, key=lambda row: sort_key_of(row, key), reverse=is_descending) + nulls
 
 
-def _matches(row: BillingRow, given: Mapping[str, str]) -> bool:
+def _matches(row: BillingRow, parameters: Mapping[str, str]) -> bool:
     """Whether a row passes ``status`` and ``search``; a null status passes no filter."""
-    statuses = {status.strip().lower() for status in given.get("status", "").split(",")} - {""}
-    named = given.get("search", "").casefold() in row.name.casefold()
-    return named and (not statuses or row.status in statuses)
+    statuses = {status.strip().lower() for status in parameters.get("status", "").split(",")} - {""}
+    has_name = parameters.get("search", "").casefold() in row.name.casefold()
+    return has_name and (not statuses or row.status in statuses)
 
 
 def _render_customer(customer: Customer) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def openapi(customer_ids: Iterable[str] = (), version: str = "0") -> dict[str, A
     parameters = [_make_parameter(name, fact) for name, fact in facts["parameters"].items()]
     parameters[0]["examples"] = {f"c{n}": {"value": value} for n, value in enumerate(customer_ids)}
     security: dict[str, list[str]] = {name: [] for name in facts["security"]}
-    described = {
+    description = {
         "operationId": operation["id"],
         "summary": operation["summary"],
         "parameters": parameters,
@@ -65,7 +65,7 @@ def openapi(customer_ids: Iterable[str] = (), version: str = "0") -> dict[str, A
         "openapi": "3.1.0",
         "info": {"title": "Zenskar billing sandbox", "version": version},
         "security": [security],
-        "paths": {operation["path"]: {operation["method"]: described}},
+        "paths": {operation["path"]: {operation["method"]: description}},
         "components": _make_components(facts),
     }
 
@@ -124,8 +124,8 @@ def _make_choices() -> dict[str, dict[str, Any]]:
 
 
 def _make_responses() -> dict[str, Any]:
-    described = {"200": "Page", "401": "Unauthorized", "404": "NotFound", "422": "Errors"}
+    schemas = {"200": "Page", "401": "Unauthorized", "404": "NotFound", "422": "Errors"}
     return {
         status: {"description": name, "content": {"application/json": {"schema": _make_reference(name)}}}
-        for status, name in described.items()
+        for status, name in schemas.items()
     }

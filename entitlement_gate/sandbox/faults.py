@@ -18,24 +18,24 @@ class Faults(Locked):
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         super().__init__()
-        self._left: list[tuple[Fault, int | None]] = []
+        self._faults: list[tuple[Fault, int | None]] = []  # each with the requests it is still to hit
         self.replace(faults)
 
     def __iter__(self) -> Iterator[Fault]:
-        return iter([fault for fault, _ in self._left])
+        return iter([fault for fault, _ in self._faults])
 
     def __len__(self) -> int:
-        return len(self._left)
+        return len(self._faults)
 
     def add(self, fault: Fault) -> None:
         """Switch one more fault on, behind the others."""
         with self._lock:
-            self._left = [*self._left, (fault, fault.times)]
+            self._faults = [*self._faults, (fault, fault.times)]
 
     def replace(self, faults: Iterable[Fault]) -> None:
         """Switch on these faults and no others."""
         with self._lock:
-            self._left = [(fault, fault.times) for fault in faults]
+            self._faults = [(fault, fault.times) for fault in faults]
 
     def clear(self) -> None:
         """Switch every fault off."""
@@ -44,10 +44,10 @@ class Faults(Locked):
     def take(self, path: str, page: int | None) -> Fault | None:
         """Find the fault that hits a request, and count it."""
         with self._lock:
-            for index, (fault, left) in enumerate(self._left):
+            for index, (fault, times) in enumerate(self._faults):
                 if fault.hits(path, page):
-                    rest = [] if left == 1 else [(fault, None if left is None else left - 1)]
-                    self._left = [*self._left[:index], *rest, *self._left[index + 1 :]]
+                    rest = [] if times == 1 else [(fault, None if times is None else times - 1)]
+                    self._faults = [*self._faults[:index], *rest, *self._faults[index + 1 :]]
                     return fault
         return None
 

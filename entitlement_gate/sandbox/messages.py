@@ -56,8 +56,8 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """Find a header, whatever the case of its name."""
-        wanted = name.lower()
-        return next((value for key, value in self.headers.items() if key.lower() == wanted), None)
+        name = name.lower()
+        return next((value for key, value in self.headers.items() if key.lower() == name), None)
 
     def query(self) -> list[tuple[str, str]]:
         """Read the query's pairs in order, blank values kept.
@@ -174,27 +174,27 @@ def read_parameters(request: Request, names: Iterable[str]) -> dict[str, str]:
     Raises:
         RefusedRequest: One of them is repeated, which says two things at once.
     """
-    wanted, found = frozenset(names), dict[str, str]()
+    names, parameters = frozenset(names), dict[str, str]()
     for name, value in request.query():
-        if name in found:
+        if name in parameters:
             raise invalid(["query", name], "value is given more than once", "value_error.repeated")
-        if name in wanted:
-            found[name] = value
-    return found
+        if name in names:
+            parameters[name] = value
+    return parameters
 
 
-def read_choice(given: Mapping[str, str], name: str, options: Iterable[str], default: str) -> str:
+def read_choice(parameters: Mapping[str, str], name: str, options: Iterable[str], default: str) -> str:
     """Read a parameter that has few values, or refuse it with the documented 422."""
-    value = given.get(name, default)
-    if name in given and value not in options:
+    value = parameters.get(name, default)
+    if name in parameters and value not in options:
         raise invalid(["query", name], "value is not a permitted value", "type_error.enum")
     return value
 
 
-def read_limit(given: Mapping[str, str]) -> int:
+def read_limit(parameters: Mapping[str, str]) -> int:
     """Read ``limit``, or refuse it with the documented 422."""
     least, default, most = facts.LIMIT
-    text = given.get("limit", str(default))
+    text = parameters.get("limit", str(default))
     if not _INTEGER.fullmatch(text):
         raise invalid(["query", "limit"], "value is not a valid integer", "type_error.integer")
     if not least <= int(text) <= most:
@@ -214,10 +214,10 @@ def encode_cursor(scope: str, offset: int, page: int) -> str:
 
 def _read_cursor(cursor: str) -> tuple[int, int] | None:
     try:
-        found = _CURSOR.fullmatch(b64decode(cursor, validate=True))
+        match = _CURSOR.fullmatch(b64decode(cursor, validate=True))
     except ValueError:
         return None
-    return (int(found[1]), int(found[2])) if found else None
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def page_number(request: Request) -> int:
@@ -227,17 +227,19 @@ def page_number(request: Request) -> int:
     return (_read_cursor(cursor) or (0, 1))[1]
 
 
-def cut_page(rows: Sequence[Any], given: Mapping[str, str], scope: str, render: Callable[[Any], Any]) -> dict[str, Any]:
+def cut_page(
+    rows: Sequence[Any], parameters: Mapping[str, str], scope: str, render: Callable[[Any], Any]
+) -> dict[str, Any]:
     """Cut the page that ``cursor`` and ``limit`` ask for and put it into the envelope.
 
     Raises:
         RefusedRequest: The limit cannot be, or the cursor is not one this list gave out.
     """
-    limit = read_limit(given)
+    limit = read_limit(parameters)
     offset, page = 0, 1
-    if given.get("cursor"):
-        place = _read_cursor(given["cursor"])
-        if place is None or encode_cursor(scope, *place) != given["cursor"]:
+    if cursor := parameters.get("cursor"):
+        place = _read_cursor(cursor)
+        if place is None or encode_cursor(scope, *place) != cursor:
             raise invalid(["query", "cursor"], "cursor is not known", "value_error.cursor")
         offset, page = place
     end = offset + limit

@@ -133,17 +133,17 @@ def read_moment(value: Any, place: str) -> datetime | timedelta:
     try:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        wanted = 'a date: ISO text, "now", or relative like "-30d", "+12h", "+90m", "-5s"'
-        raise ScenarioError(f"{place}: expected {wanted}, not {_abbreviate(value)}") from None
+        forms = 'a date: ISO text, "now", or relative like "-30d", "+12h", "+90m", "-5s"'
+        raise ScenarioError(f"{place}: expected {forms}, not {_abbreviate(value)}") from None
 
 
 def _parse_span(value: Any) -> timedelta | None:
     if value == "now":
         return timedelta()
-    found = _RELATIVE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    match = _RELATIVE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         return None
-    sign, count, unit = found.groups()
+    sign, count, unit = match.groups()
     return timedelta(**{_UNITS[unit]: int(sign + count)})
 
 
@@ -163,8 +163,8 @@ def _abbreviate(value: Any) -> str:
     """Show a value in one line."""
     if value is None:
         return "null"
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."  # noqa: PLR2004 - room for one line of error
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - room for one line of error
 
 
 KINDS: Mapping[str, str] = {
@@ -240,9 +240,9 @@ class Fault:
     @classmethod
     def parse(cls, value: Any, place: str) -> "Fault":
         """Read a fault from a mapping, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, place, _FAULT, ["kind"])
+        fields = read_mapping(value, place, _FAULT, ["kind"])
         try:
-            return cls(**given)
+            return cls(**fields)
         except ScenarioError as error:
             raise ScenarioError(f"{place}.{error}") from None
 
@@ -262,8 +262,8 @@ class Fault:
 
     def as_dict(self) -> dict[str, Any]:
         """Give what was set, in the form ``parse`` reads."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return given if self.kind == "status" else {name: given[name] for name in given if name != "status"}
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return fields if self.kind == "status" else {name: fields[name] for name in fields if name != "status"}
 
 
 def _read_seconds(value: Any) -> float:
@@ -337,10 +337,10 @@ class ScenarioGrant:
     @classmethod
     def parse(cls, value: Any, place: str) -> "ScenarioGrant":
         """Read a grant, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, place, [*_FIELDS, *_ECHOED, "raw"], ["name"])
-        values = {name: _FIELDS[name](item, f"{place}.{name}") for name, item in given.items() if name in _FIELDS}
-        echoed = {name: given[name] for name in _ECHOED if name in given}
-        raw = given.get("raw", {})
+        fields = read_mapping(value, place, [*_FIELDS, *_ECHOED, "raw"], ["name"])
+        values = {name: _FIELDS[name](item, f"{place}.{name}") for name, item in fields.items() if name in _FIELDS}
+        echoed = {name: fields[name] for name in _ECHOED if name in fields}
+        raw = fields.get("raw", {})
         if not isinstance(raw, Mapping):
             raise ScenarioError(f"{place}.raw: expected an object")
         return cls(values, {**echoed, **raw})
@@ -359,17 +359,17 @@ class Customer:
     @classmethod
     def parse(cls, value: Any, place: str) -> "Customer":
         """Read a customer, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, place, _CUSTOMER, ["name"])
-        name = read_text(given["name"], f"{place}.name")
-        external = make_optional(read_text)(given.get("external_id"), f"{place}.external_id")
-        own = given.get("id", derive_id("customer", external or name))
+        fields = read_mapping(value, place, _CUSTOMER, ["name"])
+        name = read_text(fields["name"], f"{place}.name")
+        external = make_optional(read_text)(fields.get("external_id"), f"{place}.external_id")
+        own = fields.get("id", derive_id("customer", external or name))
         return cls(
             id=read_identifier(own, f"{place}.id"),
             name=name,
-            email=make_optional(read_text)(given.get("email"), f"{place}.email"),
+            email=make_optional(read_text)(fields.get("email"), f"{place}.email"),
             external_id=external,
             grants=tuple(
-                ScenarioGrant.parse(item, at) for at, item in read_list(given.get("grants", []), f"{place}.grants")
+                ScenarioGrant.parse(item, at) for at, item in read_list(fields.get("grants", []), f"{place}.grants")
             ),
         )
 
@@ -412,13 +412,13 @@ class Scenario:
     @classmethod
     def parse(cls, value: Any) -> "Scenario":
         """Read a scenario from a mapping, or raise ``ScenarioError`` naming the place."""
-        given = read_mapping(value, "", _SCENARIO, ["api_key", "organisation"])
-        slugs = read_list(given.get("usage_slugs", []), "usage_slugs")
+        fields = read_mapping(value, "", _SCENARIO, ["api_key", "organisation"])
+        slugs = read_list(fields.get("usage_slugs", []), "usage_slugs")
         return cls(
-            api_key=read_text(given["api_key"], "api_key"),
-            organisation=read_identifier(given["organisation"], "organisation"),
-            customers=_read_customers(given.get("customers", [])),
-            faults=tuple(parse_faults(given.get("faults", []))),
+            api_key=read_text(fields["api_key"], "api_key"),
+            organisation=read_identifier(fields["organisation"], "organisation"),
+            customers=_read_customers(fields.get("customers", [])),
+            faults=tuple(parse_faults(fields.get("faults", []))),
             usage_slugs=tuple(read_text(item, at) for at, item in slugs),
         )
 

@@ -130,12 +130,12 @@ class _Listener(ThreadingHTTPServer):
     def hang_up(self) -> None:
         """Wake every handler by ending its connection, and wait for them, but not for long."""
         with self._guard:
-            still_open = list(self._open.items())
+            connections = list(self._open.items())
         end = time.monotonic() + _PATIENCE
-        for connection, _ in still_open:
+        for connection, _ in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        for _, thread in still_open:
+        for _, thread in connections:
             thread.join(max(0.0, end - time.monotonic()))
 
 
@@ -163,16 +163,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _read_body(self) -> bytes | None:
         """Read the body, or refuse it and end the connection, whose next byte means nothing then."""
         length = self.headers.get("Content-Length", "0")
-        refused = None
+        refusal = None
         if "Transfer-Encoding" in self.headers:
-            refused = HTTPStatus.LENGTH_REQUIRED
+            refusal = HTTPStatus.LENGTH_REQUIRED
         elif not (length.isascii() and length.isdigit()):
-            refused = HTTPStatus.BAD_REQUEST
+            refusal = HTTPStatus.BAD_REQUEST
         elif len(length) > 9 or int(length) > _LARGEST_BODY:  # noqa: PLR2004 - int() of a long text is slow
-            refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        if refused is not None:
+            refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if refusal is not None:
             self.close_connection = True
-            self._send(Reply.json({"detail": refused.phrase}, refused))
+            self._send(Reply.json({"detail": refusal.phrase}, refusal))
             return None
         body = self.rfile.read(int(length))
         if len(body) < int(length):
@@ -217,8 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _wait(self, seconds: float) -> bool:
         """Wait, unless the server stops or the client leaves first: then the answer is no."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self.server.stopping.wait(min(left, _POLL)) or self._client_left():
+        while (seconds_left := end - time.monotonic()) > 0:
+            if self.server.stopping.wait(min(seconds_left, _POLL)) or self._client_left():
                 return False
         return True
 

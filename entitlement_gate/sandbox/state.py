@@ -61,23 +61,23 @@ class BillingRow:
 
 def _make_row(grant: ScenarioGrant, customer_id: str, ordinal: int, now: datetime) -> BillingRow:
     """Make the row of a grant; what the grant leaves open is derived, the same in every run."""
-    given = {name: _resolve_date(value, now) for name, value in grant.values.items()}
-    name = given["name"]
+    values = {name: _resolve_date(value, now) for name, value in grant.values.items()}
+    name = values["name"]
     defaults = {
         "id": derive_id("row", customer_id, ordinal, name),
         "entitlement": derive_id("entitlement", name),
-        "type": "Quantity" if any(given.get(field) is not None for field in _NUMBERS) else "Feature",
+        "type": "Quantity" if any(values.get(field) is not None for field in _NUMBERS) else "Feature",
         "source_type": "Grant",
         "event": "manual",
         "status": "active",
-        "created_at": given.get("active_from") or _format_date(now),
-        "contract_id": derive_id("contract", given["contract"]) if given.get("contract") else None,
-        "invoice_id": derive_id("invoice", given["invoice"]) if given.get("invoice") else None,
+        "created_at": values.get("active_from") or _format_date(now),
+        "contract_id": derive_id("contract", values["contract"]) if values.get("contract") else None,
+        "invoice_id": derive_id("invoice", values["invoice"]) if values.get("invoice") else None,
     }
-    fields = {**dict.fromkeys(facts.row_fields()), **defaults, **given, "customer": customer_id}
+    fields = {**dict.fromkeys(facts.row_fields()), **defaults, **values, "customer": customer_id}
     details = {kind: _details(kind, fields) for kind in ("contract", "product", "invoice")}
-    if "quantity_remaining" not in given and given.get("quantity") is not None:
-        fields["quantity_remaining"] = _EXACT.subtract(given["quantity"], given.get("quantity_used") or 0)
+    if "quantity_remaining" not in values and values.get("quantity") is not None:
+        fields["quantity_remaining"] = _EXACT.subtract(values["quantity"], values.get("quantity_used") or 0)
     fields |= {"contract": None, "product": None, "invoice": None, **grant.echoed}
     return BillingRow(fields, details)
 
@@ -102,10 +102,10 @@ def render_row(row: BillingRow, populate: frozenset[str], customer: Customer) ->
     """Give a row's JSON object, with the objects that ``populate`` asks for."""
     if not populate:
         return row.fields
-    shown = {kind: details for kind, details in row.details.items() if kind in populate}
+    details = {kind: own for kind, own in row.details.items() if kind in populate}
     if "customer" in populate:
-        shown["customer"] = {"id": row.fields["customer"], "name": customer.name, "email": customer.email}
-    return {**row.fields, **shown}
+        details["customer"] = {"id": row.fields["customer"], "name": customer.name, "email": customer.email}
+    return {**row.fields, **details}
 
 
 def sort_key_of(row: BillingRow, key: str) -> tuple[int, Any]:
@@ -133,15 +133,15 @@ def _has_usable_balance(row: BillingRow, now: datetime) -> bool:
     return in_time and row.status in {None, "active"} and has_balance
 
 
-def _use_row(row: BillingRow, wanted: Decimal, *, overdraw: bool) -> tuple[BillingRow, Decimal]:
+def _use_row(row: BillingRow, quantity: Decimal, *, overdraw: bool) -> tuple[BillingRow, Decimal]:
     """Reduce a row's balance, below zero only where ``overdraw``; return the row and what it could not cover."""
-    left = Decimal(row.fields["quantity_remaining"])
-    taken = wanted if overdraw else min(wanted, max(left, Decimal(0)))
-    moved = {
-        "quantity_used": _EXACT.add(row.fields["quantity_used"] or 0, taken),
-        "quantity_remaining": _EXACT.subtract(left, taken),
+    remaining = Decimal(row.fields["quantity_remaining"])
+    used = quantity if overdraw else min(quantity, max(remaining, Decimal(0)))
+    balance = {
+        "quantity_used": _EXACT.add(row.fields["quantity_used"] or 0, used),
+        "quantity_remaining": _EXACT.subtract(remaining, used),
     }
-    return replace(row, fields={**row.fields, **moved}), _EXACT.subtract(wanted, taken)
+    return replace(row, fields={**row.fields, **balance}), _EXACT.subtract(quantity, used)
 
 
 class Billing(Locked):
@@ -152,7 +152,7 @@ class Billing(Locked):
         self.scenario = scenario
         self._clock = clock
         self._customers = {customer.id: customer for customer in scenario.customers}
-        self._granted: dict[str, int] = {}
+        self._row_counts: dict[str, int] = {}  # of all that were ever granted
         self._rows: dict[str, tuple[BillingRow, ...]] = {}
         now = self._now()
         for customer in scenario.customers:
@@ -163,9 +163,9 @@ class Billing(Locked):
         return _EPOCH + timedelta(seconds=self._clock.time())
 
     def _add(self, customer_id: str, grant: ScenarioGrant, now: datetime) -> BillingRow:
-        ordinal = self._granted.get(customer_id, 0)
+        ordinal = self._row_counts.get(customer_id, 0)
         row = _make_row(grant, customer_id, ordinal, now)
-        self._granted[customer_id] = ordinal + 1
+        self._row_counts[customer_id] = ordinal + 1
         self._rows[customer_id] = (*self.rows_of(customer_id), row)
         return row
 
@@ -180,7 +180,7 @@ class Billing(Locked):
 
     def rows_of_others(self, customer_id: str) -> tuple[BillingRow, ...]:
         """Return the rows of every other customer; where there is no other, the customer's own under another id."""
-        others = tuple(row for owner, found in list(self._rows.items()) if owner != customer_id for row in found)
+        others = tuple(row for owner, rows in list(self._rows.items()) if owner != customer_id for row in rows)
         stranger = {"customer": "ffffffff-0000-4000-8000-000000000000"}
         return others or tuple(replace(row, fields={**row.fields, **stranger}) for row in self.rows_of(customer_id))
 
@@ -201,10 +201,10 @@ class Billing(Locked):
         Raises:
             ScenarioError: A field is unknown or cannot be.
         """
-        chosen = {"quantity": quantity, "type": type}
-        given = {field: value for field, value in chosen.items() if value is not None}
+        options = {"quantity": quantity, "type": type}
+        values = {field: value for field, value in options.items() if value is not None}
         customer_id = read_identifier(customer, "customer")
-        grant = ScenarioGrant.parse({"name": name, **given, **fields}, "grant")
+        grant = ScenarioGrant.parse({"name": name, **values, **fields}, "grant")
         with self._lock:
             self._customers.setdefault(customer_id, Customer(customer_id, f"Customer {customer_id[:8]}"))
             return str(self._add(customer_id, grant, self._now()).fields["id"])
@@ -219,8 +219,8 @@ class Billing(Locked):
         Raises:
             LookupError: The customer has no such row.
         """
-        ended = _format_date(self._now() - timedelta(seconds=1))
-        self._set(customer, name, {"expiry_at": ended})
+        end = _format_date(self._now() - timedelta(seconds=1))
+        self._set(customer, name, {"expiry_at": end})
 
     def void(self, customer: UUID | str, name: str) -> None:
         """Set every row of a name to voided, as billing does when what granted it is taken back.
@@ -250,8 +250,8 @@ class Billing(Locked):
             ScenarioError: The quantity is no number above zero.
         """
         customer_id = read_identifier(customer, "customer")
-        wanted, now = Decimal(read_number(quantity, "quantity")), self._now()
-        if wanted <= 0:
+        rest, now = Decimal(read_number(quantity, "quantity")), self._now()
+        if rest <= 0:
             raise ScenarioError(f"quantity: expected a number above zero, not {quantity}")
         with self._lock:
             rows = list(self.rows_of(customer_id))
@@ -259,7 +259,7 @@ class Billing(Locked):
             if not usable:
                 raise LookupError(f"customer {customer} has no live balance named {name!r}")
             for at in usable:
-                rows[at], wanted = _use_row(rows[at], wanted, overdraw=at == usable[-1])
+                rows[at], rest = _use_row(rows[at], rest, overdraw=at == usable[-1])
             self._rows[customer_id] = tuple(rows)
 
 
@@ -300,7 +300,7 @@ class UsageBook(Locked):
         """
         digest = sha256(slug.encode() + b"\0" + body).digest()
         with self._lock:
-            self._answers = {key: kept for key, kept in self._answers.items() if now < kept[0]}
+            self._answers = {key: answer for key, answer in self._answers.items() if now < answer[0]}
             if key in self._answers:
                 _, first_digest, reply = self._answers[key]
                 if first_digest != digest:
