@@ -1,7 +1,4 @@
-"""One fetch: of the source or, where processes share snapshots, of whatever others fetched before.
-
-Never here: when a fetch is worth it, or who waits for it (``snapshots``).
-"""
+"""One fetch: of the source or, where processes share snapshots, of whatever others fetched before."""
 
 from __future__ import annotations
 
@@ -148,33 +145,34 @@ class Fetcher:
         """Make the lock anew, as after a fork."""
         self._lock = Lock()
 
-    def fetch(self, call: SharedFetch, held: Entry | None) -> FetchResult:
-        """Return what will do for the call, given what is held of its customer; never raises."""
+    def fetch(self, call: SharedFetch, cached: Entry | None) -> FetchResult:
+        """Return what will do for the call, by the customer's cached entry; never raises."""
         try:
-            return self._ask_source(call) if self._shared is None else self._find_or_fetch(call, held, self._shared)
+            return self._ask_source(call) if self._shared is None else self._find_or_fetch(call, cached, self._shared)
         except BaseException as error:  # noqa: BLE001 - a source, a seal and a ledger are anybody's code
             self.failed(call, error)
             return FetchResult(error=error)
 
-    def _find_or_fetch(self, call: SharedFetch, held: Entry | None, shared: SharedSnapshots) -> FetchResult:
+    def _find_or_fetch(self, call: SharedFetch, cached: Entry | None, shared: SharedSnapshots) -> FetchResult:
         """Return what others fetched, or what is fetched here, for all."""
         customer_id = call.key
-        found = shared.look(customer_id, self._describe_need(call, held))
-        if isinstance(found, Found):
-            call.generation = found.stamp.generation
-            return FetchResult(self._make_entry(found), source="shared", is_new=found.is_new)
-        call.generation = found.stamp.generation if found.stamp else None
+        match = shared.look(customer_id, self._describe_need(call, cached))
+        if isinstance(match, Found):
+            call.generation = match.stamp.generation
+            return FetchResult(self._make_entry(match), source="shared", is_new=match.is_new)
+        turn = match
+        call.generation = turn.stamp.generation if turn.stamp else None
         result = LEFT_ALONE
         try:
-            result = self._ask_source(call, found.stamp)
+            result = self._ask_source(call, turn.stamp)
         finally:
             if result.entry is None:
-                shared.give_up(customer_id, found)
+                shared.give_up(customer_id, turn)
         if result.entry is None:
-            older = found.older if held is None or self._is_newer(found.older, held) else None
+            older = turn.older if cached is None or self._is_newer(turn.older, cached) else None
             # Not LEFT_ALONE even where it was: looking was a try, and it is not made again at the next check.
             return result._replace(instead=self._make_entry(older) if older else None)
-        if not shared.keep(customer_id, found, result.entry.snapshot, result.entry.fetched_wall):
+        if not shared.keep(customer_id, turn, result.entry.snapshot, result.entry.fetched_wall):
             return result._replace(entry=result.entry.expired())  # for those who wait, and nobody after them
         return result
 
@@ -191,15 +189,15 @@ class Fetcher:
         self.health.failed(error)
         log_fetch_failure(self.log, error)
 
-    def _describe_need(self, call: SharedFetch, held: Entry | None) -> Wanted:
-        """Return what of others' would do: what is fresh, newer than what is held, and as young as the call asks."""
+    def _describe_need(self, call: SharedFetch, cached: Entry | None) -> Wanted:
+        """Return what of others' would do: what is fresh, newer than the cached, and as young as the call asks."""
         max_age, unlike = min(call.max_age, self._options.ttl), None
-        if held is not None and not held.is_invalidated:  # what was said to be overtaken is no measure
-            max_age, unlike = min(max_age, held.age(self._clock)), held.stamp
+        if cached is not None and not cached.is_invalidated:  # what was said to be overtaken is no measure
+            max_age, unlike = min(max_age, cached.age(self._clock)), cached.stamp
         return Wanted(max_age, unlike, PATIENCE * self._options.deadline)
 
-    def _is_newer(self, found: Found | None, held: Entry) -> bool:
-        return found is not None and found.stamp != held.stamp and found.age < held.age(self._clock)
+    def _is_newer(self, record: Found | None, cached: Entry) -> bool:
+        return record is not None and record.stamp != cached.stamp and record.age < cached.age(self._clock)
 
     def _ask_source(self, call: SharedFetch, stamp: Stamp | None = None) -> FetchResult:
         if self.is_closed or not self.breaker.admit():
@@ -231,11 +229,11 @@ class Fetcher:
         if listener is not None:
             listener.fetching()
 
-    def _make_entry(self, found: Found) -> Entry:
+    def _make_entry(self, record: Found) -> Entry:
         """Return an entry of what somebody else fetched, as old as it is."""
-        self._adopt(found.snapshot)
-        tick, wall = self._clock.monotonic(), self._clock.time()
-        return Entry(found.snapshot, tick - found.age, wall - found.age, self._choose_lifetime(), stamp=found.stamp)
+        self._adopt(record.snapshot)
+        tick, wall, age = self._clock.monotonic(), self._clock.time(), record.age
+        return Entry(record.snapshot, tick - age, wall - age, self._choose_lifetime(), stamp=record.stamp)
 
     def _adopt(self, snapshot: Snapshot) -> None:
         listener = self._listener()
@@ -247,7 +245,7 @@ class Fetcher:
         return self._options.ttl * jitter
 
     def _announce_end(self, call: SharedFetch, result: FetchResult) -> None:
-        """Tell of a fetch of this process; what others fetched they have told of."""
+        """Report a fetch of this process; others report theirs."""
         listener = self._listener()
         if listener is None:
             return
@@ -255,8 +253,8 @@ class Fetcher:
             listener.refreshed(result.entry.snapshot)
         else:
             listener.failed(call.key, result.error)  # type: ignore[arg-type]  # where there is no entry there is one
-        brought = result.error if result.entry is None else result.entry.snapshot
-        fetch = Fetch.of(call.key, brought, result.seconds, getattr(self.source, "base_url", None))
+        snapshot_or_error = result.error if result.entry is None else result.entry.snapshot
+        fetch = Fetch.of(call.key, snapshot_or_error, result.seconds, getattr(self.source, "base_url", None))
         call.context.run(listener.fetched, fetch)
 
 
@@ -296,6 +294,6 @@ def make_shared_snapshots(source: SnapshotSource, options: GateOptions, clock: C
         from entitlement_gate.shared.store import SharedStore  # noqa: PLC0415 - as above
     except ImportError as error:
         raise ValueError(f"redis_url: install entitlement_gate[redis]: {error}") from error
-    kept = max(options.stale_if_error, options.ttl + options.stale_while_revalidate, options.deadline) + _MARGIN
-    store = SharedStore(options.redis_url, clock=clock, kept=kept)
+    lifetime = max(options.stale_if_error, options.ttl + options.stale_while_revalidate, options.deadline) + _MARGIN
+    store = SharedStore(options.redis_url, clock=clock, kept=lifetime)
     return SharedSnapshots(source, store, clock=clock, lease=LEASE * options.deadline)  # type: ignore[arg-type]  # it has a seal, see above

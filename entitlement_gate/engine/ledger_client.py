@@ -1,7 +1,4 @@
-"""What a gate asks its ledger, from either door, and what it makes of one that cannot be reached.
-
-Never here: the rule of using up and its stores (``ledger``), or whether a customer may (``evaluation``).
-"""
+"""What a gate asks its ledger, from either door, and what it makes of one that cannot be reached."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ _AT_ONCE = 16  # questions to the ledger: as many connections as it has to a dat
 _PATIENCE = 10.0
 _REFUSALS = (LedgerUnavailable, ReservationError, ValueError)  # what a verb may raise
 _STRIPES = 1024  # customers of one stripe are counted together: no number for each is kept for ever
-_NEWS = 0.5  # of the deadline, for telling the ledger what was fetched: a check that waited for it waits for more
+_NEWS = 0.5  # of the deadline, for telling the ledger what was fetched: who waits for the fetch waits for this too
 
 
 class LedgerClient:
@@ -157,10 +154,10 @@ class LedgerClient:
             ReservationConflict: the key was used for something else.
         """
         ledger: Any = self.ledger
-        known = {"purpose": order.purpose, "is_lone": order.is_lone}
-        verb, undo = partial(ledger.consume, **known), None
+        keywords = {"purpose": order.purpose, "is_lone": order.is_lone}
+        verb, undo = partial(ledger.consume, **keywords), None
         if order.ttl is not None:
-            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, **known)
+            verb = partial(ledger.reserve, ttl=order.ttl, owner=order.owner, **keywords)
             undo = partial(self._give_back, order, customer_id)
         if not self._is_ours:
             verb = partial(_call_and_vet, partial(vetted_outcome, demands=demands), verb)
@@ -320,15 +317,15 @@ def _make_ledger(options: GateOptions, clock: Clock) -> Ledger | None:
     ledger = options.ledger
     if ledger == "memory":
         return MemoryLedger(clock=clock)
-    made: Ledger
+    store: Ledger
     # Imported on use, because they need what not everybody has installed.
     if ledger == "redis":
         try:
-            made = import_module("entitlement_gate.ledger.redis").RedisLedger(options.redis_url)
+            store = import_module("entitlement_gate.ledger.redis").RedisLedger(options.redis_url)
         except ImportError as error:
             raise ValueError(f"ledger: install entitlement_gate[redis]: {error}") from error
-        return made
+        return store
     if ledger == "database":
-        made = import_module("entitlement_gate.usage.ledger").DatabaseLedger(deadline=options.deadline)
-        return made
+        store = import_module("entitlement_gate.usage.ledger").DatabaseLedger(deadline=options.deadline)
+        return store
     return ledger  # type: ignore[return-value]  # a ledger or None: the options refuse other words

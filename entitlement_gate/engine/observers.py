@@ -2,7 +2,6 @@
 
 An observer belongs to one gate, or to all of the process, those that are yet to be made too. It is called where the
 thing happened and holds it up, so it has to be quick; ``entitlement_gate.metrics`` calls yours on a thread apart.
-Never here: what observers make of it.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Fetch(NamedTuple):
     def of(
         cls, customer_id: str, result: Snapshot | BaseException | None, seconds: float, base_url: str | None = None
     ) -> Fetch:
-        """Return what is told of a fetch that brought a snapshot, or raised."""
+        """Return the report of a fetch that brought a snapshot, or raised."""
         if isinstance(result, BaseException):
             status = result.status if isinstance(result, SourceRejected) else None
             return cls(customer_id, _word(_FETCHES, result), seconds, status, base_url)
@@ -84,7 +83,7 @@ class LedgerCall(NamedTuple):
 
     @classmethod
     def of(cls, verb: str, result: object, seconds: float) -> LedgerCall:
-        """Return what is told of a verb that returned, or raised, this."""
+        """Return the report of a verb that returned, or raised, this."""
         if isinstance(result, BaseException):
             return cls(verb, _word(_CALLS, result), seconds)
         return cls(verb, "refused" if isinstance(result, Refusal) else "done", seconds)
@@ -108,7 +107,7 @@ class Observer:
         return type(self).check is not Observer.check
 
     def stands_for(self, observer: Observer) -> bool:
-        """Whether this is the observer, or tells it."""
+        """Whether this is the observer, or reports to it."""
         return self is observer
 
 

@@ -1,4 +1,4 @@
-"""What a gate is made with, refused early where it cannot work. Never here: reading Django's settings."""
+"""What a gate is made with, refused early where it cannot work."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ class GateOptions:
 
 
 def _check_words(name: str, value: object, words: tuple[str, str]) -> None:
-    said = value if isinstance(value, Mapping) else {"*": value}
-    if not all(isinstance(name, str) and isinstance(word, str) and word in words for name, word in said.items()):
+    by_name = value if isinstance(value, Mapping) else {"*": value}
+    if not all(isinstance(name, str) and isinstance(word, str) and word in words for name, word in by_name.items()):
         raise ValueError(
             f'{name}: "{words[0]}" or "{words[1]}", or a dict of name (or "*") to one of them, not {value!r}'
         )
@@ -153,14 +153,14 @@ def _check_ledger(ledger: object, redis_url: object) -> None:
 def _targets(usage: object) -> Mapping[str, UsageTarget]:
     if not isinstance(usage, Mapping):
         raise ValueError(f'usage: a dict of name to {{"slug": …, "field": …}}, not {usage!r}')
-    return {name: _target(name, told) for name, told in usage.items()}
+    return {name: _target(name, value) for name, value in usage.items()}
 
 
-def _target(name: object, told: object) -> UsageTarget:
-    if isinstance(told, UsageTarget):
-        return told
-    words = dict(told) if isinstance(told, Mapping) else {}
-    is_told = words.keys() == {"slug", "field"} and all(isinstance(word, str) and word for word in words.values())
-    if not isinstance(name, str) or not is_told:
-        raise ValueError(f'usage: for each name {{"slug": …, "field": …}}, two texts, not {told!r} for {name!r}')
+def _target(name: object, value: object) -> UsageTarget:
+    if isinstance(value, UsageTarget):
+        return value
+    words = dict(value) if isinstance(value, Mapping) else {}
+    is_complete = words.keys() == {"slug", "field"} and all(isinstance(word, str) and word for word in words.values())
+    if not isinstance(name, str) or not is_complete:
+        raise ValueError(f'usage: for each name {{"slug": …, "field": …}}, two texts, not {value!r} for {name!r}')
     return UsageTarget(words["slug"], words["field"])

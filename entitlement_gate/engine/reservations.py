@@ -1,4 +1,4 @@
-"""From a wish to use something up to a reservation.
+"""Reservations: planned by billing's rows, tried against the ledger, held, and then committed or released.
 
 Its theory of operation. *Plan*: by billing's rows and what the ledger last said, which entitlements pay, with which
 rows, for how much (``ReservationPlanner``, pure). *Try*: the ledger is asked for all of it in one atomic step
@@ -10,8 +10,6 @@ nothing, and never gives back. A commit that finds nothing held counts late.
 
 No lock is held here: between a plan and a try others may use up what was there, and billing may move. The ledger alone
 decides. What never may happen is that more is admitted than it has, or that one key counts twice.
-
-Never here: whether a grant is live (``domain.rule``), or how a ledger counts (``ledger``).
 """
 
 from __future__ import annotations
@@ -131,13 +129,13 @@ def key_of_use(name: object) -> str | None:
 
 
 class Part(NamedTuple):
-    """One entitlement of an order: what was asked, what is true of it, and what is demanded of the ledger.
+    """One entitlement of an order: the leaf, the decision about it, and what is demanded of the ledger.
 
     ``may_overdraw`` is the policy's word; a demand may also overdraw as a shadow, or where there is no limit.
     """
 
     leaf: Requirement
-    judged: Decision
+    decision: Decision
     demand: Demand
     may_overdraw: bool
 
@@ -146,24 +144,24 @@ class ReservationPlan(NamedTuple):
     """What is true by billing and the ledger before anything is held, and the parts that balances would pay for.
 
     Attributes:
-        judged: what is true of the whole.
+        decision: what is true of the whole.
         parts: what is demanded; none where nothing is to be asked.
         decisions: what is true of each leaf.
         paid: the same once the balances have paid.
     """
 
-    judged: Decision
+    decision: Decision
     parts: tuple[Part, ...] = ()
     decisions: Mapping[Requirement, Decision] = MappingProxyType({})
     paid: Mapping[Requirement, Decision] = MappingProxyType({})
 
 
 class ReservationPlanner:
-    """Bids by the options of one gate."""
+    """Plans by the options of one gate."""
 
-    def __init__(self, options: GateOptions, judge: Evaluator) -> None:
+    def __init__(self, options: GateOptions, evaluator: Evaluator) -> None:
         self._options = options
-        self._evaluator = judge
+        self._evaluator = evaluator
 
     def plan(self, requirement: Requirement, view: View, charges: Charges | None) -> ReservationPlan:
         """Return what is true by billing and these charges, and what the ledger would be asked for."""
@@ -171,20 +169,20 @@ class ReservationPlanner:
         if entry is None:
             return ReservationPlan(self._evaluator.unknown(requirement, view))
         decisions = {leaf: self._evaluator.judge_leaf(leaf, entry, charges) for leaf in requirement.leaves()}
-        judged = requirement.judge(decisions.__getitem__)
+        decision = requirement.judge(decisions.__getitem__)
         leaves = [leaf for leaf in self._paying(requirement, decisions) if decisions[leaf].reason in _BY_BALANCE]
         # A balance that billing has as used up is still the ledger's to judge: it may be by this very key.
         short = [leaf for leaf in leaves if decisions[leaf].outcome is not Outcome.ALLOWED]
         paid = decisions | {leaf: revise_reason(decisions[leaf], Reason.ALLOWED, None) for leaf in short}
-        if judged.outcome is not Outcome.ALLOWED and not self.admits(requirement, paid):
-            return ReservationPlan(judged, decisions=decisions)
+        if decision.outcome is not Outcome.ALLOWED and not self.admits(requirement, paid):
+            return ReservationPlan(decision, decisions=decisions)
         parts: dict[str, Part] = {}
         for leaf in leaves:
             part = self._part(leaf, decisions[leaf], entry.snapshot)
             if part is not None:
                 other = parts.get(part.demand.entitlement_id)
                 parts[part.demand.entitlement_id] = part if other is None else _add_parts(other, part)
-        return ReservationPlan(judged, tuple(parts.values()), decisions, paid)
+        return ReservationPlan(decision, tuple(parts.values()), decisions, paid)
 
     def admits(self, requirement: Requirement, decisions: Mapping[Requirement, Decision]) -> bool:
         """Whether the whole is let in where this is true of its leaves."""
@@ -202,15 +200,16 @@ class ReservationPlanner:
             parts = tuple(islice(chain(true, shadowed), 1))
         return tuple(leaf for part in parts for leaf in self._paying(part, decisions))
 
-    def _part(self, leaf: Requirement, judged: Decision, snapshot: Snapshot) -> Part | None:
+    def _part(self, leaf: Requirement, decision: Decision, snapshot: Snapshot) -> Part | None:
         """Return what a leaf asks of the ledger; None where no balance pays for it."""
-        rows = [row for row in rows_behind(judged) if row.is_metered]
+        rows = [row for row in rows_behind(decision) if row.is_metered]
         if not rows:
             return None
         may_overdraw = self._evaluator.may_overdraw(leaf.entitlement, rows)
-        overdraw = judged.unlimited or may_overdraw or self._options.is_shadowed(leaf.entitlement)
+        overdraw = decision.unlimited or may_overdraw or self._options.is_shadowed(leaf.entitlement)
         quantity = micro_units(leaf.requested or _ONE)
-        return Part(leaf, judged, self._demand(leaf, rows, snapshot, quantity, overdraw=overdraw), may_overdraw)
+        demand = self._demand(leaf, rows, snapshot, quantity, overdraw=overdraw)
+        return Part(leaf, decision, demand, may_overdraw)
 
     def plan_replay(
         self, requirement: Requirement, plan: ReservationPlan, view: View, receipt: Receipt
@@ -223,9 +222,9 @@ class ReservationPlanner:
             return plan
         snapshot = view.entry.snapshot
         leaves = tuple(requirement.leaves())
-        found = (self._payer(leaves, snapshot, entitlement_id, amount) for entitlement_id, amount in paid.items())
-        parts = tuple(part for part in found if part is not None)
-        return plan._replace(parts=parts, paid={**plan.paid, **{part.leaf: part.judged for part in parts}})
+        payers = (self._payer(leaves, snapshot, entitlement_id, amount) for entitlement_id, amount in paid.items())
+        parts = tuple(part for part in payers if part is not None)
+        return plan._replace(parts=parts, paid={**plan.paid, **{part.leaf: part.decision for part in parts}})
 
     def _payer(
         self, leaves: tuple[Requirement, ...], snapshot: Snapshot, entitlement_id: str, amount: int
@@ -236,8 +235,8 @@ class ReservationPlanner:
             rows = [row for row in named if row.is_metered and counted_under(row) == entitlement_id]
             if rows and micro_units(leaf.requested or _ONE) <= amount:
                 fields = {"customer_id": snapshot.customer_id, "requested": leaf.requested, "units": rows[0].units}
-                judged = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **fields)
-                return Part(leaf, judged, self._demand(leaf, rows, snapshot, amount), may_overdraw=False)
+                decision = Decision.of(Reason.ALLOWED, leaf.entitlement, grants=tuple(row.id for row in rows), **fields)
+                return Part(leaf, decision, self._demand(leaf, rows, snapshot, amount), may_overdraw=False)
         return None
 
     def _demand(
@@ -253,11 +252,11 @@ class ReservationPlanner:
         )
 
 
-def revise_reason(judged: Decision, reason: Reason, remaining: Decimal | None) -> Decision:
-    """Return what was judged of a balance as the ledger has it."""
+def revise_reason(decision: Decision, reason: Reason, remaining: Decimal | None) -> Decision:
+    """Return a decision about a balance as the ledger has it."""
     outcome = reason.outcome
     allowed = outcome is Outcome.ALLOWED
-    return revise(judged, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
+    return revise(decision, allowed=allowed, outcome=outcome, reason=reason, remaining=remaining)
 
 
 def _add_parts(one: Part, other: Part) -> Part:
@@ -272,39 +271,41 @@ _ATTEMPTS = 4  # to be admitted where others use up, between the look and the tr
 class Trial(NamedTuple):
     """What is true of the whole and of its leaves; the receipt where the ledger admitted it, and of what."""
 
-    judged: Decision
+    decision: Decision
     decisions: Mapping[Requirement, Decision]
     receipt: Receipt | None = None
     demands: tuple[Demand, ...] = ()
 
     def true_of(self, leaf: Requirement) -> Decision:
         """Return what is true of a leaf; without data of the customer that is what is true of the whole."""
-        return self.decisions.get(leaf, self.judged)
+        return self.decisions.get(leaf, self.decision)
 
 
 class Reserver:
     """Reserves by the options of one gate."""
 
-    def __init__(self, options: GateOptions, judge: Evaluator, fetching: SnapshotStore, counting: LedgerClient) -> None:
-        self._planner = ReservationPlanner(options, judge)
-        self._evaluator = judge
-        self._snapshots = fetching
-        self._ledger_client = counting
+    def __init__(
+        self, options: GateOptions, evaluator: Evaluator, snapshots: SnapshotStore, ledger_client: LedgerClient
+    ) -> None:
+        self._planner = ReservationPlanner(options, evaluator)
+        self._evaluator = evaluator
+        self._snapshots = snapshots
+        self._ledger_client = ledger_client
 
     def reserving(
         self, order: ReservationRequest, customer_id: str, due: float
     ) -> Effects[tuple[Decision, Reservation | None]]:
-        """Return the decision, and what was reserved where it allows."""
+        """Return the decision, and the reservation where it allows."""
         if self._ledger_client.ledger is None:
             raise ReservationError('nothing is counted here: set LEDGER to "memory", "redis" or "database"')
         view = yield from self._snapshots.view(customer_id, due)
         trial = yield from self._trying(order, view, due)
-        if trial.receipt is None and trial.judged.outcome is Outcome.DENIED:
+        if trial.receipt is None and trial.decision.outcome is Outcome.DENIED:
             before, view = view, (yield from self._snapshots.for_denial(view, due))
             if view.entry is not before.entry:
                 trial = yield from self._trying(order, view, due)
-        settled = self._evaluator.settle(order.requirement, trial.judged, trial.true_of)
-        decision = self._evaluator.served(settled, view)
+        decision = self._evaluator.settle(order.requirement, trial.decision, trial.true_of)
+        decision = self._evaluator.served(decision, view)
         if not decision.allowed:
             return decision, None
         holding = Holding(self._ledger_client, trial.demands, order.owner) if trial.receipt else None
@@ -312,7 +313,7 @@ class Reserver:
 
     def _trying(self, order: ReservationRequest, view: View, due: float) -> Effects[Trial]:
         plan = self._planner.plan(order.requirement, view, NOTHING)
-        trial = Trial(plan.judged, plan.decisions)
+        trial = Trial(plan.decision, plan.decisions)
         for _ in range(_ATTEMPTS if plan.parts else 0):
             demands = tuple([part.demand for part in plan.parts])
             outcome = yield from self._ledger_client.demanding(order, view.customer_id, demands, due=due)
@@ -321,56 +322,58 @@ class Reserver:
             if outcome is None:
                 unknown = _decide_unreachable(plan)
                 return Trial(unknown, {**plan.decisions, **dict.fromkeys((part.leaf for part in plan.parts), unknown)})
-            part, refused = _apply_refusal(plan, outcome)
-            trial = Trial(refused, {**plan.decisions, part.leaf: refused})
+            part, denial = _apply_refusal(plan, outcome)
+            trial = Trial(denial, {**plan.decisions, part.leaf: denial})
             # By what is used up here another entitlement of that name may do, or another side of an `|`.
             charges = yield from self._ledger_client.learning(view.customer_id, due)
             plan = self._planner.plan(order.requirement, view, charges)
             if not (plan.parts and self._planner.admits(order.requirement, plan.decisions)):
-                return Trial(plan.judged, plan.decisions)
+                return Trial(plan.decision, plan.decisions)
         return trial
 
     def _concluding_receipt(
         self, order: ReservationRequest, plan: ReservationPlan, receipt: Receipt, view: View, *, due: float
     ) -> Effects[Trial]:
-        """Return what is true of what was admitted: of a part of it, with what is left beside the reservation."""
+        """Return what is true of what was admitted: of the scarcest part, with what remains beside the reservation."""
         first = plan
         if receipt.is_replay:
             plan = self._planner.plan_replay(order.requirement, first, view, receipt)
         if not plan.parts:
             demands = tuple(part.demand for part in first.parts)
             return Trial(_decide_paid(order, first, receipt), first.paid, receipt, demands)
-        left: list[int | None]
+        balances: list[int | None]
         if not receipt.available:  # nothing was newly admitted: it was held or committed before
             charges = yield from self._ledger_client.learning(view.customer_id, due)
-            left = [_available_of(part, charges) for part in plan.parts]
+            balances = [_available_of(part, charges) for part in plan.parts]
         else:
-            left = [before - part.demand.quantity for before, part in zip(receipt.available, plan.parts, strict=True)]
-        rest, part = min(zip(left, plan.parts, strict=True), key=lambda pair: pair[0] or 0)  # the scarcest is reported
-        is_beyond = receipt.is_overage and not part.judged.unlimited
+            pairs = zip(receipt.available, plan.parts, strict=True)
+            balances = [before - part.demand.quantity for before, part in pairs]
+        balance, part = min(zip(balances, plan.parts, strict=True), key=lambda pair: pair[0] or 0)
+        is_beyond = receipt.is_overage and not part.decision.unlimited
         reason = _overdraft_reason(part) if is_beyond else Reason.ALLOWED
-        remaining = None if rest is None or part.judged.unlimited else quantity_of(rest)
-        decision = revise_reason(part.judged, reason, remaining)
+        remaining = None if balance is None or part.decision.unlimited else quantity_of(balance)
+        decision = revise_reason(part.decision, reason, remaining)
         decisions = {**plan.paid, part.leaf: decision}
-        judged = order.requirement.judge(decisions.__getitem__)  # denied where a shadow was let in
-        true = decision if judged.outcome is Outcome.ALLOWED else judged
-        return Trial(true, decisions, receipt, tuple([part.demand for part in plan.parts]))
+        whole = order.requirement.judge(decisions.__getitem__)
+        if whole.outcome is not Outcome.ALLOWED:  # a shadow was let in
+            decision = whole
+        return Trial(decision, decisions, receipt, tuple([part.demand for part in plan.parts]))
 
 
 def _decide_paid(order: ReservationRequest, plan: ReservationPlan, receipt: Receipt) -> Decision:
     """Return what is true where rows paid that billing lists no longer: what is left of those nobody knows."""
-    judged = order.requirement.judge(plan.paid.__getitem__)
-    if judged.outcome is not Outcome.ALLOWED:  # a shadow was let in
-        return judged
+    decision = order.requirement.judge(plan.paid.__getitem__)
+    if decision.outcome is not Outcome.ALLOWED:  # a shadow was let in
+        return decision
     reason = _overdraft_reason(plan.parts[0]) if receipt.is_overage else Reason.ALLOWED
     grants = tuple(share.row_id for share in receipt.shares)
-    of = {"customer_id": judged.customer_id, "requested": judged.requested}
-    return Decision.of(reason, judged.entitlement, grants=grants, **of)
+    fields = {"customer_id": decision.customer_id, "requested": decision.requested}
+    return Decision.of(reason, decision.entitlement, grants=grants, **fields)
 
 
 def _overdraft_reason(part: Part) -> Reason:
     """Return why more than was available is let in: by policy, or as a shadow of a denial."""
-    return Reason.OVERAGE if part.may_overdraw else _insufficient(part.judged)
+    return Reason.OVERAGE if part.may_overdraw else _insufficient(part.decision)
 
 
 def _available_of(part: Part, charges: Charges | None) -> int | None:
@@ -381,17 +384,17 @@ def _available_of(part: Part, charges: Charges | None) -> int | None:
 
 def _apply_refusal(plan: ReservationPlan, refusal: Refusal) -> tuple[Part, Decision]:
     part = next(part for part in plan.parts if part.demand.entitlement_id == refusal.entitlement_id)
-    return part, revise_reason(part.judged, _insufficient(part.judged), quantity_of(refusal.available))
+    return part, revise_reason(part.decision, _insufficient(part.decision), quantity_of(refusal.available))
 
 
 def _decide_unreachable(plan: ReservationPlan) -> Decision:
-    judged = plan.parts[0].judged
-    of = {"customer_id": judged.customer_id, "requested": judged.requested}
-    return Decision.of(Reason.UNAVAILABLE, judged.entitlement, **of)
+    decision = plan.parts[0].decision
+    fields = {"customer_id": decision.customer_id, "requested": decision.requested}
+    return Decision.of(Reason.UNAVAILABLE, decision.entitlement, **fields)
 
 
-def _insufficient(judged: Decision) -> Reason:
-    is_credits = judged.type is EntitlementType.CREDITS
+def _insufficient(decision: Decision) -> Reason:
+    is_credits = decision.type is EntitlementType.CREDITS
     return Reason.INSUFFICIENT_CREDITS if is_credits else Reason.INSUFFICIENT_QUANTITY
 
 
@@ -408,7 +411,7 @@ class Holding:
         owner: tells this reservation from any other under the same key.
     """
 
-    counting: LedgerClient
+    ledger_client: LedgerClient
     demands: tuple[Demand, ...]
     owner: str = ""
 
@@ -434,7 +437,7 @@ class Holding:
 
     @property
     def _ledger(self) -> Ledger:
-        return self.counting.ledger  # type: ignore[return-value]  # something is held, so there is one
+        return self.ledger_client.ledger  # type: ignore[return-value]  # something is held, so there is one
 
 
 class Reservation:
@@ -532,15 +535,15 @@ class Reservation:
 
     def committing(self, actual: object = None) -> Effects[None]:
         """Commit, as a part of other steps."""
-        given = None if actual is None else micro_units(valid_quantity(actual))
+        amount = None if actual is None else micro_units(valid_quantity(actual))
         if self._holding is None or self._receipt is None:
             return
         state = self._receipt.state
         if state is State.RELEASED:
             raise ReservationConflict("it was released: it cannot be committed")
         if state is not State.COMMITTED:
-            self._receipt = yield from self._settling(self._holding.commit, given)
-        elif given not in (None, self._receipt.quantity):
+            self._receipt = yield from self._settling(self._holding.commit, amount)
+        elif amount not in (None, self._receipt.quantity):
             raise ReservationConflict("it was committed with another quantity")
 
     def releasing(self) -> Effects[None]:
@@ -598,6 +601,6 @@ class Reservation:
         self._receipt = yield from self._settling(self._holding.extend, ttl)
 
     def _settling(self, verb: Callable[..., Receipt], *args: Any) -> Effects[Receipt]:
-        counting: LedgerClient = self._holding.counting  # type: ignore[union-attr]  # asked where something is held
-        receipt: Receipt = yield from counting.settling(verb, self.decision.customer_id, self.key, *args)
+        ledger_client: LedgerClient = self._holding.ledger_client  # type: ignore[union-attr]  # something is held
+        receipt: Receipt = yield from ledger_client.settling(verb, self.decision.customer_id, self.key, *args)
         return receipt

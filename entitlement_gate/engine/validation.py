@@ -1,7 +1,4 @@
-"""What a source or a ledger returned, in the types that it promised: both are anybody's code, and decisions rest on it.
-
-Never here: what billing's JSON means (``zenskar.parsing``), or what is done where a source or a ledger fails.
-"""
+"""What a source or a ledger returned, in the types that it promised: both are anybody's code, and decisions rest on it."""
 
 from __future__ import annotations
 
@@ -43,8 +40,8 @@ def vetted(answer: object, customer_id: str, wall: float) -> Snapshot:
     """
     if not isinstance(answer, Snapshot):
         raise TypeError(f"a source returns a Snapshot, not {type(answer).__name__}")
-    whose: object = answer.customer_id
-    if (str(whose) if isinstance(whose, UUID) else _read_text(whose)).lower() != customer_id:
+    owner: object = answer.customer_id
+    if (str(owner) if isinstance(owner, UUID) else _read_text(owner)).lower() != customer_id:
         raise SourceMalformed("the source answered for another customer")
     at = answer.fetched_at
     is_dated = isinstance(at, (int, float)) and math.isfinite(at)
