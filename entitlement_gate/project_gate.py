@@ -1,7 +1,4 @@
-"""The gate of a Django project: asked about requests, and heard by whoever listens to the signals.
-
-Never here: how a gate answers (``engine``), or which one the settings describe (``api``).
-"""
+"""The gate of a Django project: it takes requests for customers, and sends the signals."""
 
 from __future__ import annotations
 
@@ -66,7 +63,7 @@ class RequestGate(EntitlementGate):
         return self._checking(customer, requirement, None, refresh=False)
 
     def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
-        """Tell whoever listens of a check."""
+        """Report a check to observers, the log of shadows and the receivers of signals."""
         if self._is_observed:
             self.tell_observers(decision, due)
         if decision.shadow:
@@ -77,13 +74,13 @@ class RequestGate(EntitlementGate):
             yield Sent(entitlement_denied, type(self), decision=decision)
 
     def mind_listeners(self) -> None:
-        """Take the long way, which tells of each check, only where somebody listens or shadows are noted."""
+        """Take the long way, which reports each check, only where somebody listens or shadows are noted."""
         self.mind_observers()
 
     def mind_observers(self) -> None:
-        """See anew who is to be told of checks."""
+        """Look again to whom checks are reported."""
         super().mind_observers()
-        # Signals and the log of shadows take steps; observers are told without.
+        # Signals and the log of shadows take steps; reports to observers take none.
         self.sends_checks = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
         self.is_heard = self.is_heard or self.sends_checks
         self._answers = {} if self.is_heard else self._snapshots.answers
@@ -94,15 +91,15 @@ class RequestGate(EntitlementGate):
         self._sending.expect()
 
     def refreshed(self, snapshot: Snapshot) -> None:
-        """Have whoever listens told of a fetch, apart from the thread that did it."""
+        """Send the signal of a fetch, apart from the thread that did it."""
         self._sending.send(Sent(entitlements_refreshed, type(self), snapshot=snapshot))
 
     def failed(self, customer_id: str, error: BaseException) -> None:
-        """Have whoever listens told of a fetch that failed, apart from the thread that tried."""
+        """Send the signal of a fetch that failed, apart from the thread that tried."""
         self._sending.send(Sent(source_failed, type(self), customer_id=customer_id, error=error))
 
     def wait_for_signals(self, seconds: float) -> bool:
-        """Wait until every fetch that has begun is told of; return False where that takes longer. For tests."""
+        """Wait until the signal of every fetch that has begun is sent; False where that takes longer. For tests."""
         return self._sending.settle(seconds)
 
     def health(self) -> dict[str, Any]:
@@ -112,6 +109,6 @@ class RequestGate(EntitlementGate):
         """
         return {**super().health(), "webhooks": dict(self.webhooks)}
 
-    def uses_of(self, known: CustomerEntitlements) -> int:
+    def uses_of(self, entitlements: CustomerEntitlements) -> int:
         """Return a number that changes whenever this process uses up something of the customer's."""
-        return self._ledger_client.uses_of(known.customer_id)
+        return self._ledger_client.uses_of(entitlements.customer_id)

@@ -1,7 +1,4 @@
-"""What a request's customer may do: ``request.entitlements``.
-
-Never here: what becomes of a refusal (``guard``), or how a gate answers.
-"""
+"""What a request's customer may do: ``request.entitlements``."""
 
 from __future__ import annotations
 
@@ -31,10 +28,10 @@ __all__ = ["RequestEntitlements", "entitlements_of"]
 
 
 class _Counted(NamedTuple):
-    """What the ledger said of a snapshot, and how often the customer had used something up by then."""
+    """A request's entitlements, the same with the ledger's charges, and the customer's number of uses by then."""
 
-    of: CustomerEntitlements
-    known: CustomerEntitlements
+    entitlements: CustomerEntitlements
+    with_charges: CustomerEntitlements
     uses: int
 
 
@@ -54,7 +51,7 @@ class RequestEntitlements:
     __slots__ = ("_all", "_counted", "_customer", "_entry", "_gate", "_is_tallied", "_request")
 
     def __init__(self, request: HttpRequest) -> None:
-        # The request holds this: held in turn, each request would be left to the garbage collector (2 µs of 5).
+        # Weak, as the request holds this: a cycle would leave each to the garbage collector (2 µs of 5).
         self._request: Callable[[], HttpRequest | None] = weakref.ref(request)
         self._entry: Entry | None = None  # the request's snapshot, where there is one
         self._all: CustomerEntitlements | None = None  # the same with its questions, once somebody needs them
@@ -92,13 +89,17 @@ class RequestEntitlements:
 
     def all(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose checks look once more before they deny by old data."""
-        known = run_sync(self._getting_counted(is_reading=True))
-        return known.concluded_by(lambda asked, decision: run_sync(self._concluding(asked, decision, known)))
+        entitlements = run_sync(self._getting_counted(is_reading=True))
+
+        def conclude(requirement: Requirement, decision: Decision) -> Decision:
+            return run_sync(self._concluding(requirement, decision, entitlements))
+
+        return entitlements.concluded_by(conclude)
 
     async def aall(self) -> CustomerEntitlements:
         """Return all of them as a mapping, whose reading costs no I/O."""
-        known = await run_async(self._getting_counted())
-        return known.concluded_by(lambda _, decision: run_sync(default_gate().telling(decision)))
+        entitlements = await run_async(self._getting_counted())
+        return entitlements.concluded_by(lambda _, decision: run_sync(default_gate().telling(decision)))
 
     def show(self, entitlement: str | Requirement, quantity: object = None) -> Decision:
         """Return the decision for a page that shows several: as ``check``, by what the ledger said once."""
@@ -120,8 +121,8 @@ class RequestEntitlements:
         return _of_nobody, ()
 
     def __repr__(self) -> str:
-        known = "nothing asked yet" if self._gate is None else self._get_known(self._gate)
-        return f"<RequestEntitlements: {known}>"
+        state = "nothing asked yet" if self._gate is None else self._get_entitlements(self._gate)
+        return f"<RequestEntitlements: {state}>"
 
     def allow_at_once(self, requirement: Requirement, customer: object) -> bool:
         """Return whether a cached answer allows the request's customer, as just resolved.
@@ -139,9 +140,9 @@ class RequestEntitlements:
         """
         gate = default_gate()
         due = gate.due()
-        known = (yield from self._getting_of(gate, customer, due)).kept()
-        decision, newest = yield from gate.deciding(requirement, known, due)
-        if newest is not known:
+        entitlements = (yield from self._getting_of(gate, customer, due)).kept()
+        decision, newest = yield from gate.deciding(requirement, entitlements, due)
+        if newest is not entitlements:
             self._keep(newest, gate, customer)
         self._tally(gate, newest)
         if newest.view is not None:
@@ -171,17 +172,17 @@ class RequestEntitlements:
 
     def _getting_of(self, gate: RequestGate, customer: object, due: float) -> Effects[CustomerEntitlements]:
         if self._is_about(customer, gate):
-            return self._get_known(gate)
-        known = yield from gate.knowing(gate.identify(customer), due)
-        self._keep(known, gate, customer)
-        return known
+            return self._get_entitlements(gate)
+        entitlements = yield from gate.knowing(gate.identify(customer), due)
+        self._keep(entitlements, gate, customer)
+        return entitlements
 
     def _concluding(
-        self, requirement: Requirement, decision: Decision, known: CustomerEntitlements
+        self, requirement: Requirement, decision: Decision, entitlements: CustomerEntitlements
     ) -> Effects[Decision]:
-        """Have the last word in a check of what was known; what is newer serves the request if still its customer's."""
-        decision, newer = yield from default_gate().concluding(requirement, decision, known)
-        if newer is not known and self._all is not None and self._all.customer_id == known.customer_id:
+        """Make the decision final; what is newer then serves the request if that is still the same customer's."""
+        decision, newer = yield from default_gate().concluding(requirement, decision, entitlements)
+        if newer is not entitlements and self._all is not None and self._all.customer_id == entitlements.customer_id:
             self._all, self._entry = newer, newer.view and newer.view.entry
         return decision
 
@@ -190,19 +191,23 @@ class RequestEntitlements:
         gate = default_gate()
         customer = yield from self._finding_customer(gate)
         due = gate.due()
-        known = yield from self._getting_of(gate, customer, due)
-        self._tally(gate, known)
-        uses = gate.uses_of(known)  # counted before the ledger is asked: what is used up meanwhile is not missed
-        kept = self._counted
-        if kept is not None and kept.of is known and (kept.uses == uses or (is_reading and _is_in_loop())):
-            return kept.known
-        counted = yield from gate.counted(known, due)
-        self._counted = _Counted(known, counted, uses)
-        return counted
+        entitlements = yield from self._getting_of(gate, customer, due)
+        self._tally(gate, entitlements)
+        uses = gate.uses_of(entitlements)  # read before the ledger is asked: what is used up meanwhile is not missed
+        cached = self._counted
+        if (
+            cached is not None
+            and cached.entitlements is entitlements
+            and (cached.uses == uses or (is_reading and _is_in_loop()))
+        ):
+            return cached.with_charges
+        with_charges = yield from gate.counted(entitlements, due)
+        self._counted = _Counted(entitlements, with_charges, uses)
+        return with_charges
 
     def _showing(self, requirement: Requirement) -> Effects[Decision]:
-        known = yield from self._getting_counted(is_reading=True)
-        decision = known.check(requirement)
+        entitlements = yield from self._getting_counted(is_reading=True)
+        decision = entitlements.check(requirement)
         if decision.outcome is Outcome.DENIED:  # which is no older than it may be on a page either
             return (yield from self._checking(requirement))
         return (yield from default_gate().telling(decision))
@@ -219,19 +224,19 @@ class RequestEntitlements:
         gate.count_hit()
         return True
 
-    def _get_known(self, gate: RequestGate) -> CustomerEntitlements:
+    def _get_entitlements(self, gate: RequestGate) -> CustomerEntitlements:
         if self._all is None:
             self._all = gate.entitlements_in(self._entry)  # type: ignore[arg-type]  # one of the two is always kept
         return self._all
 
-    def _keep(self, known: CustomerEntitlements, gate: RequestGate, customer: object) -> None:
-        self._all, self._gate, self._customer, self._is_tallied = known, gate, customer, False
-        self._entry = known.view.entry if known.view else None
+    def _keep(self, entitlements: CustomerEntitlements, gate: RequestGate, customer: object) -> None:
+        self._all, self._gate, self._customer, self._is_tallied = entitlements, gate, customer, False
+        self._entry = entitlements.view.entry if entitlements.view else None
 
-    def _tally(self, gate: RequestGate, known: CustomerEntitlements) -> None:
+    def _tally(self, gate: RequestGate, entitlements: CustomerEntitlements) -> None:
         """Count the request's snapshot once, by the first question that it answers."""
         if not self._is_tallied:
-            gate.tally(known)
+            gate.tally(entitlements)
             self._is_tallied = True
 
 
@@ -276,7 +281,8 @@ def _make_request(make: Callable[..., HttpRequest], args: tuple[Any, ...]) -> Ht
 
 def entitlements_of(request: HttpRequest) -> RequestEntitlements:
     """Return the entitlements of Django's request, those that the middleware set or new ones."""
-    known = getattr(request, "entitlements", None)
-    if not (isinstance(known, RequestEntitlements) and known.is_of(request)):
-        known = request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # as the middleware does
-    return known
+    entitlements = getattr(request, "entitlements", None)
+    if isinstance(entitlements, RequestEntitlements) and entitlements.is_of(request):
+        return entitlements
+    request.entitlements = entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]  # as the middleware
+    return entitlements

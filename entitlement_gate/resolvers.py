@@ -38,8 +38,8 @@ _NOTES = "_entitlement_notes"
 _DEEPEST = 8  # wrappers around wrappers; a mock has one more for ever
 _MISSING = object()
 _SESSION_USER = "django.contrib.auth.middleware"
-_PRIVATE = "_entitlement_private"  # holds what Django's page caches were to be told
-_UPDATE_CACHE = "_cache_update_cache"  # what Django's page caches ask the request when they have its response
+_PRIVATE = "_entitlement_private"  # holds the value that _UPDATE_CACHE had before
+_UPDATE_CACHE = "_cache_update_cache"  # whether Django's page caches may store the response
 
 
 def mark_private(request: HttpRequest) -> None:
@@ -70,11 +70,11 @@ class _Notes:
     Copies of the request, pickled or not, do not get it: a project may copy a request to ask for another customer.
     """
 
-    __slots__ = ("found", "is_warned", "request", "wrapper")
+    __slots__ = ("is_warned", "request", "resolution", "wrapper")
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = weakref.ref(request)
-        self.found: tuple[object, object, object, Any] | None = None  # user, auser, settings, customer
+        self.resolution: tuple[object, object, object, Any] | None = None  # user, auser, settings, customer
         self.wrapper: object = None
         self.is_warned = False
 
@@ -82,25 +82,25 @@ class _Notes:
         return type(None), ()
 
 
-def find_request(given: object) -> HttpRequest | None:
+def find_request(value: object) -> HttpRequest | None:
     """Return Django's request in whatever is passed for one; None where there is none.
 
     That is Django's own, lazy or not, and what a framework wraps around it in ``_request``, as Django REST framework
     does. Such a wrapper is noted on the request: it may know who asks before Django's request does.
     """
-    if isinstance(given, HttpRequest) and not isinstance(given, LazyObject):  # as a rule, and at each check
-        return given
+    if isinstance(value, HttpRequest) and not isinstance(value, LazyObject):  # as a rule, and at each check
+        return value
     wrapper = None
     for _ in range(_DEEPEST):
-        if isinstance(given, LazyObject):
-            given = _unwrap_lazy(given)
-        if isinstance(given, HttpRequest):
+        if isinstance(value, LazyObject):
+            value = _unwrap_lazy(value)
+        if isinstance(value, HttpRequest):
             if wrapper is not None:
-                _note_wrapper(given, wrapper)
-            return given
-        wrapper = wrapper or given
+                _note_wrapper(value, wrapper)
+            return value
+        wrapper = wrapper or value
         try:
-            given = getattr(given, "_request", None)
+            value = getattr(value, "_request", None)
         except Exception:  # noqa: BLE001 - an undefined of Jinja2, a proxy out of its context: no request
             return None
     return None
@@ -122,8 +122,8 @@ _FROM_USER = from_user  # itself, whatever a test has put in its place
 def resolving(request: HttpRequest) -> Effects[Any]:
     """Return the customer of a request: who was found before, unless its user or the settings have changed since."""
     notes = _notes_of(request)
-    if notes.found is not None:
-        user, auser, settings, customer = notes.found
+    if notes.resolution is not None:
+        user, auser, settings, customer = notes.resolution
         is_same = user is getattr(request, "user", None) and auser is getattr(request, "auser", None)
         if is_same and settings is get_settings():
             return customer
@@ -136,7 +136,7 @@ def resolving(request: HttpRequest) -> Effects[Any]:
     else:
         customer = yield Invocation(resolver, request)
     if customer is not None and user is getattr(request, "user", None):
-        notes.found = user, auser, settings, customer
+        notes.resolution = user, auser, settings, customer
     return customer
 
 
@@ -161,18 +161,18 @@ def _finding_by_user(request: HttpRequest) -> Effects[Any]:
 def _read_customer(user: Any, request: HttpRequest) -> Any:
     if not getattr(user, "is_authenticated", False):
         return None
-    found = user
+    value = user
     for name in get_settings().customer_attribute.split("."):
         try:
-            found = getattr(found, name)
+            value = getattr(value, name)
         except ObjectDoesNotExist:
             return None
         except AttributeError:
-            _warn(request, type(found).__name__, name)
+            _warn(request, type(value).__name__, name)
             return None
-        if found is None or found == "":  # a text field of somebody who is not billed
+        if value is None or value == "":  # a text field of somebody who is not billed
             return None
-    return found
+    return value
 
 
 def _warn(request: HttpRequest, holder: str, name: str) -> None:
@@ -188,9 +188,9 @@ def _load_user(user: Any) -> None:
     getattr(user, "is_authenticated", False)
 
 
-def _is_from_session(made_by: object) -> bool:
+def _is_from_session(function: object) -> bool:
     """Whether a function is of the middleware that puts the session's user on a request."""
-    return getattr(made_by, "__module__", None) == _SESSION_USER
+    return getattr(function, "__module__", None) == _SESSION_USER
 
 
 def _authenticate(wrapper: object) -> None:
@@ -209,10 +209,10 @@ def _notes_of(request: HttpRequest) -> _Notes:
 def _note_wrapper(request: HttpRequest, wrapper: object) -> None:
     notes = _notes_of(request)
     if notes.wrapper is not wrapper:
-        notes.wrapper, notes.found = wrapper, None
+        notes.wrapper, notes.resolution = wrapper, None
 
 
-def _unwrap_lazy(given: Any) -> object:
-    if given._wrapped is empty:  # noqa: SLF001 - as of the user above
-        given._setup()  # noqa: SLF001 - what a look at any attribute does
-    return given._wrapped  # noqa: SLF001 - by identity: what is remembered is compared so
+def _unwrap_lazy(value: Any) -> object:
+    if value._wrapped is empty:  # noqa: SLF001 - as of the user above
+        value._setup()  # noqa: SLF001 - what a look at any attribute does
+    return value._wrapped  # noqa: SLF001 - by identity: what is remembered is compared so

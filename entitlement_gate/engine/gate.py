@@ -440,9 +440,9 @@ class EntitlementGate:
         """Return a denial by what ``get`` gave only where that is not too old to deny."""
         if decision.outcome is not Outcome.DENIED or entitlements.view is None:
             return decision, entitlements
-        uncharged = CustomerEntitlements(entitlements.view, self._evaluator).kept()  # the ledger is asked anew
-        decision, newer = yield from self.deciding(requirement, uncharged, due)
-        if newer is uncharged:
+        without_charges = CustomerEntitlements(entitlements.view, self._evaluator).kept()  # the ledger is asked anew
+        decision, newer = yield from self.deciding(requirement, without_charges, due)
+        if newer is without_charges:
             return decision, entitlements
         self.tally(newer)
         return decision, newer

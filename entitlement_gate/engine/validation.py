@@ -1,4 +1,4 @@
-"""What a source or a ledger returned, in the types that it promised: both are anybody's code, and decisions rest on it."""
+"""What a source or a ledger returned, in the types that it promised: both are anybody's code."""
 
 from __future__ import annotations
 
