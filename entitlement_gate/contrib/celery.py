@@ -64,8 +64,8 @@ def consumes_entitlement(
 
     Stands below ``@app.task`` or ``@shared_task``, directly or under decorators that use ``functools.wraps``.
 
-    What is said of the arguments is the name of one, or a callable that takes all that the function takes. A call
-    without a queue, ``export(17)``, is no task: it has no id, and counts by itself.
+    "Of the arguments" means the name of one, or a callable that takes all that the function takes. A call without a
+    queue, ``export(17)``, is no task: it has no id, and counts by itself.
 
     Args:
         entitlement: a name, an alias, an entitlement id, or a ``Requirement``.
@@ -136,8 +136,8 @@ def _check_argument(name: str, value: Any, parameters: Signature) -> None:
         return
     if not isinstance(value, str):
         raise ValueError(f"{name}: the name of an argument, or a callable that takes all of them, not {value!r}")
-    named = parameters.parameters.get(value)
-    if named is None or named.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+    parameter = parameters.parameters.get(value)
+    if parameter is None or parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
         raise ValueError(f"{name}: there is no argument {value!r} in {parameters}; a callable may look it up")
 
 
@@ -192,17 +192,16 @@ class _Use(NamedTuple):
         values = self._read_arguments(args, kwargs)
         key = str(values["key"]) if "key" in values else run and _shorten(run.name)
         ttl = self.ttl or (run and run.limit) or _TTL
-        wanted = order(countable(self.requirement, values.get("quantity", self.quantity)), key, checked_ttl(ttl))
+        request = order(countable(self.requirement, values.get("quantity", self.quantity)), key, checked_ttl(ttl))
         if run is not None:
-            wanted = wanted._replace(owner=uuid5(NAMESPACE_OID, run.name).hex)
-        decision, found = run_sync((self.gate or default_gate()).holding(values["customer"], wanted))
-        if found is None:
-            required(decision)
-        held: Reservation = found  # type: ignore[assignment]  # a refusal was raised in the line above
-        if held.is_replay and held.state is State.HELD:
+            request = request._replace(owner=uuid5(NAMESPACE_OID, run.name).hex)
+        decision, reservation = run_sync((self.gate or default_gate()).holding(values["customer"], request))
+        if reservation is None:
+            return required(decision)  # type: ignore[return-value]  # which raises the refusal
+        if reservation.is_replay and reservation.state is State.HELD:
             with suppress(EntitlementGateError):  # another run ends just now, say: what runs out counts all the same
-                held.extend(ttl)
-        return held
+                reservation.extend(ttl)
+        return reservation
 
     def _read_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what the arguments say of customer, quantity and key."""

@@ -38,11 +38,11 @@ class _CheckRecorder(Observer):
     """The checks that are made in one context, as JSON has them: the toolbar stores them so."""
 
     def __init__(self) -> None:
-        self.recorded: list[dict[str, Any]] = []
+        self.checks: list[dict[str, Any]] = []
 
     def check(self, decision: Decision, seconds: float) -> None:
         if _current.get() is self:
-            self.recorded.append({**decision.as_dict(), "milliseconds": seconds * 1000})
+            self.checks.append({**decision.as_dict(), "milliseconds": seconds * 1000})
 
 
 class EntitlementsPanel(Panel):
@@ -53,16 +53,16 @@ class EntitlementsPanel(Panel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._checks = _CheckRecorder()
+        self._recorder = _CheckRecorder()
 
     @property
     def nav_subtitle(self) -> str:
         """Say how many checks there were, how many refused, and how long they took."""
         checks = self._stored_checks
         refused = sum(not check["allowed"] for check in checks)
-        took = sum(check["milliseconds"] for check in checks)
+        milliseconds = sum(check["milliseconds"] for check in checks)
         number = f"{len(checks)} check{'' if len(checks) == 1 else 's'}"
-        return f"{number}{f', {refused} refused' if refused else ''} in {took:.2f}{_SPACE}ms"
+        return f"{number}{f', {refused} refused' if refused else ''} in {milliseconds:.2f}{_SPACE}ms"
 
     @property
     def content(self) -> str:
@@ -76,18 +76,18 @@ class EntitlementsPanel(Panel):
 
     def enable_instrumentation(self) -> None:
         """Begin to record checks."""
-        _current.set(self._checks)
-        everywhere.discard(self._checks)
-        everywhere.add(self._checks)
+        _current.set(self._recorder)
+        everywhere.discard(self._recorder)
+        everywhere.add(self._recorder)
 
     def disable_instrumentation(self) -> None:
         """Record no more."""
-        everywhere.discard(self._checks)
+        everywhere.discard(self._recorder)
         _current.set(None)
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:  # noqa: ARG002 - the toolbar's
         """Hand what was checked to the toolbar."""
-        self.record_stats({"checks": self._checks.recorded})  # type: ignore[no-untyped-call]  # the toolbar annotates little
+        self.record_stats({"checks": self._recorder.checks})  # type: ignore[no-untyped-call]  # the toolbar annotates little
 
     @property
     def _stored_checks(self) -> list[dict[str, Any]]:

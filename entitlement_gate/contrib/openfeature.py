@@ -141,7 +141,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         if not (isinstance(quantity, str) and quantity):
             raise ValueError(f"quantity: the name of an attribute of the evaluation context, not {quantity!r}")
         super().__init__()
-        self._given = gate
+        self._gate = gate
         self._quantity = quantity
         self._close_gate = close_gate
         self._watched: EntitlementGate | None = None
@@ -170,8 +170,8 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         if self._watched is not None:
             self._watched.unobserve(self)
             self._watched = None
-        if self._close_gate and self._given is not None:
-            self._given.close()
+        if self._close_gate and self._gate is not None:
+            self._gate.close()
 
     resolve_boolean_details, resolve_boolean_details_async = _make_resolvers(_read_allowed)
     resolve_string_details, resolve_string_details_async = _make_resolvers(_read_reason)
@@ -203,7 +203,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
 
     def _get_gate(self) -> EntitlementGate:
         """Return the gate, watched; that of the settings is another one whenever they change."""
-        gate = self._given
+        gate = self._gate
         if gate is None:
             from entitlement_gate.api import default_gate  # noqa: PLC0415 - not without Django settings
 

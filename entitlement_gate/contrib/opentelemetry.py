@@ -100,7 +100,7 @@ def instrument(
     Raises:
         ValueError: ``names`` is no collection of texts, or ``max_names`` no number of at least 0.
     """
-    known = _Names(names, max_names)
+    labels = _Names(names, max_names)
     if any(gate is None or each.gate in (None, gate) for each in _Instrumented.telemetries):
         _logger.warning("OpenTelemetry: instrumented already; uninstrument() first to change it")
         return
@@ -109,7 +109,7 @@ def instrument(
         get_tracer(_SCOPE, __version__, tracer_provider),
         _Instruments(get_meter(_SCOPE, __version__, meter_provider), partial(_observe_customers, meter_provider)),
         get_logger(_SCOPE, __version__, logger_provider) if events else None,
-        names=known,
+        names=labels,
         meter_provider=meter_provider,
         with_customer_ids=with_customer_ids,
     )
@@ -136,15 +136,15 @@ class _Names:
             raise ValueError(f"names: a collection of names of entitlements, not {names!r}")
         if type(most) is not int or most < 0:
             raise ValueError(f"max_names: a whole number of at least 0, not {most!r}")
-        self._known = set(names or ())
+        self._names = set(names or ())
         self._most = most if names is None else 0
 
     def label(self, name: str) -> str:
         """Return the name where there is room for it."""
-        if name not in self._known:
-            if len(self._known) >= self._most:
+        if name not in self._names:
+            if len(self._names) >= self._most:
                 return _OTHER
-            self._known.add(name)
+            self._names.add(name)
         return name
 
 

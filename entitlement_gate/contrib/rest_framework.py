@@ -243,8 +243,8 @@ class HasEntitlement(_GatePermission):
             "_depends_on_request": not (guard.quantity is guard.customer is guard.key is None),
             "_guard": guard,
         }
-        made: type[HasEntitlement] = _PermissionMeta(cls.__name__, (cls,), members)
-        return made
+        permission_class: type[HasEntitlement] = _PermissionMeta(cls.__name__, (cls,), members)
+        return permission_class
 
     @classmethod
     def invert(cls) -> type[HasEntitlement]:
@@ -273,11 +273,11 @@ class HasEntitlement(_GatePermission):
 
     def refusal(self, request: Any, view: Any) -> _Refusal | None:
         """Return why the request is refused, or None; decided once for each request."""
-        decided = vars(request).setdefault(_REFUSALS, {})
+        refusals = vars(request).setdefault(_REFUSALS, {})
         kind = type(self)
-        if kind not in decided:
-            decided[kind] = self._decide(request, view)
-        refusal: _Refusal | None = decided[kind]
+        if kind not in refusals:
+            refusals[kind] = self._decide(request, view)
+        refusal: _Refusal | None = refusals[kind]
         return refusal
 
     def _decide(self, request: Any, view: Any) -> _Refusal | None:
@@ -434,12 +434,12 @@ def _make_part(operand: Any, *, is_negated: bool = False) -> Callable[[], Any]:
 def _get_django_request(request: Any) -> HttpRequest:
     """Return Django's request in the framework's, which is noted where it does not know yet who asks."""
     if "_user" in vars(request):  # authenticated, and put on Django's request too: no need to look again (2 µs of 9)
-        known: HttpRequest = request._request  # noqa: SLF001 - under this name it wraps it
-        return known
-    found = find_request(request)
-    if found is None:
+        wrapped: HttpRequest = request._request  # noqa: SLF001 - under this name it wraps it
+        return wrapped
+    django_request = find_request(request)
+    if django_request is None:
         raise TypeError(f"a permission is asked of a request, not of {request!r}")
-    return found
+    return django_request
 
 
 def _is_to_be_answered(request: Any, view: Any) -> bool:
@@ -505,12 +505,12 @@ def _refuse(request: Any, view: Any, decision: Decision, message: Any = None) ->
 
 
 def _forbid_storing(view: Any) -> None:
-    """Leave word with the view, which says it in whatever the project's handler makes of the refusal."""
+    """Set the headers on the view, which adds them to whatever response the project's handler makes of the refusal."""
     headers = getattr(view, "headers", None)
     if isinstance(headers, dict):  # none where a permission is asked by another than a view
-        said = headers.get("Vary", "").replace(",", " ").split()
+        names = headers.get("Vary", "").replace(",", " ").split()
         headers["Cache-Control"] = CACHE_CONTROL
-        headers["Vary"] = ", ".join(dict.fromkeys((*said, *VARY)))
+        headers["Vary"] = ", ".join(dict.fromkeys((*names, *VARY)))
 
 
 class EntitlementThrottle(BaseThrottle):
@@ -631,5 +631,5 @@ def __getattr__(name: str) -> Any:
         from drf_spectacular.openapi import AutoSchema  # noqa: PLC0415 - see above
     except ImportError as error:
         raise ImportError(f"{name} needs drf-spectacular: pip install drf-spectacular") from error
-    made = type(name, (DocumentedRefusals, AutoSchema), {"__module__": __name__, "__doc__": DocumentedRefusals.__doc__})
-    return globals().setdefault(name, made)
+    members = {"__module__": __name__, "__doc__": DocumentedRefusals.__doc__}
+    return globals().setdefault(name, type(name, (DocumentedRefusals, AutoSchema), members))

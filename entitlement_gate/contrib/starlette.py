@@ -7,8 +7,8 @@
 
 What is used up is settled by the answer: it counts when the last of it was sent with a status below 400, and is given
 back where the status is higher, the application raises, or the client leaves before. Of a WebSocket it counts when it
-is accepted. What is required later, for a message or by a background task, counts at once. Never here: what a refusal
-says (``refusals``), or how a gate answers.
+is accepted. What is required later, for a message or by a background task, counts at once. What a refusal says is
+in ``refusals``.
 """
 
 from __future__ import annotations
@@ -194,8 +194,8 @@ def requires(
         customer = await conversation.customer(connection)
         if not consume or connection.scope.get("method") == "OPTIONS":
             return await conversation.middleware.gate.arequire(customer, requirement)
-        named = None if key is None else key_of_use(await await_result(key(connection)))
-        return await conversation.use_up(customer, order(counted, named, _TTL))
+        use_key = None if key is None else key_of_use(await await_result(key(connection)))
+        return await conversation.use_up(customer, order(counted, use_key, _TTL))
 
     return require
 
@@ -251,13 +251,13 @@ class _Conversation:
         if self._customer is _UNKNOWN:
             find = self.middleware.customer
             is_async = inspect.iscoroutinefunction(find) or inspect.iscoroutinefunction(type(find).__call__)
-            found = find(connection) if is_async else await run_in_threadpool(find, connection)
-            self._customer = await await_result(found)
+            customer = find(connection) if is_async else await run_in_threadpool(find, connection)
+            self._customer = await await_result(customer)
         return self._customer
 
-    async def use_up(self, customer: Any, asked: ReservationRequest) -> Decision:
+    async def use_up(self, customer: Any, request: ReservationRequest) -> Decision:
         """Reserve until the answer settles it; raise the refusal."""
-        decision, reservation = await run_async(self.middleware.gate.admitting(customer, asked))
+        decision, reservation = await run_async(self.middleware.gate.admitting(customer, request))
         if reservation is None:
             return required(decision)
         self.reservations.append(reservation)

@@ -209,12 +209,12 @@ def _read_yaml_number(text: str) -> Decimal | None:
 
 
 def _refuse_duplicates(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
+    mapping: dict[Any, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in mapping:
             raise ValueError(f"{key!r} stands there twice")
-        found[key] = value
-    return found
+        mapping[key] = value
+    return mapping
 
 
 def _parse_customers(document: Any) -> dict[str, Grants]:
@@ -242,23 +242,24 @@ def _parse_customers(document: Any) -> dict[str, Grants]:
 
 def _parse_customer(value: Any, place: str, plans: Mapping[str, Grants]) -> Grants:
     """Return the rows of a customer's plans, less those of names for which it has grants of its own, and these."""
-    given = _read_mapping(value, place, ("plans", "grants")) if isinstance(value, Mapping) else {"plans": value}
-    own = _parse_grants(given.get("grants"), f"{place}.grants", "own")
-    said = given.get("plans", [])
+    fields = _read_mapping(value, place, ("plans", "grants")) if isinstance(value, Mapping) else {"plans": value}
+    own = _parse_grants(fields.get("grants"), f"{place}.grants", "own")
+    names = fields.get("plans", [])
+    names = names if isinstance(names, list) else [names]
     rows: list[Grant] = []
-    for name in said if isinstance(said, list) else [said]:
+    for name in names:
         if not (isinstance(name, str) and name in plans):
             raise ValueError(f"{place}: the name of a plan, or a list of them, not {name!r}{_make_hint(name, plans)}")
-        if isinstance(said, list) and said.count(name) > 1:
+        if names.count(name) > 1:
             raise ValueError(f"{place}: the plan {name!r} stands there twice")
         rows += plans[name]
-    replaced = {grant.name for grant in own}
-    return (*(row for row in rows if row.name not in replaced), *own)
+    own_names = {grant.name for grant in own}
+    return (*(row for row in rows if row.name not in own_names), *own)
 
 
-def _parse_grants(value: Any, place: str, giver: str) -> Grants:
+def _parse_grants(grants: Any, place: str, giver: str) -> Grants:
     return tuple(
-        _parse_grant(name, said, f"{place}.{name}", giver) for name, said in _read_mapping(value, place).items()
+        _parse_grant(name, value, f"{place}.{name}", giver) for name, value in _read_mapping(grants, place).items()
     )
 
 
@@ -269,33 +270,33 @@ _STATUSES = ("active", "draft", "expired", "voided")
 def _parse_grant(name: str, value: Any, place: str, giver: str) -> Grant:
     """Return a row: a Feature for true or false, a Quantity for a number, or as its fields say."""
     if isinstance(value, bool):
-        given: Mapping[str, Any] = {"type": "Feature"}
+        fields: Mapping[str, Any] = {"type": "Feature"}
     elif isinstance(value, Mapping):
-        given = _read_mapping(value, place, _FIELDS)
+        fields = _read_mapping(value, place, _FIELDS)
     elif value is None:  # what stands for a number, or for its fields, was left out
         raise ValueError(f"{place}: true, false, a number or fields, not nothing")
     else:
-        given = {"quantity": value}
-    quantity = _read_optional(_read_number, given, "quantity", place)
-    kind = EntitlementType.QUANTITY if "quantity" in given else EntitlementType.FEATURE
+        fields = {"quantity": value}
+    quantity = _read_optional(_read_number, fields, "quantity", place)
+    kind = EntitlementType.QUANTITY if "quantity" in fields else EntitlementType.FEATURE
     return Grant(
         id=f"{giver}/{name}",
         name=name,
-        entitlement_id=_read_optional(_read_identifier, given, "entitlement_id", place)
+        entitlement_id=_read_optional(_read_identifier, fields, "entitlement_id", place)
         or str(uuid5(NAMESPACE_OID, name)),
-        type=_read_optional(_make_choice_reader(EntitlementType), given, "type", place) or kind,
-        status=_read_optional(_make_choice_reader(_STATUSES), given, "status", place) or "active",
-        units=_read_optional(_read_text, given, "units", place),
-        active_from=_read_optional(_read_instant, given, "active_from", place),
-        expires_at=_read_optional(_read_instant, given, "expires_at", place),
+        type=_read_optional(_make_choice_reader(EntitlementType), fields, "type", place) or kind,
+        status=_read_optional(_make_choice_reader(_STATUSES), fields, "status", place) or "active",
+        units=_read_optional(_read_text, fields, "units", place),
+        active_from=_read_optional(_read_instant, fields, "active_from", place),
+        expires_at=_read_optional(_read_instant, fields, "expires_at", place),
         quantity=quantity,
-        used=_read_optional(_read_number, given, "used", place),
+        used=_read_optional(_read_number, fields, "used", place),
         is_disabled=value is False,
     )
 
 
-def _read_mapping(value: Any, place: str, known: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Read a mapping of texts; of none but the known keys, where any are named."""
+def _read_mapping(value: Any, place: str, keys: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Read a mapping of texts; of no others than ``keys``, where any are named."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -303,13 +304,13 @@ def _read_mapping(value: Any, place: str, known: Iterable[str] = ()) -> Mapping[
     for key in value:
         if not (isinstance(key, str) and key):
             raise ValueError(f"{place}: a name is a text, so write it in quotes: {key!r}")
-        if known and key not in known:
-            raise ValueError(f"{place}: one of {', '.join(known)}, not {key!r}{_make_hint(key, known)}")
+        if keys and key not in keys:
+            raise ValueError(f"{place}: one of {', '.join(keys)}, not {key!r}{_make_hint(key, keys)}")
     return value
 
 
-def _read_optional(read: Callable[[Any, str], Any], given: Mapping[str, Any], name: str, place: str) -> Any:
-    return None if given.get(name) is None else read(given[name], f"{place}.{name}")
+def _read_optional(read: Callable[[Any, str], Any], fields: Mapping[str, Any], name: str, place: str) -> Any:
+    return None if fields.get(name) is None else read(fields[name], f"{place}.{name}")
 
 
 def _read_number(value: Any, place: str) -> Decimal:
@@ -345,16 +346,16 @@ def _make_choice_reader(words: Iterable[str]) -> Callable[[Any, str], str]:
 def _read_instant(value: Any, place: str) -> datetime:
     """Read an instant, in UTC where it says nothing else; a day is its first instant."""
     try:
-        read = datetime.fromisoformat(value) if isinstance(value, str) else value
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
-        read = None
-    if isinstance(read, date) and not isinstance(read, datetime):
-        return datetime(read.year, read.month, read.day, tzinfo=UTC)
-    if not isinstance(read, datetime):
+        instant = None
+    if isinstance(instant, date) and not isinstance(instant, datetime):
+        return datetime(instant.year, instant.month, instant.day, tzinfo=UTC)
+    if not isinstance(instant, datetime):
         raise ValueError(f"{place}: a date in ISO 8601, not {value!r}")
-    return read
+    return instant
 
 
-def _make_hint(word: Any, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
+def _make_hint(word: Any, choices: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, choices, n=1) if isinstance(word, str) else []
     return f" (did you mean {near[0]!r}?)" if near else ""
