@@ -103,12 +103,12 @@ class _Visit:
         return self.location is not None and is_login_url(self.location)
 
     @property
-    def asked(self) -> str:
-        """What was asked, for messages."""
+    def names(self) -> str:
+        """The entitlements that were asked for, for messages."""
         return ", ".join(sorted({repr(decision.entitlement) for decision in self.decisions})) or "nothing"
 
     @property
-    def shown(self) -> Decision | None:
+    def denial(self) -> Decision | None:
         """The denial whose exception is what is answered: somebody caught it who does not know what to answer."""
         denials = (decision for decision in self.decisions if decision.outcome is Outcome.DENIED)
         return next((decision for decision in denials if self._shows(str(EntitlementDenied(decision)))), None)
@@ -118,8 +118,8 @@ class _Visit:
 
     def is_refused(self, without_it: _Visit) -> bool:
         """Whether the other visit, which lacked an entitlement, was turned away for that."""
-        lacked = any(decision.outcome is Outcome.DENIED for decision in without_it.decisions)
-        return lacked and (without_it.status >= _REFUSED or without_it.answer != self.answer)
+        is_denied = any(decision.outcome is Outcome.DENIED for decision in without_it.decisions)
+        return is_denied and (without_it.status >= _REFUSED or without_it.answer != self.answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +131,15 @@ class _Trial:
     requirement: Requirement
 
     @classmethod
-    def of(cls, client_class: type, given: tuple[Any, ...]) -> _Trial:
-        client, url, entitlement = given if len(given) == 3 else (client_class(), *given)  # noqa: PLR2004 - see below
+    def of(cls, client_class: type, arguments: tuple[Any, ...]) -> _Trial:
+        client, url, entitlement = arguments if len(arguments) == 3 else (client_class(), *arguments)  # noqa: PLR2004 - all of them
         return cls(client, resolve_url(url), as_requirement(entitlement))
 
     @property
     def layers(self) -> tuple[Layer, Layer]:
         """Everything but the entitlement, and everything."""
-        lacking = {leaf.entitlement: False for leaf in self.requirement.leaves()}
-        return tuple(Layer(values=values, default=True, stand_in=_SOMEBODY, decisions=[]) for values in (lacking, {}))  # type: ignore[return-value]  # two of them
+        without = {leaf.entitlement: False for leaf in self.requirement.leaves()}
+        return tuple(Layer(values=values, default=True, stand_in=_SOMEBODY, decisions=[]) for values in (without, {}))  # type: ignore[return-value]  # two of them
 
     def send(self, layer: Layer, method: str, request: dict[str, Any]) -> _Visit:
         with override(layer):
@@ -158,36 +158,38 @@ def _make_visit(response: Any, layer: Layer) -> _Visit:
     return _Visit(response.status_code, location, decisions, content.decode(errors="replace"))
 
 
-def _check_gated(trial: _Trial, closed: _Visit, opened: _Visit) -> None:
+def _check_gated(trial: _Trial, without: _Visit, full: _Visit) -> None:
     __tracebackhide__ = True
-    _check_tellable(trial, opened)
-    if closed.shown is not None:
+    _check_tellable(trial, full)
+    if without.denial is not None:
         raise AssertionError(
-            f"{trial.url} answers {closed.answer} with the text of EntitlementDenied: a framework caught it that does "
-            f"not know it. The answer of a refusal is HTTP {status_of(closed.shown)}, and says what can be done"
+            f"{trial.url} answers {without.answer} with the text of EntitlementDenied: a framework caught it that does "
+            f"not know it. The answer of a refusal is HTTP {status_of(without.denial)}, and says what can be done"
         )
-    if opened.is_refused(without_it=closed):
+    if full.is_refused(without):
         return
-    what = f"{trial.url} is not gated by {trial.requirement!r}: without it the answer is {closed.answer}"
-    raise AssertionError(f"{what}; what was asked: {closed.asked}")
+    what = f"{trial.url} is not gated by {trial.requirement!r}: without it the answer is {without.answer}"
+    raise AssertionError(f"{what}; what was asked: {without.names}")
 
 
-def _check_not_gated(trial: _Trial, closed: _Visit, opened: _Visit) -> None:
+def _check_not_gated(trial: _Trial, without: _Visit, full: _Visit) -> None:
     __tracebackhide__ = True
-    _check_tellable(trial, opened)
-    if opened.is_refused(without_it=closed):
-        raise AssertionError(f"{trial.url} is gated by {trial.requirement!r}: without it the answer is {closed.answer}")
-
-
-def _check_tellable(trial: _Trial, opened: _Visit) -> None:
-    __tracebackhide__ = True
-    if opened.is_to_log_in:
+    _check_tellable(trial, full)
+    if full.is_refused(without):
         raise AssertionError(
-            f"{trial.url} answers {opened.answer} with every entitlement granted: it sends people to log in. Give a "
+            f"{trial.url} is gated by {trial.requirement!r}: without it the answer is {without.answer}"
+        )
+
+
+def _check_tellable(trial: _Trial, full: _Visit) -> None:
+    __tracebackhide__ = True
+    if full.is_to_log_in:
+        raise AssertionError(
+            f"{trial.url} answers {full.answer} with every entitlement granted: it sends people to log in. Give a "
             "client that is logged in."
         )
-    if opened.status >= _REFUSED:
+    if full.status >= _REFUSED:
         raise AssertionError(
-            f"{trial.url} answers {opened.answer} with every entitlement granted: something else refuses it. Does it "
+            f"{trial.url} answers {full.answer} with every entitlement granted: something else refuses it. Does it "
             "need a client that is logged in, another method, or data?"
         )

@@ -56,7 +56,7 @@ class FakeSource(Locked):
         self._clock = clock
         super().__init__()
         self._grants: dict[str, tuple[Grant, ...]] = {}
-        self._made = 0
+        self._grant_count = 0
         self._failure: BaseException | None = None
 
     def grant(self, customer: UUID | str, name: str, quantity: object = None, **fields: Any) -> None:
@@ -66,21 +66,21 @@ class FakeSource(Locked):
             ValueError: the quantity is no number, or the customer no UUID.
             TypeError: a field is none of a ``Grant``'s.
         """
-        customer_id, amount = canonical_customer(customer), _read_amount(quantity)
-        kind = EntitlementType.FEATURE if amount is None else EntitlementType.QUANTITY
-        given = {"entitlement_id": str(uuid5(NAMESPACE_OID, name)), "type": kind, "status": "active"}
+        customer_id, number = canonical_customer(customer), _read_quantity(quantity)
+        kind = EntitlementType.FEATURE if number is None else EntitlementType.QUANTITY
+        own_id = str(uuid5(NAMESPACE_OID, name))
+        defaults: dict[str, Any] = {"entitlement_id": own_id, "type": kind, "status": "active", "quantity": number}
         with self._lock:
-            self._made += 1
-            defaults: dict[str, Any] = {"id": f"grant-{self._made}", "quantity": amount, **given}
-            row = Grant(name=name, **{**defaults, **fields})
+            self._grant_count += 1
+            row = Grant(name=name, **{"id": f"grant-{self._grant_count}", **defaults, **fields})
             self._grants[customer_id] = (*self._grants.get(customer_id, ()), row)
 
     def revoke(self, customer: UUID | str, name: str) -> None:
         """Take every grant of a name away; the customer stays known."""
         customer_id = canonical_customer(customer)
         with self._lock:
-            kept = (grant for grant in self._grants.get(customer_id, ()) if grant.name != name)
-            self._grants[customer_id] = tuple(kept)
+            grants = self._grants.get(customer_id, ())
+            self._grants[customer_id] = tuple(grant for grant in grants if grant.name != name)
 
     def fail(self, kind: Kind | BaseException = "unavailable") -> None:
         """Fail every fetch from now on, with the reason that decisions shall give, or with an exception of yours.
@@ -123,13 +123,13 @@ def canonical_customer(customer: object) -> str:
     return canonical
 
 
-def _read_amount(quantity: object) -> Any:
+def _read_quantity(quantity: object) -> Any:
     if quantity is None:
         return None
-    amount = given_number(quantity)
-    if amount is None:
+    number = given_number(quantity)
+    if number is None:
         raise ValueError(f"a quantity is a finite number, not {quantity!r}")
-    return amount
+    return number
 
 
 class MovableClock(Locked):

@@ -1,7 +1,6 @@
 """The suite that every ledger must pass.
 
-Holding, committing and releasing, reconciling with billing, refusing bad input, owning holds, and the outbox. Never
-here: what is special about one store.
+Holding, committing and releasing, reconciling with billing, refusing bad input, owning holds, and the outbox.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ METER = UsageTarget("api_calls", "count")
 
 def demand(quantity: int, *rows: Row, entitlement_id: str = CALLS, ticket: float = 1.0, **more: Any) -> Demand:
     """Return a demand on one row of ten, where no rows are given."""
-    paying = rows or (Row("row", 10),)
-    return Demand(entitlement_id=entitlement_id, quantity=quantity, rows=paying, ticket=ticket, **more)
+    rows = rows or (Row("row", 10),)
+    return Demand(entitlement_id=entitlement_id, quantity=quantity, rows=rows, ticket=ticket, **more)
 
 
 class _LedgerCases(ABC):
@@ -67,13 +66,13 @@ class _HoldingCases(_LedgerCases):
         assert not ledger.charges(ANNA)
 
     def test_a_hold_is_subtracted_and_given_back(self, ledger: Any) -> None:
-        held = ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
-        assert (held.state, held.shares, held.available) == (State.HELD, (Share(CALLS, "row", 4),), (10,))
-        assert held.key == "k"
-        assert not (held.is_replay or held.is_late or held.is_overage)
+        hold = ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
+        assert (hold.state, hold.shares, hold.available) == (State.HELD, (Share(CALLS, "row", 4),), (10,))
+        assert hold.key == "k"
+        assert not (hold.is_replay or hold.is_late or hold.is_overage)
         assert self.left(ledger) == 6
-        released = ledger.release(ANNA, "k")
-        assert (released.state, released.is_replay) == (State.RELEASED, False)
+        release = ledger.release(ANNA, "k")
+        assert (release.state, release.is_replay) == (State.RELEASED, False)
         assert self.left(ledger) == 10
         assert ledger.release(ANNA, "k").is_replay
         assert self.left(ledger) == 10
@@ -139,15 +138,15 @@ class _HoldingCases(_LedgerCases):
             ledger.consume(ANNA, [other], key="k")
         assert self.left(ledger) == 6
 
-    @pytest.mark.parametrize(("actual", "left"), [(1, 9), (3, 7), (4, 6), (5, 5), (12, -2)])
-    def test_what_was_used_in_the_end_is_what_counts(self, ledger: Any, actual: int, left: int) -> None:
+    @pytest.mark.parametrize(("actual", "remaining"), [(1, 9), (3, 7), (4, 6), (5, 5), (12, -2)])
+    def test_what_was_used_in_the_end_is_what_counts(self, ledger: Any, actual: int, remaining: int) -> None:
         ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
         assert ledger.commit(ANNA, "k", actual=actual).quantity == actual
-        assert self.left(ledger) == left
+        assert self.left(ledger) == remaining
         assert ledger.commit(ANNA, "k").quantity == actual
         with pytest.raises(ReservationConflict):
             ledger.commit(ANNA, "k", actual=actual + 1)
-        assert self.left(ledger) == left
+        assert self.left(ledger) == remaining
 
     def test_a_hold_runs_out(self, ledger: Any) -> None:
         ledger.reserve(ANNA, [demand(4)], key="k", ttl=60)
@@ -228,9 +227,9 @@ class _HoldingCases(_LedgerCases):
     def test_each_hold_runs_out_at_its_own_time(self, ledger: Any) -> None:
         for key, ttl in (("long", 600), ("short", 60), ("middle", 300)):
             ledger.reserve(ANNA, [demand(1)], key=key, ttl=ttl)
-        for seconds, left in ((61, 8), (240, 9), (300, 10)):
+        for seconds, remaining in ((61, 8), (240, 9), (300, 10)):
             self.pass_time(ledger, seconds)
-            assert self.left(ledger) == left
+            assert self.left(ledger) == remaining
 
     def test_forgetting_a_key_forgets_no_other(self, ledger: Any) -> None:
         ledger.consume(ANNA, [demand(1)], key="old")
@@ -310,9 +309,9 @@ class _HoldingCases(_LedgerCases):
 
     def test_several_entitlements_are_all_held_or_none(self, ledger: Any) -> None:
         both = [demand(4), demand(2, Row("s", 2), entitlement_id=SEATS)]
-        held = ledger.reserve(ANNA, both, key="k", ttl=60)
-        assert held.shares == (Share(CALLS, "row", 4), Share(SEATS, "s", 2))
-        assert held.available == (10, 2)
+        hold = ledger.reserve(ANNA, both, key="k", ttl=60)
+        assert hold.shares == (Share(CALLS, "row", 4), Share(SEATS, "s", 2))
+        assert hold.available == (10, 2)
         assert ledger.reserve(ANNA, both, key="l", ttl=60) == Refusal(SEATS, 0)
         assert self.left(ledger) == 6
         with pytest.raises(ValueError, match="several"):
@@ -332,8 +331,8 @@ class _HoldingCases(_LedgerCases):
             thread.start()
         for thread in threads:
             thread.join()
-        admitted = [outcome for some in outcomes for outcome in some if isinstance(outcome, Receipt)]
-        assert (len(admitted), self.left(ledger)) == (10, 0)
+        receipts = [outcome for some in outcomes for outcome in some if isinstance(outcome, Receipt)]
+        assert (len(receipts), self.left(ledger)) == (10, 0)
 
     def test_closing_twice_does_nothing(self, ledger: Any) -> None:
         ledger.close()
@@ -488,8 +487,8 @@ class _OwningCases(_LedgerCases):
         ledger.reserve(ANNA, [demand(4)], key="k", ttl=60, owner="first")
         again = ledger.reserve(ANNA, [demand(4)], key="k", ttl=60, owner="second")
         assert (again.state, again.is_replay) == (State.HELD, True)
-        kept = ledger.release(ANNA, "k", owner="second")
-        assert (kept.state, kept.is_replay, self.left(ledger)) == (State.HELD, True, 6)
+        receipt = ledger.release(ANNA, "k", owner="second")
+        assert (receipt.state, receipt.is_replay, self.left(ledger)) == (State.HELD, True, 6)
         assert ledger.release(ANNA, "k").state is State.HELD
         assert ledger.release(ANNA, "k", owner="first").state is State.RELEASED
         assert self.left(ledger) == 10
@@ -507,8 +506,8 @@ class _OwningCases(_LedgerCases):
         assert (done.is_late, done.quantity) == (False, 4)
         with pytest.raises(ReservationConflict):
             ledger.release(ANNA, "k", owner="first")
-        kept = ledger.release(ANNA, "k", owner="second")
-        assert (kept.state, kept.is_replay) == (State.COMMITTED, True)
+        receipt = ledger.release(ANNA, "k", owner="second")
+        assert (receipt.state, receipt.is_replay) == (State.COMMITTED, True)
         assert self.left(ledger) == 6
 
     def test_what_was_consumed_under_the_key_of_a_hold_is_not_undone_by_its_owner(self, ledger: Any) -> None:

@@ -83,12 +83,12 @@ class Layer:
         """Whether it says anything of this customer."""
         return self.customer_id in (None, customer_id)
 
-    def find(self, entitlement: str, billed: Callable[[str], str]) -> Value | None:
-        """Return what is said of an entitlement; ``billed`` gives the name or id that billing has for a name."""
+    def find(self, entitlement: str, resolve: Callable[[str], str]) -> Value | None:
+        """Return what is said of an entitlement; ``resolve`` gives the name or id that billing has for a name."""
         if entitlement in self.values:
             return self.values[entitlement]
-        asked = billed(entitlement)
-        return next((value for name, value in self.values.items() if billed(name) == asked), self.default)
+        own_name = resolve(entitlement)
+        return next((value for name, value in self.values.items() if resolve(name) == own_name), self.default)
 
 
 def read_values(values: object) -> dict[str, Value]:
@@ -106,12 +106,12 @@ def read_values(values: object) -> dict[str, Value]:
 def decide_leaf(value: Value, leaf: Requirement, customer_id: str) -> Decision:
     """Return the decision on one entitlement, before any policy."""
     if isinstance(value, Decision):
-        known = {"customer_id": value.customer_id or customer_id, "requested": value.requested or leaf.requested}
-        return dataclasses.replace(value, entitlement=leaf.entitlement, **known)  # type: ignore[arg-type]  # by name
+        defaults = {"customer_id": value.customer_id or customer_id, "requested": value.requested or leaf.requested}
+        return dataclasses.replace(value, entitlement=leaf.entitlement, **defaults)  # type: ignore[arg-type]  # by name
     fields: dict[str, Any] = {"customer_id": customer_id, "requested": leaf.requested}
     if isinstance(value, Decimal):
-        enough = value > 0 if leaf.requested is None else value >= leaf.requested
-        reason = Reason.OVERRIDE if enough else Reason.INSUFFICIENT_QUANTITY
+        is_enough = value > 0 if leaf.requested is None else value >= leaf.requested
+        reason = Reason.OVERRIDE if is_enough else Reason.INSUFFICIENT_QUANTITY
         fields |= {"type": EntitlementType.QUANTITY, "limit": value, "used": _ZERO, "remaining": value}
         return Decision.of(reason, leaf.entitlement, **fields)
     return Decision.of(_REASONS[value], leaf.entitlement, **fields)
@@ -150,10 +150,10 @@ class OverridingGate(RequestGate):
         """Return the decision by the active overrides; where none is any more, by the ones given."""
         layers = self._layers() or layers
         judge_leaf = partial(self._leaf, customer_id=customer_id, layers=layers)
-        judged = requirement.judge(judge_leaf)
-        # A whole decision that already allows what is unknown says more than the failure policy.
-        settled = judged if judged.allowed else self._evaluator.settle(requirement, judged, judge_leaf)
-        decision = dataclasses.replace(settled, source="override")
+        decision = requirement.judge(judge_leaf)
+        if not decision.allowed:  # a whole decision that allows what is unknown goes before the failure policy
+            decision = self._evaluator.settle(requirement, decision, judge_leaf)
+        decision = dataclasses.replace(decision, source="override")
         for layer in layers:
             if layer.decisions is not None:
                 layer.decisions.append(decision)
@@ -162,9 +162,9 @@ class OverridingGate(RequestGate):
     def list_names(self, customer_id: str, layers: Layers) -> list[str]:
         """Return the names of a customer's entitlements, as billing spells them where the settings tell."""
         layers = self._layers() or layers
-        given = {name for layer in layers if layer.is_about(customer_id) for name in layer.values}
-        names = {name if canonical_uuid(self._billed(name)) else self._billed(name) for name in given}
-        return sorted(name for name in names if self.is_held(name, customer_id, layers))
+        names = {name for layer in layers if layer.is_about(customer_id) for name in layer.values}
+        own_names = {name if canonical_uuid(self._resolve(name)) else self._resolve(name) for name in names}
+        return sorted(name for name in own_names if self.is_held(name, customer_id, layers))
 
     def is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
         """Whether the customer has it in any state: one that does not count is still one that is there."""
@@ -193,67 +193,67 @@ class OverridingGate(RequestGate):
     def deciding(
         self,
         requirement: Requirement,
-        known: CustomerEntitlements,
+        entitlements: CustomerEntitlements,
         due: float,  # noqa: ARG002 - nothing is waited for
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
         """Decide by the overrides: what a request knew before they began does not count, whose it is does."""
         yield from ()
-        if known.customer_id is None:
-            return known.decide(requirement), known
-        return self.decide(requirement, known.customer_id), known
+        if entitlements.customer_id is None:
+            return entitlements.decide(requirement), entitlements
+        return self.decide(requirement, entitlements.customer_id), entitlements
 
     def _reserving(
         self,
-        wanted: ReservationRequest,
+        request: ReservationRequest,
         customer_id: str,
         due: float,  # noqa: ARG002 - nothing is waited for
     ) -> Effects[tuple[Decision, Reservation | None]]:
         # A test says what is there; how much of it is gone is for `FakeBilling` to count.
         yield from ()
-        decision = self.decide(wanted.requirement, customer_id)
-        return decision, Reservation(decision, wanted.key) if decision.allowed else None
+        decision = self.decide(request.requirement, customer_id)
+        return decision, Reservation(decision, request.key) if decision.allowed else None
 
     def _leaf(self, leaf: Requirement, customer_id: str, layers: Layers) -> Decision:
         for layer in reversed(layers):
-            value = layer.find(leaf.entitlement, self._billed) if layer.is_about(customer_id) else None
+            value = layer.find(leaf.entitlement, self._resolve) if layer.is_about(customer_id) else None
             if value is not None:
                 return decide_leaf(value, leaf, customer_id)
         return decide_leaf(False, leaf, customer_id)  # noqa: FBT003 - the value a user would write
 
-    def _billed(self, name: str) -> str:
-        billed = self.options.aliases.get(name, name)
-        return canonical_uuid(billed) or billed
+    def _resolve(self, name: str) -> str:
+        target = self.options.aliases.get(name, name)
+        return canonical_uuid(target) or target
 
 
 class _OverriddenEntitlements(CustomerEntitlements):
     """What the overrides say of one customer; after they have ended, what they said."""
 
-    def __init__(self, customer_id: str, judge: Evaluator, gate: OverridingGate, layers: Layers) -> None:
-        super().__init__(None, judge)
-        self._of = customer_id
+    def __init__(self, customer_id: str, evaluator: Evaluator, gate: OverridingGate, layers: Layers) -> None:
+        super().__init__(None, evaluator)
+        self._customer_id = customer_id
         self._gate = gate
         self._layers = layers
 
     @property
     def customer_id(self) -> str:
-        return self._of
+        return self._customer_id
 
     def decide(self, requirement: Requirement) -> Decision:
-        return self._gate.decide(requirement, self._of, self._layers)
+        return self._gate.decide(requirement, self._customer_id, self._layers)
 
     def __getitem__(self, name: str) -> Entitlement:
         decision = self.decide(as_requirement(name))
         if decision.outcome is Outcome.UNKNOWN:
             raise EntitlementUnavailable(decision)
-        if not self._gate.is_held(name, self._of, self._layers):
+        if not self._gate.is_held(name, self._customer_id, self._layers):
             raise KeyError(name)
         return Entitlement(name, decision, ())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._gate.list_names(self._of, self._layers))
+        return iter(self._gate.list_names(self._customer_id, self._layers))
 
     def __len__(self) -> int:
-        return len(self._gate.list_names(self._of, self._layers))
+        return len(self._gate.list_names(self._customer_id, self._layers))
 
 
 class _NoSource:
@@ -272,12 +272,12 @@ class _Swapped:
     Attributes:
         layers: the active overrides, the innermost last.
         make: makes the gate below them.
-        kept: that gate, while overrides are active.
+        gate: that gate, while overrides are active.
     """
 
     layers: tuple[Layer, ...] = ()
     make: Callable[[Settings], RequestGate] = make_gate
-    kept: RequestGate | None = None
+    gate: RequestGate | None = None
 
 
 def push_layer(layer: Layer) -> None:
@@ -285,7 +285,7 @@ def push_layer(layer: Layer) -> None:
     try:
         with _Default.locked():
             if _Default.make is not _make_overriding_gate:
-                _Swapped.kept, _Default.gate, _Default.make = _Default.gate, None, _make_overriding_gate
+                _Swapped.gate, _Default.gate, _Default.make = _Default.gate, None, _make_overriding_gate
             _Swapped.layers = (*_Swapped.layers, layer)
     except BaseException:  # a time limit, say, that interrupts it
         pop_layer(layer)
@@ -305,7 +305,7 @@ def _remove_layer(layer: Layer) -> None:
     with _Default.locked():
         _Swapped.layers = tuple(other for other in _Swapped.layers if other is not layer)
         if not _Swapped.layers and _Default.make is _make_overriding_gate:
-            _Default.gate, _Swapped.kept, _Default.make = _Swapped.kept, None, _Swapped.make
+            _Default.gate, _Swapped.gate, _Default.make = _Swapped.gate, None, _Swapped.make
 
 
 @contextmanager
@@ -342,7 +342,7 @@ def wait_for_signals(seconds: float = 30.0) -> None:
     Raises:
         AssertionError: a receiver, or a fetch, took longer.
     """
-    for gate in (_Default.gate, _Swapped.kept):
+    for gate in (_Default.gate, _Swapped.gate):
         if gate is not None and not gate.wait_for_signals(seconds):
             raise AssertionError(f"a fetch or a receiver of its signals was not done after {seconds} seconds")
 
@@ -351,7 +351,7 @@ def _swap_billing(make: Callable[[Settings], RequestGate]) -> None:
     with _Default.locked():
         _Swapped.make = make
         if _Swapped.layers:
-            gate, _Swapped.kept = _Swapped.kept, None
+            gate, _Swapped.gate = _Swapped.gate, None
         else:
             gate, _Default.gate = _Default.gate, None
             _Default.make = make
@@ -369,7 +369,7 @@ def _drop_kept_gate(*, setting: str, **_: Any) -> None:
     if setting != SETTING:
         return
     with _Default.locked():
-        gate, _Swapped.kept = _Swapped.kept, None
+        gate, _Swapped.gate = _Swapped.gate, None
     if gate is not None:
         gate.close()
 
@@ -516,23 +516,23 @@ class override_entitlements:  # noqa: N801 - reads as what it does, like Django'
     def __init__(self, entitlements: Mapping[str, Any], customer: object = None) -> None:
         self._values = read_values(entitlements)
         self._customer_id = None if customer is None else canonical_customer(customer)
-        self._entered: list[Layer] = []
+        self._active: list[Layer] = []
 
     def __enter__(self) -> Self:
         # A layer for each entry: recursion and threads may share one decorator.
         layer = Layer(values=self._values, customer_id=self._customer_id)
         try:
             push_layer(layer)
-            self._entered.append(layer)  # after it: another thread that leaves takes whichever is last
+            self._active.append(layer)  # after it: another thread that leaves takes whichever is last
         except BaseException:  # as above
             pop_layer(layer)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        layer = self._entered[-1]
+        layer = self._active[-1]
         try:
-            layer = self._entered.pop()  # another thread may have ended its own since
+            layer = self._active.pop()  # another thread may have ended its own since
             pop_layer(layer)
         except BaseException:  # an exception interrupted it: it ends all the same
             pop_layer(layer)
@@ -540,7 +540,7 @@ class override_entitlements:  # noqa: N801 - reads as what it does, like Django'
 
     def __del__(self) -> None:
         # Where an exception interrupts the end of the block, nothing else ends the override.
-        for layer in self.__dict__.get("_entered", ()):
+        for layer in self.__dict__.get("_active", ()):
             pop_layer(layer)
 
     def __call__(self, target: AnyT) -> AnyT:

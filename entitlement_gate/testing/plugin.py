@@ -54,12 +54,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """
     outcome: Any = yield
     report: pytest.TestReport = outcome.get_result()
-    refused = item.config.stash[_GUARD].take_refused()
-    if refused and report.passed:
+    addresses = item.config.stash[_GUARD].take_refused()
+    if addresses and report.passed:
         report.outcome = "failed"
-        report.longrepr = advice(refused)
-    elif refused:
-        report.sections.append(("entitlement_gate", advice(refused)))
+        report.longrepr = advice(addresses)
+    elif addresses:
+        report.sections.append(("entitlement_gate", advice(addresses)))
 
 
 @pytest.fixture
@@ -92,14 +92,14 @@ def _forget_gate() -> None:
         api.forget_gate()
 
 
-def _override(values: object = None, /, customer: object = None, **named: Any) -> override_entitlements:
+def _override(values: object = None, /, customer: object = None, **more: Any) -> override_entitlements:
     from entitlement_gate.testing.overrides import override_entitlements  # noqa: PLC0415 - on use only
 
     if not (values is None or isinstance(values, Mapping)):
         raise TypeError(
             f"@pytest.mark.entitlements takes keywords or a dict of name to value, such as sso=True, not {values!r}"
         )
-    return override_entitlements({**(values or {}), **named}, customer)
+    return override_entitlements({**(values or {}), **more}, customer)
 
 
 _CLIENT = "entitlement_gate.zenskar.client"
@@ -109,8 +109,8 @@ class BillingGuard(MetaPathFinder):
     """Stands before every ``ZenskarClient`` of the process from ``start`` to ``stop``."""
 
     def __init__(self) -> None:
-        self._refused: list[str] = []
-        self._guarded: Any = None
+        self._addresses: list[str] = []  # that were refused
+        self._original: Any = None  # the client, and what `_guard` found in it
 
     def start(self) -> None:
         """Guard the client, now or as soon as anything imports it."""
@@ -123,25 +123,25 @@ class BillingGuard(MetaPathFinder):
         """Undo ``start``."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
-        if self._guarded is not None:
-            client, make = self._guarded
+        if self._original is not None:
+            client, make = self._original
             client._make_transport = make  # noqa: SLF001 - put back what `_guard` found
-            self._guarded = None
+            self._original = None
 
     def take_refused(self) -> list[str]:
         """Return the addresses refused since the last call."""
-        refused, self._refused = self._refused, []
-        return refused
+        addresses, self._addresses = self._addresses, []
+        return addresses
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """Find the client's module as usual, and guard the client once the module has run."""
         if name != _CLIENT:
             return None
         sys.meta_path.remove(self)
-        spec: Any = find_spec(name)
-        spec.loader = _ThenLoader(spec.loader, self._guard)
-        found: ModuleSpec = spec
-        return found
+        found: Any = find_spec(name)
+        found.loader = _ThenLoader(found.loader, self._guard)
+        spec: ModuleSpec = found
+        return spec
 
     def _guard(self, module: Any) -> None:
         client = module.ZenskarClient
@@ -151,12 +151,12 @@ class BillingGuard(MetaPathFinder):
         def guarded(self_: Any) -> Any:
             address = self_.options.base_url
             if not _is_loopback(address):
-                self._refused.append(address)
+                self._addresses.append(address)
                 raise _make_refusal(address)
             return make(self_)
 
         client._make_transport = guarded  # noqa: SLF001 - as above
-        self._guarded = client, make
+        self._original = client, make
 
 
 class _ThenLoader(Loader):

@@ -87,11 +87,11 @@ class SourceContract(ABC):
         gate.close()
 
     def test_every_grant_of_the_customer_comes_exactly_as_given(self, source: Any) -> None:
-        for customer_id, given in GIVEN.items():
-            found = {grant.name: grant for grant in source.fetch(customer_id).grants}
-            assert found.keys() == {fields["name"] for fields in given}
-            for fields in given:
-                grant = found[fields["name"]]
+        for customer_id, rows in GIVEN.items():
+            grants = {grant.name: grant for grant in source.fetch(customer_id).grants}
+            assert grants.keys() == {fields["name"] for fields in rows}
+            for fields in rows:
+                grant = grants[fields["name"]]
                 assert _describe(grant) == _describe_expected(fields)
 
     def test_a_snapshot_is_the_customers_and_says_when_it_was_taken(self, source: Any) -> None:
@@ -103,8 +103,8 @@ class SourceContract(ABC):
     def test_a_snapshot_holds_the_promised_types(self, source: Any) -> None:
         snapshot = source.fetch(ANNA)
         assert isinstance(snapshot.grants, tuple)
-        kept = vetted(snapshot, ANNA, 0.0)
-        assert all(one is other for one, other in zip(kept.grants, snapshot.grants, strict=True)), "mended by the gate"
+        grants = vetted(snapshot, ANNA, 0.0).grants
+        assert all(one is other for one, other in zip(grants, snapshot.grants, strict=True)), "mended by the gate"
 
     def test_rows_are_known_by_ids_that_stay(self, source: Any) -> None:
         """A ledger counts by them what is used up."""
@@ -136,19 +136,19 @@ class SourceContract(ABC):
     def test_a_failure_is_a_source_error_that_names_nobody(self, source: Any) -> None:
         source.fetch(ANNA)
         self.fail(source)
-        with pytest.raises(SourceError) as failed:
+        with pytest.raises(SourceError) as failure:
             source.fetch(ANNA)
-        assert not isinstance(failed.value, CustomerNotFound)
-        assert ANNA not in str(failed.value)
+        assert not isinstance(failure.value, CustomerNotFound)
+        assert ANNA not in str(failure.value)
         self.recover(source)
         assert source.fetch(ANNA).grants
 
     def test_threads_get_each_its_own_customer(self, source: Any) -> None:
-        asked = [ANNA, BERT] * 20
+        customer_ids = [ANNA, BERT] * 20
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(source.fetch, asked))
-        assert [snapshot.customer_id for snapshot in found] == asked
-        assert {len(snapshot.grants) for snapshot in found if snapshot.customer_id == BERT} == {1}
+            snapshots = list(pool.map(source.fetch, customer_ids))
+        assert [snapshot.customer_id for snapshot in snapshots] == customer_ids
+        assert {len(snapshot.grants) for snapshot in snapshots if snapshot.customer_id == BERT} == {1}
 
     def test_its_repr_names_nobody(self, source: Any) -> None:
         source.fetch(ANNA)
@@ -190,5 +190,5 @@ def _describe(grant: Grant) -> tuple[Any, ...]:
 def _describe_expected(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     quantity = fields.get("quantity")
     kind = fields.get("type", EntitlementType.FEATURE if quantity is None else EntitlementType.QUANTITY)
-    left = None if quantity is None else quantity - fields.get("used", 0)
-    return kind, quantity, left, fields.get("units"), fields.get("active_from"), fields.get("expires_at")
+    remaining = None if quantity is None else quantity - fields.get("used", 0)
+    return kind, quantity, remaining, fields.get("units"), fields.get("active_from"), fields.get("expires_at")
