@@ -253,8 +253,8 @@ def _encode_demands(demands: Sequence[Demand]) -> dict[str, list[Any]]:
     """Return demands as the script reads them, and what the record keeps of them."""
     wants: list[str] = []
     for demand in checked_demands(demands):
-        to = (demand.target.slug, demand.target.field) if demand.target else ("", "")
-        wants += (demand.entitlement_id, str(demand.quantity), *to)
+        target = (demand.target.slug, demand.target.field) if demand.target else ("", "")
+        wants += (demand.entitlement_id, str(demand.quantity), *target)
     encoded = [
         (d.quantity, ticket_of(d.ticket), _sum_remaining(d.rows), d.overdraw, _encode_rows(d.rows)) for d in demands
     ]

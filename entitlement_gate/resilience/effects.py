@@ -93,19 +93,19 @@ class Completion:
     def wait(self, seconds: float) -> bool:
         """Block this thread, at most so many seconds; return whether it is set."""
         if not self.is_set:
-            woken: queue.SimpleQueue[None] = queue.SimpleQueue()
-            self.add_callback(partial(woken.put, None))
+            wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
+            self.add_callback(partial(wakeup.put, None))
             with suppress(queue.Empty):
-                woken.get(timeout=min(seconds, threading.TIMEOUT_MAX))
+                wakeup.get(timeout=min(seconds, threading.TIMEOUT_MAX))
         return self.is_set
 
     async def wait_async(self, seconds: float) -> bool:
         """Leave the loop free, at most so many seconds; return whether it is set."""
         if not self.is_set:
             loop = asyncio.get_running_loop()
-            woken = loop.create_future()
-            self.add_callback(partial(_wake, loop, woken))
-            await asyncio.wait((woken,), timeout=seconds)
+            waiter = loop.create_future()
+            self.add_callback(partial(_wake, loop, waiter))
+            await asyncio.wait((waiter,), timeout=seconds)
         return self.is_set
 
 

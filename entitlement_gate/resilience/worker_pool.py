@@ -134,9 +134,9 @@ class WorkerPool:
             if self._is_closed:
                 return False
             self._waiting.setdefault(name, work)
-            added = self._add_threads(sys._getframe())  # noqa: SLF001 - it tells whether this call was left
+            threads = self._add_threads(sys._getframe())  # noqa: SLF001 - it tells whether this call was left
             self._wakeups.put(None)
-        if self._start(added):
+        if self._start(threads):
             return True
         with self._lock:
             if not self._threads:
@@ -168,36 +168,36 @@ class WorkerPool:
         idle = len(self._threads) - len(self._busy)
         count = min(len(self._waiting) - idle, self._most - len(self._threads))
         first = len(self._threads) + 1
-        added = tuple(self._thread(f"entitlement_gate-{first + number}") for number in range(count))
-        self._starting.update(dict.fromkeys(added, starter))
-        self._threads.update(added)
-        return added
+        threads = tuple(self._thread(f"entitlement_gate-{first + number}") for number in range(count))
+        self._starting.update(dict.fromkeys(threads, starter))
+        self._threads.update(threads)
+        return threads
 
     def _thread(self, name: str) -> threading.Thread:
         return threading.Thread(target=closing_connections, args=(self._serve,), name=name, daemon=True)
 
-    def _start(self, added: tuple[threading.Thread, ...]) -> bool:
+    def _start(self, threads: tuple[threading.Thread, ...]) -> bool:
         """Start threads; return False where the system has no more, or the interpreter is about to exit.
 
         Without the lock: a thread that an exception strikes at its very beginning keeps whoever starts it a moment.
         Another takes its place, once: it is rare, and should it be late and not lost, it finds its place taken.
         """
-        for index, thread in enumerate(added):
+        for index, thread in enumerate(threads):
             try:
                 if not start_thread(thread):
                     start_thread(self._replace(thread))
             except RuntimeError:
                 with self._lock:
-                    self._threads.difference_update(added[index:])
+                    self._threads.difference_update(threads[index:])
                 return False
             finally:
                 self._starting.pop(thread, None)
         return True
 
-    def _replace(self, lost: threading.Thread) -> threading.Thread:
+    def _replace(self, thread: threading.Thread) -> threading.Thread:
         with self._lock:
-            self._threads.discard(lost)
-        return self._thread(lost.name)  # which counts itself
+            self._threads.discard(thread)
+        return self._thread(thread.name)  # which counts itself
 
     def _drop_dead_threads(self) -> None:
         for thread in [thread for thread in self._threads if not self._is_starting(thread) and not thread.is_alive()]:
@@ -287,8 +287,8 @@ class WorkerPool:
         with self._lock:
             self._requeue(thread)
             self._threads.discard(thread)
-            added = self._add_threads(sys._getframe()) if self._waiting else ()  # noqa: SLF001 - as above
-        self._start(added)
+            threads = self._add_threads(sys._getframe()) if self._waiting else ()  # noqa: SLF001 - as above
+        self._start(threads)
 
 
 class PoolCall:
@@ -362,8 +362,8 @@ class PoolCall:
         future: Future[Any] = Future()
         try:
             future.set_result(self._context.run(self._call))
-        except BaseException as raised:  # noqa: BLE001 - anybody's code; it is raised where it is waited for
-            future.set_exception(raised)
+        except BaseException as error:  # noqa: BLE001 - anybody's code; it is raised where it is waited for
+            future.set_exception(error)
         self._future = future
         is_wanted = self._outcome.acquire(blocking=False)
         self._done.set()  # not before: who wakes up takes what nobody has taken yet for late

@@ -225,8 +225,8 @@ class OwnConnections:
     def _execute_all(self, cursor: Any, statements: Sequence[Statement]) -> list[Rows]:
         if not self._is_joining:
             return [_execute(cursor, *statement) for statement in statements]
-        every = [value for _, values in statements for value in values]
-        rows = [_execute(cursor, "; ".join(sql for sql, _ in statements), every)]
+        parameters = [value for _, values in statements for value in values]
+        rows = [_execute(cursor, "; ".join(sql for sql, _ in statements), parameters)]
         while cursor.nextset():
             rows.append(_fetch_rows(cursor))
         return rows

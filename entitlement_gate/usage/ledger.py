@@ -330,16 +330,16 @@ def _changed_records(book: Book, before: Mapping[str, Record]) -> Iterator[State
 
 
 def _to_put(event: UsageEvent) -> Statement:
-    to, apart = event.target, set_apart(event).key
-    names = (event.customer_id, event.customer_id, event.key, apart, event.key)
-    return _PUT_EVENT, (*names, to.slug, to.field, event.quantity, event.at, event.at)
+    target, other_key = event.target, set_apart(event).key
+    names = (event.customer_id, event.customer_id, event.key, other_key, event.key)
+    return _PUT_EVENT, (*names, target.slug, target.field, event.quantity, event.at, event.at)
 
 
 def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
     key, wants, shares, state, *rest = fields
     expires_at, until, is_overage, is_late, owner, purpose, is_lone = rest
     return key, Record(
-        wants=tuple((name, quantity, to and UsageTarget(*to)) for name, quantity, to in json.loads(wants)),
+        wants=tuple((name, quantity, target and UsageTarget(*target)) for name, quantity, target in json.loads(wants)),
         shares=tuple(Share(*share) for share in json.loads(shares)),
         state=State(state),
         expires_at=expires_at,
@@ -353,7 +353,7 @@ def _record(fields: tuple[Any, ...]) -> tuple[str, Record]:
 
 
 def _fields(record: Record) -> list[Any]:
-    wants = [(name, quantity, to and (to.slug, to.field)) for name, quantity, to in record.wants]
+    wants = [(name, quantity, target and (target.slug, target.field)) for name, quantity, target in record.wants]
     shares = [(share.entitlement_id, share.row_id, share.amount) for share in record.shares]
     settlement = [record.expires_at, record.until, record.is_overage, record.is_late]
     origin = [record.owner, record.purpose, record.is_lone]
