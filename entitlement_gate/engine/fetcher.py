@@ -22,7 +22,7 @@ from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess, chance
 from entitlement_gate.resilience.single_flight import SharedCall
-from entitlement_gate.shared.records import Found, Wanted
+from entitlement_gate.shared.records import DatedSnapshot, Need
 
 if TYPE_CHECKING:
     from entitlement_gate.domain.decisions import Source
@@ -157,22 +157,22 @@ class Fetcher:
         """Return what others fetched, or what is fetched here, for all."""
         customer_id = call.key
         match = shared.look(customer_id, self._describe_need(call, cached))
-        if isinstance(match, Found):
+        if isinstance(match, DatedSnapshot):
             call.generation = match.stamp.generation
             return FetchResult(self._make_entry(match), source="shared", is_new=match.is_new)
-        turn = match
-        call.generation = turn.stamp.generation if turn.stamp else None
+        task = match
+        call.generation = task.stamp.generation if task.stamp else None
         result = LEFT_ALONE
         try:
-            result = self._ask_source(call, turn.stamp)
+            result = self._ask_source(call, task.stamp)
         finally:
             if result.entry is None:
-                shared.give_up(customer_id, turn)
+                shared.give_up(customer_id, task)
         if result.entry is None:
-            older = turn.older if cached is None or self._is_newer(turn.older, cached) else None
+            older = task.older if cached is None or self._is_newer(task.older, cached) else None
             # Not LEFT_ALONE even where it was: looking was a try, and it is not made again at the next check.
             return result._replace(instead=self._make_entry(older) if older else None)
-        if not shared.keep(customer_id, turn, result.entry.snapshot, result.entry.fetched_wall):
+        if not shared.keep(customer_id, task, result.entry.snapshot, result.entry.fetched_wall):
             return result._replace(entry=result.entry.expired())  # for those who wait, and nobody after them
         return result
 
@@ -189,14 +189,14 @@ class Fetcher:
         self.health.failed(error)
         log_fetch_failure(self.log, error)
 
-    def _describe_need(self, call: SharedFetch, cached: Entry | None) -> Wanted:
+    def _describe_need(self, call: SharedFetch, cached: Entry | None) -> Need:
         """Return what of others' would do: what is fresh, newer than the cached, and as young as the call asks."""
         max_age, unlike = min(call.max_age, self._options.ttl), None
         if cached is not None and not cached.is_invalidated:  # what was said to be overtaken is no measure
             max_age, unlike = min(max_age, cached.age(self._clock)), cached.stamp
-        return Wanted(max_age, unlike, PATIENCE * self._options.deadline)
+        return Need(max_age, unlike, PATIENCE * self._options.deadline)
 
-    def _is_newer(self, record: Found | None, cached: Entry) -> bool:
+    def _is_newer(self, record: DatedSnapshot | None, cached: Entry) -> bool:
         return record is not None and record.stamp != cached.stamp and record.age < cached.age(self._clock)
 
     def _ask_source(self, call: SharedFetch, stamp: Stamp | None = None) -> FetchResult:
@@ -229,7 +229,7 @@ class Fetcher:
         if listener is not None:
             listener.fetching()
 
-    def _make_entry(self, record: Found) -> Entry:
+    def _make_entry(self, record: DatedSnapshot) -> Entry:
         """Return an entry of what somebody else fetched, as old as it is."""
         self._adopt(record.snapshot)
         tick, wall, age = self._clock.monotonic(), self._clock.time(), record.age
@@ -295,5 +295,5 @@ def make_shared_snapshots(source: SnapshotSource, options: GateOptions, clock: C
     except ImportError as error:
         raise ValueError(f"redis_url: install entitlement_gate[redis]: {error}") from error
     lifetime = max(options.stale_if_error, options.ttl + options.stale_while_revalidate, options.deadline) + _MARGIN
-    store = SharedStore(options.redis_url, clock=clock, kept=lifetime)
+    store = SharedStore(options.redis_url, clock=clock, lifetime=lifetime)
     return SharedSnapshots(source, store, clock=clock, lease=LEASE * options.deadline)  # type: ignore[arg-type]  # it has a seal, see above

@@ -1,7 +1,5 @@
 """Hears of invalidations in other processes, on a thread that reads the news as they come.
 
-Never here: what an invalidation does to data (whoever hears), or how one is made (``store``).
-
 A reader remembers its position in the stream. After a lost connection, or a fork, it reads on from there and misses
 nothing; where the stream no longer reaches back so far (Redis began anew), all that is held counts as overtaken.
 """
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.shared.store import SharedStore
 
-__all__ = ["Hearer", "Listening"]
+__all__ = ["InvalidationListener", "InvalidationReader"]
 
 _BLOCK = 0.5  # seconds that one read waits for news: also how long the thread outlives ``close``
 _GRACE = 0.25  # seconds that the answer may take on top
@@ -33,14 +31,14 @@ _PAUSE = 1.0  # seconds until a server that failed is asked again
 _AT_A_TIME = 1_000
 
 
-class Hearer(Protocol):
-    """What hears that data no longer counts."""
+class InvalidationListener(Protocol):
+    """What is told that data no longer counts."""
 
     def overtaken(self, customer_id: str | None, generation: str | None) -> None:
         """Let what was fetched for a customer in another generation no longer count; None: for any, in whichever."""
 
 
-class Listening:
+class InvalidationReader:
     """Reads the news from its start on.
 
     Args:
@@ -66,7 +64,7 @@ class Listening:
         self._scopes = scopes
         self._between = between
         self._everybody = everybody
-        self._hearers: weakref.WeakSet[Hearer] = weakref.WeakSet()
+        self._listeners: weakref.WeakSet[InvalidationListener] = weakref.WeakSet()
         self._position: str | None = None
 
     def remake(self, sender: str) -> None:
@@ -76,9 +74,9 @@ class Listening:
         self._closing = threading.Event()
         self._thread = None
 
-    def tell(self, hearer: Hearer) -> None:
+    def tell(self, listener: InvalidationListener) -> None:
         """Tell this one from now on, for as long as it lives."""
-        self._hearers.add(hearer)
+        self._listeners.add(listener)
 
     def start(self) -> bool:
         """Begin to listen, if that was not done; return whether nothing is missed from now on."""
@@ -100,8 +98,8 @@ class Listening:
 
     def _begin(self) -> None:
         client = self._store.connected(_BLOCK + _GRACE)
-        given = (weakref.ref(self), client, self._closing)
-        thread = threading.Thread(target=_listen, args=given, name="entitlement_gate-listening", daemon=True)
+        args = (weakref.ref(self), client, self._closing)
+        thread = threading.Thread(target=_listen, args=args, name="entitlement_gate-listening", daemon=True)
         self._thread = thread  # before it runs: what strikes as it starts leaves no second one
         with suppress(RuntimeError):  # no more threads, or the interpreter is about to exit: data ages all the same
             start_thread(thread)
@@ -124,13 +122,13 @@ class Listening:
 
     def take(self, news: Any) -> None:
         """Tell what is new."""
-        for position, fields in _entries(news):
-            told = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
-            if told.get("scope") in self._scopes and told.get("sender") != self.sender:
-                if told.get("customer") == EVERYBODY:
+        for position, entry in _entries(news):
+            fields = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in entry.items()}
+            if fields.get("scope") in self._scopes and fields.get("sender") != self.sender:
+                if fields.get("customer") == EVERYBODY:
                     self._say_everybody()
                 else:
-                    self._say(told.get("customer", ""), told.get("generation"))
+                    self._say(fields.get("customer", ""), fields.get("generation"))
             self._position = position.decode()
 
     def _say_everybody(self) -> None:
@@ -138,24 +136,24 @@ class Listening:
         self._say(None, None)
 
     def _say(self, customer_id: str | None, generation: str | None) -> None:
-        for hearer in members(self._hearers):
-            hearer.overtaken(customer_id, generation)
+        for listener in members(self._listeners):
+            listener.overtaken(customer_id, generation)
 
 
-def _listen(whom: Callable[[], Listening | None], client: redis.Redis, closing: threading.Event) -> None:
+def _listen(get_reader: Callable[[], InvalidationReader | None], client: redis.Redis, closing: threading.Event) -> None:
     """Read until told to end, or until nobody is there to be told."""
-    while not closing.is_set() and (listening := whom()) is not None:
+    while not closing.is_set() and (reader := get_reader()) is not None:
         try:
-            listening.catch_up(client)
-            where = listening.where()
-            listening = None  # while it waits, the thread keeps nothing alive
-            news: Any = client.xread(where, count=_AT_A_TIME, block=round(_BLOCK * 1_000))
+            reader.catch_up(client)
+            streams = reader.where()
+            reader = None  # while it waits, the thread keeps nothing alive
+            news: Any = client.xread(streams, count=_AT_A_TIME, block=round(_BLOCK * 1_000))
         except Exception:  # noqa: BLE001 - whatever it is, it is tried again; checks note the failure themselves
-            news = listening = None
+            news = reader = None
             close_idle_connections(client)  # it may be another server by now
             closing.wait(_PAUSE)
-        if news and (listening := whom()) is not None:
-            listening.take(news)
+        if news and (reader := get_reader()) is not None:
+            reader.take(news)
     client.close()
 
 

@@ -1,4 +1,4 @@
-"""What processes share of a customer, proof that one of us wrote it, and what a look for it gives. Never here: Redis.
+"""What processes share of a customer, proof that one of us wrote it, and what a look for it gives.
 
 Text whose signature is wrong is not parsed at all. What is signed names whom and what it is about (version, scope,
 customer, generation, when it was fetched), so that no record can stand in for another.
@@ -19,14 +19,14 @@ from entitlement_gate.domain.grants import EntitlementType, Grant, Snapshot
 
 __all__ = [
     "VERSION",
-    "Found",
+    "DatedSnapshot",
+    "FetchTask",
+    "Need",
     "Seal",
     "Sealing",
     "SharedRecord",
     "Stamp",
-    "Turn",
     "Unreadable",
-    "Wanted",
     "joined",
     "read",
     "write",
@@ -102,7 +102,7 @@ class Stamp(NamedTuple):
     begun: int
 
 
-class Wanted(NamedTuple):
+class Need(NamedTuple):
     """What would do in place of a fetch.
 
     Attributes:
@@ -116,7 +116,7 @@ class Wanted(NamedTuple):
     patience: float
 
 
-class Found(NamedTuple):
+class DatedSnapshot(NamedTuple):
     """A snapshot that somebody fetched.
 
     Attributes:
@@ -132,8 +132,8 @@ class Found(NamedTuple):
     is_new: bool
 
 
-class Turn(NamedTuple):
-    """It is on the caller to fetch.
+class FetchTask(NamedTuple):
+    """Nothing will do: the caller is to fetch.
 
     Attributes:
         seal: None where the store could not be asked: there is nothing to keep afterwards.
@@ -145,7 +145,7 @@ class Turn(NamedTuple):
     seal: Seal | None = None
     token: str = ""
     stamp: Stamp | None = None
-    older: Found | None = None
+    older: DatedSnapshot | None = None
 
 
 VERSION = 1

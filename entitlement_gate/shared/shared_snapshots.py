@@ -1,4 +1,4 @@
-"""Snapshots between processes: found, or waited for, or one's own turn to fetch. Never here: fetching, Redis itself.
+"""Snapshots shared between processes: each is found, waited for, or left to the caller to fetch.
 
 The theory of operation. For each customer Redis holds a *generation* (a random word, new at each invalidation), at most
 one *record* (a signed snapshot, stamped with its generation and with the instant at which its fetch began) and at most
@@ -9,7 +9,7 @@ one *lease*. Whoever looks is in one of three states:
 - *to fetch*: took the lease, or has waited long enough, or Redis cannot be asked. Then ``keep`` or ``give_up`` follows.
 
 Every step in Redis is one script. Here ``_lock`` guards the invalidations that others were not told of yet, and
-``_telling`` is held while Redis is told of them; nobody fetches, or waits for a record, with either.
+``_tell_lock`` is held while Redis is told of them; nobody fetches, or waits for a record, with either.
 
 Between a look and ``keep`` the lease may run out, so that another fetches too: what was begun later stays. The customer
 may be invalidated: what was fetched serves those who wait for it, and is not kept. Redis may fail, come back empty, or
@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 
 from entitlement_gate.resilience.clock import elapsed
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess
-from entitlement_gate.shared.invalidation_stream import Listening
-from entitlement_gate.shared.records import Found, SharedRecord, Turn, Unreadable, read, write
+from entitlement_gate.shared.invalidation_stream import InvalidationReader
+from entitlement_gate.shared.records import DatedSnapshot, FetchTask, SharedRecord, Unreadable, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from entitlement_gate.domain.grants import Snapshot
     from entitlement_gate.resilience.clock import Clock
     from entitlement_gate.resilience.failure_log import FailureLog
-    from entitlement_gate.shared.invalidation_stream import Hearer
-    from entitlement_gate.shared.records import Seal, Sealing, Wanted
-    from entitlement_gate.shared.store import Seen, SharedStore
+    from entitlement_gate.shared.invalidation_stream import InvalidationListener
+    from entitlement_gate.shared.records import Need, Seal, Sealing
+    from entitlement_gate.shared.store import SharedStore, StoreReply
 
 __all__ = ["SharedSnapshots"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05  # seconds between two looks for the record of whoever fetches
-_MOST_UNTOLD = 10_000
+_MOST_PENDING = 10_000
 
 
 class SharedSnapshots:
@@ -60,7 +60,7 @@ class SharedSnapshots:
     """
 
     _lock: PerProcess[Lock] = PerProcess()
-    _telling: PerProcess[Lock] = PerProcess()
+    _tell_lock: PerProcess[Lock] = PerProcess()
     _closing: PerProcess[threading.Event] = PerProcess()
 
     def __init__(self, source: Sealing, store: SharedStore, *, clock: Clock, lease: float) -> None:
@@ -69,11 +69,11 @@ class SharedSnapshots:
         self._clock = clock
         self._lease = lease
         self._scopes: set[str] = set()
-        self._untold: dict[str, str] = {}  # customer → the generation that begins
-        self._is_everybody_untold = False
+        self._pending: dict[str, str] = {}  # customer → the generation that begins
+        self._is_everybody_pending = False
         self._counts_from = -math.inf  # by the monotonic clock: nothing counts that was fetched before
         self._is_closed = False
-        self._listening = Listening(store, self._scopes, self._tell_all, self._overtake_all)
+        self._reader = InvalidationReader(store, self._scopes, self._tell_all, self._overtake_all)
         self.remake()
 
     def __repr__(self) -> str:
@@ -82,14 +82,14 @@ class SharedSnapshots:
     def remake(self) -> None:
         """Make locks, connections and threads anew, as after a fork."""
         self._lock = Lock()
-        self._telling = Lock()  # held while Redis is told, so that nobody tells the same twice
+        self._tell_lock = Lock()  # held while Redis is told, so that nobody tells the same twice
         self._closing = threading.Event()
         self._store.remake()
-        self._listening.remake(uuid.uuid4().hex)
+        self._reader.remake(uuid.uuid4().hex)
 
-    def tell(self, hearer: Hearer) -> None:
+    def tell(self, listener: InvalidationListener) -> None:
         """Tell this one of invalidations elsewhere."""
-        self._listening.tell(hearer)
+        self._reader.tell(listener)
 
     @property
     def state(self) -> str:
@@ -101,48 +101,48 @@ class SharedSnapshots:
         """Whether it is worth a look."""
         return not self._is_closed and self._store.state != "open"
 
-    def look(self, customer_id: str, wanted: Wanted) -> Found | Turn:
-        """Return a snapshot that will do, at once or from whoever fetches it now, or the turn to fetch."""
+    def look(self, customer_id: str, need: Need) -> DatedSnapshot | FetchTask:
+        """Return a snapshot that will do, at once or from whoever fetches it now, or the task to fetch it."""
         seal = self._ready(customer_id)
         if seal is None:
-            return Turn()
-        look = _Look(seal, customer_id, wanted, clock=self._clock, log=self._store.log, since=lambda: self._counts_from)
+            return FetchTask()
+        look = _Look(seal, customer_id, need, clock=self._clock, log=self._store.log, since=lambda: self._counts_from)
         began, pause, token = self._clock.monotonic(), _FIRST_PAUSE, uuid.uuid4().hex
         while True:
-            seen = self._store.look(seal.scope, customer_id, token, self._lease, always=look.count > 0)
-            if seen is None:
-                return Turn(older=look.found)
-            found = look.find(seen)
-            if found is not None:
-                if seen.has_lease:
-                    self._store.keep(seal.scope, customer_id, token, seen.stamp)
-                return found
-            is_over = self._is_closed or elapsed(began, self._clock.monotonic()) >= wanted.patience
-            if seen.has_lease or is_over:
-                return Turn(seal, token if seen.has_lease else "", seen.stamp, look.found)
+            reply = self._store.look(seal.scope, customer_id, token, self._lease, always=look.count > 0)
+            if reply is None:
+                return FetchTask(older=look.latest)
+            match = look.find(reply)
+            if match is not None:
+                if reply.has_lease:
+                    self._store.keep(seal.scope, customer_id, token, reply.stamp)
+                return match
+            is_over = self._is_closed or elapsed(began, self._clock.monotonic()) >= need.patience
+            if reply.has_lease or is_over:
+                return FetchTask(seal, token if reply.has_lease else "", reply.stamp, look.latest)
             if look.count > 1:  # the first look only read: the second takes the lease at once
                 self._closing.wait(pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
 
-    def keep(self, customer_id: str, turn: Turn, snapshot: Snapshot, at: float) -> bool:
-        """Share what a turn fetched; return False where an invalidation overtook it."""
-        if turn.seal is None or turn.stamp is None or not self._tell_pending(customer_id):
+    def keep(self, customer_id: str, task: FetchTask, snapshot: Snapshot, at: float) -> bool:
+        """Share what was fetched for a task; return False where an invalidation overtook it."""
+        if task.seal is None or task.stamp is None or not self._tell_pending(customer_id):
             return True
-        record = write(SharedRecord(snapshot, at, turn.stamp), turn.seal)
-        return self._store.keep(turn.seal.scope, customer_id, turn.token, turn.stamp, record=record)
+        record = write(SharedRecord(snapshot, at, task.stamp), task.seal)
+        return self._store.keep(task.seal.scope, customer_id, task.token, task.stamp, record=record)
 
-    def give_up(self, customer_id: str, turn: Turn) -> None:
-        """Let others have the turn: nothing was fetched."""
-        if turn.seal is not None and turn.stamp is not None and turn.token:
-            self._store.keep(turn.seal.scope, customer_id, turn.token, turn.stamp)
+    def give_up(self, customer_id: str, task: FetchTask) -> None:
+        """Give the lease back: nothing was fetched."""
+        if task.seal is not None and task.stamp is not None and task.token:
+            self._store.keep(task.seal.scope, customer_id, task.token, task.stamp)
 
     def mark(self, customer_id: str) -> None:
         """From now on nothing shared of the customer counts here until all are told, by ``tell_of`` or a later look."""
         with self._lock:
-            self._untold[customer_id] = uuid.uuid4().hex
-            if len(self._untold) > _MOST_UNTOLD:  # the oldest is forgotten, and stands from now on for everybody
-                del self._untold[next(iter(self._untold))]
-                self._is_everybody_untold = True
+            self._pending[customer_id] = uuid.uuid4().hex
+            if len(self._pending) > _MOST_PENDING:  # the oldest is forgotten, and stands from now on for everybody
+                del self._pending[next(iter(self._pending))]
+                self._is_everybody_pending = True
                 self._overtake_all()
 
     def tell_of(self, customer_id: str) -> None:
@@ -150,15 +150,15 @@ class SharedSnapshots:
         self._tell_pending(customer_id)
 
     def close(self) -> None:
-        """Let go of threads and connections; waits for nothing."""
+        """End the thread and close the connections; waits for nothing."""
         self._is_closed = True
         self._closing.set()
-        self._listening.close()
+        self._reader.close()
         self._store.close()
 
     def _ready(self, customer_id: str) -> Seal | None:
         """Return the seal where the store can be used for this customer now."""
-        if not self.is_at_hand or not self._listening.start() or not self._tell_pending(customer_id):
+        if not self.is_at_hand or not self._reader.start() or not self._tell_pending(customer_id):
             return None
         seal = self._seal()
         if seal is not None:
@@ -174,18 +174,18 @@ class SharedSnapshots:
 
     def _tell_pending(self, customer_id: str) -> bool:
         """Return whether all were told of the customer's invalidations here, after telling them if they were not."""
-        if customer_id not in self._untold:
+        if customer_id not in self._pending:
             return True
         seal = self._seal()
-        with self._telling:
-            generation = self._untold.get(customer_id)
+        with self._tell_lock:
+            generation = self._pending.get(customer_id)
             return generation is None or (seal is not None and self._tell(seal, customer_id, generation))
 
     def _tell(self, seal: Seal, customer_id: str, generation: str) -> bool:
-        is_told = self._store.invalidate(seal.scope, customer_id, generation, self._listening.sender)
+        is_told = self._store.invalidate(seal.scope, customer_id, generation, self._reader.sender)
         with self._lock:
-            if is_told and self._untold.get(customer_id) == generation:  # else it was invalidated once more
-                del self._untold[customer_id]
+            if is_told and self._pending.get(customer_id) == generation:  # else it was invalidated once more
+                del self._pending[customer_id]
         return is_told
 
     def _overtake_all(self) -> None:
@@ -193,17 +193,17 @@ class SharedSnapshots:
         self._counts_from = self._clock.monotonic()
 
     def _tell_all(self) -> None:
-        if self._is_everybody_untold and not self._tell_everybody():
+        if self._is_everybody_pending and not self._tell_everybody():
             return
-        for customer_id in tuple(self._untold):
+        for customer_id in tuple(self._pending):
             if not self._tell_pending(customer_id):
                 return
 
     def _tell_everybody(self) -> bool:
         seal = self._seal()
-        self._is_everybody_untold = False  # before: another may be forgotten while all are told
-        is_told = seal is not None and self._store.tell_everybody({*self._scopes, seal.scope}, self._listening.sender)
-        self._is_everybody_untold = self._is_everybody_untold or not is_told
+        self._is_everybody_pending = False  # before: another may be forgotten while all are told
+        is_told = seal is not None and self._store.tell_everybody({*self._scopes, seal.scope}, self._reader.sender)
+        self._is_everybody_pending = self._is_everybody_pending or not is_told
         return is_told
 
 
@@ -211,18 +211,18 @@ class _Look:
     """One caller's looks at one customer.
 
     Attributes:
-        found: the latest record that could be read and counts.
+        latest: the latest record that could be read and counts.
         count: of looks.
     """
 
     def __init__(
-        self, seal: Seal, customer_id: str, wanted: Wanted, *, clock: Clock, log: FailureLog, since: Callable[[], float]
+        self, seal: Seal, customer_id: str, need: Need, *, clock: Clock, log: FailureLog, since: Callable[[], float]
     ) -> None:
         self.seal = seal
         self.customer_id = customer_id
-        self.found: Found | None = None
+        self.latest: DatedSnapshot | None = None
         self.count = 0
-        self._wanted = wanted
+        self._need = need
         self._clock = clock
         self._log = log
         self._counts_from = since
@@ -230,18 +230,18 @@ class _Look:
         self._text = b""
         self._record: SharedRecord | None = None
 
-    def find(self, seen: Seen) -> Found | None:
+    def find(self, reply: StoreReply) -> DatedSnapshot | None:
         """Read what is there; return it where it does in place of a fetch."""
         self.count += 1
         if self.count == 1:
-            self._since = seen.stamp.begun
-        if seen.record != self._text:  # a waiter sees the same record many times
-            self._text, self._record = seen.record, self._read(seen.record)
-        self.found = self._date_record(seen)
-        if self.found is None:
+            self._since = reply.stamp.begun
+        if reply.record != self._text:  # a waiter sees the same record many times
+            self._text, self._record = reply.record, self._read(reply.record)
+        self.latest = latest = self._date_record(reply)
+        if latest is None:
             return None
-        is_young = self.found.age < self._wanted.max_age and self.found.stamp != self._wanted.unlike
-        return self.found if is_young or self.found.is_new else None
+        is_young = latest.age < self._need.max_age and latest.stamp != self._need.unlike
+        return latest if is_young or latest.is_new else None
 
     def _read(self, text: bytes) -> SharedRecord | None:
         try:
@@ -250,14 +250,14 @@ class _Look:
             self._log.note_warning("record", "%s; billing is asked instead", error)
             return None
 
-    def _date_record(self, seen: Seen) -> Found | None:
+    def _date_record(self, reply: StoreReply) -> DatedSnapshot | None:
         record = self._record
-        if record is None or record.stamp.generation != seen.stamp.generation:
+        if record is None or record.stamp.generation != reply.stamp.generation:
             return None
         # Hosts' clocks differ: by whichever says more, and a fetch in the future of both was now.
-        by_redis = (seen.stamp.begun - record.stamp.begun) / 1_000_000
+        by_redis = (reply.stamp.begun - record.stamp.begun) / 1_000_000
         age = max(0.0, by_redis, self._clock.time() - record.at)
         if elapsed(self._counts_from(), self._clock.monotonic()) <= age:
             return None
-        is_new = self._since <= record.stamp.begun <= seen.stamp.begun
-        return Found(record.snapshot, age, record.stamp, is_new)
+        is_new = self._since <= record.stamp.begun <= reply.stamp.begun
+        return DatedSnapshot(record.snapshot, age, record.stamp, is_new)

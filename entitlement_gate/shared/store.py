@@ -1,6 +1,4 @@
-"""The way to Redis for what is shared: keys, scripts, and leaving a server alone that fails.
-
-Never here: what a record holds (``records``), who may fetch (``shared_snapshots``).
+"""The store of what is shared, in Redis: keys, scripts, and leaving a server alone that fails.
 
 For each customer there is a *generation* (a random word, new at each invalidation), the *record*, and the *lease* of
 whoever fetches. A stream holds the *news*: the latest invalidations, for all who listen. All keys of a prefix have
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
     from entitlement_gate.resilience.clock import Clock
 
-__all__ = ["EVERYBODY", "NOTHING_HEARD", "Seen", "SharedStore"]
+__all__ = ["EVERYBODY", "NOTHING_HEARD", "SharedStore", "StoreReply"]
 
 NOTHING_HEARD = "0-0"
 """The position before all news."""
@@ -38,7 +36,7 @@ _MOST_NEWS = 10_000
 _RECORD = 2  # which of the keys of each script is the record, a hash
 
 
-class Seen(NamedTuple):
+class StoreReply(NamedTuple):
     """What is in the store: the stamp of a fetch that began now, the record, and whether the lease was taken."""
 
     stamp: Stamp
@@ -52,7 +50,7 @@ class SharedStore:
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
         clock: has ``monotonic()``.
-        kept: seconds that records are kept.
+        lifetime: seconds that records are kept.
         prefix: of every key.
 
     Raises:
@@ -61,12 +59,12 @@ class SharedStore:
 
     _client: PerProcess[redis.Redis] = PerProcess()
 
-    def __init__(self, url: str, *, clock: Clock, kept: float, prefix: str = "entitlements") -> None:
+    def __init__(self, url: str, *, clock: Clock, lifetime: float, prefix: str = "entitlements") -> None:
         self._url = url
         # Opens at once: every failure may have cost a check a whole time-out.
         self._breaker = CircuitBreaker(clock, failures=1)
         self.log = FailureLog(clock)
-        self._kept = _milliseconds(kept)
+        self._lifetime = _milliseconds(lifetime)
         self._prefix = f"{{{prefix}:shared}}"
         self.news_key = f"{self._prefix}:news"
         self.remake()
@@ -91,7 +89,7 @@ class SharedStore:
         """What asking would meet now: ``closed``, ``open`` or ``half_open``, as a breaker has it."""
         return self._breaker.state
 
-    def look(self, scope: str, customer_id: str, token: str, seconds: float, *, always: bool) -> Seen | None:
+    def look(self, scope: str, customer_id: str, token: str, seconds: float, *, always: bool) -> StoreReply | None:
         """Return what is there, and take the lease for so many seconds where it is free.
 
         It is taken where there is no record, or ``always``.
@@ -100,19 +98,20 @@ class SharedStore:
         reply = self._run("look", self._keys(scope, customer_id), token, _milliseconds(seconds), when)
         if reply is None:
             return None
-        now, generation, record, taken = reply
-        return Seen(Stamp(generation.decode(errors="replace"), now), record, bool(taken))
+        now, generation, record, has_lease = reply
+        return StoreReply(Stamp(generation.decode(errors="replace"), now), record, bool(has_lease))
 
     def keep(self, scope: str, customer_id: str, token: str, stamp: Stamp, *, record: bytes = b"") -> bool:
         """Return the lease and keep the record, if any; return False where an invalidation overtook the fetch."""
         keys = self._keys(scope, customer_id)
-        reply: int | None = self._run("keep", keys, token, stamp.generation, stamp.begun, record, self._kept)
+        reply: int | None = self._run("keep", keys, token, stamp.generation, stamp.begun, record, self._lifetime)
         return reply != 0
 
     def invalidate(self, scope: str, customer_id: str, generation: str, sender: str) -> bool:
         """Begin a new generation and tell all; return whether that could be done."""
         keys = [*self._keys(scope, customer_id), self.news_key]
-        return self._run("invalidate", keys, generation, self._kept, scope, customer_id, sender, _MOST_NEWS) is not None
+        arguments = (generation, self._lifetime, scope, customer_id, sender, _MOST_NEWS)
+        return self._run("invalidate", keys, *arguments) is not None
 
     def tell_everybody(self, scopes: Collection[str], sender: str) -> bool:
         """Tell all that any customer may have been invalidated; return whether that could be done."""
@@ -142,8 +141,8 @@ class SharedStore:
         whose = joined(scope, customer_id).decode()
         return [f"{self._prefix}:{whose}:{kind}" for kind in ("generation", "record", "lease")]
 
-    def _run(self, name: str, keys: list[str], *given: str | bytes | int) -> Any:
-        return self._run_guarded(lambda: _script(name).run(self._client, keys, *given))
+    def _run(self, name: str, keys: list[str], *arguments: str | bytes | int) -> Any:
+        return self._run_guarded(lambda: _script(name).run(self._client, keys, *arguments))
 
     def _run_guarded(self, call: Any) -> Any:
         if not self._breaker.admit():

@@ -28,7 +28,7 @@ def _quick(monkeypatch):
 
 
 def listener_of(gate):
-    return shared_of(gate)._listening._thread
+    return shared_of(gate)._reader._thread
 
 
 def disconnect_all(gate):
@@ -73,9 +73,9 @@ def test_one_that_ended_is_followed_by_another(make_gate):
     gate = make_gate()
     gate.check(ANNA, "reports")
     first = listener_of(gate)
-    shared_of(gate)._listening.close()
+    shared_of(gate)._reader.close()
     eventually(lambda: not first.is_alive())
-    shared_of(gate)._listening._closing.clear()
+    shared_of(gate)._reader._closing.clear()
     gate.check(BERT, "reports")
     assert listener_of(gate) is not first
     assert listener_of(gate).is_alive()
@@ -89,7 +89,7 @@ def test_without_a_thread_to_be_had_all_goes_on_by_age_alone(make_gate, monkeypa
     shared = shared_of(gate)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert shared._listening.start()
+        assert shared._reader.start()
     assert not listener_of(gate).is_alive()
 
 
@@ -105,10 +105,10 @@ def test_news_that_were_dropped_before_they_were_read_make_everything_overtaken(
     monkeypatch.setattr("entitlement_gate.shared.store._MOST_NEWS", 100)
     one, other = gates
     one.check(ANNA, "reports")
-    listening = shared_of(one)._listening
+    reader = shared_of(one)._reader
     other.check(BERT, "reports")
     with monkeypatch.context() as busy:
-        busy.setattr(listening, "catch_up", lambda client: 1 / 0)  # it reads nothing meanwhile
+        busy.setattr(reader, "catch_up", lambda client: 1 / 0)  # it reads nothing meanwhile
         time.sleep(0.2)  # more than one read takes
         invalidate(other, ANNA)
         store = shared_of(other)._store
@@ -128,7 +128,7 @@ def test_a_stream_that_is_full_and_was_read_makes_nothing_overtaken(gates, monke
         store.invalidate("another scope", customers(1)[0], str(number), "sender")
         if number % 40 == 0:  # the reader keeps up
             last = raw_client(one).xrevrange(store.news_key, count=1)[0][0].decode()
-            eventually(lambda last=last: shared_of(one)._listening._position == last)
+            eventually(lambda last=last: shared_of(one)._reader._position == last)
     assert not overtaken_at(one, ANNA)
 
 

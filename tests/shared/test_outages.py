@@ -108,9 +108,9 @@ def test_when_it_is_back_it_is_used_again_and_what_was_missed_is_told(gates, own
     time.sleep(0.1)  # both find it gone
     invalidate(one, ANNA)
     assert one.check(BERT, "reports").source == "live"
-    assert shared_of(one)._untold
+    assert shared_of(one)._pending
     own_redis.start()
-    eventually(lambda: not shared_of(one)._untold)
+    eventually(lambda: not shared_of(one)._pending)
     eventually(lambda: other._snapshots.entries[ANNA].is_invalidated)
     eventually(lambda: one.check(ANNA, "reports", refresh=True) and raw_client(one).dbsize() > 1)
     assert one.health()["shared"] == "closed"

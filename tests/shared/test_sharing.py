@@ -538,7 +538,7 @@ class TestInvalidation:
         monkeypatch.setattr(store, "invalidate", invalidated)
         shared_of(one)._tell_all()
         eventually(lambda: overtaken_at(other, ANNA))
-        assert shared_of(one)._untold == {}
+        assert shared_of(one)._pending == {}
 
     def test_another_invalidation_while_all_are_told_is_told_too(self, gates, billing, monkeypatch):
         shared = shared_of(gates[0])
@@ -552,19 +552,19 @@ class TestInvalidation:
 
         monkeypatch.setattr(shared._store, "invalidate", interrupted)
         invalidate(gates[0], ANNA)
-        assert list(shared._untold) == [ANNA]
+        assert list(shared._pending) == [ANNA]
         shared.tell_of(ANNA)
-        assert shared._untold == {}
+        assert shared._pending == {}
         assert len(told) == 2
 
     def test_what_cannot_be_told_is_bounded(self, gates, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 2)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_PENDING", 2)
         for customer in customers(3):
             shared_of(gates[0]).mark(customer)
-        assert list(shared_of(gates[0])._untold) == customers(3)[1:]
+        assert list(shared_of(gates[0])._pending) == customers(3)[1:]
 
     def test_what_was_forgotten_untold_stands_for_everybody(self, make_gate, billing, clock, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 2)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_PENDING", 2)
         one, other, third = make_gate(), make_gate(), make_gate()
         for gate in (one, other):
             gate.check(ANNA, "sso")
@@ -577,7 +577,7 @@ class TestInvalidation:
             for customer in (ANNA, *customers(2)):  # Anna is the one too many
                 invalidate(one, customer)
             shared_of(one)._tell_all()
-            assert ANNA not in shared_of(one)._untold
+            assert ANNA not in shared_of(one)._pending
         billing.grants[ANNA] = (feature("sso"),)
         clock.advance(1)
         assert one.check(ANNA, "sso").source == "live"  # not what was shared of her before
@@ -588,10 +588,10 @@ class TestInvalidation:
         assert other.check(BERT, "sso").source == "live"
         assert len(billing.calls) == before + 1
         assert third.check(BERT, "sso").source == "shared"  # fetched since
-        assert not shared_of(one)._is_everybody_untold
+        assert not shared_of(one)._is_everybody_pending
 
     def test_everybody_is_told_again_until_it_is_done(self, gates, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 1)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_PENDING", 1)
         shared, told = shared_of(gates[0]), []
 
         def tell(scopes, _):
@@ -606,16 +606,16 @@ class TestInvalidation:
         for _ in range(4):
             shared._tell_all()
         assert len(told) == 3
-        assert not shared._is_everybody_untold
+        assert not shared._is_everybody_pending
 
     def test_without_a_seal_everybody_waits(self, gates, billing, monkeypatch):
-        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_UNTOLD", 1)
+        monkeypatch.setattr("entitlement_gate.shared.shared_snapshots._MOST_PENDING", 1)
         shared = shared_of(gates[0])
         monkeypatch.setattr(billing, "seal", None)
         for customer in customers(2):
             shared.mark(customer)
         shared._tell_all()
-        assert shared._is_everybody_untold
+        assert shared._is_everybody_pending
 
     def test_in_an_outage_of_billing_nothing_of_before_is_shared(self, gates, billing):
         one, other = gates
