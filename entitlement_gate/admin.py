@@ -77,8 +77,8 @@ class EntitlementsAdminView(TemplateView):
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]  # noqa: N805 - a class method, by another name
         """Return the view behind the site's door: who is no staff is sent to its log-in; never cached, CSRF checked."""
         site: AdminSite = initkwargs.get("admin_site", cls.admin_site)
-        guarded: Callable[..., HttpResponseBase] = site.admin_view(super().as_view(**initkwargs))
-        return guarded
+        view: Callable[..., HttpResponseBase] = site.admin_view(super().as_view(**initkwargs))
+        return view
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Refuse staff without the permission."""

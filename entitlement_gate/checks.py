@@ -88,10 +88,10 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         settings = get_settings()
     except ImproperlyConfigured as error:
         return [*messages, Check.E001.message(str(error))]
-    unresolved = list(_check_urlconfs(settings))
-    for check in (*_OF_SETTINGS, *(() if unresolved else _OF_URLS)):
+    urlconf_messages = list(_check_urlconfs(settings))
+    for check in (*_OF_SETTINGS, *(() if urlconf_messages else _OF_URLS)):
         messages += check(settings)
-    return messages + unresolved
+    return messages + urlconf_messages
 
 
 def _check_keys() -> Iterator[CheckMessage]:
@@ -128,8 +128,8 @@ def _check_call(place: str, load: Callable[[], Any], args: tuple[str, ...]) -> I
         yield Check.E003.message(str(error), hint)
     else:
         if call is not None and not takes(call, len(args)):
-            listed = ", ".join(args)
-            yield Check.E003.message(f"{place} cannot be called with ({listed}).", f"Let it take ({listed}).")
+            arguments = ", ".join(args)
+            yield Check.E003.message(f"{place} cannot be called with ({arguments}).", f"Let it take ({arguments}).")
 
 
 def _check_surroundings(settings: Settings) -> Iterator[CheckMessage]:
@@ -216,9 +216,9 @@ def _check_middleware_above(settings: Settings) -> Iterator[CheckMessage]:
     static = urlsplit(django_settings.STATIC_URL or "").path
     places = [place[1] for rule in patterns if (place := _PLACE.match(rule.name))]
     is_about_files = bool(static) and any(place.startswith(static) for place in places)
-    answering = ((_FLAT_PAGES, "flat pages", bool(patterns)), (_WHITENOISE, "files", is_about_files))
+    kinds = ((_FLAT_PAGES, "flat pages", bool(patterns)), (_WHITENOISE, "files", is_about_files))
     for path in itertools.takewhile(lambda path: not _is_ours(path), django_settings.MIDDLEWARE):
-        for kind, what, is_meant in answering:
+        for kind, what, is_meant in kinds:
             if is_meant and kind in _list_kinds(path):
                 yield Check.W010.message(
                     f"{path} stands above EntitlementMiddleware and answers by itself: RULES do not reach its {what}."
@@ -304,8 +304,10 @@ def _check_methods(_: Settings) -> Iterator[CheckMessage]:
 
 def _check_raising(_: Settings) -> Iterator[CheckMessage]:
     """Warn of gates that raise where no middleware answers: an outage would be a plain 500."""
-    marked = () if _has_middleware() else [(_format_name(view), marks_of(view)) for view, _ in _list_views()]
-    for name in sorted({name for name, marks in marked if any(mark.on_denied == "raise" for mark in marks)}):
+    if _has_middleware():
+        return
+    views = (view for view, _ in _list_views() if any(mark.on_denied == "raise" for mark in marks_of(view)))
+    for name in sorted({*map(_format_name, views)}):
         yield Check.W007.message(f"{name} raises what EntitlementMiddleware would answer, which is not in MIDDLEWARE.")
 
 
@@ -313,13 +315,13 @@ def _check_use(settings: Settings) -> Iterator[CheckMessage]:
     """Report gates that use something up where no ledger counts it: each request would fail."""
     if settings.gate.ledger is not None:
         return
-    using = {
+    names = {
         _format_name(view)
         for view, _ in _list_views()
         if any(mark.consume for mark in (*marks_of(view), *marks_of_permissions(view)))
     }
-    using |= {f"{SETTING}['RULES']: {rule}" for rule in settings.rules if rule.consume}
-    for name in sorted(using):
+    names |= {f"{SETTING}['RULES']: {rule}" for rule in settings.rules if rule.consume}
+    for name in sorted(names):
         yield Check.E006.message(
             f"{name} uses something up (consume=True), and {SETTING}['LEDGER'] is None: each request would fail."
         )
@@ -426,17 +428,17 @@ def _list_urls() -> list[tuple[Any, list[Any]]]:
 
 def _list_views() -> Iterator[tuple[Any, Any]]:
     """Yield every view that a URL leads to, and the URLconf of that."""
-    waiting = [(pattern, urlconf) for urlconf, patterns in _list_urls() for pattern in patterns]
-    for pattern, urlconf in waiting:
+    queue = [(pattern, urlconf) for urlconf, patterns in _list_urls() for pattern in patterns]
+    for pattern, urlconf in queue:
         if isinstance(pattern, URLResolver):
-            waiting += [(inner, urlconf) for inner in pattern.url_patterns]
+            queue += [(inner, urlconf) for inner in pattern.url_patterns]
         else:
             yield pattern.callback, urlconf
 
 
 def _format_name(view: Any) -> str:
-    named = class_of(view) or view
-    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', view)}"
+    target = class_of(view) or view
+    return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', view)}"
 
 
 def _list_names(

@@ -231,12 +231,12 @@ def _import_now(path: str) -> Any:
 
 def _load(key: str, place: str, value: Any) -> Callable[..., Any]:
     try:
-        loaded = _import_now(value) if isinstance(value, str) else value
+        function = _import_now(value) if isinstance(value, str) else value
     except ImportError as error:
         raise _make_error(key, f"{place}{value!r} cannot be imported: {error}") from error
-    if not callable(loaded):
+    if not callable(function):
         raise _make_error(key, f"{place}{value!r} cannot be called")
-    return loaded  # type: ignore[no-any-return]  # import_string returns Any
+    return function  # type: ignore[no-any-return]  # import_string returns Any
 
 
 def _read_options(cls: type[_Options], raw: Mapping[str, Any]) -> _Options:

@@ -301,8 +301,8 @@ def find_ungated_methods(view: Any) -> tuple[str, ...]:
     view_class = class_of(view)
     if not isinstance(view_class, type) or find_api_view_function(view_class) is not None:
         return ()
-    defined = {name: method for base in reversed(view_class.__mro__) for name, method in vars(base).items()}
-    return tuple(name for name in dict.fromkeys(_names(view)) if _is_gated_function(defined.get(name)))
+    methods = {name: method for base in reversed(view_class.__mro__) for name, method in vars(base).items()}
+    return tuple(name for name in dict.fromkeys(_names(view)) if _is_gated_function(methods.get(name)))
 
 
 def _is_gated_function(method: Any) -> bool:
@@ -330,15 +330,15 @@ def find_operations(callback: Any) -> tuple[Any, ...]:
 def _walk_functions(view: Any) -> Iterator[Any]:
     """Yield the functions that a view is made of, from its outermost wrapper on."""
     seen: set[int] = set()
-    waiting = [view]
-    while waiting:
-        function = waiting.pop(0)
+    queue = [view]
+    while queue:
+        function = queue.pop(0)
         while isinstance(function, partial):
             function = function.func
         if isinstance(function, FunctionType) and id(function) not in seen:
             seen.add(id(function))
             yield function
-            waiting += _values(function)
+            queue += _values(function)
 
 
 def _values(function: FunctionType) -> list[Any]:

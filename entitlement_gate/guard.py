@@ -268,7 +268,7 @@ def note_refusal(request: HttpRequest, decision: Decision) -> None:
 
 
 def _quote(quantity: object) -> str:
-    """Return what a log may quote of what a project's function gave, which may come from whoever asks."""
+    """Return what a log may quote of a quantity that a project's function gave: it may come from a client."""
     is_short = isinstance(quantity, (str, float)) and len(str(quantity)) <= _SHORT
     is_small = isinstance(quantity, int) and abs(quantity) < 10**_SHORT
     return repr(quantity) if is_short or is_small else f"a {type(quantity).__name__}"

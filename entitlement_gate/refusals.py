@@ -178,12 +178,12 @@ def documented_refusals(codes: Mapping[str, int]) -> dict[int | str, dict[str, A
         if reason.outcome is not Outcome.ALLOWED:
             decision = Decision.of(reason, "")
             by_status.setdefault(status_of(decision, codes), []).append(decision)
-    return {status: _make_response(status, refused) for status, refused in sorted(by_status.items())}
+    return {status: _make_response(status, decisions) for status, decisions in sorted(by_status.items())}
 
 
-def _make_response(status: int, refused: list[Decision]) -> dict[str, Any]:
-    reasons = {"type": "string", "enum": [str(decision.reason) for decision in refused]}
+def _make_response(status: int, decisions: list[Decision]) -> dict[str, Any]:
+    reasons = {"type": "string", "enum": [str(decision.reason) for decision in decisions]}
     schema = {"type": "object", "properties": {**_PROPERTIES, "code": reasons}, "required": _ALWAYS}
     response = {"description": responses.get(status, "Refused"), "content": {PROBLEM: {"schema": schema}}}
-    is_temporary = any(retry_after_of(decision) is not None for decision in refused)
+    is_temporary = any(retry_after_of(decision) is not None for decision in decisions)
     return {**response, "headers": _RETRY_AFTER_HEADER} if is_temporary else response

@@ -161,16 +161,16 @@ class SendingPool:
         with self._lock:
             self._expected += 1
 
-    def send(self, sent: Sent) -> None:
+    def send(self, signal: Sent) -> None:
         """Have a signal that was expected sent, if anybody listens; at once, whatever its receivers do."""
         with self._lock:
             is_full = self._waiting >= self.MOST_WAITING
-            is_taken = sent.is_heard and not is_full
+            is_taken = signal.is_heard and not is_full
             self._expected = max(0, self._expected - 1)
             self._waiting += is_taken
-        if is_taken and not self._workers.submit(partial(self._send, sent)):
+        if is_taken and not self._workers.submit(partial(self._send, signal)):
             self._done()
-        elif sent.is_heard and is_full:
+        elif signal.is_heard and is_full:
             self._log.note_warning("full", "receivers are slower than fetches: some signals about fetches are not sent")
 
     def close(self) -> None:
@@ -185,9 +185,9 @@ class SendingPool:
             time.sleep(self._LOOK_EVERY)
         return not (self._expected or self._waiting)
 
-    def _send(self, sent: Sent) -> None:
+    def _send(self, signal: Sent) -> None:
         try:
-            sent.wait()
+            signal.wait()
         except BaseException as error:  # noqa: BLE001 - whatever a receiver raises ends no thread
             _log_failure(error)
         finally:

@@ -56,10 +56,10 @@ _FAILED = "_entitlement_view_failed"
 _AN_ERROR = 400
 _LOGOUT = "django.contrib.auth.views.LogoutView"
 _EVERY_PATH = re.compile(r"(?:\^|\\A)?/?(?:\.(?:[*+]\$?)?)?")  # a pattern that leaves nothing out
-_IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in the route of a URL
+_IGNORING_CASE = re.compile(r"\(\?[a-zA-Z]*i")  # in a route: the flag
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
-_SET = re.compile(r"\[\^?\]?[^\]]*\]")  # as above: of characters
-_CONVERTED = re.compile(r"<([^>:\s]+):")  # as above: by which converter
+_SET = re.compile(r"\[\^?\]?[^\]]*\]")  # in a route: a set of characters
+_CONVERTED = re.compile(r"<([^>:\s]+):")  # in a route: the name of a converter
 _PADDING = re.compile(r"(?<!\d)0+(?=\d)")  # zeros before a number
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")  # of Arabic or Devanagari, say
 _HEX_DIGITS = 32  # of a UUID
@@ -357,8 +357,8 @@ def _may_ignore_case(route: str) -> bool:
     if _IGNORING_CASE.search(route) or any(map(_has_both_cases, _SET.findall(route))):
         return True
     converters = get_converters()
-    named = (converters.get(name) for name in _CONVERTED.findall(route))
-    return any(type(converter).__module__ != StringConverter.__module__ for converter in named if converter is not None)
+    kinds = (type(converters[name]) for name in _CONVERTED.findall(route) if name in converters)
+    return any(kind.__module__ != StringConverter.__module__ for kind in kinds)
 
 
 def _has_both_cases(characters: str) -> bool:

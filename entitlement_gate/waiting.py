@@ -1,7 +1,7 @@
 """Calling a project's code, sync or async, from sync and async code.
 
 Django's rule holds: in an event loop a plain function runs in the thread where database connections live. A sync
-question on the thread of a running loop blocks it, as it says; what is async is then waited for on another thread.
+call on the thread of a running loop blocks that loop; what is async is then awaited on another thread.
 """
 
 from __future__ import annotations

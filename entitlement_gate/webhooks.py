@@ -118,10 +118,10 @@ def customers_named(body: bytes) -> frozenset[str]:
     events = event if isinstance(event, list) else [event]
     if not events or not all(isinstance(one, dict) for one in events):
         raise Malformed("the body is no JSON object, and no list of objects")
-    named = frozenset(name for one in events for name in _find_customers(one, _DEEPEST))
-    if len(named) > _MOST_CUSTOMERS:
+    customers = frozenset(customer_id for one in events for customer_id in _find_customers(one, _DEEPEST))
+    if len(customers) > _MOST_CUSTOMERS:
         raise Malformed(f"the body names more than {_MOST_CUSTOMERS} customers")
-    return named
+    return customers
 
 
 def _find_customers(value: Any, depth: int) -> Iterator[str]:

@@ -101,7 +101,7 @@ _COLUMNS = ("Entitlement", "Quantity", "Answer", "Reason", "Left", "Source", "Ag
 
 
 def _has_style() -> bool:
-    """Tell whether static files of the app are found: the panel needs no more of it than that."""
+    """Return whether the app's static files are found: the panel needs the app for nothing else."""
     return apps.is_installed("entitlement_gate")
 
 

@@ -166,7 +166,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
             raise ProviderFatalError(str(error)) from error
 
     def shutdown(self) -> None:
-        """Tell of no more, until initialized again; harmless when repeated."""
+        """Emit no more events until initialized again; harmless when repeated."""
         if self._watched is not None:
             self._watched.unobserve(self)
             self._watched = None
@@ -222,7 +222,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
             before.unobserve(self)
 
     def fetch(self, fetch: Fetch) -> None:
-        """Tell OpenFeature where the state changes: see the table of events."""
+        """Emit an event where the state changes: see the table of events."""
         gate = self._watched
         if gate is None:  # shut down meanwhile
             return
@@ -234,7 +234,7 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
 
 
 def _choose_failure_event(gate: EntitlementGate) -> ProviderEvent | None:
-    """Return what a failed fetch means: nothing yet, while billing is not left alone for it."""
+    """Return the event that a failed fetch calls for; None while the circuit breaker is closed."""
     health = gate.health()
     if health["breaker"] == "closed":
         return None

@@ -68,7 +68,7 @@ _ERRORS = {
 _FETCH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10)
 _LEDGER_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3)
 _AGE_BUCKETS = (1, 5, 15, 30, 60, 90, 120, 300, 600, 1800, 3600)
-_AT_EXIT = 1.0  # seconds in which what has happened is recorded yet, before the process ends or nothing is any more
+_AT_EXIT = 1.0  # seconds to record what is queued, before the process ends or recording stops
 
 _logger = logging.getLogger("entitlement_gate")
 

@@ -153,7 +153,7 @@ class _GatePermission(BasePermission, metaclass=_PermissionMeta):
         return refusal is None or self._apply(refusal, request, view)
 
     def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
-        """Let it at the object, or raise; as above. An entitlement is about no object."""
+        """Let the request reach the object, or raise, as above. An entitlement is about no object."""
         vars(request)[_HANDLER_RUNS] = True
         refusal = self.object_refusal(request, view, obj)
         return refusal is None or self._apply(refusal, request, view)
@@ -394,21 +394,21 @@ def _compose(left: Any, right: Any, *, is_any: bool) -> Any:
     """
     left, right = (HasEntitlement.of(each) if isinstance(each, Requirement) else each for each in (left, right))
     parts = [_make_part(operand) for operand in (left, right)]
-    using = [part for part in parts if getattr(part, "entitlement_consume", False)]
-    if is_any and len(using) > 1:
+    consumers = [part for part in parts if getattr(part, "entitlement_consume", False)]
+    if is_any and len(consumers) > 1:
         raise ValueError(
             "which side of the | is used up? Join what is asked for instead: "
             "HasEntitlement.of(Requirement(…) | Requirement(…), consume=True)"
         )
     # The part that consumes comes last: after the handler has run no alternative could be tried.
-    parts.sort(key=using.__contains__)
+    parts.sort(key=consumers.__contains__)
     members = {
         "__module__": __name__,
         "op1_class": left,
         "op2_class": right,
         "is_any": is_any,
         "parts": tuple(parts),
-        "entitlement_consume": bool(using),
+        "entitlement_consume": bool(consumers),
     }
     return _PermissionMeta(_ComposedPermission.__name__, (_ComposedPermission,), members)
 
@@ -424,15 +424,15 @@ def _make_part(operand: Any, *, is_negated: bool = False) -> Callable[[], Any]:
     if isinstance(operand, OperandHolder) and issubclass(operand.operator_class, (AND, OR)):
         left, right = operand.op1_class, operand.op2_class
         is_any = issubclass(operand.operator_class, OR) is not is_negated
-        composed: Callable[[], Any] = _compose(*((~left, ~right) if is_negated else (left, right)), is_any=is_any)
-        return composed
+        composition: Callable[[], Any] = _compose(*((~left, ~right) if is_negated else (left, right)), is_any=is_any)
+        return composition
     if not callable(operand):
         raise ValueError(f"{operand!r} is no permission class; one is composed with the class, not with an instance")
     return partial(_OtherPermission, operand, is_negated=is_negated)
 
 
 def _get_django_request(request: Any) -> HttpRequest:
-    """Return Django's request in the framework's, which is noted where it does not know yet who asks."""
+    """Return Django's request in the framework's, which is noted on it while that does not know the user yet."""
     if "_user" in vars(request):  # authenticated, and put on Django's request too: no need to look again (2 µs of 9)
         wrapped: HttpRequest = request._request  # noqa: SLF001 - under this name it wraps it
         return wrapped
