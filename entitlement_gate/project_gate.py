@@ -103,7 +103,7 @@ class RequestGate(EntitlementGate):
         return self._sending.settle(seconds)
 
     def health(self) -> dict[str, Any]:
-        """Return what every gate tells, and how many ``webhooks`` this process took: approximate counts, too.
+        """Return what every gate reports, and how many ``webhooks`` this process took: approximate counts, too.
 
         ``received`` for the first time, of them ``named_nobody``; ``replayed``: came again; ``refused``.
         """

@@ -213,7 +213,7 @@ class RequestEntitlements:
         return (yield from default_gate().telling(decision))
 
     def _is_about(self, customer: object, gate: RequestGate) -> bool:
-        """Whether a snapshot is kept, and this customer's: not that of whoever asked before, nor of a test's gate."""
+        """Whether there is a snapshot of this customer and gate: the user or, in a test, the gate may have changed."""
         return self._gate is gate and (self._customer is customer or self._customer == customer)
 
     def _rests_on(self, entry: Entry, gate: RequestGate, customer: object) -> bool:

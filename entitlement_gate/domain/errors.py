@@ -120,7 +120,7 @@ class ReservationNotFound(ReservationError):
 
 
 class SourceError(EntitlementGateError):
-    """A fetch failed; nothing is known that was not known before."""
+    """A fetch failed, and says nothing about the customer."""
 
 
 class SourceUnavailable(SourceError):

@@ -141,7 +141,7 @@ class Entry:
         return max(0.0, clock.monotonic() - self.fetched_at, clock.time() - self.fetched_wall)
 
     def is_older_than(self, seconds: float, clock: Clock) -> bool:
-        """Return whether it is so old, or nobody knows: its fetch began in what is the future by now."""
+        """Return whether it is so old, or its age is unknown: by now its fetch began in the future."""
         return clock.monotonic() < self.fetched_at or self.age(clock) >= seconds
 
     def is_fresh(self, clock: Clock) -> bool:
@@ -214,7 +214,7 @@ class SnapshotCache:
             self.forget(entry)
 
     def remember(self, entry: Entry, question: Hashable, answer: Answer) -> None:
-        """Remember an answer, unless its entry was replaced: nobody would drop it when it has to be dropped.
+        """Remember an answer, unless its entry was replaced: it would never be dropped.
 
         Names come from code, so the bound only guards against names made of input.
         """
@@ -245,7 +245,7 @@ class SnapshotCache:
         self.answers[key] = answer
 
     def _replace(self, customer_id: str, entry: Entry) -> None:
-        """Hold an entry in place of another, whose answers go first: nobody would drop them afterwards."""
+        """Hold an entry in place of another, whose answers are dropped first: later they could not be found."""
         previous = self.entries.get(customer_id)
         if previous is not None and previous is not entry:
             self.forget(previous)

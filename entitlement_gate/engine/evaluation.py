@@ -77,7 +77,7 @@ class Evaluator:
         return decide(entry.snapshot, leaf, at, self._terms, burden=burdened(charges))
 
     def refuse(self, requirement: Requirement, reason: Reason | RequestFault, customer_id: str | None) -> Decision:
-        """Return the decision where nothing is known of the customer; unknown is left to the failure policy."""
+        """Return the decision where there is no data of the customer; unknown is left to the failure policy."""
         decide_leaf = partial(_decide_by_reason, reason=reason, customer_id=customer_id)
         return self.settle(requirement, decide_leaf(requirement), decide_leaf)
 

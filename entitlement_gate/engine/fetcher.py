@@ -44,8 +44,8 @@ __all__ = [
     "make_shared_snapshots",
 ]
 
-# Parts of the deadline. Whoever waits for another process takes its place after LEASE, and fetches whoever else does
-# after PATIENCE: what is left is enough for a fetch that billing answers as usual.
+# Parts of the deadline. A process that waits for another takes its place after LEASE, and fetches beside it after
+# PATIENCE: what is left is enough for a fetch that billing answers as usual.
 LEASE = 0.5
 PATIENCE = 0.75
 _MARGIN = 60.0  # seconds that records are kept beyond their last use
@@ -66,7 +66,7 @@ class Listener(Protocol):
     """What hears of fetches: the gate."""
 
     def fetching(self) -> None:
-        """Hear that a fetch begins: ``refreshed`` or ``failed`` will tell what came of it."""
+        """Hear that a fetch begins; ``refreshed`` or ``failed`` follows."""
 
     def adopting(self, snapshot: Snapshot) -> None:
         """Take note of what a fetch brought, on the thread that did it, before any check sees it; never raises."""
@@ -116,7 +116,7 @@ class Fetcher:
         source: where snapshots come from.
         breaker: leaves the source alone.
         health: of the source, and how checks were answered.
-        log: tells of failures.
+        log: of failures.
         is_closed: the source is asked no more.
     """
 

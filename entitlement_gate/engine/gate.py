@@ -244,7 +244,7 @@ class EntitlementGate:
     ) -> Decision:
         """Use a quantity up at once; ``remaining`` is what is left then. Raises as ``reserve`` does.
 
-        It counts before receivers of signals are told. Whoever is cancelled, or struck by a time limit, does not learn
+        It counts before signals are sent. Whoever is cancelled, or struck by a time limit, does not learn
         whether it counted: try again with the same ``key``, which never counts twice.
         """
         return run_sync(self._granting(customer, order(countable(entitlement, quantity), key, None))).decision
@@ -370,7 +370,7 @@ class EntitlementGate:
         return Reason.NO_CUSTOMER if customer is None else Reason.INVALID_CUSTOMER
 
     def knowing(self, customer_id: str | Reason, due: float, *, refresh: bool = False) -> Effects[CustomerEntitlements]:
-        """Return a customer's entitlements, or nobody's; see ``counted``."""
+        """Return a customer's entitlements, or without a customer those that refuse for this reason."""
         if isinstance(customer_id, Reason):
             return CustomerEntitlements(None, self._evaluator, customer_id)
         view = yield from self._snapshots.view(customer_id, due, refresh=refresh)
@@ -392,7 +392,7 @@ class EntitlementGate:
         entitlements = CustomerEntitlements(newer, self._evaluator)
         if newer.entry is view.entry:  # as stale: a fetch has failed
             return self._evaluator.served(decision, newer), entitlements
-        # Another view may need the ledger where the first did not, or have told it of a credit note.
+        # Another view may need the ledger where the first did not, or have brought it a credit note.
         return (yield from self._evaluating(requirement, newer, NOT_READ, due)), entitlements
 
     def _evaluating(
@@ -454,7 +454,7 @@ class EntitlementGate:
         return reservation  # type: ignore[return-value]  # a refusal was raised in the line above
 
     def refusing(self, requirement: Requirement, fault: RequestFault) -> Effects[Decision]:
-        """Refuse a request whoever makes it; allowed all the same where the settings let its denials pass."""
+        """Refuse a request whatever its customer has; allowed all the same in shadow mode."""
         return self.telling(self._evaluator.refuse(requirement, fault, None))
 
     def admitting(self, customer: object, request: ReservationRequest) -> Effects[tuple[Decision, Reservation | None]]:
@@ -489,7 +489,7 @@ class EntitlementGate:
         return decision, reservation
 
     def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:
-        """Report a decision, which had until ``due``; without that it was at hand. Subclasses report to others, too."""
+        """Report a decision, which had until ``due``, or was cached (None). Subclasses report to others, too."""
         if self._is_observed:
             self.tell_observers(decision, due)
         yield from ()
@@ -511,7 +511,7 @@ class EntitlementGate:
             yield from self._snapshots.invalidating(customer_id)
 
     def fetching(self) -> None:
-        """Hear that a fetch begins. For gates that tell others."""
+        """Hear that a fetch begins. For gates that send signals."""
 
     def fetched(self, fetch: Fetch) -> None:
         """Tell observers how a fetch went, on the thread that did it."""
@@ -526,7 +526,7 @@ class EntitlementGate:
         self._snapshots.forget(self._snapshots.entries.get(customer_id))
 
     def refreshed(self, snapshot: Snapshot) -> None:
-        """Hear of a fetch, on the thread that did it. For gates that tell others."""
+        """Hear of a fetch, on the thread that did it. For gates that send signals."""
 
     def failed(self, customer_id: str, error: BaseException) -> None:
-        """Hear of a fetch that failed, on the thread that tried. For gates that tell others."""
+        """Hear of a fetch that failed, on the thread that tried. For gates that send signals."""

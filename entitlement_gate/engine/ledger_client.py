@@ -38,7 +38,7 @@ NOTHING: Charges = {}
 """Nothing held, nothing used up."""
 
 NOT_READ: Charges = {}
-"""The ledger was not asked yet; known by identity."""
+"""The ledger was not asked yet; compared by identity."""
 
 _ZERO = Decimal(0)
 Result = TypeVar("Result")
@@ -125,7 +125,7 @@ class LedgerClient:
     ) -> Effects[Any]:
         """Return what a verb of the ledger does, as a step where that costs I/O; None where it is out of reach.
 
-        Nobody waits for one that keeps failing. ``undo`` is given what the verb returned to nobody, after ``due``.
+        While the breaker is open nothing is asked. ``undo`` is given what the verb returned too late, after ``due``.
         """
         if self._is_ours:  # in this process: never out of reach, and what it gives is what it promised
             return (yield from self._call(verb, partial(verb, *args, **keywords), due))
@@ -137,7 +137,7 @@ class LedgerClient:
         except LedgerUnavailable as error:
             self._record_failure(error, *_texts_in(args, keywords))
             return None
-        except Exception:  # a conflict, or a bug: whoever raises it is there
+        except Exception:  # a conflict, or a bug: the ledger was reached
             self._breaker.record_answer()
             raise
         self._breaker.record_success()
@@ -146,9 +146,9 @@ class LedgerClient:
     def demanding(
         self, order: ReservationRequest, customer_id: str, demands: Sequence[Demand], *, due: float
     ) -> Effects[Receipt | Refusal | None]:
-        """Hold what is demanded for the order, or use it up where that has no time; None where it is not known.
+        """Hold what is demanded for the order, or use it up where that has no ``ttl``; None where it is not known.
 
-        What was held for nobody, after ``due``, is given back. What was used up by then is told to a retry by its key.
+        What is held too late, after ``due``, is given back. What was used up by then a retry learns by its key.
 
         Raises:
             ReservationConflict: the key was used for something else.
@@ -214,7 +214,7 @@ class LedgerClient:
         undo: Callable[[Any], None] | None = None,
         is_owed: bool = False,
     ) -> Effects[Any]:
-        """Return what a verb of the ledger returns, or raise what it raises, once observers were told of it.
+        """Return what a verb of the ledger returns, or raise what it raises, once that was reported to observers.
 
         ``LedgerUnavailable`` from ``due`` on.
         """
@@ -237,7 +237,7 @@ class LedgerClient:
         self._observers.ledger(LedgerCall.of(_name_of(verb), result, max(0.0, self._clock.monotonic() - began)))
 
     def _give_back(self, order: ReservationRequest, customer_id: str, outcome: Receipt | Refusal) -> None:
-        """Give back what was held for somebody who is gone; on a thread of the ledger's."""
+        """Give back what was held too late for its caller; on a thread of the ledger's."""
         if not isinstance(outcome, Receipt) or outcome.state is not State.HELD:
             return  # nothing is held
         try:

@@ -93,7 +93,7 @@ class Observer:
     """What hears of gates. Override what you want to hear; what a method raises is logged, and breaks nothing."""
 
     def check(self, decision: Decision, seconds: float) -> None:
-        """Hear of a check, a reservation or a use; it took ``seconds``, 0 where the decision was at hand."""
+        """Hear of a check, a reservation or a use; it took ``seconds``, 0 where the decision was cached."""
 
     def fetch(self, fetch: Fetch) -> None:
         """Hear of a fetch, on the thread that did it and in the context of the check that began it."""

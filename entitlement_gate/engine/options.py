@@ -42,7 +42,7 @@ class GateKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOptions:
-    """How fresh answers are, how long a check may wait, and what happens where the truth is not known.
+    """How fresh answers are, how long a check may wait, and what happens where the truth could not be learned.
 
     Attributes:
         ttl: seconds that data is fresh, ± 10 %, so that customers fetched together part ways.

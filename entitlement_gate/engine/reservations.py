@@ -4,7 +4,7 @@ Its theory of operation. *Plan*: by billing's rows and what the ledger last said
 rows, for how much (``ReservationPlanner``, pure). *Try*: the ledger is asked for all of it in one atomic step
 (``Reserver``). It admits, which is a receipt; refuses one part and says how much is left, by which a new plan is made,
 at most ``_ATTEMPTS`` times; finds the key in use for something else, which is a conflict; or cannot be asked, which is
-unknown. A key is known by its purpose, the requirement as it was asked: whatever paid for it replays, though billing
+unknown. A key stands for its purpose, the requirement as it was asked: whatever paid for it replays, though billing
 may have moved on or list that no longer. *Hold*: who made the hold owns it (``Reservation``). Who replays a key owns
 nothing, and never gives back. A commit that finds nothing held counts late.
 
@@ -361,7 +361,7 @@ class Reserver:
 
 
 def _decide_paid(order: ReservationRequest, plan: ReservationPlan, receipt: Receipt) -> Decision:
-    """Return what is true where rows paid that billing lists no longer: what is left of those nobody knows."""
+    """Return what is true where rows paid that billing lists no longer: what remains of them is not known."""
     decision = order.requirement.judge(plan.paid.__getitem__)
     if decision.outcome is not Outcome.ALLOWED:  # a shadow was let in
         return decision
@@ -578,7 +578,7 @@ class Reservation:
                 _logger.warning("a reservation was not released and returns when its time is up: %s", why)
 
     def abandoning(self, error: BaseException) -> Effects[None]:
-        """Give back what nobody will have, because of an error; where nobody can wait any more, without waiting."""
+        """Give back what an error made useless; where waiting is impossible by now, on a thread of its own."""
         if isinstance(error, GeneratorExit):
             self.give_back_elsewhere()
         else:

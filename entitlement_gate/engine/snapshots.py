@@ -11,9 +11,9 @@ decided under it, and it is never held while anybody fetches, waits or starts a 
 is immutable but for what was worked out from it and what was tried since, and is replaced as a whole.
 
 What may happen while a fetch runs: an invalidation (those who wait get what it brings, the cache does not); it outlasts
-those who wait (they are told, and what it brings is kept); the process forks (single-flight and threads are made anew,
-entries stay). What never may: an entry that is older than the one it replaces, two fetches of one customer that count,
-a fetch that nobody started and everybody waits for.
+those who wait (they do without, and what it brings is cached); the process forks (single-flight and threads are made
+anew, entries stay). What never may: an entry that is older than the one it replaces, two fetches of one customer that
+count, a fetch that nobody started and everybody waits for.
 
 What one fetch does is in ``Fetcher``, how a caller waits in ``resilience.effects``.
 """
@@ -78,7 +78,7 @@ _RATE = 100.0  # more a second: at that rate 10,000 further customers take 100 s
 # long where there is data to serve meanwhile: billing that fails for one customer never opens the breaker, and every
 # check would start, or wait for, one more fetch. Never for longer than the data was to be fresh.
 _HOLD_OFF = 5.0
-_SLOW = 0.5  # seconds: nobody is made to wait so long in vain at the next check too
+_SLOW = 0.5  # seconds: after a failure that took so long, the next check does not wait for a fetch
 _ALL_OF_IT = 0.9  # of the deadline: a fetch begins a little later than the wait for it
 # A fetch keeps its own deadline, but name resolution has none and a source may be anybody's code: one that has been
 # up for 10 deadlines, and for 30 s at least, is taken for hung.
