@@ -20,7 +20,7 @@ from pytest_django.live_server_helper import LiveServer
 PHONE, DESKTOP = 390, 1280  # CSS pixels
 SCHEMES = ("light", "dark")
 LIGHT = 200_000  # bytes: a page with all that it loads, not compressed
-PATIENCE = 60_000  # milliseconds; passes at once where the machine is idle
+PATIENCE = 180_000  # milliseconds; passes at once where the machine is idle
 CHROMIUM = {
     "executable_path": "/usr/bin/chromium",
     "args": [

@@ -16,7 +16,7 @@ from tests.ledger.servers import RedisServer
 
 CUSTOMER = "83000000-0000-4000-8000-000000000001"
 GRANTED = 1_000
-PATIENCE = 120  # seconds: the machine may be busy
+PATIENCE = 300  # seconds: the machine may be busy
 
 
 class Queue:
