@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryLedger"]
 
 _NO_CHARGES: Charges = {}
-_A_FEW = 32  # keys that a verb looks after besides its own: more than it adds, and no wait for its caller
+_A_FEW = 32  # keys that a verb expires besides its own: more than it adds, and no wait for its caller
 Result = TypeVar("Result")
 Outcome = TypeVar("Outcome", Receipt, Receipt | Refusal)
 

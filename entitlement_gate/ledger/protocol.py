@@ -71,7 +71,7 @@ RETENTION = 86_400.0
 """Seconds for which a key is remembered after it was committed, was released or ran out: as long as billing does."""
 
 LONE_RETENTION = 600.0
-"""The same for a key that nobody else knows: while who holds the reservation may try its commit once more."""
+"""The same for a key that nobody else knows: long enough for its holder to try the commit once more."""
 
 FORGOTTEN_AFTER = 90 * 86_400.0
 """Seconds after which the tally of a row that left is dropped."""
@@ -89,7 +89,7 @@ class LedgerLost(LedgerUnavailable):
 
 
 class LedgerOverflow(LedgerUnavailable):
-    """A number is wider than the store counts: of this customer nothing can be said, of others as much as ever."""
+    """A number is wider than the store counts: nothing can be said of this customer; others are not affected."""
 
 
 class State(StrEnum):
@@ -354,7 +354,7 @@ _SECRET = re.compile(r"(?<=://)[^\s/@]*(?=@)|(?<=password=)(?:'[^']*'|\S+)", re.
 def examined(store: str, look: Callable[[dict[str, Any]], None], **more: Any) -> dict[str, Any]:
     """Return what a store says of itself: what ``look`` found out as far as it got, the rest None. Raises nothing.
 
-    An error is told as ``"error": "<class>: <text>"``, without secrets.
+    An error is reported as ``"error": "<class>: <text>"``, without secrets.
     """
     report: dict[str, Any] = {"store": store, "reachable": False, "pending": None, "dead_letters": None, **more}
     try:

@@ -249,7 +249,7 @@ class RedisStore:
 
     @contextmanager
     def _wrap_errors(self) -> Iterator[None]:
-        """Turn every error of redis-py into ``LedgerUnavailable``; leave a server that is not the one to ask."""
+        """Turn every error of redis-py into ``LedgerUnavailable``; disconnect where another server may answer."""
         try:
             yield
         except RedisError as error:

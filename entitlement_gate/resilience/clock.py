@@ -10,7 +10,7 @@ from typing import Protocol
 __all__ = ["LONG_AGO", "Clock", "Deadline", "elapsed"]
 
 LONG_AGO = float("-inf")
-"""When something happened that never did."""
+"""The instant of what has not happened yet."""
 
 
 class Clock(Protocol):

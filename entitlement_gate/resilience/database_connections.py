@@ -29,10 +29,10 @@ def tended_connections() -> Iterator[None]:
         _ask_django("close_old_connections")
 
 
-def closing_connections(live: Callable[[], T]) -> T:
-    """Return what comes of a thread's whole life, and close its connections as it ends: nobody else can."""
+def closing_connections(target: Callable[[], T]) -> T:
+    """Run a thread's target, and close the thread's connections as it ends: nobody else can."""
     try:
-        return live()
+        return target()
     finally:
         _ask_django("connections.close_all")
         _close_those_in_memory()

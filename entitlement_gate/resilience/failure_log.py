@@ -1,4 +1,4 @@
-"""A log that failures do not flood, and that quotes nobody whom they are about."""
+"""A log that failures do not flood, and whose tracebacks quote no text of an error."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 A time limit, a signal handler or ``PyThreadState_SetAsyncExc`` may raise between any two instructions: after a lock
 was taken and before the block that would give it back, or on the way out of that block. A lock of ``threading`` then
-stays held for the life of the process, and with it everything that it guards. Here whoever takes a ``Lock`` leaves the
-frame of its block, and Python knows of every frame whether it still runs.
+stays held for the life of the process, and with it everything that it guards. A ``Lock`` of ours holds the frame of the
+block that took it, and Python knows of every frame whether it still runs.
 
 An ``httpx.Client`` that two processes share hands one process the other's answers, and a lock that another thread of
 the parent held as it forked is never released in the child.

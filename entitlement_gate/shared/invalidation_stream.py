@@ -35,7 +35,7 @@ class InvalidationListener(Protocol):
     """What is told that data no longer counts."""
 
     def overtaken(self, customer_id: str | None, generation: str | None) -> None:
-        """Let what was fetched for a customer in another generation no longer count; None: for any, in whichever."""
+        """Invalidate what was fetched for a customer in another generation than this; None stands for all."""
 
 
 class InvalidationReader:
@@ -48,7 +48,7 @@ class InvalidationReader:
         everybody: called where any customer may have been invalidated, whatever is shared of them.
 
     Attributes:
-        sender: this process among those who tell; what it told itself is no news.
+        sender: the name of this process in the news; its own are passed over.
     """
 
     sender: PerProcess[str] = PerProcess()
@@ -87,7 +87,7 @@ class InvalidationReader:
                 position = self._store.position()
                 if position is None:
                     return False
-                self._say(None, None)  # it may hold data from before: nobody knows what became of that
+                self._say(None, None)  # listeners may hold data that was invalidated before
                 self._position = position  # not before all were told
             self._begin()
             return True
@@ -121,7 +121,7 @@ class InvalidationReader:
         return {self._store.news_key: self._position}
 
     def take(self, news: Any) -> None:
-        """Tell what is new."""
+        """Tell the listeners what is new."""
         for position, entry in _entries(news):
             fields = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in entry.items()}
             if fields.get("scope") in self._scopes and fields.get("sender") != self.sender:

@@ -98,7 +98,7 @@ class SharedSnapshots:
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether it is worth a look."""
+        """Whether the store can be asked now."""
         return not self._is_closed and self._store.state != "open"
 
     def look(self, customer_id: str, need: Need) -> DatedSnapshot | FetchTask:
@@ -137,7 +137,7 @@ class SharedSnapshots:
             self._store.keep(task.seal.scope, customer_id, task.token, task.stamp)
 
     def mark(self, customer_id: str) -> None:
-        """From now on nothing shared of the customer counts here until all are told, by ``tell_of`` or a later look."""
+        """Ignore what is shared of the customer until all are told, by ``tell_of`` or a later look."""
         with self._lock:
             self._pending[customer_id] = uuid.uuid4().hex
             if len(self._pending) > _MOST_PENDING:  # the oldest is forgotten, and stands from now on for everybody
@@ -189,7 +189,7 @@ class SharedSnapshots:
         return is_told
 
     def _overtake_all(self) -> None:
-        """Let nothing count here that was fetched until now, whatever customer it is of."""
+        """Ignore all that was fetched until now, of any customer."""
         self._counts_from = self._clock.monotonic()
 
     def _tell_all(self) -> None:

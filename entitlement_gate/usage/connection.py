@@ -51,7 +51,7 @@ _CONFLICTS = ("40001", "40P01", "SQLITE_BUSY", "SQLITE_LOCKED")
 _READ_ONLY = "25006"  # a server that was demoted, or a role or database that is kept from writing
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1  # seconds
 _SQLITES_OWN = 5.0  # seconds that Python's driver waits for a lock, unless told otherwise
-_LONGEST_LIMIT = 86_400.0  # seconds: a deadline may be a word for "never", and the drivers count in 32 bits
+_LONGEST_LIMIT = 86_400.0  # seconds: a deadline may stand for "never", and the drivers count in 32 bits
 _GRACE = 1.0  # seconds after its time for a server to say that the time is up
 # Classes of PostgreSQL's errors whose first line names tables, limits and locks at most.
 _QUOTING_NO_VALUE = {"08", "25", "28", "3D", "40", "42", "53", "55", "57"}
@@ -179,7 +179,7 @@ class OwnConnections:
             _close_all(idle)
 
     def _run(self, work: Callable[[Any, float], Result], seconds: float | None = None) -> Result:
-        """Do it; again, while there is time, where others were in the way, and once where the connection broke."""
+        """Run the work; again, while there is time, where others were in the way; once where the connection broke."""
         due = time.monotonic() + min(self._deadline if seconds is None else seconds, self._most)
         pauses, has_reconnected = _pauses(), False
         while True:
@@ -358,12 +358,12 @@ def _code(error: Error) -> str | None:
 
 
 def _is_conflict(error: Error) -> bool:
-    """Whether it goes better when somebody else is done."""
+    """Whether another try may succeed when somebody else is done."""
     return (_code(error) or "").startswith(_CONFLICTS)
 
 
 def _is_broken(error: Error) -> bool:
-    """Whether it may go better over another connection."""
+    """Whether another try may succeed over another connection."""
     code = _code(error)
     return code == _READ_ONLY or (
         isinstance(error, (OperationalError, InterfaceError)) and code not in _OUT_OF_PATIENCE

@@ -170,7 +170,7 @@ _HEADER_TEXT = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
 
 def _diagnose(reply: Reply) -> str:
-    """Return why no event would fare better; empty when billing judged this one."""
+    """Return why any other event would fail, too; empty when billing judged this one."""
     if reply.status in _OURS_TO_FIX:
         return f"billing refuses the credentials: HTTP {reply.status}"
     if reply.status in _REDIRECTS:
