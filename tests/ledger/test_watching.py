@@ -79,13 +79,13 @@ def test_a_verb_counts_nothing_that_a_watcher_did_not_hear_of_whoever_opened_the
             self.calls += 1
             if self.calls == 1:
                 is_told.set()
-                may_go_on.wait(5)
+                may_go_on.wait(60)
 
     slow = Slow()
     ledger.watchers.add(slow)
     opener = threading.Thread(target=ledger.consume, args=(ANNA, [demand(1)]), kwargs={"key": "first"})
     opener.start()
-    assert is_told.wait(5)
+    assert is_told.wait(60)
     ledger.consume(ANNA, [demand(1)], key="second")  # waits for nobody, and tells the watcher itself
     assert slow.calls == 2
     may_go_on.set()

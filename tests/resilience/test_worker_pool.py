@@ -41,14 +41,14 @@ def begun(pool, count):
     works = [Held() for _ in range(count)]
     for work in works:
         assert pool.submit(work)
-        assert work.has_begun.wait(5)
+        assert work.has_begun.wait(60)
     return works
 
 
 def end(works):
     for work in works:
         work.may_end.set()
-        assert work.has_begun.wait(5)
+        assert work.has_begun.wait(60)
         work.thread.join(0.05)
 
 
@@ -65,7 +65,7 @@ def test_threads_are_daemons_and_bounded(make):
     assert not later.has_begun.wait(0.05)
     assert all(work.thread.daemon for work in works)
     end([works[0]])
-    assert later.has_begun.wait(5)
+    assert later.has_begun.wait(60)
     end([works[1], later])
 
 
@@ -78,7 +78,7 @@ def test_work_never_waits_behind_other_work_while_a_thread_may_be_hired(make):
         pool.submit(held)
         done = threading.Event()
         pool.submit(done.set)
-        assert done.wait(5)
+        assert done.wait(60)
         end([held])
         pool.close()
 
@@ -110,7 +110,7 @@ def test_work_that_comes_as_a_thread_gives_up_waiting_is_done_by_it(make, monkey
     (thread,) = added = (pool._thread(1),)
     pool._threads.add(thread)
     assert pool._start(added)
-    assert done.wait(5)
+    assert done.wait(60)
 
 
 def test_a_closed_pool_refuses_work_and_ends_its_threads(make):
@@ -142,7 +142,7 @@ def test_a_system_without_threads_is_an_answer_and_no_error(make, monkeypatch):
     later = Held()
     assert pool.submit(later)  # the thread there is will do it
     end(works)
-    assert later.has_begun.wait(5)
+    assert later.has_begun.wait(60)
     end([later])
     assert not make().submit(later)
 
@@ -156,7 +156,7 @@ def test_threads_that_hang_are_replaced_once_others_wait_and_patience_is_over(ma
     assert not waiting.has_begun.wait(0.05)
     clock.advance(1)
     pool.submit(lambda: None)
-    assert waiting.has_begun.wait(5)
+    assert waiting.has_begun.wait(60)
     end([waiting, *hung])
 
 
@@ -171,7 +171,7 @@ def test_patience_doubles_with_every_pool_of_threads_that_hangs(make, clock):
     assert not third.has_begun.wait(0.05)
     clock.advance(30)
     pool.submit(lambda: None)
-    assert third.has_begun.wait(5)
+    assert third.has_begun.wait(60)
     end([*hung, third])
 
 
@@ -182,7 +182,7 @@ def test_a_thread_that_was_written_off_ends_when_it_comes_back(make, clock):
     other = begun(pool, 1)
     assert len(pool._written_off) == 1
     end(hung)
-    hung[0].thread.join(5)
+    hung[0].thread.join(60)
     assert not hung[0].thread.is_alive()
     eventually(lambda: not pool._written_off)
     end(other)
@@ -229,7 +229,7 @@ def test_whatever_work_raises_the_thread_goes_on_to_the_next(make, caplog, error
     threads, done = [], threading.Event()
     pool.submit(fail)
     assert pool.submit(lambda: (threads.append(threading.current_thread()), done.set()))
-    assert done.wait(5)
+    assert done.wait(60)
     assert len(set(threads)) == 1
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [type(error).__name__]
     assert caplog.records[0].exc_info is None
@@ -271,7 +271,7 @@ def test_a_thread_that_nobody_counted_counts_itself(make):
     assert works[0].thread is thread
     extra = threading.Thread(target=pool._serve, daemon=True)
     extra.start()
-    extra.join(5)
+    extra.join(60)
     assert not extra.is_alive()  # its place was taken meanwhile
     end(works)
 
@@ -286,7 +286,7 @@ def test_who_submits_waits_for_no_thread_where_all_are_struck_and_the_next_work_
     strike_newborns(monkeypatch, "entitlement_gate-", times=2)
     assert pool.submit(done.set)
     end(begun(pool, 1))
-    assert done.wait(5)
+    assert done.wait(60)
 
 
 def test_many_who_submit_at_once_start_no_more_threads_than_there_may_be(make, monkeypatch):
@@ -332,7 +332,7 @@ def test_work_that_was_taken_and_not_begun_is_put_back(make, monkeypatch):
 
     monkeypatch.setattr(pool, "_take", struck)
     pool.submit(done.set)
-    assert done.wait(5)
+    assert done.wait(60)
 
 
 def test_a_thread_that_dies_leaves_what_waits_to_another(make, monkeypatch):
@@ -354,7 +354,7 @@ def test_a_thread_that_dies_leaves_what_waits_to_another(make, monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(pool, "_run_next", die)
     pool.submit(done.set)
-    assert done.wait(5)
+    assert done.wait(60)
     dying[0].join(60)  # or its death is told of in the test that follows
 
 
@@ -374,7 +374,7 @@ def test_a_clock_that_went_back_keeps_nobody_waiting_for_a_thread_that_hangs(mak
     clock.advance(-1_000)
     waiting = Held()
     pool.submit(waiting)
-    assert waiting.has_begun.wait(5)
+    assert waiting.has_begun.wait(60)
     end([waiting, *hung])
 
 
