@@ -15,6 +15,7 @@ from entitlement_gate.zenskar.network import DeadlineTransport
 from tests.zenskar.scripted import KEY, ORGANISATION, ScriptedServer, reply
 
 HERE = Path(__file__).parent
+PATIENCE = 30  # seconds: time is not the subject
 TLS = ssl.create_default_context()  # the client's own transport, less 22 ms a case for a context of its own
 
 
@@ -53,8 +54,9 @@ def gate_at():
     def gate_at(now, case):
         server = ScriptedServer(*map(answered, case["responses"]))
         network = DeadlineTransport(ssl_context=TLS)
-        client = ZenskarClient(KEY, ORGANISATION, base_url=server.url, clock=Clock(now), transport=network)
-        gate = EntitlementGate(client, clock=Clock(now))
+        options = {"clock": Clock(now), "deadline": PATIENCE}
+        client = ZenskarClient(KEY, ORGANISATION, base_url=server.url, transport=network, **options)
+        gate = EntitlementGate(client, **options)
         made.append((gate, server))
         return gate
 
