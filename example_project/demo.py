@@ -56,19 +56,19 @@ def main() -> None:
         return
     if options.end_with_parent:
         Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
-    with ExitStack() as started:
-        folder = started.enter_context(TemporaryDirectory(prefix="fieldnotes-"))
-        group = started.enter_context(_warden(folder))
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="fieldnotes-"))
+        group = stack.enter_context(_warden(folder))
         if options.redis and "REDIS_URL" not in os.environ:
-            started.enter_context(_redis(Path(folder), group))
+            stack.enter_context(_redis(Path(folder), group))
         # Two processes need one billing: the sandbox in each would be a billing of its own.
         if options.sandbox_server or (options.redis and "ZENSKAR_BASE_URL" not in os.environ):
-            started.enter_context(_sandbox_server(group))
-        listener = started.enter_context(_listening(options.port))
+            stack.enter_context(_sandbox_server(group))
+        listener = stack.enter_context(_listening(options.port))
         port = listener.getsockname()[1]
         os.environ["FIELDNOTES_PORT"] = str(port)
         _make_database(Path(folder))
-        workers = [started.enter_context(_worker(each, group)) for each in _shares(listener)] if options.redis else []
+        workers = [stack.enter_context(_worker(each, group)) for each in _shares(listener)] if options.redis else []
         _say(port, options.port, workers)
         if workers:
             _watch(workers, lambda: server.should_exit)
@@ -255,12 +255,12 @@ def _watch(workers: list[subprocess.Popen[str]], is_to_end: Callable[[], bool]) 
         worker.terminate()
 
 
-def _say(port: int, port_asked_for: int, workers: list[subprocess.Popen[str]]) -> None:
+def _say(port: int, requested_port: int, workers: list[subprocess.Popen[str]]) -> None:
     billing = os.environ.get("ZENSKAR_BASE_URL", "sandbox:")
     where = "the sandbox, in this process" if billing == "sandbox:" else billing
     lines = [f"Fieldnotes: http://{HOST}:{port}/ (Ctrl-C stops it)", f"  billing: {where}"]
-    if port_asked_for not in {0, port}:
-        lines.append(f"  port {port_asked_for} is taken: this is a free one")
+    if requested_port not in {0, port}:
+        lines.append(f"  port {requested_port} is taken: this is a free one")
     if workers:
         lines.append(f"  workers: processes {' and '.join(str(worker.pid) for worker in workers)}, which share a Redis")
     lines.append("  customers to switch between:")

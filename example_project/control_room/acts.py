@@ -63,10 +63,10 @@ def _grant(customer: str, name: str) -> str:
 
 def _use_up(customer: str, name: str) -> str:
     rows = [row for row in billing.rows_of(customer) if row["name"] == name]
-    left = sum(max(row["quantity_remaining"] or 0, 0) for row in rows)
-    if not left:
+    remaining = sum(max(row["quantity_remaining"] or 0, 0) for row in rows)
+    if not remaining:
         return f"There is nothing of {name} to use up."
-    billing.play("use", customer=customer, name=name, quantity=left)
+    billing.play("use", customer=customer, name=name, quantity=remaining)
     return f"An invoice used up all {name}."
 
 
@@ -81,8 +81,8 @@ def _void(customer: str, name: str) -> str:
 
 
 def _consume(customer: str, _: str) -> str:
-    left = consume_entitlement(customer, CREDITS, _EACH).remaining
-    return f"The product used {_EACH} credits: {left} left by its own count. Billing has not heard of it."
+    remaining = consume_entitlement(customer, CREDITS, _EACH).remaining
+    return f"The product used {_EACH} credits: {remaining} left by its own count. Billing has not heard of it."
 
 
 def _hold(customer: str, _: str) -> str:
@@ -91,38 +91,38 @@ def _hold(customer: str, _: str) -> str:
 
 
 def _race(customer: str, _: str) -> str:
-    wanted = check_entitlement(customer, CREDITS).remaining
-    if not wanted or wanted < 0:
+    remaining = check_entitlement(customer, CREDITS).remaining
+    if not remaining or remaining < 0:
         return "There are no credits to race for."
 
     def ask(_: int) -> bool:
         try:
-            reserve_entitlement(customer, CREDITS, wanted, ttl=_EACH)
+            reserve_entitlement(customer, CREDITS, remaining, ttl=_EACH)
         except EntitlementDenied:
             return False
         return True
 
     with ThreadPoolExecutor(2) as both:
         won = sum(both.map(ask, range(2)))
-    return f"Two requests at once each wanted all {wanted} credits: {won} got them, for {_EACH} s."
+    return f"Two requests at once each wanted all {remaining} credits: {won} got them, for {_EACH} s."
 
 
 def _invoice(customer: str, _: str) -> str:
     check_entitlement(customer, CREDITS, refresh=True)
-    unbilled = {balance.name: balance.unbilled for balance in balances_of(customer) if balance.unbilled > 0}
-    for name, quantity in unbilled.items():
+    quantities = {balance.name: balance.unbilled for balance in balances_of(customer) if balance.unbilled > 0}
+    for name, quantity in quantities.items():
         billing.play("use", customer=customer, name=name, quantity=quantity)
-    if not unbilled:
+    if not quantities:
         return "Billing knows of all that was used."
     invalidate_entitlements(customer)
-    return "Billing caught up: " + ", ".join(f"{quantity} {name}" for name, quantity in unbilled.items()) + "."
+    return "Billing caught up: " + ", ".join(f"{quantity} {name}" for name, quantity in quantities.items()) + "."
 
 
-def _break(said: str, kind: str, **options: Any) -> Run:
+def _break(symptom: str, kind: str, **options: Any) -> Run:
     def run(_: str, __: str) -> str:
         billing.play("recover")
         billing.play("fail", kind=kind, **options)
-        return f"The billing API {said}."
+        return f"The billing API {symptom}."
 
     return run
 
@@ -164,10 +164,10 @@ ACTS = {name: act for group in GROUPS.values() for name, act in group.items()}
 def perform(name: str, customer: str, entitlement: str, *, tell: bool) -> str:
     """Do one of ``ACTS``; ``tell`` the product afterwards, as a webhook of billing does. Return what came of it."""
     try:
-        said = ACTS[name].run(customer, entitlement if entitlement in NAMES else NAMES[0])
+        outcome = ACTS[name].run(customer, entitlement if entitlement in NAMES else NAMES[0])
     except (billing.CannotBe, EntitlementGateError) as refusal:
         return f"Not done: {refusal}."
     if tell:
         invalidate_entitlements(customer)
-        said += " The product was told."
-    return said
+        outcome += " The product was told."
+    return outcome

@@ -15,19 +15,19 @@ class Balance(NamedTuple):
     Attributes:
         limit: granted.
         billed: used, as billing tells.
-        held: by requests and jobs that have not ended.
+        on_hold: by requests and jobs that have not ended.
         committed: used up here, ever.
         unbilled: of that, what billing has not heard of.
-        left: what a check goes by.
+        remaining: what a check goes by.
     """
 
     name: str
     limit: Decimal
     billed: Decimal
-    held: Decimal
+    on_hold: Decimal
     committed: Decimal
     unbilled: Decimal
-    left: Decimal
+    remaining: Decimal
 
 
 _MILLION = 1_000_000  # a ledger counts in millionths
@@ -45,20 +45,20 @@ def _balances(customer_id: str) -> Iterator[Balance]:
     ledger = default_gate().ledger
     charges = ledger.charges(customer_id) if ledger else {}
     for entitlement in get_entitlements(customer_id).values():
-        limit, billed, left = entitlement.limit, entitlement.used or Decimal(0), entitlement.remaining
-        if limit is None or left is None:
+        limit, billed, remaining = entitlement.limit, entitlement.used or Decimal(0), entitlement.remaining
+        if limit is None or remaining is None:
             continue
         tallies = [charges[own_id] for own_id in _ids(entitlement) if own_id in charges]
         live = [tally[row] for tally in tallies for row in entitlement.decision.grants if row in tally]
-        held = Decimal(sum(tally.held for tally in live)) / _MILLION
+        on_hold = Decimal(sum(tally.held for tally in live)) / _MILLION
         yield Balance(
             name=entitlement.name,
             limit=limit,
             billed=billed,
-            held=held,
+            on_hold=on_hold,
             committed=Decimal(sum(tally.committed for tally in live)) / _MILLION,
-            unbilled=limit - billed - held - left,  # what is missing from the balance, beside what is held
-            left=left,
+            unbilled=limit - billed - on_hold - remaining,  # what is missing from the balance, beside the holds
+            remaining=remaining,
         )
 
 

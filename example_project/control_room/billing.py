@@ -34,14 +34,14 @@ def _get(path: str) -> Any:
 
 def overview() -> dict[str, Any] | None:
     """Return how many requests came and which faults are on, or None where billing cannot be played."""
-    found: dict[str, Any] | None = _get("_sandbox")
-    return found
+    summary: dict[str, Any] | None = _get("_sandbox")
+    return summary
 
 
 def rows_of(customer_id: str) -> list[dict[str, Any]]:
     """Return what billing has of a customer at this instant, whatever the product knows."""
-    found = _get(f"_sandbox/customers/{customer_id}")
-    return found["results"] if found else []
+    listing = _get(f"_sandbox/customers/{customer_id}")
+    return listing["results"] if listing else []
 
 
 def play(act: str, **arguments: Any) -> None:

@@ -22,7 +22,7 @@ from entitlement_gate.signals import entitlement_checked, entitlements_refreshed
 
 _MOST = 1_000
 _KEY = "fieldnotes:records"
-_SAID = "fieldnotes:said"
+_LINES_KEY = "fieldnotes:said"
 _OF_AN_OUTAGE = ("a fetch of entitlements failed", "billing rejects our requests")
 _logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Record:
 
     Attributes:
         kind: ``checked``, ``fetched``, ``failed`` (a fetch) or ``played``.
-        text: what was said of a move, or the class of the error.
+        text: what came of a move, or the class of the error.
         entitlement, outcome, reason, source, age: of a check, as its ``Decision`` has them.
         at: POSIX seconds.
     """
@@ -53,13 +53,13 @@ class _Store(Protocol):
     def add(self, record: Record) -> None: ...
     def all(self) -> Iterable[Record]: ...
     def is_first(self, text: str) -> bool: ...
-    def forget_said(self) -> bool: ...
+    def forget_lines(self) -> bool: ...
 
 
 class _Memory:
     def __init__(self) -> None:
         self._records: deque[Record] = deque(maxlen=_MOST)
-        self._said: set[str] = set()
+        self._lines: set[str] = set()
 
     def add(self, record: Record) -> None:
         self._records.append(record)
@@ -68,15 +68,15 @@ class _Memory:
         return list(self._records)
 
     def is_first(self, text: str) -> bool:
-        """Tell whether nobody said so since what was said was last forgotten; from now on somebody did."""
-        is_first = text not in self._said
-        self._said.add(text)
+        """Return whether this line of the log is new since lines were last forgotten, and remember it."""
+        is_first = text not in self._lines
+        self._lines.add(text)
         return is_first
 
-    def forget_said(self) -> bool:
-        """Begin anew; tell whether there was something."""
-        had, self._said = bool(self._said), set()
-        return had
+    def forget_lines(self) -> bool:
+        """Forget every line; return whether there was one."""
+        had_lines, self._lines = bool(self._lines), set()
+        return had_lines
 
 
 class _Redis:
@@ -101,12 +101,12 @@ class _Redis:
 
     def is_first(self, text: str) -> bool:
         with suppress(self._error):
-            return bool(self._redis.sadd(_SAID, text))
+            return bool(self._redis.sadd(_LINES_KEY, text))
         return True
 
-    def forget_said(self) -> bool:
+    def forget_lines(self) -> bool:
         with suppress(self._error):
-            return bool(self._redis.delete(_SAID))
+            return bool(self._redis.delete(_LINES_KEY))
         return False
 
 
@@ -122,20 +122,20 @@ def note(kind: str, customer_id: str, **what: Any) -> None:
 
 def recent(customer_id: str, since: float) -> list[Record]:
     """Return what happened to a customer since then, oldest first."""
-    found = [record for record in _store().all() if record.customer_id == customer_id and record.at >= since]
-    return sorted(found, key=lambda record: record.at)
+    records = [record for record in _store().all() if record.customer_id == customer_id and record.at >= since]
+    return sorted(records, key=lambda record: record.at)
 
 
 @receiver(entitlement_checked)
 def note_check(decision: Decision, **_: Any) -> None:
-    said = {name: str(getattr(decision, name)) for name in ("entitlement", "outcome", "reason", "source")}
-    note("checked", decision.customer_id or "", age=decision.age, **said)
+    fields = {name: str(getattr(decision, name)) for name in ("entitlement", "outcome", "reason", "source")}
+    note("checked", decision.customer_id or "", age=decision.age, **fields)
 
 
 @receiver(entitlements_refreshed)
 def note_fetch(snapshot: Snapshot, **_: Any) -> None:
     note("fetched", snapshot.customer_id)
-    if _store().forget_said():
+    if _store().forget_lines():
         _logger.info("billing answers again")
 
 

@@ -57,7 +57,7 @@ class Timeline:
         self.fresh_y = self._y(ttl)
 
     @property
-    def said(self) -> str:
+    def last_move(self) -> str:
         """What came of the last move."""
         return next((record.text for record in reversed(self._records) if record.kind == "played"), "")
 
@@ -87,7 +87,7 @@ class Timeline:
     def lines(self, most: int = 12) -> list[Line]:
         """Return what happened in words, the newest first; the same in a row, of several entitlements, is one line."""
         lines: list[Line] = []
-        for at, state, name, text in self._told():
+        for at, state, name, text in self._events():
             ago, last = round(self._now - at), lines[-1] if lines else None
             if last and last.text == text:
                 is_new = name and name not in last.names
@@ -97,17 +97,17 @@ class Timeline:
                 lines.append(Line(ago, state, (name,) if name else (), text))
         return lines[: -most - 1 : -1]
 
-    def _told(self) -> Iterator[tuple[float, str, str, str]]:
-        """Tell each fetch and move, and each answer that differs from the one before."""
+    def _events(self) -> Iterator[tuple[float, str, str, str]]:
+        """Yield each fetch and move, and each answer that differs from the one before."""
         before: dict[str, str] = {}
         for record in self._records:
             if record.kind != "checked":
                 yield record.at, record.kind, "", _sentence(record)
                 continue
-            for name, state, said in self._answers(record):
-                if before.setdefault(name, said) != said:
-                    yield record.at, state, name, f"{before[name]} → {said}"
-                before[name] = said
+            for name, state, text in self._answers(record):
+                if before.setdefault(name, text) != text:
+                    yield record.at, state, name, f"{before[name]} → {text}"
+                before[name] = text
 
     def _answers(self, check: Record) -> Iterator[tuple[str, str, str]]:
         state = state_of(check.source, check.age, self._ttl)
@@ -140,5 +140,5 @@ def state_of(source: str, age: float | None, ttl: float) -> str:
 
 
 def _sentence(record: Record) -> str:
-    said = {"fetched": "Billing was asked and answered.", "failed": f"A fetch failed: {record.text}."}
-    return said.get(record.kind, record.text)
+    sentences = {"fetched": "Billing was asked and answered.", "failed": f"A fetch failed: {record.text}."}
+    return sentences.get(record.kind, record.text)

@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 @require_GET
 async def room(request: HttpRequest) -> HttpResponse:
     """Check, and show it. The page is whole without a script; with one its parts are renewed each second."""
-    customer = await sync_to_async(_chosen)(request)
+    customer = await sync_to_async(_choose_customer)(request)
     answers = await asyncio.gather(*(_answer(customer, watched) for watched in WATCHED))
     return await sync_to_async(_show)(request, customer, answers)
 
@@ -60,27 +60,27 @@ async def room(request: HttpRequest) -> HttpResponse:
 @require_POST
 def act(request: HttpRequest) -> HttpResponse:
     """Do what a button says."""
-    customer = _named(request.POST.get("customer"))
+    customer = _find_customer(request.POST.get("customer"))
     name, entitlement, tell = (request.POST.get(field, "") for field in ("act", "entitlement", "tell"))
     if name not in acts.ACTS:
         raise Http404("there is no such act")
-    said = acts.perform(name, customer.id, entitlement, tell=bool(tell))
-    records.note("played", customer.id, text=said)
+    outcome = acts.perform(name, customer.id, entitlement, tell=bool(tell))
+    records.note("played", customer.id, text=outcome)
     # What was picked and ticked is so on the next page, too; the steps of the guide have nothing to pick.
-    kept = {"entitlement": entitlement, "tell": tell} if entitlement else {}
-    return redirect(f"{reverse('control_room:room')}?{urlencode({'customer': customer.id, **kept})}")
+    picks = {"entitlement": entitlement, "tell": tell} if entitlement else {}
+    return redirect(f"{reverse('control_room:room')}?{urlencode({'customer': customer.id, **picks})}")
 
 
-def _named(customer_id: str | None) -> Customer:
+def _find_customer(customer_id: str | None) -> Customer:
     customer = next((customer for customer in CUSTOMERS if customer.id == customer_id), None)
     if customer is None:
         raise Http404("there is no such customer")
     return customer
 
 
-def _chosen(request: HttpRequest) -> Customer:
-    asked = request.GET.get("customer")
-    return _named(asked) if asked else signed_in(request) or CUSTOMERS[0]
+def _choose_customer(request: HttpRequest) -> Customer:
+    customer_id = request.GET.get("customer")
+    return _find_customer(customer_id) if customer_id else signed_in(request) or CUSTOMERS[0]
 
 
 async def _answer(customer: Customer, watched: Watched) -> Answer:
@@ -94,7 +94,7 @@ async def _answer(customer: Customer, watched: Watched) -> Answer:
 def _show(request: HttpRequest, customer: Customer, answers: list[Answer]) -> HttpResponse:
     now, options = time.time(), default_gate().options
     timeline = Timeline(records.recent(customer.id, now - SECONDS), now, options.ttl)
-    found: dict[str, Any] = {
+    context: dict[str, Any] = {
         "watched_customer": customer,
         "answers": answers,
         "health": default_gate().health(),
@@ -111,4 +111,4 @@ def _show(request: HttpRequest, customer: Customer, answers: list[Answer]) -> Ht
         "height": HEIGHT,
         "seconds": SECONDS,
     }
-    return render(request, "control_room/room.html", found)
+    return render(request, "control_room/room.html", context)

@@ -26,14 +26,14 @@ class AnswerPage(BaseRenderer):
         self, data: Any, accepted_media_type: str | None = None, renderer_context: dict[str, Any] | None = None
     ) -> str:
         """Return the page, with the status and the way to the plans where the request was refused."""
-        given = renderer_context or {}
+        context = renderer_context or {}
         page = {
-            "title": given["view"].get_view_name(),
-            "status": HTTPStatus(given["response"].status_code),
+            "title": context["view"].get_view_name(),
+            "status": HTTPStatus(context["response"].status_code),
             "answer": json.dumps(data, indent=2),
             "upgrade_url": data.get("upgrade_url"),
         }
-        return render_to_string(given["view"].template_name, page, given["request"])
+        return render_to_string(context["view"].template_name, page, context["request"])
 
 
 class Search(APIView):

@@ -32,13 +32,13 @@ _SANDBOX = (
 )
 
 
-def _customers(listed: str) -> tuple[Customer, ...]:
+def _customers(text: str) -> tuple[Customer, ...]:
     """Read ``Name=id, Name=id``: the customers of a real account."""
-    pairs = (pair.partition("=") for pair in listed.split(",") if pair.strip())
+    pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
     try:
         return tuple(Customer(str(UUID(own_id.strip())), name.strip()) for name, _, own_id in pairs)
     except ValueError:
-        raise SystemExit(f"FIELDNOTES_CUSTOMERS: expected “Name=id, Name=id” with UUIDs, not {listed!r}") from None
+        raise SystemExit(f"FIELDNOTES_CUSTOMERS: expected “Name=id, Name=id” with UUIDs, not {text!r}") from None
 
 
 CUSTOMERS = _customers(os.environ.get("FIELDNOTES_CUSTOMERS", "")) or _SANDBOX
@@ -61,8 +61,8 @@ def seed() -> None:
 
 def signed_in(request: HttpRequest) -> Customer | None:
     profile = getattr(request.user, "profile", None)
-    known_as = str(profile.zenskar_customer_id) if profile else None
-    return next((customer for customer in CUSTOMERS if customer.id == known_as), None)
+    customer_id = str(profile.zenskar_customer_id) if profile else None
+    return next((customer for customer in CUSTOMERS if customer.id == customer_id), None)
 
 
 def sign_in(request: HttpRequest, customer_id: str) -> None:

@@ -35,8 +35,8 @@ def write_export(export_id: int) -> None:
     try:
         with reserve_entitlement(customer_id, EXPORT, key=f"export {export.pk}") as reservation:
             export.state, export.outcome = Export.State.DONE, f"{reservation.quantity} calls were used"
-    except EntitlementDenied as refused:
-        export.state, export.outcome = Export.State.REFUSED, str(refused.decision.reason)
+    except EntitlementDenied as error:
+        export.state, export.outcome = Export.State.REFUSED, str(error.decision.reason)
     except EntitlementUnavailable:  # nobody knows: that is no refusal, and the job is to run again
         export.state, export.outcome = Export.State.POSTPONED, "billing does not answer"
     export.save()

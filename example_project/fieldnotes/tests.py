@@ -41,9 +41,9 @@ def test_who_has_not_is_led_to_the_plans(visitor):
     assert 'href="/plans/"' in page.text
 
 
-@pytest.mark.parametrize(("left", "status"), [(100, 200), (99, 402), ("unavailable", 503)])
-def test_an_export_needs_a_hundred_calls(visitor, left, status):
-    with override_entitlements({"api_calls": left}):
+@pytest.mark.parametrize(("value", "status"), [(100, 200), (99, 402), ("unavailable", 503)])
+def test_an_export_needs_a_hundred_calls(visitor, value, status):
+    with override_entitlements({"api_calls": value}):
         assert visitor.get("/export/").status_code == status
 
 
@@ -122,8 +122,8 @@ def test_the_api_says_who_are_you_then_whether_you_may(client, user, entitlement
     assert search(authorization=token).json()["code"] == "customer_not_found"
     entitlements.grant(PRO, "API Calls", 1)
     assert search(authorization=token).json() == {"notes": ["Barn 3: roof to be checked"]}
-    refused = search(authorization=token)
-    assert (refused.status_code, refused.json()["code"]) == (402, "insufficient_quantity")
+    refusal = search(authorization=token)
+    assert (refusal.status_code, refusal.json()["code"]) == (402, "insufficient_quantity")
     entitlements.advance(7200)
     entitlements.fail()
     assert search(authorization=token).status_code == 503

@@ -39,12 +39,12 @@ arender = sync_to_async(render)
 
 async def home(request: Request) -> HttpResponse:
     """Show what the customer has. An outage of billing is told, and is no empty list."""
-    known = await request.entitlements.aall()
+    entitlements = await request.entitlements.aall()
     try:
-        entitlements = [_shown(entitlement) for entitlement in known.values()]
+        rows = [_to_row(entitlement) for entitlement in entitlements.values()]
     except EntitlementUnavailable:
         return await arender(request, "fieldnotes/home.html", {"is_unknown": True}, status=503)
-    return await arender(request, "fieldnotes/home.html", {"entitlements": entitlements, "pages": _pages(known)})
+    return await arender(request, "fieldnotes/home.html", {"entitlements": rows, "pages": _pages(entitlements)})
 
 
 class Dashboard(EntitlementRequiredMixin, TemplateView):
@@ -74,9 +74,9 @@ def translate(request: Request, number: int) -> HttpResponse:
     """Credits that are used up once: the same note again is free. A note that is not there costs nothing."""
     if number >= len(NOTES):
         raise Http404
-    left = request.entitlements.check("ai_credits").remaining
-    given = {"notes": NOTES, "translation": list(NOTES.values())[number], "left": left}
-    return render(request, "fieldnotes/reports.html", given)
+    remaining = request.entitlements.check("ai_credits").remaining
+    context = {"notes": NOTES, "translation": list(NOTES.values())[number], "remaining": remaining}
+    return render(request, "fieldnotes/reports.html", context)
 
 
 @requires_entitlement(prices.EXPORT)
@@ -118,25 +118,25 @@ class Ask(View):
         answers = find_notes(question)
         return self._page(request, status=200 if answers else 404, question=question, answers=answers)
 
-    def _page(self, request: Request, status: int = 200, **given: Any) -> HttpResponse:
+    def _page(self, request: Request, status: int = 200, **context: Any) -> HttpResponse:
         decision = request.entitlements.check(prices.ANSWER)
-        given |= {"decision": decision, "percent": _percent_left(decision)}
-        return render(request, "fieldnotes/ask.html", given, status=status)
+        context |= {"decision": decision, "percent": _percent_left(decision)}
+        return render(request, "fieldnotes/ask.html", context, status=status)
 
 
 @require_http_methods(["GET", "POST"])
 def team(request: Request) -> HttpResponse:
     """Ask in code. What ``require`` raises is answered by the middleware like any refusal."""
     decision = request.entitlements.require(prices.SEAT)
-    invited = ""
+    people = ""
     if request.method == "POST":
-        invited = request.POST.get("people", "")
+        people = request.POST.get("people", "")
         try:
-            decision = request.entitlements.require("seats", invited)
+            decision = request.entitlements.require("seats", people)
         except ValueError:  # what was typed is no quantity
             return render(request, "fieldnotes/team.html", {"decision": decision, "is_no_number": True}, status=400)
     may_sso = request.entitlements.has("sso")
-    return render(request, "fieldnotes/team.html", {"decision": decision, "invited": invited, "may_sso": may_sso})
+    return render(request, "fieldnotes/team.html", {"decision": decision, "people": people, "may_sso": may_sso})
 
 
 @vary_on_headers("Accept")
@@ -159,15 +159,15 @@ def plans(request: Request) -> HttpResponse:
 def sign_in(request: Request) -> HttpResponse:
     """Switch the customer, and show a page: the one that is named, of those on the home page, or that."""
     customers.sign_in(request, request.POST.get("customer", ""))
-    named = request.POST.get("page")
-    return redirect(named if named in {page.url_name for page in prices.PAGES} else "home")
+    url_name = request.POST.get("page")
+    return redirect(url_name if url_name in {page.url_name for page in prices.PAGES} else "home")
 
 
-def _pages(known: CustomerEntitlements) -> list[dict[str, Any]]:
-    return [{**page._asdict(), "decision": known.check(page.requirement)} for page in prices.PAGES]
+def _pages(entitlements: CustomerEntitlements) -> list[dict[str, Any]]:
+    return [{**page._asdict(), "decision": entitlements.check(page.requirement)} for page in prices.PAGES]
 
 
-def _shown(entitlement: Entitlement) -> dict[str, Any]:
+def _to_row(entitlement: Entitlement) -> dict[str, Any]:
     return {
         "name": entitlement.name,
         "type": entitlement.type,
