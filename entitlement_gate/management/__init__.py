@@ -1,1 +1,1 @@
-"""``manage.py entitlements``. Never here: the logic behind it (``operators``)."""
+"""``manage.py entitlements``; its answers are made in ``operators``."""
