@@ -1,4 +1,4 @@
-"""What reaches the upstream, and what callers are told in bad days. Counts and seconds, not speed."""
+"""What reaches the upstream, and what callers get while billing fails. Counts and seconds, not speed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ _COUNTS: dict[str, Callable[[Remote], str]] = {
 
 
 def _bad_days(makes: list[Make], patience: float) -> dict[str, list[str]]:
-    """Live through every bad day at the same time: nearly all of it is waiting."""
+    """Try every kind of failure at the same time: nearly all of it is waiting."""
     days: dict[str, tuple[Callable[[Remote], None], bool]] = {
         "billing answers 503, data past its age": (lambda remote: remote.upstream.fail(), True),
         "nothing listens, data past its age": (lambda remote: remote.upstream.stop(), True),
@@ -92,19 +92,21 @@ def _bad_days(makes: list[Make], patience: float) -> dict[str, list[str]]:
         "billing hangs, customer unknown": (lambda remote: remote.upstream.hang(), False),
     }
     with ThreadPoolExecutor(len(days) * len(makes)) as pool:
-        lived = {
-            title: [pool.submit(_tried, _bad_day(befall, patience, is_known=known), make, _SHORT_TTL) for make in makes]
-            for title, (befall, known) in days.items()
+        futures = {
+            title: [
+                pool.submit(_tried, _bad_day(fail, patience, is_known=is_known), make, _SHORT_TTL) for make in makes
+            ]
+            for title, (fail, is_known) in days.items()
         }
-        return {title: [day.result() for day in row] for title, row in lived.items()}
+        return {title: [future.result() for future in row] for title, row in futures.items()}
 
 
-def _bad_day(befall: Callable[[Remote], None], patience: float, *, is_known: bool) -> Callable[[Remote], str]:
+def _bad_day(fail: Callable[[Remote], None], patience: float, *, is_known: bool) -> Callable[[Remote], str]:
     def question(remote: Remote) -> str:
         if is_known:
             assert remote.ask(ASKED)
             time.sleep(3 * _SHORT_TTL)  # past the gate's window of renewal too: within that it answers at once
-        befall(remote)
+        fail(remote)
         first, has_answered = answer_of(remote.ask, patience)
         return f"{first}, then {answer_of(remote.ask, patience)[0]}" if has_answered else first
 
@@ -113,19 +115,19 @@ def _bad_day(befall: Callable[[Remote], None], patience: float, *, is_known: boo
 
 def answer_of(ask: Callable[[str], bool], patience: float) -> tuple[str, bool]:
     """Return what a caller is told and when, and whether they were told anything within their patience."""
-    told: SimpleQueue[str] = SimpleQueue()
+    answers: SimpleQueue[str] = SimpleQueue()
 
     def call() -> None:
         try:
             answer = str(ask(ASKED))
         except Exception as error:  # noqa: BLE001 - whatever a library raises is what its callers get
             answer = f"raises {type(error).__name__}"
-        told.put(answer)
+        answers.put(answer)
 
     began = time.perf_counter()
     threading.Thread(target=call, daemon=True).start()
     try:
-        answer = told.get(timeout=patience)
+        answer = answers.get(timeout=patience)
     except Empty:
         return f"no answer in {patience:g} s", False
     took = time.perf_counter() - began

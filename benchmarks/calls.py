@@ -115,8 +115,8 @@ def _project(**own: Any) -> Iterator[UUID]:
     """Let the settings' gate answer for one customer, whose id is a UUID as Django's fields have it."""
     world = World(1)
     customer = UUID(world.customers[0])
-    told = {**settings.ENTITLEMENT_GATE, "CUSTOMER_RESOLVER": lambda _: customer, **own}
-    with override_settings(ENTITLEMENT_GATE=told):
+    options = {**settings.ENTITLEMENT_GATE, "CUSTOMER_RESOLVER": lambda _: customer, **own}
+    with override_settings(ENTITLEMENT_GATE=options):
         settle(world)
         yield customer
 

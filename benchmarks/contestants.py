@@ -1,4 +1,4 @@
-"""Who takes part in the warm check, and the proof that each answers rightly. Never here: timing."""
+"""Who takes part in the warm check, and the proof that each answers rightly."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def verify(contestant: Contestant, world: World) -> Verified:
     """
     subjects = [contestant.subject(customer) for customer in world.customers]
     stranger = contestant.subject(STRANGER)
-    asked = [(subjects[0], ASKED, True), (subjects[0], REFUSED, False), (stranger, ASKED, False)]
-    for subject, name, right in asked:
+    questions = [(subjects[0], ASKED, True), (subjects[0], REFUSED, False), (stranger, ASKED, False)]
+    for subject, name, right in questions:
         answer = contestant.ask(subject, name)
         if answer is not right:
             raise WrongAnswer(f"{contestant.name} says {answer!r} to {name!r}, which should be {right}")
-    refused = contestant.batch(subjects)
-    if refused is not None:
-        raise WrongAnswer(f"{contestant.name} refuses {refused!r}")
+    refusal = contestant.batch(subjects)
+    if refusal is not None:
+        raise WrongAnswer(f"{contestant.name} refuses {refusal!r}")
     return Verified(contestant, subjects)

@@ -23,7 +23,7 @@ class Effort(NamedTuple):
         together: rounds shared by threads; a turn is many of the interpreter's switch intervals (5 ms).
         fetches: requests a turn, and turns.
         starts: fresh interpreters of each kind.
-        held: customers whose memory is counted.
+        cached: customers whose memory is counted.
         patience: seconds after which a caller who still waits is left.
         with_peers: whether other libraries take part.
     """
@@ -33,7 +33,7 @@ class Effort(NamedTuple):
     together: Rounds
     fetches: Rounds
     starts: int
-    held: int
+    cached: int
     patience: float
     with_peers: bool = True
 

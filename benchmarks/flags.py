@@ -32,7 +32,7 @@ OURS = "`EntitlementProvider`"
 def tables(effort: Effort) -> list[Table]:
     """Measure a warm boolean."""
     seconds, rounds = effort.alone
-    world = World(effort.held)
+    world = World(effort.cached)
     contexts = [EvaluationContext(customer, {"plan": world.plan_of(customer)}) for customer in world.customers]
     with _clients(world) as clients:
         batches = {name: _batch(client) for name, client in clients.items()}

@@ -1,6 +1,6 @@
 """Using up: what a verb costs in memory and over Redis, and what eight processes get done together.
 
-Never here: whether the counts are right (``tests/lab``).
+Whether the counts are right is tested in ``tests/lab``.
 """
 
 from __future__ import annotations
@@ -201,10 +201,10 @@ def _add_crowd(table: Table, url: str, seconds: float) -> None:
 
 def _verbs_a_second(url: str, customers: Sequence[str], seconds: float) -> float:
     """Return what processes get done, one for each customer named."""
-    spawning = multiprocessing.get_context("spawn")
-    line, counts = spawning.Barrier(len(customers)), spawning.Queue()
+    context = multiprocessing.get_context("spawn")
+    line, counts = context.Barrier(len(customers)), context.Queue()
     workers = [
-        spawning.Process(target=_work, args=(url, customer, seconds, (line.wait, counts.put)), daemon=True)
+        context.Process(target=_work, args=(url, customer, seconds, (line.wait, counts.put)), daemon=True)
         for customer in customers
     ]
     for worker in workers:

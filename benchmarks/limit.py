@@ -1,4 +1,4 @@
-"""The practical limit: the least that any check with an age and a window has to do. Never here: more than that."""
+"""The practical limit: the least that any check with an age and a window has to do."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def practical_limit(customers: Iterable[str], names: Iterable[str]) -> Callable[
     """Return a check over a dictionary: two look-ups and both clocks, no class, no misses, no reasons."""
     names, end = tuple(names), float("inf")
     fresh = time.monotonic() + 3600
-    known = {customer: (fresh, dict.fromkeys(names, (True, end))) for customer in customers}
+    cache = {customer: (fresh, dict.fromkeys(names, (True, end))) for customer in customers}
     monotonic, wall = time.monotonic, time.time
-    nothing: tuple[float, dict[str, tuple[bool, float]]] = (end, {})
+    empty: tuple[float, dict[str, tuple[bool, float]]] = (end, {})
     no = (False, end)
 
     def may(customer: str, name: str) -> bool:
-        fresh_until, answers = known.get(customer, nothing)
+        fresh_until, answers = cache.get(customer, empty)
         allowed, until = answers.get(name, no)
         return monotonic() < fresh_until and wall() < until and allowed
 

@@ -26,14 +26,14 @@ _FIRST = 300  # customers after whom what all share is there: names, dates, and 
 
 def tables(effort: Effort) -> list[Table]:
     """Measure distinct customers on the same plan."""
-    world = World(effort.held + _FIRST)
+    world = World(effort.cached + _FIRST)
     pages = {customer: world.page(customer) for customer in world.customers}
-    kept: list[BarePage] = []
-    weights = {_MODELS: _weigh(lambda customer: kept.append(BarePage.model_validate_json(pages[customer])), pages)}
+    models: list[BarePage] = []
+    weights = {_MODELS: _weigh(lambda customer: models.append(BarePage.model_validate_json(pages[customer])), pages)}
     with _gate(pages) as gate:
         weights["the gate, one name asked"] = one = _weigh(lambda customer: _ask(gate, customer, (ASKED,)), pages)
         weights["the gate, all 20 names asked"] = one + _weigh(lambda customer: _ask(gate, customer, NAMES), pages)
-    table = Table("Memory", _HOW.format(effort.held), ["kept", "ratio", "a customer"])
+    table = Table("Memory", _HOW.format(effort.cached), ["kept", "ratio", "a customer"])
     least = weights[_MODELS]
     table.rows = [[label, times(own / least), f"{own / 1024:.1f} KiB"] for label, own in weights.items()]
     return [table]
@@ -58,8 +58,8 @@ def weight_of(grow: Callable[[], object], settle: Callable[[], object] = lambda:
 
 def _weigh(hold: Callable[[str], None], pages: Pages) -> float:
     """Return the bytes a customer."""
-    first, counted = list(pages)[:_FIRST], list(pages)[_FIRST:]
-    return weight_of(lambda: _each(hold, counted), lambda: _each(hold, first)) / len(counted)
+    first, others = list(pages)[:_FIRST], list(pages)[_FIRST:]
+    return weight_of(lambda: _each(hold, others), lambda: _each(hold, first)) / len(others)
 
 
 def _each(hold: Callable[[str], None], customers: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The gate itself as a contestant, through each of its doors, and the practical limit. Never here: peers, timing."""
+"""The gate itself as a contestant, through each of its doors, and the practical limit."""
 
 from __future__ import annotations
 

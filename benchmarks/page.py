@@ -1,4 +1,4 @@
-"""The page that keeps the last tables: what they were measured with, and writing them. Never here: measuring."""
+"""The page that keeps the last tables: what they were measured with, and writing them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def provenance(when: datetime | None = None) -> str:
     return f"Measured on {day} with {python} on {machine}: {versions}.\n"
 
 
-def written(text: str, tables: Sequence[Table], said: str) -> str:
+def written(text: str, tables: Sequence[Table], heading: str) -> str:
     """Return the page's text with the tables in the place of those it had.
 
     Raises:
@@ -43,5 +43,5 @@ def written(text: str, tables: Sequence[Table], said: str) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError("the page has lost one of its markers")
-    body = "\n".join([said, *map(str, tables)])
+    body = "\n".join([heading, *map(str, tables)])
     return f"{before}{BEGIN}\n\n{body}\n{END}{after}"

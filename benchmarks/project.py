@@ -1,4 +1,4 @@
-"""The Django project around the contestants that need one. Never here: what they do with it."""
+"""The Django project around the contestants that need one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gate adds to a request: the whole of Django's handler, under WSGI and ASGI. Never here: whether it refuses."""
+"""What a gate adds to a request: the whole of Django's handler, under WSGI and ASGI."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class EmptyMixin(MiddlewareMixin):
 def tables(effort: Effort) -> list[Table]:
     """Measure a customer whose snapshot is in memory, found by a resolver that needs no database."""
     configure()
-    served = "entitlement_gate: "
+    prefix = "entitlement_gate: "
     chains = [
         Chain(BARE),
         Chain("a middleware on `MiddlewareMixin`", (f"{__name__}.EmptyMixin",)),
-        Chain(f"{served}middleware, nothing asked", (_OURS,)),
-        Chain(f"{served}decorator alone", (), requires_entitlement(ASKED)),
-        Chain(f"{served}middleware and decorator", (_OURS,), requires_entitlement(ASKED)),
+        Chain(f"{prefix}middleware, nothing asked", (_OURS,)),
+        Chain(f"{prefix}decorator alone", (), requires_entitlement(ASKED)),
+        Chain(f"{prefix}middleware and decorator", (_OURS,), requires_entitlement(ASKED)),
     ]
     peers = _peers() if effort.with_peers else []
     wsgi = _measured("A request, WSGI", [*chains, *peers], effort, _through_wsgi)
@@ -98,8 +98,8 @@ def _measured(title: str, chains: Sequence[Chain], effort: Effort, through: Thro
         samples = interleaved(timers, rounds)
     table = Table(title, _HOW, ["chain", "adds", "a request"])
     for name, own in samples.items():
-        added = median(mine - bare for mine, bare in zip(own, samples[BARE], strict=True))
-        table.rows.append([name, "" if name == BARE else micros(added), micros(median(own))])
+        extra = median(mine - bare for mine, bare in zip(own, samples[BARE], strict=True))
+        table.rows.append([name, "" if name == BARE else micros(extra), micros(median(own))])
     return table
 
 

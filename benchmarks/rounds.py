@@ -1,7 +1,6 @@
 """How anything here is timed: contestants take turns in rounds, and are compared within each round.
 
-On a machine that does other things as well, a round's figures rise and fall together; their ratio does not. Never
-here: what is timed.
+On a machine that does other things as well, a round's figures rise and fall together; their ratio does not.
 """
 
 from __future__ import annotations
@@ -117,8 +116,8 @@ def walk(
     def timed() -> float:
         place = next(places) % len(subjects)
         whole_turns = calls // len(subjects) + 2
-        asked = (list(subjects) * whole_turns)[place : place + calls]
-        return _timed(batch, asked, clock) if threads == 1 else Shared(batch, asked, threads, clock).timed()
+        turn = (list(subjects) * whole_turns)[place : place + calls]
+        return _timed(batch, turn, clock) if threads == 1 else Shared(batch, turn, threads, clock).timed()
 
     return timed
 
@@ -126,34 +125,34 @@ def walk(
 def _calls_within(batch: Batch, subjects: Sequence[Any], seconds: float, clock: Callable[[], float]) -> int:
     calls = 8
     while True:
-        asked = (list(subjects) * (calls // len(subjects) + 1))[:calls]
-        took = _timed(batch, asked, clock) * calls
+        turn = (list(subjects) * (calls // len(subjects) + 1))[:calls]
+        took = _timed(batch, turn, clock) * calls
         if took > seconds / 8 or calls >= _MOST_CALLS:
             return min(_MOST_CALLS, max(8, int(calls * seconds / took)))
         calls *= 4
 
 
-def _timed(batch: Batch, asked: Sequence[Any], clock: Callable[[], float]) -> float:
+def _timed(batch: Batch, subjects: Sequence[Any], clock: Callable[[], float]) -> float:
     began = clock()
-    refused = batch(asked)
+    refusal = batch(subjects)
     took = clock() - began
-    if refused is not None:
-        raise Refused(str(refused))
-    return took / len(asked)
+    if refusal is not None:
+        raise Refused(str(refusal))
+    return took / len(subjects)
 
 
 class Shared:
     """One round of calls, shared by threads that start at once."""
 
     def __init__(
-        self, batch: Batch, asked: Sequence[Any], threads: int, clock: Callable[[], float] = time.perf_counter
+        self, batch: Batch, subjects: Sequence[Any], threads: int, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._batch = batch
         self._clock = clock
-        self._asked = asked
-        self._parts = [asked[first::threads] for first in range(threads)]
+        self._subjects = subjects
+        self._parts = [subjects[first::threads] for first in range(threads)]
         self._line = threading.Barrier(threads + 1)
-        self._refused: list[Any] = []
+        self._refusals: list[Any] = []
 
     def timed(self) -> float:
         """Return the seconds of all threads together, over all calls."""
@@ -165,12 +164,12 @@ class Shared:
         for runner in runners:
             runner.join()
         took = self._clock() - began
-        if self._refused:
-            raise Refused(str(self._refused[0]))
-        return took / len(self._asked)
+        if self._refusals:
+            raise Refused(str(self._refusals[0]))
+        return took / len(self._subjects)
 
     def _run(self, part: Sequence[Any]) -> None:
         self._line.wait()
-        refused = self._batch(part)
-        if refused is not None:
-            self._refused.append(refused)
+        refusal = self._batch(part)
+        if refusal is not None:
+            self._refusals.append(refusal)

@@ -1,4 +1,4 @@
-"""What a hundred times as many rows make of a question that concerns one of them. Never here: fetching the rows."""
+"""What a hundred times as many rows make of a question that concerns one of them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def tables(effort: Effort) -> list[Table]:
     """Ask a customer of few rows and one of many the same."""
     table = Table("Rows", _HOW, ["question", "ratio", f"{FEW} rows", f"{MANY:,} rows"])
     with _gate(FEW) as few, _gate(MANY) as many:
-        for name, asking in _QUESTIONS.items():
-            batches = {FEW: asking(few), MANY: asking(many)}
+        for name, make_batch in _QUESTIONS.items():
+            batches = {FEW: make_batch(few), MANY: make_batch(many)}
             timers = {
                 str(rows): walk(batch, [MODEL], seconds=effort.alone.seconds, clock=COMPUTING)
                 for rows, batch in batches.items()
@@ -51,7 +51,7 @@ def _gate(rows: int) -> EntitlementGate:
 
 
 def _asking(ask: Callable[[EntitlementGate], Any]) -> Callable[[EntitlementGate], Batch]:
-    def asking(gate: EntitlementGate) -> Batch:
+    def make_batch(gate: EntitlementGate) -> Batch:
         def batch(customers: Sequence[str]) -> Any:
             for customer in customers:
                 if not ask(gate):
@@ -60,7 +60,7 @@ def _asking(ask: Callable[[EntitlementGate], Any]) -> Callable[[EntitlementGate]
 
         return batch
 
-    return asking
+    return make_batch
 
 
 def _first(gate: EntitlementGate) -> bool:

@@ -1,4 +1,4 @@
-"""What listens: always on the loopback address, always ended by whoever started it. Never here: measuring."""
+"""What listens: always on the loopback address, always ended by whoever started it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class ScriptedUpstream:
         self.be_well()
         self._leaving = threading.Event()
         self._reply = reply
-        self._ledger_client = threading.Lock()
+        self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener = _Listener(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._listener.server_address[1]}"
@@ -171,7 +171,7 @@ class ScriptedUpstream:
 
     def answer(self, path: str, body: Any) -> tuple[int, bytes]:
         """Return what is sent, in the mood of the day."""
-        with self._ledger_client:
+        with self._lock:
             self.calls += 1
         if self._mood == "hung":
             self._leaving.wait(_HANG)

@@ -1,4 +1,4 @@
-"""A table in Markdown, and numbers as people read them. Never here: what is in the tables."""
+"""A table in Markdown, and numbers as people read them."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def tables(effort: Effort) -> list[Table]:
         samples = interleaved(timers, rounds)
     table = Table("A view of Django REST framework", _HOW, ["view", "adds", "a request"])
     for name, own in samples.items():
-        added = median(mine - bare for mine, bare in zip(own, samples[BARE], strict=True))
-        table.rows.append([name, "" if name == BARE else micros(added), micros(median(own))])
+        extra = median(mine - bare for mine, bare in zip(own, samples[BARE], strict=True))
+        table.rows.append([name, "" if name == BARE else micros(extra), micros(median(own))])
     return [table]
 
 

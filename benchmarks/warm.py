@@ -61,7 +61,7 @@ def _by_form(effort: Effort) -> Table:
     world = World(1)
     (customer,) = world.customers
     with EntitlementGate(Source(world), ttl=3600) as gate:
-        asked: dict[str, tuple[Batch, object]] = {
+        forms: dict[str, tuple[Batch, object]] = {
             _TEXT: (asking(gate.has), afresh(customer)),
             "a `uuid.UUID`": (asking(gate.has), UUID(customer)),
             "a `Requirement`": (asking(gate.has, Requirement(ASKED)), afresh(customer)),
@@ -70,7 +70,7 @@ def _by_form(effort: Effort) -> Table:
         }
         seconds, rounds = effort.alone
         timers = {
-            name: walk(batch, [subject], seconds=seconds, clock=COMPUTING) for name, (batch, subject) in asked.items()
+            name: walk(batch, [subject], seconds=seconds, clock=COMPUTING) for name, (batch, subject) in forms.items()
         }
         samples = compared(interleaved(timers, rounds), _TEXT)
     table = Table("Warm check, by how it is asked", _HOW_BY_FORM, [f"{GATE_HAS} with", "ratio", "time"])

@@ -1,4 +1,4 @@
-"""The same customers, plan and pages for everybody who is measured. Never here: measuring."""
+"""The same customers, plan and pages for everybody who is measured."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def grants(rows: int) -> list[dict[str, Any]]:
 
 def sandbox_with(*customers: str) -> Sandbox:
     """Return a sandbox in which each of the customers has the plan."""
-    known = [{"id": customer, "name": customer, "grants": grants(len(NAMES))} for customer in customers]
-    return Sandbox(Scenario.parse({"api_key": KEY, "organisation": MODEL, "customers": known}))
+    members = [{"id": customer, "name": customer, "grants": grants(len(NAMES))} for customer in customers]
+    return Sandbox(Scenario.parse({"api_key": KEY, "organisation": MODEL, "customers": members}))
 
 
 def _grant(turn: int, place: int) -> dict[str, Any]:
@@ -106,13 +106,13 @@ class Source:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._kept: dict[str, Snapshot] = {}
+        self._snapshots: dict[str, Snapshot] = {}
 
     def fetch(self, customer_id: str) -> Snapshot:
         """Return the customer's snapshot."""
-        if customer_id not in self._kept:
-            self._kept[customer_id] = snapshot_from(self._world.page(customer_id), customer_id)
-        return self._kept[customer_id]
+        if customer_id not in self._snapshots:
+            self._snapshots[customer_id] = snapshot_from(self._world.page(customer_id), customer_id)
+        return self._snapshots[customer_id]
 
 
 def snapshot_from(body: bytes, customer_id: str) -> Snapshot:

@@ -38,7 +38,7 @@ TINY = Effort(
     together=Rounds(0.002, 2),
     fetches=Rounds(0.002, 2),
     starts=1,
-    held=20,
+    cached=20,
     patience=4.0,
     with_peers=False,
 )
