@@ -1,9 +1,8 @@
 """What a question makes the package do: functions entered, changes of file, decisions worked out. Counts, not speed.
 
-Counted is the thread of whoever asks, from the gate of a view on: a function of the package each time it is entered,
-whatever it is that enters it; expressions (comprehensions and the like) and the going on of what waited are none. A
-change of file is a function entered whose file is not that of the one entered before it. The numbers are the same in
-every run, but for two or three where a worker comes first.
+Counted is each entry into a function of the package on the thread that asks, from the gate of a view on; neither
+comprehensions nor generators that go on count. A change of file is an entry into a function of another file than that
+of the entry before. The numbers are the same in every run, but for two or three where a worker comes first.
 """
 
 from __future__ import annotations

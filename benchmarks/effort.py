@@ -24,7 +24,7 @@ class Effort(NamedTuple):
         fetches: requests a turn, and turns.
         starts: fresh interpreters of each kind.
         cached: customers whose memory is counted.
-        patience: seconds after which a caller who still waits is left.
+        patience: seconds after which a call without an answer is given up.
         with_peers: whether other libraries take part.
     """
 

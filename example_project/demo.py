@@ -30,8 +30,8 @@ _SANDBOX_KEY = "sandbox-key"
 _SANDBOX_ORGANISATION = "00000000-0000-4000-8000-000000000001"
 _PATIENCE = 2  # seconds that requests on their way get when the demo stops
 _GLANCE = 0.1  # seconds between two looks at the processes that were started
-# It leads the process group of all that the demo starts, and its input ends when the demo has, however that was. Then
-# there is nobody else to end the group, of which the warden is one; so another does, which has left it.
+# It leads the process group of all that the demo starts, and its input ends when the demo has, however that was. A fork
+# then ends the group, from outside: the warden, which is in it, would end before it could remove the folder.
 _WARDEN = """
 import os, shutil, signal, sys
 sys.stdin.read()

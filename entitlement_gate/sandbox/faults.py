@@ -138,7 +138,7 @@ def _compress_last(end: bytes) -> bytes:
 
 
 def _reshape(kind: str, reply: Reply, scope: str) -> Reply:
-    """Change the shape of a page; what is no page passes unharmed."""
+    """Change the shape of a page; any other reply stays as it is."""
     page: Any = read_json(reply.body)
     if not isinstance(page, Mapping) or "results" not in page:
         return reply

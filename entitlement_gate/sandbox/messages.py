@@ -63,7 +63,7 @@ class Request:
         """Read the query's pairs in order, blank values kept.
 
         Raises:
-            RefusedRequest: The query is no UTF-8, or has more pairs than anyone means.
+            RefusedRequest: The query is no UTF-8, or has more than 100 pairs.
         """
         text = self.target.partition("?")[2]
         try:

@@ -128,7 +128,7 @@ class _Listener(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def hang_up(self) -> None:
-        """Wake every handler by ending its connection, and wait for them, but not for long."""
+        """Wake every handler by ending its connection, and wait ``_PATIENCE`` seconds for them at most."""
         with self._guard:
             connections = list(self._open.items())
         end = time.monotonic() + _PATIENCE

@@ -69,7 +69,7 @@ class Layer:
         values: name, alias or entitlement id → what is said of it.
         customer_id: of whom; None is everybody.
         default: what is said of every other name; None is nothing.
-        stand_in: the customer of requests that are nobody's; None leaves them so.
+        stand_in: the customer of requests that have none; None leaves them without.
         decisions: takes the decisions given while it is active; None takes none.
     """
 
@@ -167,12 +167,12 @@ class OverridingGate(RequestGate):
         return sorted(name for name in own_names if self.is_held(name, customer_id, layers))
 
     def is_held(self, name: str, customer_id: str, layers: Layers) -> bool:
-        """Whether the customer has it in any state: one that does not count is still one that is there."""
+        """Whether the customer has it in any state, live or not."""
         leaf = self._leaf(Requirement(name), customer_id, self._layers() or layers)
         return leaf.reason is not Reason.NOT_ENTITLED
 
     def identify(self, customer: object) -> str | Reason:
-        """Return whose entitlements are asked for; nobody's may be those of a customer that an override names."""
+        """Return whose entitlements are asked for; where there is no customer, an override may name a stand-in."""
         if customer is None:
             customer = next((layer.stand_in for layer in self._layers() if layer.stand_in), None)
         return super().identify(customer)
@@ -196,7 +196,7 @@ class OverridingGate(RequestGate):
         entitlements: CustomerEntitlements,
         due: float,  # noqa: ARG002 - nothing is waited for
     ) -> Effects[tuple[Decision, CustomerEntitlements]]:
-        """Decide by the overrides: what a request knew before they began does not count, whose it is does."""
+        """Decide by the overrides: of what a request fetched before they began, the customer alone counts."""
         yield from ()
         if entitlements.customer_id is None:
             return entitlements.decide(requirement), entitlements

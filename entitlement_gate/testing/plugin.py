@@ -138,9 +138,9 @@ class BillingGuard(MetaPathFinder):
         if name != _CLIENT:
             return None
         sys.meta_path.remove(self)
-        found: Any = find_spec(name)
-        found.loader = _ThenLoader(found.loader, self._guard)
-        spec: ModuleSpec = found
+        client_spec: Any = find_spec(name)
+        client_spec.loader = _ThenLoader(client_spec.loader, self._guard)
+        spec: ModuleSpec = client_spec
         return spec
 
     def _guard(self, module: Any) -> None:

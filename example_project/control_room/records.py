@@ -1,7 +1,7 @@
 """What happened lately: every check, every fetch, and every move of whoever plays billing.
 
 Kept in memory, or in Redis where several processes share one, so that each tells what all of them saw. The oldest
-records leave first. So is what the log said of an outage, which it says once, whichever process it is.
+records leave first. Beside them are the lines that the log has of an outage, so that one process alone writes each.
 """
 
 import json
