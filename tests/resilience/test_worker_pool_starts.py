@@ -2,11 +2,13 @@ import threading
 
 import pytest
 
+from entitlement_gate.resilience import worker_pool
 from entitlement_gate.resilience.worker_pool import start_thread
 from tests.lab.striking import Strike, strike_newborns
 
 
-def test_a_thread_is_started_and_known_to_run():
+def test_a_thread_is_started_and_known_to_run(monkeypatch):
+    monkeypatch.setattr(worker_pool, "_LONGEST_START", 60)  # on a busy machine it may be late, which is no failure
     may_end = threading.Event()
     thread = threading.Thread(target=may_end.wait, args=(60,))
     assert start_thread(thread)
