@@ -16,6 +16,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
+# Of a URL, for tests whose subject is no time-out: a machine may be too busy to answer within 0.25 s.
+PATIENT = "socket_timeout=10&socket_connect_timeout=10"
+
+
 class RedisServer:
     def __init__(self, directory, *options):
         self.program = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -32,8 +36,7 @@ class RedisServer:
             pass
         self.port = port
         self.url = f"redis://127.0.0.1:{port}/0"
-        # For tests whose subject is no time-out: a machine may be too busy to answer within 0.25 s.
-        self.patient_url = f"{self.url}?socket_timeout=10&socket_connect_timeout=10"
+        self.patient_url = f"{self.url}?{PATIENT}"
 
     def start(self):
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]

@@ -64,7 +64,7 @@ def test_reads_do_not_go_on_at_the_old_primary(pair, ledger):
     use(ledger, "before")
     open_many(ledger)
     pair.fail_over()
-    elsewhere = RedisLedger(pair.new.url)
+    elsewhere = RedisLedger(pair.new.patient_url)
     use(elsewhere, "elsewhere")
     assert left(ledger) == left(elsewhere) == 998
     assert ledger.pending() == elsewhere.pending() == 2
@@ -72,7 +72,7 @@ def test_reads_do_not_go_on_at_the_old_primary(pair, ledger):
 
 
 def test_a_server_that_stays_a_replica_is_unavailable_and_says_why(pair):
-    ledger = RedisLedger(pair.old.url)
+    ledger = RedisLedger(pair.old.patient_url)
     use(ledger, "before")
     pair.fail_over()
     for ask in (lambda: use(ledger, "after"), lambda: left(ledger), ledger.pending):
@@ -95,7 +95,7 @@ def test_a_new_primary_that_evicts_is_refused(pair, ledger):
 
 
 def test_a_client_whose_pool_is_of_another_kind_is_left_to_itself(pair):
-    pool = redis.BlockingConnectionPool.from_url(pair.old.url, max_connections=2)
+    pool = redis.BlockingConnectionPool.from_url(pair.old.patient_url, max_connections=2)
     with redis.Redis(connection_pool=pool) as client:
         ledger = RedisLedger(client)
         use(ledger, "before")

@@ -9,7 +9,7 @@ import redis
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
-from tests.ledger.servers import RedisServer
+from tests.ledger.servers import PATIENT, RedisServer
 
 # What the reference of the setting REDIS_URL names.
 NEEDED = "+@read +@write +@scripting +@connection +time"
@@ -35,7 +35,7 @@ def url(request, server, admin):
     """Return the URL of a user with so many rights, and no others."""
     name = f"user-{uuid.uuid4().hex}"
     admin.execute_command("ACL", "SETUSER", name, "on", ">secret", KEYS, *request.param.split())
-    yield f"redis://{name}:secret@127.0.0.1:{server.port}/0?client_name=ledger&protocol=3"
+    yield f"redis://{name}:secret@127.0.0.1:{server.port}/0?client_name=ledger&protocol=3&{PATIENT}"
     admin.execute_command("ACL", "DELUSER", name)
 
 
@@ -69,7 +69,7 @@ def test_a_user_without_dangerous_commands_can_count(url, caplog):
 
 def test_a_user_that_may_not_even_read_is_told_so_by_the_kind_of_error(server, admin):
     admin.execute_command("ACL", "SETUSER", "nobody", "on", ">secret", KEYS, "+@connection")
-    ledger = RedisLedger(f"redis://nobody:secret@127.0.0.1:{server.port}/0")
+    ledger = RedisLedger(f"redis://nobody:secret@127.0.0.1:{server.port}/0?{PATIENT}")
     with pytest.raises(LedgerUnavailable, match="NoPermission"):
         ledger.charges(ANNA)
     report = ledger.health()
@@ -81,7 +81,7 @@ def test_a_user_that_may_not_even_read_is_told_so_by_the_kind_of_error(server, a
 
 def test_a_first_start_on_an_empty_redis_alarms_nobody(server, admin, caplog):
     with caplog.at_level(logging.INFO, logger="entitlement_gate.ledger"):
-        RedisLedger(server.url).charges(ANNA)
+        RedisLedger(server.patient_url).charges(ANNA)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("INFO", "founding the ledger 'entitlements' in Redis, which holds none")
     ]
@@ -89,7 +89,7 @@ def test_a_first_start_on_an_empty_redis_alarms_nobody(server, admin, caplog):
 
 @pytest.mark.parametrize("left", ["rows:{customer}", "events", "dead"])
 def test_what_is_left_of_a_lost_ledger_is_told_of_as_it_is_founded_anew(server, admin, caplog, left):
-    before = RedisLedger(server.url)
+    before = RedisLedger(server.patient_url)
     before.consume(ANNA, [demand(1, target=METER)], key="before")
     if left == "dead":
         before.bury(before.take(1)[0], "refused")
@@ -98,7 +98,7 @@ def test_what_is_left_of_a_lost_ledger_is_told_of_as_it_is_founded_anew(server, 
         if key != kept:
             admin.delete(key)
     with caplog.at_level(logging.INFO, logger="entitlement_gate.ledger"):
-        RedisLedger(server.url).charges(ANNA)
+        RedisLedger(server.patient_url).charges(ANNA)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "founding the ledger 'entitlements' in Redis among the remains of one that is lost")
     ]

@@ -24,17 +24,17 @@ def test_snapshots_are_shared_by_the_new_primary_at_once(make_gate, pair, billin
     pair.fail_over()
     gate.check(ANNA, "reports", refresh=True)
     assert shared_of(gate).state == "closed"
-    assert make_gate(redis_url=pair.new.url).check(ANNA, "reports").source == "shared"
+    assert make_gate(redis_url=pair.new.patient_url).check(ANNA, "reports").source == "shared"
 
 
 def test_what_was_shared_at_the_old_primary_is_not_read_there(make_gate, pair, billing):
     gate = make_gate(redis_url=pair.url)
     gate.check(ANNA, "reports")
     pair.fail_over()
-    other = make_gate(redis_url=pair.new.url)
+    other = make_gate(redis_url=pair.new.patient_url)
     other.check(ANNA, "reports")
     invalidate(other, ANNA)
-    fresh = make_gate(redis_url=pair.old.url)  # who comes to the old one is told that it is none
+    fresh = make_gate(redis_url=pair.old.patient_url)  # who comes to the old one is told that it is none
     assert fresh.check(ANNA, "reports").source == "live"
     assert shared_of(fresh).state == "open"
 
@@ -43,7 +43,7 @@ def test_who_listened_at_the_old_primary_hears_what_is_told_at_the_new_one(make_
     gate = make_gate(redis_url=pair.url)
     gate.check(ANNA, "reports")
     pair.fail_over()
-    other = make_gate(redis_url=pair.new.url)
+    other = make_gate(redis_url=pair.new.patient_url)
     other.check(ANNA, "reports")
     invalidate(other, ANNA)
     until = time.monotonic() + PATIENCE
