@@ -87,8 +87,8 @@ class _HoldingCases(_LedgerCases):
     def test_holds_return_however_many_run_out_together(self, ledger: Any) -> None:
         rows = (Row("row", 1200),)
         for number in range(1200):
-            ledger.reserve(ANNA, [demand(1, *rows)], key=str(number), ttl=5)
-        self.pass_time(ledger, 6)
+            ledger.reserve(ANNA, [demand(1, *rows)], key=str(number), ttl=60)
+        self.pass_time(ledger, 61)
         assert self.left(ledger, *rows) == 1200
         assert ledger.consume(ANNA, [demand(1200, *rows)], key="all").quantity == 1200
 
