@@ -107,6 +107,7 @@ def _flush_at_exit() -> None:
 # Seconds. To wake a thread costs whoever does it as much as 50 calls, and on a busy machine its turn.
 _PAUSE = 0.1
 _IDLE = 10.0
+_MOMENT = 0.005  # between two looks of who flushes at whether there is a thread
 _LOOK = 256  # calls between two looks at the id of the process: one costs as much as ten calls
 _PATIENCE = 30.0  # seconds after which a call is taken for hung; there is one thread, so that frees no other
 
@@ -142,23 +143,34 @@ class Background:
             self._wake()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until the calls queued by now are made; return False where that takes longer."""
+        """Wait until the calls queued by now are made; return False where that takes longer.
+
+        Where no thread can be started, they are made here: from Python 3.12 on that is so at the end of a process.
+        """
+        until = time.monotonic() + seconds
         done = Completion()
         self.call(done.set)
         self._hurry.set()
-        return done.wait(seconds)
+        while not done.is_set and (left := until - time.monotonic()) > 0:
+            if self._is_awake or not self._waiting or self._wake():
+                done.wait(min(left, _MOMENT))
+            else:
+                self._make_next()
+        return done.is_set
 
-    def _wake(self) -> None:
+    def _wake(self) -> bool:
+        """Return whether a thread makes the calls: the process may be able to start none, or be at its end."""
         self._is_awake = True
-        if not self._workers.submit(self._work, name=self):  # the process can start no thread, or is at its end
+        if not self._workers.submit(self._work, name=self):
             self._is_awake = False
+        return self._is_awake
 
     def _work(self) -> None:
         try:
             until = 0.0
             while self._waiting or time.monotonic() < until:
-                if self._waiting:
-                    self._empty()
+                while self._waiting:
+                    self._make_next()
                     until = time.monotonic() + _IDLE
                 self._hurry.wait(_PAUSE)
                 self._hurry = Completion()
@@ -167,10 +179,9 @@ class Background:
             if self._waiting:
                 self._wake()
 
-    def _empty(self) -> None:
-        while self._waiting:
-            function, args = self._waiting.popleft()
-            try:
-                function(*args)
-            except Exception as error:  # noqa: BLE001 - anybody's code
-                log_observer_failure(self._log, getattr(function, "__qualname__", type(function).__qualname__), error)
+    def _make_next(self) -> None:
+        function, args = self._waiting.popleft()
+        try:
+            function(*args)
+        except Exception as error:  # noqa: BLE001 - anybody's code
+            log_observer_failure(self._log, getattr(function, "__qualname__", type(function).__qualname__), error)

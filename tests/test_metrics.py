@@ -280,8 +280,27 @@ def test_where_no_thread_can_be_started_nothing_is_raised(background, monkeypatc
     assert made == [1]
 
 
+def test_where_no_thread_can_be_started_the_one_that_flushes_makes_the_calls(background, monkeypatch):
+    makers = []
+    monkeypatch.setattr(background._workers, "submit", lambda *_, **__: False)
+    background.call(lambda: makers.append(threading.current_thread()))
+    background.call(lambda: 1 / 0)
+    assert background.flush(60)
+    assert makers == [threading.current_thread()]
+
+
+def test_one_that_flushes_waits_no_longer_where_its_place_in_the_queue_was_taken(background, monkeypatch):
+    monkeypatch.setattr(background._workers, "submit", lambda *_, **__: False)
+    made = []
+    for number in range(background.MOST_WAITING):
+        background.call(made.append, number)
+    assert not background.flush(0.5)  # it stands behind none of them
+    eventually(lambda: background.flush(60), 60)
+    assert made == list(range(background.MOST_WAITING))
+
+
 SCRIPT = """
-import os, sys
+import atexit, os, sys
 from entitlement_gate import EntitlementGate
 from entitlement_gate.metrics import Observer, flush_observers, observe
 from entitlement_gate.testing import FakeSource
@@ -293,6 +312,11 @@ class Printed(Observer):
 parent, customer, source = os.getpid(), "20000000-0000-4000-8000-000000000002", FakeSource()
 source.grant(customer, "sso")
 gate = EntitlementGate(source)
+if sys.argv[1] == "is at its end":
+    gate.has(customer, "sso")  # from a fetch; the next needs none
+    observe(Printed(), gate)
+    atexit.register(gate.has, customer, "sso")
+    sys.exit()
 observe(Printed(), gate)
 gate.has(customer, "sso")
 if sys.argv[1] == "forks":
@@ -306,7 +330,14 @@ if sys.argv[1] == "forks":
 """
 
 
-@pytest.mark.parametrize(("what", "told"), [("ends", ["sso True"]), ("forks", ["sso False", "sso True", "sso True"])])
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("ends", ["sso True"]),
+        ("is at its end", ["sso True"]),
+        ("forks", ["sso False", "sso True", "sso True"]),
+    ],
+)
 def test_what_happened_is_told_when_the_process_ends_and_in_a_child_that_is_forked(what, told):
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, what]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
