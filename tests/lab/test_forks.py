@@ -59,7 +59,7 @@ def run(way, store):
             input=json.dumps({**told, "billing": billing.url}),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=600,
             check=False,
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
