@@ -329,7 +329,7 @@ class TestOneFetchInTheFleet:
         assert [decision.source for decision in told] == ["live"]
 
     def test_the_lease_of_one_that_died_runs_out(self, make_gate, billing):
-        gate = make_gate(deadline=0.6)
+        gate = make_gate(deadline=20)
         seal, store = billing.seal(), shared_of(gate)._store
         assert store.look(seal.scope, ANNA, "of a dead process", 0.2, always=True).has_lease
         assert gate.check(ANNA, "reports").source == "live"

@@ -12,14 +12,17 @@ NOON = 1_768_478_400.0  # 2026-01-15T12:00:00Z
 
 
 class Clock:
-    """A wall clock that a test sets, and a stopwatch that runs."""
+    """A wall clock that a test sets, and a stopwatch that runs and may leap."""
 
     def __init__(self, now=NOON):
         self.now = now
-        self.monotonic = time.monotonic
+        self.leapt = 0.0
 
     def time(self):
         return self.now
+
+    def monotonic(self):
+        return time.monotonic() + self.leapt
 
 
 @pytest.fixture

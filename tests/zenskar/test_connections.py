@@ -85,7 +85,7 @@ def test_a_client_that_never_connected_can_be_closed(serve, connect):
 
 def test_closing_ends_a_fetch_in_another_thread_as_unavailable(serve, connect):
     server, errors = serve(hang), []
-    client = connect(server, deadline=1.0)
+    client = connect(server, deadline=4.0)
 
     def fetch():
         try:
