@@ -161,9 +161,10 @@ class Background:
     def _wake(self) -> bool:
         """Return whether a thread makes the calls: the process may be able to start none, or be at its end."""
         self._is_awake = True
-        if not self._workers.submit(self._work, name=self):
+        is_made = self._workers.submit(self._work, name=self)
+        if not is_made:
             self._is_awake = False
-        return self._is_awake
+        return is_made
 
     def _work(self) -> None:
         try:
