@@ -88,6 +88,22 @@ def eventually(claim, seconds=60):
         time.sleep(0.001)
 
 
+def once(claim, act, *args):
+    """Do something on another thread as soon as a claim holds."""
+
+    def wait_and_act():
+        eventually(claim)
+        act(*args)
+
+    threading.Thread(target=wait_and_act, daemon=True).start()
+
+
+def waiters(gate, customer_id=ANNA):
+    """Return how many wait for the fetch that is running."""
+    call = gate._snapshots._single_flight._calls.get(customer_id)
+    return 0 if call is None else len(call.done._callbacks)
+
+
 @contextmanager
 def held_elsewhere(lock):
     """Let another thread hold a lock, as it may while this one forks."""

@@ -22,7 +22,7 @@ from tests.engine.fakes import ANNA, BERT, Billing, eventually, feature
 from tests.engine.test_evaluation import make_evaluator
 from tests.engine.test_reservations import Elsewhere, quantity
 
-DEADLINE = 0.3
+DEADLINE = 1.0
 LONG = 20  # seconds that nobody waits; a busy machine may take its time up to there
 
 
@@ -138,14 +138,14 @@ class TestWhatADecisionRestsOn:
 
 
 def _noted(steps, waits):
-    """Do the same steps, noting when each wait begins."""
+    """Do the same steps, noting each wait."""
     told = None
     while True:
         try:
             waitable = steps.send(told)
         except StopIteration as end:
             return end.value
-        waits.append((time.monotonic(), waitable))
+        waits.append(waitable)
         told = yield waitable
 
 
@@ -170,15 +170,13 @@ class TestALedgerThatStandsStill:
 
         source = Slow()
         source.grants[ANNA] = (quantity(),)
-        with EntitlementGate(source, ledger=remote, deadline=2 * DEADLINE) as gate:
+        with EntitlementGate(source, ledger=remote, deadline=3 * DEADLINE) as gate:
             remote.hanging = {"charges"}
-            began = time.monotonic()
             waits = []
             decision = run_sync(_noted(gate._checking(ANNA, "api_calls", None, refresh=False), waits))
         assert decision.reason == "unavailable"
-        assert len(waits) == 2
-        at, ledger = waits[-1]
-        assert ledger._seconds <= 2 * DEADLINE - (at - began - 0.05)
+        _fetch, ledger = waits
+        assert ledger._seconds < 2.5 * DEADLINE  # the fetch took one
 
     def test_where_no_time_is_left_it_is_not_asked_and_has_not_failed(self, gate, remote):
         steps = gate._ledger_client.learning(ANNA, gate._clock.monotonic())

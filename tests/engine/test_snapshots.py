@@ -8,7 +8,7 @@ from entitlement_gate.domain.errors import CustomerNotFound, SourceMalformed, So
 from entitlement_gate.domain.grants import Snapshot
 from entitlement_gate.engine.fetcher import Fetcher
 from entitlement_gate.resilience.single_flight import SharedCall
-from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature
+from tests.engine.fakes import ANNA, BERT, DOWN, customers, eventually, feature, once, waiters
 from tests.lab.striking import strike_newborns
 
 
@@ -157,7 +157,8 @@ def test_refresh_waits_for_a_fetch_begun_after_the_call(gate, billing, ask):
     waiter.start()
     billing.wait_for_calls(1)
     billing.grants[ANNA] = (feature("sso"),)
-    threading.Timer(0.05, billing.release).start()
+    running = gate._snapshots._single_flight._calls[ANNA]
+    once(lambda: running.successor is not None, billing.release)
     assert ask(gate, "check", ANNA, "sso", refresh=True).allowed
     assert len(billing.calls) == 2
     waiter.join()
@@ -248,7 +249,7 @@ class TestDenials:
         first = threading.Thread(target=gate.check, args=(ANNA, "sso"))
         first.start()
         billing.wait_for_calls(2)
-        threading.Timer(0.05, billing.release).start()
+        once(lambda: waiters(gate) == 2, billing.release)
         assert seen(ask(gate, "check", ANNA, "sso")) == ("denied", "not_entitled", "live", 0)
         first.join()
         assert len(billing.calls) == 2
@@ -363,13 +364,18 @@ class TestDeadline:
         assert gate.health()["last_failure"] is None  # the clock says that no time has passed
 
     def test_a_fetch_that_outlasts_those_who_wait_is_a_failure_once(self, make_gate, billing, ask):
-        gate = make_gate(deadline=1.0)
-        eventually(lambda: gate.check(ANNA, "reports").allowed)
+        gate = make_gate(deadline=20.0)
+        gate.check(ANNA, "reports")
         billing.hold()
         billing.error = DOWN
         billing.clock.advance(120)
-        threading.Timer(0.05, billing.clock.advance, [1.0]).start()
-        assert ask(gate, "check", ANNA, "reports").source == "stale"
+        waiting = gate._snapshots.view(ANNA)
+        next(waiting)
+        billing.wait_for_calls(2)
+        billing.clock.advance(20.0)
+        with pytest.raises(StopIteration) as end:
+            waiting.send(None)  # nothing came in time
+        assert end.value.value.source == "stale"
         assert gate._snapshots._breaker._failures == 1
         calls = len(billing.calls)
         assert ask(gate, "check", ANNA, "reports").source == "stale"  # at once: it is known to fail
@@ -505,7 +511,7 @@ class TestInvalidation:
         billing.wait_for_calls(1)
         billing.grants[ANNA] = (feature("sso"),)
         ask(gate, "invalidate", ANNA)
-        threading.Timer(0.05, billing.release).start()
+        once(lambda: len(billing.calls) == 2, billing.release)
         assert ask(gate, "check", ANNA, "sso").allowed
         older.join()
         assert ask(gate, "check", ANNA, "sso").allowed
@@ -565,8 +571,7 @@ def test_twenty_threads_and_four_loops_share_one_fetch_and_its_failure(gate, bil
     threads += [threading.Thread(target=lambda: told.extend(asyncio.run(some()))) for _ in range(4)]
     for thread in threads:
         thread.start()
-    billing.wait_for_calls(1)
-    threading.Timer(0.2, billing.release).start()
+    once(lambda: waiters(gate) == 40, billing.release)
     for thread in threads:
         thread.join()
     assert len({seen(decision) for decision in told}) == 1

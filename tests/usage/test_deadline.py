@@ -125,7 +125,7 @@ def test_a_postgresql_that_hangs_keeps_nobody_longer_than_the_deadline(alias, se
     with Stopped(server.process):
         assert_everything_ends(gate, held)
     clock.advance(6)
-    assert gate.check(ANNA, "calls").allowed
+    answered(lambda: gate.require(ANNA, "calls"), clock)
     eventually(lambda: not gate.ledger._connections._conversations._sockets, seconds=SOON)
 
 
