@@ -22,7 +22,7 @@ from tests.engine.fakes import ANNA, BERT, Billing, eventually, feature
 from tests.engine.test_evaluation import make_evaluator
 from tests.engine.test_reservations import Elsewhere, quantity
 
-DEADLINE = 1.0
+DEADLINE = 1.0  # seconds that are waited for a ledger that hangs
 LONG = 20  # seconds that nobody waits; a busy machine may take its time up to there
 
 
@@ -70,7 +70,20 @@ def remote(clock):
 @pytest.fixture
 def gate(make_gate, billing, remote):
     billing.grants[ANNA] = (feature(), quantity())
-    return make_gate(ledger=remote, deadline=DEADLINE)
+    return make_gate(ledger=remote, deadline=LONG)
+
+
+def hang(gate, *verbs):
+    """Have these verbs of the ledger hang, and wait for them no longer than DEADLINE."""
+    gate.ledger.hanging = set(verbs)
+    gate._ledger_client._deadline = DEADLINE
+
+
+def go_on(gate):
+    """Let what hangs be done, and nothing hang any longer."""
+    gate.ledger.hanging.clear()
+    gate.ledger.may_go_on.set()
+    gate._ledger_client._deadline = LONG
 
 
 def took(call, *args):
@@ -152,7 +165,7 @@ def _noted(steps, waits):
 class TestALedgerThatStandsStill:
     def test_a_check_and_a_use_end_by_the_deadline(self, gate, remote, ask):
         assert ask(gate, "check", ANNA, "api_calls").remaining == 10
-        remote.hanging = {"charges", "reserve", "consume"}
+        hang(gate, "charges", "reserve", "consume")
         decision, seconds = took(ask, gate, "check", ANNA, "api_calls")
         assert (decision.outcome, decision.reason) == ("unknown", "unavailable")
         assert DEADLINE * 0.9 <= seconds < LONG / 2
@@ -186,7 +199,7 @@ class TestALedgerThatStandsStill:
         assert gate._ledger_client._breaker._failures == 0
 
     def test_after_five_failures_it_is_left_alone_and_checks_answer_at_once(self, gate, remote, clock, ask):
-        remote.hanging = {"charges"}
+        hang(gate, "charges")
         assert ask(gate, "has", ANNA, "reports")
         for _ in range(5):
             assert ask(gate, "check", ANNA, "api_calls").outcome == "unknown"
@@ -195,26 +208,25 @@ class TestALedgerThatStandsStill:
         with pytest.raises(StopIteration):  # neither thread nor loop is kept waiting: there is no step
             next(steps)
         assert len(remote.asked) == asked
-        remote.hanging.clear()
-        remote.may_go_on.set()
+        go_on(gate)
         clock.advance(5)
         assert ask(gate, "check", ANNA, "api_calls").remaining == 10
 
     def test_what_it_held_for_nobody_is_given_back(self, gate, remote, ask):
         ask(gate, "has", ANNA, "reports")
-        remote.hanging = {"reserve"}
+        hang(gate, "reserve")
         with pytest.raises(EntitlementUnavailable):
             ask(gate, "reserve", ANNA, "api_calls", 4)
-        remote.may_go_on.set()
+        go_on(gate)
         eventually(lambda: "release" in [verb for verb, _ in remote.asked])
         assert ask(gate, "check", ANNA, "api_calls").remaining == 10
 
     def test_what_somebody_else_holds_by_that_key_is_left_to_him(self, gate, remote, ask):
         held = ask(gate, "reserve", ANNA, "api_calls", 4, key="k")
-        remote.hanging = {"reserve"}
+        hang(gate, "reserve")
         with pytest.raises(EntitlementUnavailable):
             ask(gate, "reserve", ANNA, "api_calls", 4, key="k")
-        remote.may_go_on.set()
+        go_on(gate)
         eventually(lambda: len(remote.asked) >= 3)
         assert ask(gate, "check", ANNA, "api_calls").remaining == 6
         held.commit()
@@ -241,43 +253,43 @@ class TestALedgerThatStandsStill:
 
     def test_a_use_that_was_counted_after_all_is_told_to_a_retry_by_its_key(self, gate, remote, ask):
         ask(gate, "has", ANNA, "reports")
-        remote.hanging = {"consume"}
+        hang(gate, "consume")
         with pytest.raises(EntitlementUnavailable):
             ask(gate, "consume", ANNA, "api_calls", 4, key="order 7")
-        remote.may_go_on.set()
+        go_on(gate)
         assert ask(gate, "consume", ANNA, "api_calls", 4, key="order 7").remaining == 6
         assert ask(gate, "check", ANNA, "api_calls").remaining == 6
 
     def test_a_commit_that_is_late_is_said_to_be_so_and_counts(self, gate, remote, ask):
         held = ask(gate, "reserve", ANNA, "api_calls", 4)
-        remote.hanging = {"commit"}
+        hang(gate, "commit")
         commit = held.commit if ask.__name__ == "_sync" else lambda: asyncio.run(held.acommit())
         error, seconds = took(commit)
         assert isinstance(error, LedgerUnavailable)
         assert seconds < LONG / 2
         assert held.state == "held"
-        remote.may_go_on.set()
+        go_on(gate)
         held.commit()
         assert (held.state, ask(gate, "check", ANNA, "api_calls").remaining) == ("committed", 6)
 
     def test_a_block_that_ends_while_it_stands_still_logs_what_was_not_counted(self, gate, remote, caplog):
         held = gate.reserve(ANNA, "api_calls", 4)
-        remote.hanging = {"release"}
+        hang(gate, "release")
         with pytest.raises(KeyError), held:
             raise KeyError
         assert "returns when its time is up" in caplog.text
 
     def test_a_fetch_lands_all_the_same(self, make_gate, billing, remote, ask):
         billing.grants[ANNA] = (feature(), quantity())
-        gate = make_gate(ledger=remote, deadline=4 * DEADLINE)
-        remote.hanging = {"adopt_upstream"}
+        gate = make_gate(ledger=remote, deadline=LONG)
+        hang(gate, "adopt_upstream")
         assert ask(gate, "check", ANNA, "reports").allowed
 
     def test_calls_that_hang_do_not_keep_out_those_that_fetch(self, make_gate, billing, remote):
         billing.grants[ANNA] = (quantity(),)
-        gate = make_gate(ledger=remote, deadline=DEADLINE, max_concurrency=1)
+        gate = make_gate(ledger=remote, deadline=LONG, max_concurrency=1)
         gate.get(ANNA)
-        remote.hanging = {"charges"}
+        hang(gate, "charges")
         with ThreadPoolExecutor(4) as pool:
             assert not any(pool.map(lambda _: gate.has(ANNA, "api_calls"), range(4)))
         assert gate.health()["customers"] == 1
@@ -285,7 +297,7 @@ class TestALedgerThatStandsStill:
 
     def test_its_threads_are_bounded_however_long_it_hangs(self, gate, remote, clock):
         gate.has(ANNA, "reports")
-        remote.hanging = {"charges"}
+        hang(gate, "charges")
         for _ in range(4):
             gate._ledger_client._workers._most = 2
             for _ in range(5):
