@@ -11,6 +11,7 @@ import pytest
 from entitlement_gate.resilience import fork_safety
 from entitlement_gate.resilience.fork_safety import Lock, members
 from entitlement_gate.signals import WatchedSignal
+from tests.engine.fakes import eventually
 
 
 class Strike(Exception):
@@ -284,6 +285,7 @@ def test_receivers_come_and_go_while_gates_are_made(fast_switching):
 
     maker = threading.Thread(target=make)
     maker.start()
+    eventually(lambda: len(signal.watchers))
     for _ in range(200):
         signal.connect(make)
         signal.disconnect(make)
