@@ -281,13 +281,13 @@ class TestALedgerThatStandsStill:
 
     def test_a_fetch_lands_all_the_same(self, make_gate, billing, remote, ask):
         billing.grants[ANNA] = (feature(), quantity())
-        gate = make_gate(ledger=remote, deadline=LONG)
-        hang(gate, "adopt_upstream")
+        gate = make_gate(ledger=remote, deadline=4 * DEADLINE)  # of which the ledger is given half
+        remote.hanging = {"adopt_upstream"}
         assert ask(gate, "check", ANNA, "reports").allowed
 
     def test_calls_that_hang_do_not_keep_out_those_that_fetch(self, make_gate, billing, remote):
         billing.grants[ANNA] = (quantity(),)
-        gate = make_gate(ledger=remote, deadline=LONG, max_concurrency=1)
+        gate = make_gate(ledger=remote, deadline=LONG / 2, max_concurrency=1)  # less than what hangs takes
         gate.get(ANNA)
         hang(gate, "charges")
         with ThreadPoolExecutor(4) as pool:

@@ -42,11 +42,21 @@ def typical(taken):
     return sorted(taken, key=lambda took: took.seconds)[len(taken) // 2]
 
 
-def test_without_redis_a_check_costs_what_it_costs_without_sharing(billing, caplog):
+def looks_at_redis(gate, monkeypatch):
+    """Give a list that grows with each look at what is shared, by the state of the breaker before it."""
+    store, states = shared_of(gate)._store, []
+    look = store.look
+    monkeypatch.setattr(store, "look", lambda *args, **how: states.append(store.state) or look(*args, **how))
+    return states
+
+
+def test_without_redis_a_check_costs_what_it_costs_without_sharing(billing, caplog, monkeypatch):
     gate = EntitlementGate(billing, redis_url=f"redis://:password@127.0.0.1:{free_port()}/0")
+    states = looks_at_redis(gate, monkeypatch)
     sources, taken = zip(*(timed(gate, customer) for customer in customers(20)), strict=True)
     assert set(sources) == {"live"}
     assert typical(taken).within(HANGS), typical(taken).seconds
+    assert states.count("closed") <= 1  # by the first it is known that there is nothing to ask
     invalidate(gate, ANNA)
     assert gate.check(ANNA, "reports").source == "live"
     assert [record.message for record in caplog.records] == [
@@ -57,9 +67,10 @@ def test_without_redis_a_check_costs_what_it_costs_without_sharing(billing, capl
     gate.close()
 
 
-def test_redis_that_hangs_costs_one_check_a_moment_and_the_others_nothing(gates, own_redis, caplog):
+def test_redis_that_hangs_costs_one_check_a_moment_and_the_others_nothing(gates, own_redis, caplog, monkeypatch):
     gate, _ = gates
     gate.check(ANNA, "reports")
+    states = looks_at_redis(gate, monkeypatch)
     own_redis.process.send_signal(signal.SIGSTOP)
     sources, taken = zip(*(timed(gate, customer) for customer in customers(20)), strict=True)
     own_redis.process.send_signal(signal.SIGCONT)
@@ -67,6 +78,7 @@ def test_redis_that_hangs_costs_one_check_a_moment_and_the_others_nothing(gates,
     slowest = max(taken, key=lambda took: took.seconds)
     assert slowest.within(HANGS + 0.5), slowest.seconds
     assert typical(taken).within(HANGS), typical(taken).seconds
+    assert states.count("closed") <= 1
     assert len(caplog.records) == 1
 
 

@@ -332,7 +332,8 @@ class TestOneFetchInTheFleet:
     def test_the_lease_of_one_that_died_runs_out(self, make_gate, billing):
         scope, store = billing.seal().scope, shared_of(make_gate())._store
         assert store.look(scope, ANNA, "of a dead process", 0.2, always=True).has_lease
-        eventually(lambda: store.look(scope, ANNA, "of the next", 20, always=True).has_lease)
+        eventually(lambda: store.look(scope, ANNA, "of the next", 60, always=True).has_lease)
+        assert not store.look(scope, ANNA, "of one more", 60, always=True).has_lease
 
     def test_who_has_waited_long_enough_asks_billing_itself(self, make_gate, billing, clock, monkeypatch):
         gate = make_gate()
