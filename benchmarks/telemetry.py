@@ -38,7 +38,7 @@ OFF = "nobody"
 OBSERVER = "an observer"
 OPENTELEMETRY = "OpenTelemetry: events and metrics"
 _BURST = 200  # checks
-_PAUSE = 0.1  # seconds: the thread that records has caught up, and fallen asleep
+_PAUSE = 0.1  # seconds after a burst in which the thread that records it hears of it: it looks ten times a second
 
 
 def tables(effort: Effort) -> list[Table]:
