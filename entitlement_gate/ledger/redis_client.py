@@ -136,7 +136,7 @@ class RedisStore:
         keys += [f"{tag}:{name}" for name in extra]
         version = self._versions.get(bucket, _ANY_VERSION)
         status, reply = self._run_verb(verb, bucket, keys, request, version=version)
-        if status == "missing" and bucket not in self._versions:
+        if status == "missing" and version is _ANY_VERSION:  # which other threads may know by now
             self._found_ledger(bucket, keys)
             status, reply = self._run_verb(verb, bucket, keys, request, version=version)
         elif status == "accepted":  # the epoch that this thread knew is over; others may know either by now
@@ -197,8 +197,9 @@ class RedisStore:
     def _found_ledger(self, bucket: int, keys: list[str]) -> None:
         """Found the ledger where there is none at all; a single missing bucket is loss."""
         with self._wrap_errors():
+            was_known = bool(self._versions)  # before the server is asked: another thread may found it meanwhile
             is_founded = self._is_founded()
-            if self._versions and not is_founded:
+            if was_known and not is_founded:
                 raise LedgerLost("the ledger in Redis is gone, which this process has known; see accept_loss()")
             if self._must_exist or is_founded:
                 for _ in range(10):

@@ -12,7 +12,7 @@ from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing.ledger_contract import ANNA, LedgerContract, demand
 from tests.busyness import Timed
 from tests.ledger.clocks import pass_time_in_redis
-from tests.ledger.servers import free_port
+from tests.ports import free_port
 
 
 class Raced(redis.Redis):
@@ -108,6 +108,20 @@ class TestRedisLedger(LedgerContract):
         assert client.before_pipeline is None
         assert caplog.text.count("founding") == 1
         assert self.left(ledger) == self.left(late) == 8
+
+    @pytest.mark.parametrize("step", ["_run_verb", "_is_founded"])
+    def test_a_ledger_that_another_thread_founds_after_a_step_of_ours_is_no_loss(self, ledger, step):
+        plain = getattr(ledger, step)
+
+        def overtaken(*args, **keywords):
+            answer = plain(*args, **keywords)
+            delattr(ledger, step)
+            ledger.consume(ANNA, [demand(1)], key="first")
+            return answer
+
+        setattr(ledger, step, overtaken)
+        assert ledger.consume(ANNA, [demand(1)], key="second").quantity == 1
+        assert self.left(ledger) == 8
 
     def test_a_bucket_that_another_founds_a_moment_later_is_waited_for(self, ledger):
         meta, aside = (ledger._key(ledger._bucket(ANNA), name) for name in ("meta", "aside"))
