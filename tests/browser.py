@@ -43,7 +43,7 @@ class Browser:
     def __init__(self):
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._playwright = self._runner.run(async_playwright().start())
-        self._chromium = self._runner.run(self._playwright.chromium.launch(**CHROMIUM))
+        self._chromium = self._runner.run(self._playwright.chromium.launch(timeout=PATIENCE, **CHROMIUM))
 
     def visit(self, go, *, cookies=(), expected=(), **context):
         """Run ``go(page)``; ``expected`` are the statuses from 400 on that what a page fetches may be answered."""

@@ -269,7 +269,7 @@ def strict_redis(tmp_path_factory):
     """A server that refuses scripts, and quotes their arguments as it does."""
     where = tmp_path_factory.mktemp("redis")
     server = RedisServer(where, "--rename-command", "EVALSHA", "", "--rename-command", "EVAL", "")
-    yield server.url
+    yield server.patient_url
     server.kill()
 
 

@@ -39,7 +39,7 @@ TINY = Effort(
     fetches=Rounds(0.002, 2),
     starts=1,
     cached=20,
-    patience=4.0,
+    patience=60.0,
     with_peers=False,
 )
 

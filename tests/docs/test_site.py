@@ -18,7 +18,7 @@ from playwright.async_api import expect
 
 import entitlement_gate
 from entitlement_gate import Reason
-from tests.browser import DESKTOP, LIGHT, PHONE, SCHEMES, is_too_wide, too_wide, violations, weight_of
+from tests.browser import DESKTOP, LIGHT, PATIENCE, PHONE, SCHEMES, is_too_wide, too_wide, violations, weight_of
 from tests.docs.pages import DOCS, ROOT, in_code, rows_of
 
 SITE = ROOT / "build" / "docs"
@@ -255,7 +255,7 @@ def test_dark_is_a_choice_that_pictures_follow(site, browser):
             if await page.locator("body").get_attribute("data-theme") != "dark":
                 await page.locator(".theme-toggle:visible").click()
         assert await page.evaluate("getComputedStyle(document.body).colorScheme") == "dark"
-        async with asyncio.timeout(60):  # a picture is drawn anew when its turn comes
+        async with asyncio.timeout(PATIENCE / 1000):  # a picture is drawn anew when its turn comes
             while await picture.screenshot() == light:
                 pass
 

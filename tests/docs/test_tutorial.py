@@ -13,6 +13,7 @@ import pytest
 
 from tests.docs.pages import DOCS, blocks_of
 from tests.example.conftest import environment
+from tests.ports import free_port
 
 TUTORIAL = blocks_of(DOCS / "tutorial" / "first-gate.md")
 _PATIENCE = 30
@@ -24,7 +25,7 @@ class Follower:
     def __init__(self, place, stack):
         self.place = place
         self.stack = stack
-        self.port = _free_port()
+        self.port = free_port()
         self.said = ""
         # What `. .venv/bin/activate` does.
         self.environment = environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
@@ -70,12 +71,6 @@ class Follower:
         _wait_for(self.port)
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _wait_for(port):
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
@@ -110,7 +105,7 @@ def test_the_tutorial_works_as_written(tmp_path):
                 follower.follow(block)
                 stack.pop_all().close()
                 follower.stack = stack
-                follower.port = _free_port()
+                follower.port = free_port()
                 follower._serve(["python", "manage.py", "runserver", str(follower.port)])
             else:
                 follower.follow(block)

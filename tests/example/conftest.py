@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -47,12 +46,6 @@ class Demo(NamedTuple):
 def environment(**given):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES) and name not in _OWN}
     return {**kept, **given}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -22,12 +22,12 @@ from tests.example.conftest import (
     descendants_of,
     end,
     environment,
-    free_port,
     running,
     switch,
     visiting,
     wait_until_ended,
 )
+from tests.ports import free_port
 
 STOPS = [signal.SIGINT, signal.SIGTERM]
 

@@ -88,13 +88,14 @@ def test_cold_nothing_is_allowed_and_the_reason_is_told(gate, sandbox, ask, faul
 
 def test_warm_what_was_known_is_served_and_marked(gate, sandbox, ask, fault):
     shifted = gate._clock
+    began = shifted.monotonic()
     eventually(lambda: ask(gate, "has", PRO, "reports"))  # as above
     assert not ask(gate, "has", PRO, "nothing of the kind")
     sandbox.fail(**fault[0])
     shifted.ahead += 130
     decision = timed(ask, gate, "check", PRO, "reports")
     assert (decision.allowed, decision.source) == (True, "stale")
-    assert decision.age == pytest.approx(130, abs=2)
+    assert 130 <= decision.age <= shifted.monotonic() - began
     assert timed(ask, gate, "has", PRO, "reports") is True
     assert timed(ask, gate, "has", PRO, "nothing of the kind") is False
     shifted.ahead += 3_600
@@ -117,10 +118,10 @@ def test_64_mb_are_not_read(gate, sandbox, shifted, ask):
 
 def test_a_customer_that_is_gone_is_an_answer_cold_and_warm(gate, sandbox, shifted, ask):
     sandbox.fail("status", status=404)
-    assert timed(ask, gate, "check", PRO, "reports").reason == "customer_not_found"
+    eventually(lambda: ask(gate, "check", PRO, "reports").reason == "customer_not_found")  # as above
     sandbox.recover()
     shifted.ahead += 5.1
-    assert timed(ask, gate, "has", PRO, "reports")
+    eventually(lambda: ask(gate, "has", PRO, "reports"))
     sandbox.fail("status", status=404)
     shifted.ahead += 130
     assert timed(ask, gate, "check", PRO, "reports").reason == "customer_not_found"
@@ -136,7 +137,7 @@ def test_nobody_listens(make_gate, shifted, ask):
 
 def test_the_server_goes_away_while_data_is_warm(make_gate, server, shifted, ask):
     gate = make_gate(server.url, clock=shifted)
-    assert ask(gate, "has", PRO, "reports")
+    eventually(lambda: ask(gate, "has", PRO, "reports"))  # as above
     server.stop()
     shifted.ahead += 130
     decision = timed(ask, gate, "check", PRO, "reports")

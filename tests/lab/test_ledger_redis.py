@@ -38,7 +38,7 @@ def make_server(tmp_path):
 
 
 def test_eight_processes_on_a_budget_of_a_thousand_get_exactly_a_thousand(make_server, tmp_path):
-    url = make_server().url
+    url = make_server().patient_url
     keys = race(partial(RedisLedger, url), tmp_path)
     ledger = RedisLedger(url)
     assert len(keys) == len(set(keys)) == 1_000
@@ -47,7 +47,7 @@ def test_eight_processes_on_a_budget_of_a_thousand_get_exactly_a_thousand(make_s
 
 
 def test_killed_workers_lose_nothing_acknowledged_and_their_holds_return(make_server, tmp_path):
-    url, row = make_server().url, Row("row", 10**6)
+    url, row = make_server().patient_url, Row("row", 10**6)
     keys = kill_many(partial(RedisLedger, url), tmp_path)
     ledger = RedisLedger(url)
     time.sleep(2.1)  # the holds of the dead
@@ -58,8 +58,8 @@ def test_killed_workers_lose_nothing_acknowledged_and_their_holds_return(make_se
 
 
 def test_a_killed_redis_with_aof_keeps_what_it_acknowledged(make_server):
-    server = make_server("--appendonly", "yes")
-    ledger = RedisLedger(server.url)
+    server = make_server("--appendonly", "yes", "--appendfsync", "always")  # by default, a second's writes may go
+    ledger = RedisLedger(server.patient_url)
     for number in range(100):
         ledger.consume(ANNA, [demand(1, BUDGET)], key=str(number))
     server.kill()
@@ -72,7 +72,7 @@ def test_a_killed_redis_with_aof_keeps_what_it_acknowledged(make_server):
 
 def test_a_killed_redis_without_aof_is_lost_and_not_refilled(make_server):
     server = make_server()
-    ledger = RedisLedger(server.url)
+    ledger = RedisLedger(server.patient_url)
     ledger.consume(ANNA, [demand(1_000, BUDGET)], key="all")
     server.kill()
     server.start()
@@ -80,14 +80,14 @@ def test_a_killed_redis_without_aof_is_lost_and_not_refilled(make_server):
         with pytest.raises(LedgerLost):
             ledger.consume(ANNA, [demand(1, BUDGET)], key="more")
     with pytest.raises(LedgerLost):
-        RedisLedger(server.url, must_exist=True).charges(ANNA)
+        RedisLedger(server.patient_url, must_exist=True).charges(ANNA)
     ledger.accept_loss()
     assert isinstance(ledger.consume(ANNA, [demand(1, BUDGET)], key="more"), Receipt)
 
 
 def test_an_old_dump_is_loss(make_server):
     server = make_server()
-    ledger = RedisLedger(server.url)
+    ledger = RedisLedger(server.patient_url)
     ledger.consume(ANNA, [demand(1, BUDGET)], key="dumped")
     ledger._client.save()
     ledger.consume(ANNA, [demand(1, BUDGET)], key="not dumped")
@@ -115,7 +115,7 @@ def test_a_hung_redis_is_unavailable_within_half_a_second(make_server):
 
 def test_every_key_of_a_verb_is_in_one_slot_of_a_cluster(make_server):
     server = make_server("--cluster-enabled", "yes")
-    ledger = RedisLedger(server.url, prefix=uuid.uuid4().hex)
+    ledger = RedisLedger(server.patient_url, prefix=uuid.uuid4().hex)
     ledger._client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
     deadline = time.monotonic() + 10
     while b"cluster_state:ok" not in ledger._client.execute_command("CLUSTER", "INFO"):

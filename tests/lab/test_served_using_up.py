@@ -67,9 +67,10 @@ class Place(NamedTuple):
 def place(request, tmp_path_factory):
     sandbox = Sandbox()
     redis = RedisServer(tmp_path_factory.mktemp("redis"))
-    ledger = RedisLedger(redis.url)
+    counts = redis.patient_url
+    ledger = RedisLedger(counts)
     try:
-        with SandboxServer(sandbox) as billing, serving(request.param, BILLING=billing.url, REDIS=redis.url) as address:
+        with SandboxServer(sandbox) as billing, serving(request.param, BILLING=billing.url, REDIS=counts) as address:
             yield Place(address, sandbox, ledger)
     finally:
         ledger.close()

@@ -219,9 +219,9 @@ def shared(server):
 
     @contextmanager
     def world():
-        ledger = RedisLedger(server.url)
+        ledger = RedisLedger(server.patient_url)
         customers = str(uuid.uuid4()), str(uuid.uuid4())
-        made = World(SealedSource(), customers, ledger=ledger, redis_url=server.url)
+        made = World(SealedSource(), customers, ledger=ledger, redis_url=server.patient_url)
         made.gate.consume(made.anna, "calls", 1, key="before")
         yield made
         made.gate.close()

@@ -29,10 +29,13 @@ class Pair:
         """Wait until the replica has everything."""
         until = time.monotonic() + 30
         with redis.Redis(port=self.old.port) as old:
-            while not old.wait(1, 100) and time.monotonic() < until:
-                old.set("nudge", 1)
+            while time.monotonic() < until:
+                old.set("nudge", 1)  # WAIT is for what its own connection has written
+                if old.wait(1, 100):
+                    return
+        raise RuntimeError("the replica did not catch up")
 
     def stop(self):
-        self.proxy.listener.close()
+        self.proxy.stop()
         self.old.kill()
         self.new.kill()

@@ -9,12 +9,7 @@ import time
 
 import redis
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
+from tests.ports import free_port
 
 # Of a URL, for tests whose subject is no time-out: a machine may be too busy to answer within 0.25 s.
 PATIENT = "socket_timeout=10&socket_connect_timeout=10"
@@ -31,11 +26,8 @@ class RedisServer:
         self.start()
 
     def choose_port(self):
-        """Take a port whose cluster bus, 10,000 above it, is a port as well."""
-        while (port := free_port()) > 65_535 - 10_000:
-            pass
-        self.port = port
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         self.patient_url = f"{self.url}?{PATIENT}"
 
     def start(self):
@@ -75,9 +67,19 @@ class DroppingProxy:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                client.close()
+                continue
             for source, sink, is_reply in ((client, server, False), (server, client, True)):
                 threading.Thread(target=self.pump, args=(source, sink, is_reply), daemon=True).start()
+
+    def stop(self):
+        """Accept nobody else; ``close`` alone would not wake who waits for one."""
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
     def pump(self, source, sink, is_reply):
         try:

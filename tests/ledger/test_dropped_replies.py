@@ -42,4 +42,4 @@ def test_a_dropped_reply_of_any_verb_counts_nothing_twice(redis_url):
     dropping(ledger.charges, ANNA)
     assert left(ledger) == 994
     assert sorted(drained(ledger)) == [("k", 2), ("l", 3)]
-    proxy.listener.close()
+    proxy.stop()

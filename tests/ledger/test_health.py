@@ -7,7 +7,7 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import examined
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing.ledger_contract import ANNA, METER, demand
-from tests.ledger.servers import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -307,9 +307,12 @@ def test_several_may_ship_at_once(billing, ledger):
 SETTINGS = """\
 from tests.settings import *
 INSTALLED_APPS = [*INSTALLED_APPS, "entitlement_gate.usage"]
-DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {database!r}}}}}
+DATABASES = {{"default": {{
+    "ENGINE": "django.db.backends.sqlite3", "NAME": {database!r},
+    "OPTIONS": {{"init_command": "PRAGMA synchronous = OFF"}},
+}}}}
 ENTITLEMENT_GATE = {{
-    "API_KEY": "key", "ORGANISATION": {organisation!r}, "BASE_URL": {url!r}, "LEDGER": "database",
+    "API_KEY": "key", "ORGANISATION": {organisation!r}, "BASE_URL": {url!r}, "LEDGER": "database", "DEADLINE": 30,
     "USAGE": {{"API Calls": {{"slug": "calls", "field": "count"}}}},
 }}
 """

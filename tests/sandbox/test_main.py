@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from entitlement_gate.sandbox.__main__ import main
+from tests.ports import free_port
 
 COMMAND = [sys.executable, "-m", "entitlement_gate.sandbox"]
 
@@ -65,8 +66,7 @@ def listens(port):
 
 
 def test_a_closed_pipe_makes_no_noise_and_ends_nothing(running):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     reader, writer = os.pipe()
     os.close(reader)
     process = running("--port", str(port), stdout=writer)

@@ -11,7 +11,7 @@ import redis
 from entitlement_gate.engine.gate import EntitlementGate
 from tests.busyness import Timed
 from tests.engine.fakes import ANNA, BERT, customers, eventually
-from tests.ledger.servers import free_port
+from tests.ports import free_port
 from tests.shared.conftest import SealedBilling, invalidate, raw_client, shared_of
 
 HANGS = 0.25
@@ -132,12 +132,13 @@ def test_when_it_is_back_it_is_used_again_and_what_was_missed_is_told(gates, own
     assert one.health()["shared"] == "closed"
 
 
-def test_a_server_that_lost_its_scripts_gets_them_again(gates, billing):
-    gate, other = gates
-    gate.check(BERT, "reports")
-    raw_client(gate).script_flush()
-    assert gate.check(ANNA, "reports").source == "live"
-    assert other.check(ANNA, "reports").source == "shared"
+def test_a_server_that_lost_its_scripts_gets_them_again(own_redis, billing):
+    first, second = (EntitlementGate(billing, redis_url=own_redis.patient_url, deadline=30) for _ in range(2))
+    with first as gate, second as other:
+        gate.check(BERT, "reports")
+        raw_client(gate).script_flush()
+        assert gate.check(ANNA, "reports").source == "live"
+        assert other.check(ANNA, "reports").source == "shared"
 
 
 def test_a_server_that_answers_nonsense_is_one_that_fails(billing, caplog):

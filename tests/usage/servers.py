@@ -57,13 +57,15 @@ class PostgresServer:
         )
         import psycopg
 
-        for _ in range(500):
+        until = time.monotonic() + 120
+        while self.process.poll() is None and time.monotonic() < until:
             try:
                 psycopg.connect(host=str(self.directory), user="gate", dbname="postgres").close()
             except psycopg.OperationalError:
                 time.sleep(0.02)
             else:
                 return
+        self.stop()
         raise RuntimeError("postgres did not start")
 
     @property

@@ -124,7 +124,7 @@ def test_a_role_that_may_not_write_is_told_so_until_it_may(ledger_as, postgres, 
 
 
 def test_the_victim_of_a_deadlock_tries_again(ledger_as, postgres):
-    ledger = ledger_as("victim", deadlock_timeout="1500ms")
+    ledger = ledger_as("victim", deadlock_timeout="5s")
     ledger._connections._deadline = 30
     ledger.consume(ANNA, [demand(1)], key="a")
     with ThreadPoolExecutor(1) as pool, _connected(postgres) as other, _connected(postgres) as looking:

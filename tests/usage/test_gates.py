@@ -156,7 +156,7 @@ def test_two_gates_share_one_count(store):
 
 def test_a_redis_that_is_gone_makes_counted_answers_unknown_and_no_others(settings, tmp_path):
     server = RedisServer(tmp_path)
-    settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "redis", "REDIS_URL": server.url}
+    settings.ENTITLEMENT_GATE = {**SETTINGS, "LEDGER": "redis", "REDIS_URL": server.patient_url}
     assert consume_entitlement(PRO, NAME, 50)
     server.kill()
     assert has_entitlement(PRO, "reports")

@@ -178,8 +178,3 @@ def took(work):
     with pytest.raises(SourceError) as caught:
         work()
     return time.monotonic() - began, caught.value
-
-
-def a_free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]

@@ -7,11 +7,12 @@ import pytest
 
 from entitlement_gate.domain.errors import SourceUnavailable
 from tests.engine.fakes import held_elsewhere
-from tests.zenskar.scripted import CUSTOMER, GOOD, HEAD, PROMPTLY, a_free_port, hang, raw, reset, took
+from tests.ports import free_port
+from tests.zenskar.scripted import CUSTOMER, GOOD, HEAD, PROMPTLY, hang, raw, reset, took
 
 
 def test_a_refused_connection_is_unavailable(connect):
-    _, error = took(lambda: connect(f"http://127.0.0.1:{a_free_port()}").fetch(CUSTOMER))
+    _, error = took(lambda: connect(f"http://127.0.0.1:{free_port()}").fetch(CUSTOMER))
 
     assert isinstance(error, SourceUnavailable)
     assert "ConnectError" in str(error)

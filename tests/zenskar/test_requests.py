@@ -11,13 +11,13 @@ from entitlement_gate.domain.errors import SourceMalformed, SourceRejected, Sour
 from entitlement_gate.sandbox import Sandbox, SandboxTransport, Scenario
 from entitlement_gate.zenskar import pagination
 from entitlement_gate.zenskar.client import ZenskarClient
+from tests.ports import free_port
 from tests.zenskar.scripted import (
     CUSTOMER,
     HEAD,
     KEY,
     ORGANISATION,
     PROMPTLY,
-    a_free_port,
     a_page,
     a_row,
     drip,
@@ -83,7 +83,7 @@ def test_a_single_request_is_held_to_the_deadline(serve, connect, script):
 
 
 def test_no_answer_is_unavailable_and_shows_no_secret(serve, connect):
-    client = connect(f"http://127.0.0.1:{a_free_port()}")
+    client = connect(f"http://127.0.0.1:{free_port()}")
     for ask in (lambda: client.get("x"), lambda: client.post("usage/x", b"{}")):
         _, error = took(ask)
         shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())

@@ -5,12 +5,12 @@ import traceback
 import pytest
 
 from entitlement_gate.zenskar.client import ZenskarClient
+from tests.ports import free_port
 from tests.zenskar.scripted import (
     CUSTOMER,
     GOOD,
     KEY,
     ORGANISATION,
-    a_free_port,
     a_page,
     a_row,
     hang,
@@ -44,7 +44,7 @@ def failing_callable():
 
 
 CAUSES = {
-    "connect error": lambda serve: {"base_url": f"http://127.0.0.1:{a_free_port()}"},
+    "connect error": lambda serve: {"base_url": f"http://127.0.0.1:{free_port()}"},
     "timeout": lambda serve: {"base_url": serve(hang).url, "deadline": 0.2},
     "reset": lambda serve: {"base_url": serve(reset).url},
     "401": lambda serve: {"base_url": serve(reply(401, b'{"detail": "wrong key"}')).url},
