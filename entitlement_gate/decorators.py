@@ -104,12 +104,12 @@ def _gate_function(guard: Guard, view: Any) -> Any:
 
     @wraps(view)
     def gated(*args: Any, **kwargs: Any) -> Any:
-        request = find_request(args[0] if args else None) or _refuse_call(view)
+        request = find_request(args[0] if args else kwargs.get("request")) or _refuse_call(view)
         return guard.run(request, partial(view, *args, **kwargs))
 
     @wraps(view)
     async def gated_async(*args: Any, **kwargs: Any) -> Any:
-        request = find_request(args[0] if args else None) or _refuse_call(view)
+        request = find_request(args[0] if args else kwargs.get("request")) or _refuse_call(view)
         return await guard.arun(request, partial(view, *args, **kwargs))
 
     function: Any = gated_async if _is_async(view) else gated
@@ -173,13 +173,13 @@ def _gate_dispatch(guard: Guard, dispatch: Callable[..., Any], *, is_async: bool
 
     @wraps(dispatch)
     def gated(self: View, *args: Any, **kwargs: Any) -> Any:
-        request = find_request(args[0] if args else None) or _refuse_call(dispatch)
+        request = find_request(args[0] if args else kwargs.get("request")) or _refuse_call(dispatch)
         run = guard.arun if is_async_class(type(self)) else guard.run
         return run(request, partial(dispatch, self, *args, **kwargs))
 
     @wraps(dispatch)
     async def gated_async(self: View, *args: Any, **kwargs: Any) -> Any:
-        request = find_request(args[0] if args else None) or _refuse_call(dispatch)
+        request = find_request(args[0] if args else kwargs.get("request")) or _refuse_call(dispatch)
         return await guard.arun(request, partial(dispatch, self, *args, **kwargs))
 
     return gated_async if is_async else gated

@@ -122,6 +122,14 @@ def test_a_framework_request_around_djangos_is_understood():
     assert gated(Wrapped(RequestFactory().get("/", headers={"X-Customer": FREE}))).status_code == 403
 
 
+@pytest.mark.parametrize("decorate", [lambda view: view, lambda view: type("Class", (View,), {"get": view}).as_view()])
+@pytest.mark.parametrize(("customer", "status"), [(PRO, 200), (FREE, 403)])
+def test_a_request_may_be_given_by_its_name(colour, decorate, customer, status):
+    gated = requires_entitlement("reports")(decorate(in_colour(colour, lambda *_, **__: HttpResponse("in"))))
+    answer = gated(request=RequestFactory().get("/", headers={"X-Customer": customer}))
+    assert (asyncio.run(answer) if colour == "async" else answer).status_code == status
+
+
 @pytest.mark.parametrize("args", [(), ("no request",), (View(), RequestFactory().get("/"))])
 def test_something_else_than_a_request_says_what_to_do(args):
     with pytest.raises(TypeError, match="'enters': the first argument is no request; on a method use method_decorator"):
