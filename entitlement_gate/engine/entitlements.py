@@ -92,10 +92,12 @@ class Entitlement:
 class CustomerEntitlements(Mapping[str, Entitlement]):
     """Name in billing → entitlement; a look-up takes aliases and entitlement ids too.
 
-    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here. Read as a
-    mapping it stays that snapshot; ``check``, ``has`` and ``require`` of what ``get`` gave deny by newer data where it
-    is too old to deny. Where the truth could not be learned, they answer by the failure policy and reading it as a
-    mapping raises ``EntitlementUnavailable``: an outage must not look like a customer without entitlements.
+    Every answer comes from one snapshot, judged again at each call by the clock and by what is used up here: in memory
+    as of then, in a shared ledger as of when the snapshot was asked for. Read as a mapping it stays that snapshot;
+    ``check``, ``has`` and ``require`` of what ``get`` gave read the ledger again before they deny, and deny by newer
+    data where it is too old to deny. Where the truth could not be learned, they answer by the failure policy and
+    reading it as a mapping raises ``EntitlementUnavailable``: an outage must not look like a customer without
+    entitlements.
     """
 
     def __init__(

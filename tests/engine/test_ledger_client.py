@@ -133,6 +133,15 @@ class TestWhatADecisionRestsOn:
         assert [known.has(name) for name in known] == [True, True]
         assert remote.asked == []
 
+    def test_what_the_sync_door_gave_is_read_again_before_it_denies(self, gate, remote):
+        known = gate.get(ANNA)
+        gate.consume(ANNA, "api_calls", 4, key="k")
+        remote.asked.clear()
+        assert known.check("api_calls", 10).remaining == 10
+        assert remote.asked == []
+        assert known.check("api_calls", 11).remaining == 6
+        assert [verb for verb, _ in remote.asked] == ["charges"]
+
     def test_what_was_not_read_is_an_error_of_ours_and_no_question(self, clock, remote):
         evaluator = make_evaluator(clock, ledger=remote)
         entry = Entry(Snapshot(ANNA, (quantity(),), clock.time()), clock.monotonic(), clock.time(), 60)
