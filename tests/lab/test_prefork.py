@@ -32,7 +32,7 @@ def environment(request):
     return {"REDIS": request.getfixturevalue("redis_url")} if request.param == "sharing" else {}
 
 
-@pytest.mark.parametrize("server", ["uwsgi", "gunicorn preload"])
+@pytest.mark.parametrize("server", ["uwsgi", "uwsgi fork hooks", "gunicorn preload"])
 def test_workers_of_a_process_that_has_checked_answer_each_customer_rightly_and_renew(server, environment):
     sandbox = Sandbox()
     rows = {customer: sandbox.grant(customer, f"only {customer}") for customer in CROWD}

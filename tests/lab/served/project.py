@@ -20,6 +20,7 @@ ENTITLEMENT_GATE = {
     "API_KEY": "sandbox-key",
     "ORGANISATION": "00000000-0000-4000-8000-000000000001",
     "CUSTOMER_RESOLVER": "tests.customers.from_header",
+    "DEADLINE": 30,  # the machine may be busy
     "TTL": 0.5,
     "STALE_WHILE_REVALIDATE": 0.2,
 }
@@ -48,6 +49,9 @@ from entitlement_gate.contrib.rest_framework import HasEntitlement
 
 if "WARM_BEFORE_FORK" in os.environ:  # what a `--preload` master may do: open connections and threads, then fork
     has_entitlement("20000000-0000-4000-8000-000000000002", "reports")
+    # uWSGI tells Python nothing of its forks unless it is asked to. A thread that waits for the interpreter just then
+    # leaves a worker in which the next thread hangs: let ours come to rest.
+    time.sleep(1)
 
 
 @requires_entitlement("reports")

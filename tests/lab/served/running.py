@@ -12,22 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 MODULE = "tests.lab.served.project"
 PATIENCE = 120  # seconds: the machine may be busy
+# Forks after the project is imported.
+UWSGI = [
+    "uwsgi",
+    f"--module={MODULE}:wsgi",
+    "--master",
+    "--processes=4",
+    "--enable-threads",
+    "--need-app",
+    "--die-on-term",
+]
 SERVERS = {
     "gunicorn sync": ["gunicorn", f"{MODULE}:wsgi", "--workers=2"],
     "gunicorn gthread": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=4"],
     "gunicorn preload": ["gunicorn", f"{MODULE}:wsgi", "--workers=2", "--threads=2", "--preload"],
-    # Forks after the project is imported, and tells Python nothing of it.
-    "uwsgi": [
-        "uwsgi",
-        f"--module={MODULE}:wsgi",
-        "--master",
-        "--processes=4",
-        "--enable-threads",
-        "--need-app",
-        "--die-on-term",
-    ],
+    "uwsgi": UWSGI,  # tells Python nothing of it
+    "uwsgi fork hooks": [*UWSGI, "--py-call-uwsgi-fork-hooks"],
     "uvicorn": ["uvicorn", f"{MODULE}:asgi", "--log-level=error"],
 }
 
@@ -35,9 +39,7 @@ SERVERS = {
 @contextmanager
 def serving(server, **environment):
     """Start a server by its name and yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     name, *rest = SERVERS[server]
     place = {"gunicorn": f"--bind=127.0.0.1:{port}", "uwsgi": f"--http-socket=127.0.0.1:{port}"}
     program = [str(Path(sys.executable).with_name(name))] if name == "uwsgi" else [sys.executable, "-m", name]
