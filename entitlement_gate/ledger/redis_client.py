@@ -207,7 +207,7 @@ class RedisStore:
                         return
                     time.sleep(_FOUNDING / 10)
                 return
-            if self._has_remains(keys):
+            if self._has_remains(keys) and not self._is_founded():  # what another founded meanwhile leaves some too
                 _log.warning("founding the ledger %r in Redis among the remains of one that is lost", self._prefix)
             else:
                 _log.info("founding the ledger %r in Redis, which holds none", self._prefix)
