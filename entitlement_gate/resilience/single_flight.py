@@ -176,9 +176,12 @@ class SingleFlight(Generic[R]):
     def begin(self, call: SharedCall[R] | None) -> None:
         """Queue a call that has not begun, unless another of its key has to end first; again is harmless. No lock held.
 
-        It may be that a thread has to be started, which must not keep all others.
+        It may be that a thread has to be started, which must not keep all others. One that was forgotten since it got
+        its place has nobody else to begin it, and those who wait for it.
         """
-        if call is None or call.began_at is not None or self._calls.get(call.key) is not call:
+        if call is None or call.began_at is not None or call.result is not None:
+            return
+        if not call.is_forgotten and self._calls.get(call.key) is not call:
             return
         if not self._workers.submit(partial(self._run, call), name=call):
             with self._lock:

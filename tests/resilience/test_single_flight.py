@@ -335,12 +335,27 @@ def test_no_thread_is_started_with_the_lock_held(upstream, monkeypatch):
     assert held == [False, False, False]
 
 
-def test_a_call_that_was_forgotten_before_it_could_be_queued_is_not(upstream):
+def test_a_call_that_was_forgotten_before_it_could_be_queued_brings_its_waiters_what_it_fetches(upstream):
     with upstream.lock:
         call = upstream.single_flight.join_locked(ANNA)
     upstream.forget(ANNA)
     upstream.single_flight.begin(call)
-    assert not upstream.workers.has(call)
+    upstream.end()
+    assert number_of(call) == 1
+    assert upstream.kept == []
+
+
+def test_so_does_a_successor_that_was_forgotten_before_it_could_begin(upstream):
+    first = upstream.join(ANNA)
+    upstream.begin()
+    second = upstream.join(ANNA, later=True)
+    with upstream.lock:
+        assert upstream.single_flight.forget(ANNA) is second
+        upstream.single_flight.forget(ANNA)
+    upstream.single_flight.begin(second)
+    upstream.end(2)
+    assert {number_of(first), number_of(second)} == {1, 2}
+    assert upstream.kept == []
 
 
 def test_a_call_that_no_worker_takes_any_more_leaves_another_in_its_place(upstream, monkeypatch):
