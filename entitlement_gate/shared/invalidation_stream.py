@@ -80,7 +80,7 @@ class InvalidationReader:
 
     def start(self) -> bool:
         """Begin to listen, if that was not done; return whether nothing is missed from now on."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._is_listening():
             return True
         with self._lock:
             if self._position is None:
@@ -89,12 +89,21 @@ class InvalidationReader:
                     return False
                 self._say(None, None)  # listeners may hold data that was invalidated before
                 self._position = position  # not before all were told
-            self._begin()
+            if not self._is_listening():  # several may have waited for the lock
+                self._begin()
             return True
+
+    def is_read_by(self, thread: threading.Thread) -> bool:
+        """Whether this is the thread that listens: one that was late to begin may have been replaced."""
+        return self._thread is thread
 
     def close(self) -> None:
         """Let the thread end, within a second; waits for nothing."""
         self._closing.set()
+
+    def _is_listening(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
 
     def _begin(self) -> None:
         client = self._store.connected(_BLOCK + _GRACE)
@@ -106,12 +115,13 @@ class InvalidationReader:
 
     def catch_up(self, client: redis.Redis) -> None:
         """See whether the stream is still the one that was read; a connection may have been made anew unnoticed."""
+        position = self._position  # before the server is asked: what was read meanwhile is later than its answer
         last = last_news(client, self._store.news_key)
-        here, there = parts_of(self._position or last), parts_of(last)
+        here, there = parts_of(position or last), parts_of(last)
         if there < here:
             self._position = last
             self._say(None, None)
-        elif there > here and is_cut(client, self._store.news_key, self._position or last):
+        elif there > here and is_cut(client, self._store.news_key, position or last):
             self._position = last
             self._say_everybody()
 
@@ -141,8 +151,9 @@ class InvalidationReader:
 
 
 def _listen(get_reader: Callable[[], InvalidationReader | None], client: redis.Redis, closing: threading.Event) -> None:
-    """Read until told to end, or until nobody is there to be told."""
-    while not closing.is_set() and (reader := get_reader()) is not None:
+    """Read until told to end, or until nobody is there to be told, or another thread does."""
+    this = threading.current_thread()
+    while not closing.is_set() and (reader := get_reader()) is not None and reader.is_read_by(this):
         try:
             reader.catch_up(client)
             streams = reader.where()

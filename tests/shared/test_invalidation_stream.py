@@ -12,6 +12,7 @@ import weakref
 import pytest
 
 from entitlement_gate.engine.gate import EntitlementGate
+from entitlement_gate.shared import invalidation_stream
 from tests.engine.fakes import ANNA, BERT, customers, eventually, held_elsewhere
 from tests.shared.conftest import SealedBilling, invalidate, raw_client, shared_of
 
@@ -48,6 +49,52 @@ def test_there_is_none_before_the_first_fetch_and_one_after(make_gate):
     gate.check(BERT, "reports")
     assert listener_of(gate) is first
     assert first.daemon
+
+
+def test_those_who_meet_at_the_first_fetch_start_one(make_gate, monkeypatch):
+    shared = shared_of(make_gate())
+    store, begun = shared._store, []
+    position, begin = store.position, shared._reader._begin
+
+    def met():
+        monkeypatch.setattr(store, "position", position)
+        shared._reader.start()  # the other, who came first; a lock of ours lets in whoever is called from within
+        return position()
+
+    monkeypatch.setattr(store, "position", met)
+    monkeypatch.setattr(shared._reader, "_begin", lambda: begun.append(begin()))
+    assert shared._reader.start()
+    assert len(begun) == 1
+
+
+def test_one_that_was_late_to_begin_and_has_been_replaced_ends(make_gate):
+    gate = make_gate()
+    gate.check(ANNA, "reports")
+    first, reader = listener_of(gate), shared_of(gate)._reader
+    reader._begin()
+    eventually(lambda: not first.is_alive())
+    assert listener_of(gate).is_alive()
+
+
+def test_news_that_come_as_the_stream_is_looked_at_make_nothing_else_overtaken(gates, monkeypatch):
+    one, other = gates
+    for gate in gates:
+        gate.check(ANNA, "reports")
+        gate.check(BERT, "reports")
+    reader = shared_of(other)._reader
+    reader.close()
+    eventually(lambda: not listener_of(other).is_alive())
+    client, look = raw_client(other), invalidation_stream.last_news
+
+    def overtaken(*args):
+        answer = look(*args)
+        invalidate(one, ANNA)
+        reader.take(client.xread({reader._store.news_key: reader._position}))
+        return answer
+
+    monkeypatch.setattr(invalidation_stream, "last_news", overtaken)
+    reader.catch_up(client)
+    assert (overtaken_at(other, ANNA), overtaken_at(other, BERT)) == (True, False)
 
 
 def test_it_ends_when_the_gate_is_closed_however_often(make_gate):
