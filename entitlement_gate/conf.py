@@ -161,10 +161,16 @@ class _HiddenDict(dict[str, Any]):
         return f"<{len(self)} settings>"
 
 
-class _Holder:
-    """The settings as last read."""
+class _Reading:
+    """What was read of the settings between two changes of them; what is read as they change belongs to the former."""
 
-    current: Settings | None = None
+    settings: Settings | None = None
+
+
+class _Holder:
+    """The reading that holds now."""
+
+    current = _Reading()
 
 
 def get_settings() -> Settings:
@@ -173,11 +179,12 @@ def get_settings() -> Settings:
     Raises:
         ImproperlyConfigured: they are missing or cannot work; the message names the key.
     """
-    if _Holder.current is None:
+    reading = _Holder.current  # before anything is read
+    if reading.settings is None:
         if not isinstance(getattr(django_settings, SETTING, None), Mapping):
             raise ImproperlyConfigured(f"{SETTING} in the settings must be a dict with API_KEY and ORGANISATION")
-        _Holder.current = Settings.read(_HiddenDict(getattr(django_settings, SETTING)))
-    return _Holder.current
+        reading.settings = Settings.read(_HiddenDict(getattr(django_settings, SETTING)))
+    return reading.settings
 
 
 def rules_in_settings() -> tuple[Rule, ...]:
@@ -186,8 +193,9 @@ def rules_in_settings() -> tuple[Rule, ...]:
     Raises:
         ImproperlyConfigured: they cannot be read.
     """
-    if _Holder.current is not None:
-        return _Holder.current.rules
+    settings = _Holder.current.settings
+    if settings is not None:
+        return settings.rules
     raw = getattr(django_settings, SETTING, None)
     with _name_key():
         return read_rules(raw.get("RULES", ()) if isinstance(raw, Mapping) else ())
@@ -222,11 +230,15 @@ def _import_now(path: str) -> Any:
 
     Called at each request. ``import_string`` does the same in three times as long.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(sys.modules[module], name)
-    except (KeyError, AttributeError):
-        return import_string(path)  # which imports it, or says what is wrong
+    place, _, name = path.rpartition(".")
+    module = sys.modules.get(place)
+    spec = getattr(module, "__spec__", None)
+    if module is not None and not getattr(spec, "_initializing", False):  # its functions lack their globals till then
+        try:
+            return getattr(module, name)
+        except AttributeError:
+            pass
+    return import_string(path)  # which imports it, or waits for who does, or says what is wrong
 
 
 def _load(key: str, place: str, value: Any) -> Callable[..., Any]:
@@ -262,7 +274,7 @@ def _make_error(key: str, what: str) -> ImproperlyConfigured:
 
 def _forget(*, setting: str, **_: Any) -> None:
     if setting == SETTING:
-        _Holder.current = None
+        _Holder.current = _Reading()
 
 
 setting_changed.connect(_forget, dispatch_uid="entitlement_gate.conf")

@@ -1,7 +1,10 @@
+import importlib
 import logging
 import subprocess
 import sys
+import threading
 import traceback
+from collections.abc import Mapping
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -56,12 +59,54 @@ def test_settings_are_read_once_and_again_when_they_change():
         assert get_settings().gate.ttl == 60
 
 
+def test_what_was_read_as_the_settings_changed_is_not_kept(settings):
+    class Old(Mapping):
+        def __getitem__(self, key):
+            return GOOD[key]
+
+        def __iter__(self):
+            settings.ENTITLEMENT_GATE = {**GOOD, "TTL": 7}
+            return iter(GOOD)
+
+        def __len__(self):
+            return len(GOOD)
+
+    settings.ENTITLEMENT_GATE = Old()
+    assert get_settings().gate.ttl == 60
+    assert get_settings().gate.ttl == 7
+
+
+def test_a_function_of_a_module_that_another_thread_imports_is_waited_for(tmp_path, monkeypatch):
+    begun, may_go_on = threading.Event(), threading.Event()
+    lines = [
+        "from tests.test_conf import importing",
+        "def resolve(request):",
+        "    return CUSTOMER",
+        "for event, act in importing:",
+        "    getattr(event, act)()",
+        "CUSTOMER = 'somebody'",
+    ]
+    (tmp_path / "slowly_imported.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(globals(), "importing", [(begun, "set"), (may_go_on, "wait")])
+    other = threading.Thread(target=importlib.import_module, args=["slowly_imported"])
+    other.start()
+    begun.wait()
+    threading.Timer(0.1, may_go_on.set).start()
+    try:
+        assert read(CUSTOMER_RESOLVER="slowly_imported.resolve").load("customer_resolver")(None) == "somebody"
+    finally:
+        may_go_on.set()
+        other.join()
+        sys.modules.pop("slowly_imported", None)
+
+
 def test_nothing_is_read_until_it_is_needed():
     code = (
         "import django.conf; django.conf.settings.configure(ENTITLEMENT_GATE={'TTL': -1});"
         "import entitlement_gate.api, entitlement_gate.decorators, entitlement_gate.middleware;"
         "entitlement_gate.decorators.requires_entitlement('sso')(lambda request: None);"
-        "from entitlement_gate.conf import _Holder; assert _Holder.current is None"
+        "from entitlement_gate.conf import _Holder; assert _Holder.current.settings is None"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
