@@ -57,7 +57,9 @@ class RedisStore:
         self._server = server
         self._prefix = prefix
         self._must_exist = must_exist
-        self._is_checked = False  # that the server does not evict
+        self._changes = 0  # how often another server may have come
+        self._checked = -1  # the change after which the server was found not to evict
+        self._is_closed = False
         self._is_warned = False
         self._versions: dict[int, tuple[str, int]] = {}
         self._tags = [f"{{{prefix}:{bucket}}}" for bucket in range(BUCKETS)]
@@ -74,8 +76,9 @@ class RedisStore:
         self._lock = Lock()
 
     def close(self) -> None:
-        """Close the connections; a later verb makes new ones."""
-        self._client.close()
+        """Close the connections, those in use after their verb; a later verb makes one for itself."""
+        self._is_closed = True
+        close_idle_connections(self._client)  # redis-py answers who uses one that is closed with a ValueError
 
     def accept_loss(self) -> None:
         """Go on with what is left: the next admissions trust billing for whatever was lost here."""
@@ -190,7 +193,7 @@ class RedisStore:
         return replies
 
     def _evaluate(self, name: str, keys: list[str], arguments: tuple[str | int, ...]) -> Any:
-        if not self._is_checked:
+        if self._checked != self._changes:
             self._check()
         return self._load_script(name).run(self._client, keys, *arguments)
 
@@ -227,6 +230,7 @@ class RedisStore:
 
     def _check(self) -> None:
         """Refuse a server that evicts: it would forget what was used up."""
+        changes = self._changes  # before the server is asked: another thread may meet the next one meanwhile
         infos = self._info("memory")
         policies = {info.get("maxmemory_policy") for info in infos or ()}
         if policies - {"noeviction", None}:
@@ -234,7 +238,7 @@ class RedisStore:
         if infos is None and not self._is_warned:
             _log.warning("Redis refuses INFO: see for yourself that its maxmemory-policy is noeviction")
             self._is_warned = True
-        self._is_checked = True
+        self._checked = changes
 
     def _info(self, section: str) -> list[dict[str, Any]] | None:
         """Return what the server, or each node of a cluster, says of itself; None where it does not say it to us."""
@@ -246,7 +250,7 @@ class RedisStore:
 
     def _look_anew(self) -> None:
         """Look at the next server before it is used: it may be another one."""
-        self._is_checked = False
+        self._changes += 1
 
     @contextmanager
     def _wrap_errors(self) -> Iterator[None]:
@@ -258,6 +262,9 @@ class RedisStore:
                 close_idle_connections(self._client)
                 self._look_anew()
             raise LedgerUnavailable(f"Redis: {_kind(error)}") from None  # Redis quotes what it does not run
+        finally:
+            if self._is_closed:
+                close_idle_connections(self._client)
 
     def _bucket(self, customer_id: str) -> int:
         return crc32(customer_id.encode()) % BUCKETS

@@ -11,6 +11,7 @@ from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
 from entitlement_gate.testing.ledger_contract import ANNA, LedgerContract, demand
 from tests.busyness import Timed
+from tests.engine.fakes import eventually
 from tests.ledger.clocks import pass_time_in_redis
 from tests.ports import free_port
 
@@ -205,6 +206,44 @@ class TestRedisLedger(LedgerContract):
                 RedisLedger(self.url, prefix=ledger._prefix).charges(ANNA)
         finally:
             ledger._client.config_set("maxmemory-policy", "noeviction")
+
+    def test_the_next_server_is_examined_too_where_it_comes_as_this_one_is(self, ledger, monkeypatch):
+        info, asked = ledger._info, []
+
+        def fail_over(section):
+            facts = info(section)
+            if not asked:
+                ledger._look_anew()  # in another thread, as it loses its connection
+            asked.append(section)
+            return facts
+
+        monkeypatch.setattr(ledger, "_info", fail_over)
+        for _ in range(3):
+            ledger.charges(ANNA)
+        assert asked == ["memory", "memory"]
+
+    def test_a_verb_under_way_goes_on_when_the_ledger_is_closed_and_leaves_no_connection(self):
+        name, receipts = uuid.uuid4().hex, []
+        ledger = RedisLedger(f"{self.url}&client_name={name}", prefix=name)
+        ledger.consume(ANNA, [demand(1)], key="a")
+        with redis.Redis.from_url(self.url) as admin:
+
+            def flags():
+                return [client["flags"] for client in admin.client_list() if client["name"] == name]
+
+            admin.client_pause(30_000, all=False)
+            try:
+                thread = threading.Thread(target=lambda: receipts.append(ledger.consume(ANNA, [demand(1)], key="b")))
+                thread.start()
+                eventually(lambda: any("b" in each for each in flags()))
+                ledger.close()
+            finally:
+                admin.client_unpause()
+            thread.join()
+            assert receipts[0].quantity == 1
+            eventually(lambda: not flags())
+            assert ledger.consume(ANNA, [demand(1)], key="c").quantity == 1
+            eventually(lambda: not flags())
 
     def test_a_connection_that_broke_is_made_anew(self, ledger):
         ledger.consume(ANNA, [demand(1)], key="a")
