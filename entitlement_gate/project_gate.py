@@ -77,14 +77,9 @@ class RequestGate(EntitlementGate):
         """Take the long way, which reports each check, only where somebody listens or shadows are noted."""
         self.mind_observers()
 
-    def mind_observers(self) -> None:
-        """Look again to whom checks are reported."""
-        super().mind_observers()
-        # Signals and the log of shadows take steps; reports to observers take none.
-        self.sends_checks = bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
-        self.is_heard = self.is_heard or self.sends_checks
-        self._answers = {} if self.is_heard else self._snapshots.answers
-        self._decided = {} if self.sends_checks else self._snapshots.answers
+    def _has_listeners(self) -> bool:
+        """Whether signals are to be sent, or shadows to be noted."""
+        return bool(entitlement_checked.receivers or entitlement_denied.receivers or self.options.shadow)
 
     def fetching(self) -> None:
         """Expect one signal, so that a test can wait for it."""

@@ -25,7 +25,7 @@ from entitlement_gate.engine.snapshots import SnapshotStore, View
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import checked_ttl
 from entitlement_gate.resilience.effects import run_async, run_sync
-from entitlement_gate.resilience.fork_safety import remake_after_fork
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, remake_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -63,12 +63,15 @@ class EntitlementGate:
         ValueError: the source or an option cannot work; the message names it.
     """
 
+    _lock: PerProcess[Lock] = PerProcess()
+
     def __init__(self, source: SnapshotSource, *, clock: Clock = time, **options: Unpack[GateKeywords]) -> None:
         if isinstance(source, type) or not callable(getattr(source, "fetch", None)):
             raise ValueError(f"source: an object with fetch(customer_id), not {source!r}")
         self.source = source
         self.options = GateOptions(**options)
         self._clock = clock
+        self._lock = Lock()
         self._observers = Observers(clock)
         self._ledger_client = LedgerClient(self.options, clock, self._observers)
         self._snapshots = SnapshotStore(source, self.options, clock, self)
@@ -86,24 +89,35 @@ class EntitlementGate:
 
     def remake(self) -> None:
         """Make locks, threads and calls anew, as in a process just forked; data stays."""
+        self._lock = Lock()
         self._snapshots.remake()
         self._ledger_client.remake()
 
     def observe(self, observer: Observer) -> None:
         """Add an observer of this gate: it is called inline, so be quick (see ``entitlement_gate.metrics``)."""
-        self._observers.add(observer)
-        self.mind_observers()
+        with self._lock:
+            self._observers.add(observer)
+            self.mind_observers()
 
     def unobserve(self, observer: Observer) -> None:
         """Remove an observer."""
-        self._observers.discard(observer)
-        self.mind_observers()
+        with self._lock:
+            self._observers.discard(observer)
+            self.mind_observers()
 
     def mind_observers(self) -> None:
-        """Look again who observes checks: while somebody does, `has` takes the way that reports each of them."""
-        self._observers.renew()
-        self.is_heard = self._is_observed = bool(self._observers.of_checks)
-        self._answers = {} if self.is_heard else self._snapshots.answers
+        """Look again to whom checks are reported: while somebody is there, `has` takes the way that reports each."""
+        with self._lock:  # of two that look at once, the second has seen whatever made the first look
+            self._observers.renew()
+            self._is_observed = bool(self._observers.of_checks)
+            sends_checks = self._has_listeners()
+            self.is_heard = self._is_observed or sends_checks
+            self._answers = {} if self.is_heard else self._snapshots.answers
+            self._decided = {} if sends_checks else self._snapshots.answers
+
+    def _has_listeners(self) -> bool:
+        """Whether a check takes steps more to be reported; to report it to observers takes none."""
+        return False
 
     @property
     def customers_held(self) -> int:

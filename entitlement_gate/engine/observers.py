@@ -156,7 +156,7 @@ everywhere = _Everywhere()
 
 
 class Observers:
-    """Who hears of one gate.
+    """Who hears of one gate, which adds, discards and renews them one at a time.
 
     Attributes:
         all: its own observers, and those of every gate.

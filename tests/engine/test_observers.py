@@ -1,6 +1,7 @@
 import asyncio
 import contextvars
 import gc
+import threading
 import weakref
 from decimal import Decimal
 
@@ -233,6 +234,26 @@ def test_who_hears_of_fetches_alone_leaves_the_shortest_way_open(gate, ask):
     assert not gate.is_heard
     assert ask(gate, "has", ANNA, "reports")
     eventually(lambda: fetches.told == [True])
+
+
+def test_of_two_that_begin_to_listen_at_once_both_are_heard(gate, heard):
+    """The second comes while the gate looks who the first is; alone it would be overwritten by what was seen before."""
+    second = Heard()
+    threads = []
+
+    class Slow(Observer):
+        @property
+        def hears_checks(self):
+            if not threads:
+                threads.append(threading.Thread(target=gate.observe, args=[second]))
+                threads[0].start()
+                threads[0].join(0.2)
+            return False
+
+    gate.observe(Slow())
+    threads[0].join()
+    gate.check(ANNA, "reports")
+    assert len(second.checks) == 1
 
 
 def test_who_hears_of_every_gate_hears_of_those_made_before_and_after(make_gate, heard):
