@@ -257,12 +257,13 @@ class _Conversation:
 
     async def use_up(self, customer: Any, request: ReservationRequest) -> Decision:
         """Reserve until the answer settles it; raise the refusal."""
+        is_late = self.is_answered
         decision, reservation = await run_async(self.middleware.gate.admitting(customer, request))
         if reservation is None:
             return required(decision)
         self.reservations.append(reservation)
-        if self.is_answered:  # nothing is to come that could settle it
-            await self.settle(has_failed=False)
+        if self.is_answered:  # nothing is to come that could settle it; the answer may have come meanwhile
+            await self.settle(has_failed=self._has_failed and not is_late)
         return reservation.decision
 
     async def send(self, message: Message) -> None:
@@ -275,7 +276,11 @@ class _Conversation:
         await self._send(message)
         if kind == "websocket.accept" or (kind in _BODIES and not message.get("more_body", False)):
             self.is_answered = True
-            await self.settle(has_failed=self._status >= _FAILED)
+            await self.settle(has_failed=self._has_failed)
+
+    @property
+    def _has_failed(self) -> bool:
+        return self._status >= _FAILED
 
     async def settle(self, *, has_failed: bool) -> None:
         """Commit or release the reservations, to the end although the caller may be cancelled."""

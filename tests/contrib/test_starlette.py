@@ -26,6 +26,7 @@ from entitlement_gate.contrib.starlette import (
     customer_of,
     requires,
 )
+from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.testing import FakeSource
 from tests.customers import FREE, PRO, STRANGER
 from tests.docs.pages import DOCS, blocks_of
@@ -368,6 +369,37 @@ def test_what_is_required_after_the_answer_counts_at_once(gate):
                 socket.send_text("more")
                 assert socket.receive_text() == f"({used}, 0)"
     assert counted(gate) == (3, 0)
+
+
+async def test_what_is_admitted_as_the_answer_fails_uses_nothing_up(source):
+    asked, may_answer = threading.Event(), threading.Event()
+
+    class Slow(MemoryLedger):
+        is_local = False
+
+        def reserve(self, *args, **kwargs):
+            asked.set()
+            may_answer.wait()
+            return super().reserve(*args, **kwargs)
+
+    tasks = []
+
+    async def fail(request):
+        tasks.append(asyncio.ensure_future(uses_a_call(request)))
+        await asyncio.to_thread(asked.wait)
+        return PlainTextResponse("no", 503)
+
+    async def send(message):
+        pass
+
+    with EntitlementGate(source, ledger=Slow(), deadline=30) as gate:
+        app = GateMiddleware(Starlette(routes=[Route("/", fail)]), gate=gate, customer=from_header)
+        try:
+            await app(scope_of("/"), None, send)
+        finally:
+            may_answer.set()
+        assert (await tasks[0]).allowed
+        assert counted(gate) == (0, 0)
 
 
 def test_a_key_counts_once(app, gate):
