@@ -245,14 +245,16 @@ class _Conversation:
         self._status = 0
         self._send = send
         self._customer = _UNKNOWN
+        self._looking_up = asyncio.Lock()
 
     async def customer(self, connection: HTTPConnection) -> Any:
-        """Return the customer, which is looked up once."""
-        if self._customer is _UNKNOWN:
-            find = self.middleware.customer
-            is_async = inspect.iscoroutinefunction(find) or inspect.iscoroutinefunction(type(find).__call__)
-            customer = find(connection) if is_async else await run_in_threadpool(find, connection)
-            self._customer = await await_result(customer)
+        """Return the customer, which is looked up once, however many tasks ask."""
+        async with self._looking_up:
+            if self._customer is _UNKNOWN:
+                find = self.middleware.customer
+                is_async = inspect.iscoroutinefunction(find) or inspect.iscoroutinefunction(type(find).__call__)
+                customer = find(connection) if is_async else await run_in_threadpool(find, connection)
+                self._customer = await await_result(customer)
         return self._customer
 
     async def use_up(self, customer: Any, request: ReservationRequest) -> Decision:

@@ -371,6 +371,25 @@ def test_what_is_required_after_the_answer_counts_at_once(gate):
     assert counted(gate) == (3, 0)
 
 
+async def test_tasks_that_ask_at_once_look_the_customer_up_once(gate):
+    asked = []
+
+    async def look_up(connection):
+        asked.append(connection)
+        await asyncio.sleep(0)
+        return PRO
+
+    async def answer(request):
+        assert await asyncio.gather(customer_of(request), customer_of(request)) == [PRO, PRO]
+        return PlainTextResponse("once")
+
+    async def send(message):
+        pass
+
+    await GateMiddleware(Starlette(routes=[Route("/", answer)]), gate=gate, customer=look_up)(scope_of("/"), None, send)
+    assert len(asked) == 1
+
+
 async def test_what_is_admitted_as_the_answer_fails_uses_nothing_up(source):
     asked, may_answer = threading.Event(), threading.Event()
 
