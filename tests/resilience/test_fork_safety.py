@@ -235,6 +235,7 @@ OTHERWISE = {
     ("fork_safety.py", "_lock"),  # `Locked` itself
     ("server.py", "_guard"),  # a server's threads do not outlive a fork
     ("server.py", "stopping"),
+    ("starlette.py", "_looking_up"),  # of one request
 }
 
 
