@@ -9,6 +9,8 @@ What a gate asks and answers is in ``guard``.
 
 from __future__ import annotations
 
+import ast
+import inspect
 from functools import partial, wraps
 from inspect import CO_VARARGS, isasyncgenfunction, isgeneratorfunction
 from types import CellType, FunctionType
@@ -33,6 +35,7 @@ __all__ = [
     "find_api_view_function",
     "find_operations",
     "find_ungated_methods",
+    "is_dispatch_reached",
     "mark_view",
     "marks_of",
     "marks_of_permission",
@@ -370,9 +373,51 @@ def _parts(view: Any, methods: Sequence[str] = View.http_method_names) -> Iterat
     for operation in find_operations(view):
         if not {method.lower() for method in operation.methods}.isdisjoint(methods):
             yield from _gated_in(operation)
-    names = _names(view, methods)
-    for base in getattr(view_class, "__mro__", ()):
-        yield from (vars(base)[name] for name in names if name in vars(base))
+    for name in _names(view, methods):
+        yield from _reached(view_class, name)
+
+
+def _reached(view_class: Any, name: str) -> Iterator[Any]:
+    """Yield a method of a class, and what it overrides as far as that is called: a gate on the rest stops nobody."""
+    bases = _bases_with(view_class, name)
+    for position, base in enumerate(bases, 1):
+        yield vars(base)[name]
+        if not (any(_is_marked(vars(other)[name]) for other in bases[position:]) and _goes_on(bases, position, name)):
+            return
+
+
+def is_dispatch_reached(view_class: type, base: type) -> bool:
+    """Return whether a request comes by ``dispatch`` of this base, or is answered by one that overrides it."""
+    bases = _bases_with(view_class, "dispatch")
+    return all(_goes_on(bases, position, "dispatch") for position in range(1, bases.index(base) + 1))
+
+
+def _bases_with(view_class: Any, name: str) -> list[type]:
+    return [base for base in getattr(view_class, "__mro__", ()) if name in vars(base)]
+
+
+def _is_marked(method: Any) -> bool:
+    return any(key.startswith(_MARK) for key in getattr(method, "__dict__", ()))
+
+
+def _goes_on(bases: list[type], position: int, name: str) -> bool:
+    """Return whether the method before the position calls what it overrides: ``super().get``, or ``Parent.get``.
+
+    One whose source cannot be read does not: an audit rather names a view too many.
+    """
+    parents = {base.__name__ for base in bases[position:]}
+    return any(_calls(function, name, parents) for function in _walk_functions(vars(bases[position - 1])[name]))
+
+
+def _calls(function: FunctionType, name: str, parents: set[str]) -> bool:
+    try:
+        source = inspect.getsource(function.__code__)  # and not of what it wraps
+        tree = ast.parse(f"if True:\n{source}" if source[0].isspace() else source)
+    except (OSError, SyntaxError):
+        return False
+    owners = [node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == name]
+    called = {ast.unparse(owner.func) for owner in owners if isinstance(owner, ast.Call)}
+    return "super" in called or any(ast.unparse(owner).rpartition(".")[2] in parents for owner in owners)
 
 
 def _names(view: Any, methods: Sequence[str] = View.http_method_names) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from django.utils.decorators import classonlymethod
 from django.views import View
 
 from entitlement_gate.conf import get_settings
-from entitlement_gate.decorators import Mark, mark_view
+from entitlement_gate.decorators import Mark, is_dispatch_reached, mark_view
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.options import POLICIES
 from entitlement_gate.guard import Guard
@@ -56,6 +56,8 @@ class EntitlementRequiredMixin(View):
         quantity = initkwargs.get("entitlement_quantity", cls.entitlement_quantity)
         required = initkwargs.get("entitlement_required", cls.entitlement_required)
         cls._check_options(initkwargs)
+        if not is_dispatch_reached(cls, EntitlementRequiredMixin):
+            return view  # type: ignore[no-any-return]  # Any, so that it can be marked
         own = None if required is None else cls._read_requirement(required, None if callable(quantity) else quantity)
         mark_view(view, Mark(own, initkwargs.get("entitlement_consume", cls.entitlement_consume)))
         if own is not None:

@@ -24,12 +24,14 @@ from django.views import View
 from entitlement_gate.conf import rules_in_settings, urlconfs_in_settings
 from entitlement_gate.decorators import (
     find_operations,
+    is_dispatch_reached,
     marks_of,
     marks_of_permission,
     marks_of_permissions,
     requirements_of,
 )
 from entitlement_gate.domain.requirements import Requirement, as_requirement
+from entitlement_gate.mixins import EntitlementRequiredMixin
 from entitlement_gate.operators.project import find_template_uses, locate
 from entitlement_gate.operators.terminal import DENIED, FINE, Cell, Line, Report, Table
 from entitlement_gate.url_rules import class_of, is_exempt, is_logout, is_static, rules_about
@@ -328,7 +330,9 @@ def _find_of_operation(callback: Any, operation: Any) -> Iterator[_Statement]:
 
 def _find_mixed_in(callback: Any, view_class: Any) -> tuple[Requirement | None, ...]:
     """Return the requirement of ``EntitlementRequiredMixin``; None where it depends on the request."""
-    if not hasattr(view_class, "get_entitlement_requirement"):
+    if not (isinstance(view_class, type) and issubclass(view_class, EntitlementRequiredMixin)):
+        return ()
+    if not is_dispatch_reached(view_class, EntitlementRequiredMixin):
         return ()
     options = {name: getattr(view_class, name) for name in ("entitlement_required", "entitlement_quantity")}
     options |= getattr(callback, "view_initkwargs", {})

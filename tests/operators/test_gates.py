@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from django.http import HttpResponse
-from django.test import override_settings
+from django.test import Client, override_settings
 from django.urls import include, path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -206,6 +206,75 @@ def test_what_is_used_up_is_told_of_decorators_mixins_and_rules(monkeypatch):
     told_of = {line.split()[0]: line for line in lines}
     assert "sso, calls (used up)" in told_of["/counted/"]
     assert "mixed 2, calls 3 (used up), by-path" in told_of["/mixed/"]
+
+
+class Parent(View):
+    @method_decorator(requires_entitlement("reports"))
+    def get(self, request):
+        return HttpResponse()
+
+
+def overriding(*parents, **methods):
+    return type("Child", parents, methods)
+
+
+def answer(self, request):
+    return HttpResponse(request.GET.get("super"))
+
+
+def go_on(self, request):
+    return super(self.again, self).get(request)
+
+
+def go_on_by_name(self, request):
+    return Parent.get(self, request)
+
+
+def answer_all(self, request, *args, **kwargs):
+    return HttpResponse(super(View, self).__str__())
+
+
+def make_gated():
+    return requires_entitlement("reports")(overriding(View, get=answer))
+
+
+def dispatch_on(self, request, *args, **kwargs):
+    later = lambda: super(self.again, self).dispatch(request)  # noqa: E731 - as people write it
+    return later()
+
+
+@pytest.mark.parametrize(
+    ("view_class", "is_gated"),
+    [
+        (overriding(Parent), True),
+        (overriding(Parent, get=answer), False),
+        (overriding(Parent, get=Callable()), False),
+        (overriding(overriding(View, get=answer), Parent), False),
+        (overriding(Parent, overriding(View, get=answer)), True),
+        (overriding(overriding(Parent, get=go_on), get=answer), False),
+        (overriding(Parent, get=go_on), True),
+        (overriding(Parent, get=go_on_by_name), True),
+        (overriding(Parent, get=csrf_exempt(go_on)), True),
+        (method_decorator(csrf_exempt, name="get")(overriding(Parent)), True),
+        (overriding(Parent, dispatch=dispatch_on), True),
+        (requires_entitlement("reports")(overriding(Parent, get=answer)), True),
+        (overriding(make_gated(), dispatch=answer_all), False),
+        (overriding(make_gated(), dispatch=dispatch_on), True),
+        (overriding(overriding(make_gated(), dispatch=answer_all), dispatch=go_on), False),
+        (overriding(Mixed, get=answer), True),
+        (overriding(Mixed, dispatch=answer_all, get=answer), False),
+        (overriding(Mixed, dispatch=dispatch_on, get=answer), True),
+    ],
+)
+def test_a_gate_that_is_overridden_and_not_called_is_none(view_class, is_gated):
+    """Nobody's request is refused exactly where the list says so."""
+    view_class.again = view_class
+    urls = ModuleType("overridden")
+    urls.urlpatterns = [path("", view_class.as_view())]
+    settings = {"BASE_URL": "sandbox:", "DEADLINE": 30, "CUSTOMER_RESOLVER": lambda request: None}
+    with override_settings(ROOT_URLCONF=urls, ENTITLEMENT_GATE=settings):
+        assert [gate.is_ungated for gate in find_views()] == [not is_gated]
+        assert (Client().get("/").status_code == 403) is is_gated
 
 
 def test_ungated_views_are_a_finding(project):
