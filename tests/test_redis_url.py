@@ -27,18 +27,24 @@ WORKING = [
         PLACE,
         {"socket_keepalive": True, "retry_on_timeout": False},
     ),
-    (f"{PLACE}?health_check_interval=30&max_connections=8", PLACE, {"health_check_interval": 30, "max_connections": 8}),
+    (f"{PLACE}?health_check_interval=9&max_connections=16", PLACE, {"health_check_interval": 9, "max_connections": 16}),
     (f"{PLACE}?decode_responses=False&encoding=UTF-8&encoding_errors=strict", PLACE, {}),
     ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock", {"db": 2}),
     ("unix://anna:secret@/run/redis.sock", "unix://anna:secret@/run/redis.sock", {}),
     (
-        "rediss://host/0?ssl_cert_reqs=none&ssl_check_hostname=false&ssl_ca_certs=/ca.pem&ssl_min_version=771",
+        (
+            "rediss://host/0?ssl_cert_reqs=none&ssl_check_hostname=false&ssl_ca_certs=/ca.pem&ssl_min_version=771"
+            "&ssl_keyfile=/key.pem&ssl_certfile=/cert.pem&ssl_ciphers=HIGH"
+        ),
         "rediss://host",
         {
             "db": 0,
             "ssl_cert_reqs": "none",
             "ssl_check_hostname": False,
             "ssl_ca_certs": "/ca.pem",
+            "ssl_keyfile": "/key.pem",
+            "ssl_certfile": "/cert.pem",
+            "ssl_ciphers": "HIGH",
             "ssl_min_version": 771,
         },
     ),
@@ -72,7 +78,9 @@ REFUSED = [
     (f"{PLACE}?socket_timeout=0", "socket_timeout is seconds"),
     (f"{PLACE}?socket_connect_timeout=inf", "socket_connect_timeout is seconds"),
     (f"{PLACE}?socket_timeout=nan", "socket_timeout is seconds"),
-    (f"{PLACE}?max_connections=0", "max_connections is a whole number of at least 1"),
+    (f"{PLACE}?max_connections=15", "max_connections is a whole number of at least 16"),
+    ("rediss://host?ssl_keyfile=/key.pem", "ssl_keyfile needs ssl_certfile"),
+    ("rediss://host?ssl_ciphers=strong", "ssl_ciphers is a list of ciphers in the format of OpenSSL"),
     (f"{PLACE}?socket_keepalive=maybe", "socket_keepalive is true or false"),
     (f"{PLACE}?client_name=two%20words", "client_name is visible ASCII"),
     (f"{PLACE}?timeout=20", "the option timeout does not work here"),

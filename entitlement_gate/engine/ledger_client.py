@@ -18,6 +18,7 @@ from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnav
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resilience.failure_log import FailureLog
+from entitlement_gate.resilience.redis_url import AT_ONCE
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ NOT_READ: Charges = {}
 
 _ZERO = Decimal(0)
 Result = TypeVar("Result")
-_AT_ONCE = 16  # questions to the ledger: as many connections as it has to a database
 # A verb has its own time-outs; one that has been up for so many seconds, and for 2 deadlines, is taken for hung.
 _PATIENCE = 10.0
 _REFUSALS = (LedgerUnavailable, ReservationError, ValueError)  # what a verb may raise
@@ -69,7 +69,7 @@ class LedgerClient:
         self._breaker = CircuitBreaker(clock)
         self._log = FailureLog(clock)
         # Apart from those that fetch: what stands still on one side starves nothing on the other.
-        self._workers = WorkerPool(_AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
+        self._workers = WorkerPool(AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
 
     def remake(self) -> None:
         """Make the threads anew, as after a fork."""

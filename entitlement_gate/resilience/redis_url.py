@@ -7,6 +7,7 @@ text is no number. So the options are read here, by one list and to their types.
 from __future__ import annotations
 
 import re
+import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from urllib.parse import SplitResult
 
-__all__ = ["OPTIONS", "RedisURL", "read_redis_url"]
+__all__ = ["AT_ONCE", "OPTIONS", "RedisURL", "read_redis_url"]
+
+AT_ONCE = 16
+"""How many threads of a gate may ask at a time: redis-py refuses whoever comes when all connections are in use."""
 
 _EXAMPLE = "a URL such as redis://127.0.0.1:6379/0 (rediss:// and unix:// work too)"
 _TRUE, _FALSE = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
@@ -56,6 +60,8 @@ def read_redis_url(url: object) -> RedisURL:
     if is_socket and (parts.hostname or not parts.path.strip("/")):
         raise ValueError("redis_url: unix:// names a socket by its whole path, as in unix:///run/redis.sock?db=0")
     options = _read(parse_qs(parts.query), OPTIONS[parts.scheme])
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ValueError("redis_url: the option ssl_keyfile needs ssl_certfile, the certificate of that key")
     if not is_socket:
         options = {**_database(parts), **options}
     return RedisURL(f"{parts.scheme}://{parts.netloc}{parts.path if is_socket else ''}", options)
@@ -115,6 +121,14 @@ def _name(text: str) -> str:
     return text
 
 
+def _ciphers(text: str) -> str:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers(text)
+    except ssl.SSLError:
+        raise ValueError("a list of ciphers in the format of OpenSSL") from None
+    return text
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
@@ -135,7 +149,7 @@ _EVERYWHERE: dict[str, Callable[[str], Any]] = {
     "health_check_interval": _whole,
     "lib_name": _name,
     "lib_version": _name,
-    "max_connections": partial(_whole, least=1),
+    "max_connections": partial(_whole, least=AT_ONCE),
     "password": str,
     "protocol": _number_of("2", "3"),
     "retry_on_timeout": _flag,
@@ -152,7 +166,7 @@ _TLS: dict[str, Callable[[str], Any]] = {
     "ssl_cert_reqs": _one_of("none", "optional", "required"),
     "ssl_certfile": str,
     "ssl_check_hostname": _flag,
-    "ssl_ciphers": str,
+    "ssl_ciphers": _ciphers,
     "ssl_keyfile": str,
     "ssl_min_version": _number_of(*_TLS_VERSIONS),
     "ssl_password": str,
