@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.http import HttpRequest
 
 from entitlement_gate.api import default_gate
-from entitlement_gate.domain.decisions import Decision, Outcome
 from entitlement_gate.domain.requirements import Requirement, as_requirement
 from entitlement_gate.engine.cache import key_of
 from entitlement_gate.engine.entitlements import CustomerEntitlements, Entitlement, required
@@ -21,6 +20,7 @@ from entitlement_gate.resolvers import mark_private, resolving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from entitlement_gate.domain.decisions import Decision
     from entitlement_gate.engine.cache import Entry
     from entitlement_gate.project_gate import RequestGate
 
@@ -206,11 +206,14 @@ class RequestEntitlements:
         return with_charges
 
     def _showing(self, requirement: Requirement) -> Effects[Decision]:
+        gate = default_gate()
         entitlements = yield from self._getting_counted(is_reading=True)
-        decision = entitlements.check(requirement)
-        if decision.outcome is Outcome.DENIED:  # which is no older than it may be on a page either
-            return (yield from self._checking(requirement))
-        return (yield from default_gate().telling(decision))
+        due = gate.due()
+        decision, newest = yield from gate.deciding(requirement, entitlements, due)
+        if newest is not entitlements:  # a denial is no older than it may be on a page either
+            self._keep(newest, gate, self._customer)
+            self._tally(gate, newest)
+        return (yield from gate.telling(decision, due))
 
     def _is_about(self, customer: object, gate: RequestGate) -> bool:
         """Whether there is a snapshot of this customer and gate: the user or, in a test, the gate may have changed."""

@@ -220,6 +220,17 @@ class TestWhatARequestReads:
         assert Template(page).render(Context(context)).endswith("222950")
         assert len(asked) == 1
 
+    def test_a_page_that_denies_is_rendered_by_one_question(self, asked, request_):
+        page = (
+            "{% load entitlements %}{% for more in 'abc' %}"
+            "{% ifentitled 'API Calls' 951 %}in{% else %}out{% endifentitled %}"
+            "{% entitlement 'API Calls' 2000 as calls %}{{ calls.remaining }}"
+            "{% endfor %}"
+        )
+        context = {"request": request_, "entitlements": TemplateEntitlements(request_)}
+        assert Template(page).render(Context(context)) == "out950" * 3
+        assert len(asked) == 1
+
     def test_what_the_request_uses_up_is_read_anew(self, asked, request_):
         entitlements = entitlements_of(request_)
         assert entitlements[NAME].remaining == 950
