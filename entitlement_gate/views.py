@@ -28,7 +28,7 @@ from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.url_rules import entitlement_exempt
 from entitlement_gate.waiting import Invocation
-from entitlement_gate.webhooks import KEYS, Malformed, Replayed, customers_named
+from entitlement_gate.webhooks import KEYS, REMEMBERED_BY, Malformed, Replayed, customers_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -144,5 +144,6 @@ def _verify(request: HttpRequest) -> bool:
 def _forget_call(request: HttpRequest) -> None:
     """Have the verifier, where it remembers calls, accept this one again."""
     forget = getattr(get_settings().load("webhook_verifier"), "forget", None)
+    forget = forget or getattr(request.META.get(REMEMBERED_BY), "forget", None)
     if forget is not None:
         Invocation(forget, request).wait()

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-__all__ = ["KEYS", "Malformed", "Replayed", "StandardWebhooks", "customers_named"]
+__all__ = ["KEYS", "REMEMBERED_BY", "Malformed", "Replayed", "StandardWebhooks", "customers_named"]
+
+REMEMBERED_BY = "entitlement_gate.webhook_verifier"
+"""Where a request's ``META`` says who accepted it and can forget it: a verifier may stand in a function around it."""
 
 _MOST_BYTES = 256 * 1024
 _MOST_CUSTOMERS = 100
@@ -91,6 +94,7 @@ class StandardWebhooks:
             raise PermissionDenied
         if not caches[self._cache].add(_make_cache_key(request), 1, timeout=2 * self._tolerance):
             raise Replayed
+        request.META[REMEMBERED_BY] = self
 
     def forget(self, request: HttpRequest) -> None:
         """Forget a call that had no effect, so that it is accepted again: senders retry with the same id."""

@@ -146,15 +146,22 @@ def test_more_calls_than_billing_has_reason_to_send_are_throttled():
     assert statuses == [204, 204, 429]
 
 
-@pytest.fixture
-def deliver():
+def _in_a_function(verifier):
+    def verify(request):
+        return verifier(request)
+
+    return verify
+
+
+@pytest.fixture(params=[lambda verifier: verifier, _in_a_function], ids=["verifier", "function"])
+def deliver(request):
     """Deliver one signed call, again and again, and return the status of each time."""
     cache.clear()
     body = json.dumps({"customers": [PRO]}).encode()
     headers = signed(RequestFactory(), body).headers
     sent = {name: headers[name] for name in ("webhook-id", "webhook-timestamp", "webhook-signature")}
     client = Client(raise_request_exception=False)
-    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": StandardWebhooks(SECRET)}):
+    with override_settings(ENTITLEMENT_GATE={**SETTINGS, "WEBHOOK_VERIFIER": request.param(StandardWebhooks(SECRET))}):
         yield lambda: client.post(WEBHOOK, body, "application/json", headers=sent).status_code
 
 
@@ -162,15 +169,20 @@ def test_a_call_that_could_not_be_acted_upon_passes_when_it_comes_again(deliver,
     with monkeypatch.context() as broken:
         broken.setattr(default_gate(), "invalidate", fail)
         assert deliver() == 500
+    invalidated = []
+    monkeypatch.setattr(default_gate(), "invalidate", invalidated.append)
     assert [deliver(), deliver()] == [204, 204]
+    assert invalidated == [PRO]
 
 
 def test_a_call_that_was_throttled_passes_when_it_comes_again(deliver, monkeypatch):
-    statuses = []
+    statuses, invalidated = [], []
+    monkeypatch.setattr(default_gate(), "invalidate", invalidated.append)
     for burst in (0, 1, 1):
         monkeypatch.setattr(views, "_invalidations", TokenBucket(burst, rate=20))
         statuses.append(deliver())
     assert statuses == [429, 204, 204]
+    assert invalidated == [PRO]
 
 
 def test_a_call_that_comes_again_is_answered_as_it_was_and_does_nothing(deliver):
