@@ -290,24 +290,24 @@ def test_who_submits_waits_for_no_thread_where_all_are_struck_and_the_next_work_
 
 
 def test_many_who_submit_at_once_start_no_more_threads_than_there_may_be(make, monkeypatch):
-    start, started = threading.Thread.start, []
-
-    def counted(thread):
-        started.append(thread)
-        start(thread)
-
     pool, works, together = make(most=4), [Held() for _ in range(20)], threading.Barrier(20)
+    make_thread, made = pool._thread, []  # of this pool: one of an earlier test may start as late as now
+
+    def counted(name):
+        made.append(make_thread(name))
+        return made[-1]
+
     submitters = [threading.Thread(target=lambda work=work: (together.wait(), pool.submit(work))) for work in works]
     monkeypatch.setattr(module, "_LONGEST_START", 60.0)  # a busy machine is to be no reason
-    monkeypatch.setattr(threading.Thread, "start", counted)
+    monkeypatch.setattr(pool, "_thread", counted)
     for submitter in submitters:
-        start(submitter)
+        submitter.start()
     for submitter in submitters:
         submitter.join()
     for work in works:
         work.may_end.set()
     end(works)
-    assert len(started) == 4
+    assert len(made) == 4
 
 
 def test_work_that_waits_is_queued_once_under_its_name(make):
