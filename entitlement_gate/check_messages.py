@@ -18,7 +18,9 @@ class Check(Enum):
     """What can be found: below each id what that is, beside it what to do. An ``E`` is an error, a ``W`` a warning."""
 
     E001 = "change the key that the message names"
-    """the settings are missing, a value cannot work, or the sandbox's scenario is not where `BASE_URL` says"""
+    """the settings are missing, a value cannot work, or the sandbox's scenario, which `BASE_URL` names, cannot be
+    read
+    """
 
     E002 = "take the name that the hint gives"
     """a key of `ENTITLEMENT_GATE` does not exist"""

@@ -106,6 +106,14 @@ def _check_scenario(settings: Settings) -> Iterator[CheckMessage]:
     if scenario and not Path(scenario).is_file():
         text = f"{SETTING}['BASE_URL']: there is no scenario {scenario!r}."
         yield Check.E001.message(text, "Name a file, or write 'sandbox:' alone.")
+    elif scenario:
+        from entitlement_gate.sandbox import Scenario, ScenarioError  # noqa: PLC0415 - no project in production needs it
+
+        try:
+            Scenario.load(scenario)
+        except ScenarioError as error:
+            text = f"{SETTING}['BASE_URL']: the scenario {scenario!r} cannot be read: {error}."
+            yield Check.E001.message(text, "Correct the scenario.")
 
 
 def _check_calls(settings: Settings) -> Iterator[CheckMessage]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from django.utils.translation import gettext_lazy
 from django.views import View
 
 from entitlement_gate import requires_entitlement
+from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.middleware import EntitlementMiddleware
 from entitlement_gate.mixins import EntitlementRequiredMixin
 
@@ -435,8 +437,25 @@ def test_a_scenario_that_is_not_there_is_an_error(tmp_path):
     ((code, text),) = found(sandbox, DEBUG=True)
     assert code == "E001"
     assert "none.json" in text
-    (tmp_path / "none.json").write_text("{}")
+    good = {"api_key": "k", "organisation": "00000000-0000-4000-8000-000000000001"}
+    (tmp_path / "none.json").write_text(json.dumps(good))
     assert found(sandbox, DEBUG=True) == []
+
+
+@pytest.mark.parametrize(("text", "why"), [("{", "not JSON"), ("{}", "api_key"), ('{"api_key": 3}', "organisation")])
+def test_a_scenario_that_cannot_be_read_is_an_error(tmp_path, text, why):
+    (tmp_path / "broken.json").write_text(text)
+    sandbox = {"BASE_URL": f"sandbox:{tmp_path}/broken.json", "CUSTOMER_ATTRIBUTE": "username", "LEDGER": None}
+    ((code, message),) = found(sandbox, DEBUG=True)
+    assert code == "E001"
+    assert "broken.json" in message
+    assert why in message
+
+
+def test_a_ledger_that_is_a_class_is_an_error():
+    ((code, text),) = found({**GOOD, "LEDGER": MemoryLedger})
+    assert code == "E001"
+    assert "a Ledger or None" in text
 
 
 @pytest.mark.parametrize("key", ["CUSTOMER_RESOLVER", "DENIED_HANDLER"])

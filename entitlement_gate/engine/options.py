@@ -146,7 +146,8 @@ def _check_ledger(ledger: object, redis_url: object) -> None:
         read_redis_url(redis_url)
     if ledger == "redis" and redis_url is None:
         raise ValueError('ledger: "redis" needs redis_url (in the settings: REDIS_URL)')
-    if ledger not in ("memory", "redis", "database", None) and not hasattr(ledger, "adopt_upstream"):
+    is_ledger = hasattr(ledger, "adopt_upstream") and not isinstance(ledger, type)
+    if not is_ledger and ledger not in ("memory", "redis", "database", None):
         raise ValueError(f'ledger: "memory", "redis", "database", a Ledger or None, not {ledger!r}')
 
 
