@@ -179,8 +179,10 @@ def charge(rows: Sequence[Row], tallies: Tallies, ticket: int) -> dict[str, Tall
     return {row.id: Tally(row.used, 0, 0, row.used, 0, ticket) for row in rows if row.id not in tallies}
 
 
-def adopt(rows: Sequence[Row], tallies: Tallies, ticket: int) -> dict[str, Tally]:
+def adopt(rows: Sequence[Row], tallies: Tallies, ticket: int, last: int) -> dict[str, Tally]:
     """Return the tallies that a snapshot of billing changes; an older one than was adopted changes none.
+
+    No ticket can be later than ``last``: one that is was written while a clock was ahead, and any is newer.
 
     A falling ``quantity_used`` is a credit note: what it gives back is available at once. Should billing later show
     more usage than was ever committed here, it was no credit note, and as much of the refund is reversed.
@@ -188,7 +190,7 @@ def adopt(rows: Sequence[Row], tallies: Tallies, ticket: int) -> dict[str, Tally
     newer = {}
     for row in rows:
         tally = tallies.get(row.id)
-        if tally is not None and tally.ticket < ticket:
+        if tally is not None and (tally.ticket < ticket or tally.ticket > last):
             newer[row.id] = replace(tally, seen=row.used, ticket=ticket, refunded=_refunded(row, tally))
     if not newer:
         return newer

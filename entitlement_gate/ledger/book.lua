@@ -13,6 +13,7 @@ local META, ROWS, HOLDS, DUE, KEPT, EVENTS, EVENT_DUE = KEYS[1], KEYS[2], KEYS[3
 local DEAD = KEYS[8]
 local EPOCH, SEQ, RETENTION, LONE_RETENTION = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local MOST = 9007199254740992
+local CLOCK_SKEW = 1000000 -- microseconds by which the clocks of a fleet may differ
 -- A tally: six doubles.
 local BASELINE, COMMITTED, HELD, SEEN, REFUNDED, TICKET = 1, 2, 3, 4, 5, 6
 local SIX = '<dddddd'
@@ -147,14 +148,19 @@ local function burden(rows, first, last)
   return held + math.max(0, -surplus)
 end
 
--- Learn newer rows, of those whose tallies were read.
+-- When a fetch began, by clocks that may differ a little; now, where that would be in the future.
+local function possible(ticket)
+  return ticket > now + CLOCK_SKEW and now or ticket
+end
+
+-- Learn newer rows, of those whose tallies were read; one of the future was written while a clock was ahead.
 local function adopt(rows, ticket)
   local newer, is_charged = nil, false
   for _, row in ipairs(rows) do
     local tally = tallies[row[FIELD]]
     if tally then
       is_charged = is_charged or tally[COMMITTED] ~= 0
-      if tally[TICKET] < ticket then
+      if tally[TICKET] < ticket or tally[TICKET] > now + CLOCK_SKEW then
         newer = newer or {}
         newer[#newer + 1] = row
       end

@@ -17,6 +17,7 @@ from entitlement_gate.domain.errors import (
 )
 from entitlement_gate.ledger.balances import Row, Share, Tally, adopt, allocate, available, charge, reshare
 from entitlement_gate.ledger.protocol import (
+    CLOCK_SKEW,
     FORGOTTEN_AFTER,
     LONE_RETENTION,
     RETENTION,
@@ -77,9 +78,10 @@ class Book:
         records: by key: all, or those that the verb is about.
         events: usage that the verb left to be reported.
         changed: the entitlement ids and row ids whose tallies it changed or dropped.
+        ahead: seconds by which the clock that tells ``now`` is ahead of the one that tickets are read from.
     """
 
-    __slots__ = ("changed", "customer_id", "events", "records", "tallies")
+    __slots__ = ("ahead", "changed", "customer_id", "events", "records", "tallies")
 
     def __init__(self, customer_id: str) -> None:
         self.customer_id = customer_id
@@ -87,6 +89,7 @@ class Book:
         self.records: dict[str, Record] = {}
         self.events: list[UsageEvent] = []
         self.changed: set[tuple[str, str]] = set()
+        self.ahead = 0.0
 
     def reserve(
         self,
@@ -110,14 +113,14 @@ class Book:
                 raise ReservationConflict("the key was used for another quantity or entitlement")
             if is_taken:
                 return record.receipt(key, is_replay=True)
-        before = tuple([self._learn(demand) for demand in demands])
+        before = tuple([self._learn(demand, now) for demand in demands])
         is_overage = False
         for demand, remaining in zip(demands, before, strict=True):
             if remaining < demand.quantity:
                 if not demand.overdraw:
                     return Refusal(demand.entitlement_id, remaining)
                 is_overage = True
-        shares = self._allocate(demands)
+        shares = self._allocate(demands, now)
         until = now + ttl
         record = Record(
             wants, shares, State.HELD, until, until, is_overage, owner=owner, purpose=purpose, is_lone=is_lone
@@ -181,12 +184,12 @@ class Book:
         record.expires_at = record.until = now + ttl
         return record.receipt(key)
 
-    def adopt(self, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
+    def adopt(self, rows: Mapping[str, Sequence[Row]], ticket: float, now: float) -> None:
         """See ``Ledger.adopt_upstream``."""
-        stamp = ticket_of(ticket)
+        ticket = self._possible(ticket, now)
         oldest = ticket_of(ticket - FORGOTTEN_AFTER)
         for entitlement_id, tallies in self.tallies.items():
-            self._note(entitlement_id, adopt(rows.get(entitlement_id, ()), tallies, stamp))
+            self._adopt(entitlement_id, rows.get(entitlement_id, ()), ticket, now)
             for row_id in [name for name, tally in tallies.items() if not tally.held and tally.ticket < oldest]:
                 del tallies[row_id]
                 self.changed.add((entitlement_id, row_id))
@@ -208,17 +211,30 @@ class Book:
             raise ReservationNotFound("the customer has no reservation with this key")
         return record
 
-    def _learn(self, demand: Demand) -> int:
+    def _learn(self, demand: Demand, now: float) -> int:
         """Adopt the demand's rows; return what is available."""
         tallies = self.tallies.setdefault(demand.entitlement_id, {})
-        self._note(demand.entitlement_id, adopt(demand.rows, tallies, ticket_of(demand.ticket)))
+        self._adopt(demand.entitlement_id, demand.rows, self._possible(demand.ticket, now), now)
         return available(demand.rows, tallies)
 
-    def _allocate(self, demands: Sequence[Demand]) -> tuple[Share, ...]:
+    def _adopt(self, entitlement_id: str, rows: Sequence[Row], ticket: float, now: float) -> None:
+        last = ticket_of(now - self.ahead + CLOCK_SKEW)
+        self._note(entitlement_id, adopt(rows, self.tallies[entitlement_id], ticket_of(ticket), last))
+
+    def _possible(self, ticket: float, now: float) -> float:
+        """Return when a fetch began, by clocks that may differ a little; now, where that would be in the future.
+
+        Else the news of a clock that was ahead would hold off all others until its time has come.
+        """
+        now -= self.ahead
+        return now if ticket > now + CLOCK_SKEW else ticket
+
+    def _allocate(self, demands: Sequence[Demand], now: float) -> tuple[Share, ...]:
         shares: tuple[Share, ...] = ()
         for demand in demands:
             tallies = self.tallies[demand.entitlement_id]
-            self._note(demand.entitlement_id, charge(demand.rows, tallies, ticket_of(demand.ticket)))
+            ticket = ticket_of(self._possible(demand.ticket, now))
+            self._note(demand.entitlement_id, charge(demand.rows, tallies, ticket))
             shares += allocate(demand.entitlement_id, demand.rows, tallies, demand.quantity)
         return shares
 

@@ -199,7 +199,9 @@ class MemoryLedger:
         with self._lock:
             book = self._books.get(customer_id)
             if book is not None:
-                book.wholly("", partial(book.adopt, rows, ticket))
+                now = self._clock.time()
+                book.ahead = self._clock.ahead
+                book.wholly("", partial(book.adopt, rows, ticket, now))
                 self._drop_if_blank(book)
 
     def has_charged(self, customer_id: str) -> bool:
@@ -345,6 +347,7 @@ class MemoryLedger:
     def _run_verb(self, book: _TimedBook, key: str, verb: Callable[[float], Outcome]) -> Outcome:
         """Run a verb and queue its events, all of it or nothing; then expire a few keys of other customers."""
         now = self._sweep(book, key)
+        book.ahead = self._clock.ahead
         events: list[UsageEvent] = []
 
         def work() -> Outcome:

@@ -11,11 +11,12 @@ local function adopt_all()
     for _, row in ipairs(rows) do
       row[FIELD] = field_of(entitlement, row[ID])
     end
-    adopt(rows, asked.ticket)
+    adopt(rows, possible(asked.ticket))
   end
+  local oldest = possible(asked.ticket) - asked.forgotten_after
   for _, field in ipairs(fields) do
     local tally = tallies[field]
-    if tally[HELD] == 0 and tally[TICKET] < asked.oldest then tallies[field], changed[field] = false, true end
+    if tally[HELD] == 0 and tally[TICKET] < oldest then tallies[field], changed[field] = false, true end
   end
   return '[]'
 end

@@ -76,6 +76,9 @@ LONE_RETENTION = 600.0
 FORGOTTEN_AFTER = 90 * 86_400.0
 """Seconds after which the tally of a row that left is dropped."""
 
+CLOCK_SKEW = 1.0
+"""Seconds by which the clocks of those who share a ledger, and its own, may differ."""
+
 Charges = Mapping[str, Tallies]
 """The tallies of one customer by entitlement id; empty when there are none."""
 

@@ -226,8 +226,8 @@ class RedisLedger(RedisOutbox):
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``."""
         encoded = {entitlement_id: _encode_rows(live) for entitlement_id, live in rows.items()}
-        oldest = ticket_of(ticket - FORGOTTEN_AFTER)
-        self._verb("adopt", customer_id, {"rows": encoded, "ticket": ticket_of(ticket), "oldest": oldest})
+        request = {"rows": encoded, "ticket": ticket_of(ticket), "forgotten_after": _micros(FORGOTTEN_AFTER)}
+        self._verb("adopt", customer_id, request)
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``."""

@@ -21,7 +21,7 @@ local function weighed()
   local before, is_overage, refusal = {}, false, nil
   for number, demand in ipairs(asked.demands) do
     local rows = demand[ROWS_OF]
-    adopt(rows, demand[SEEN_AT])
+    adopt(rows, possible(demand[SEEN_AT]))
     local left = math.max(-MOST, demand[LEFT] - burden(rows, 1, #rows))
     before[number] = text(left)
     if left < demand[QUANTITY] then
@@ -41,7 +41,7 @@ local function allocate(demand, entitlement, shares)
     local field = row[FIELD]
     local tally = tallies[field]
     if not tally then
-      tally = { row[USED], 0, 0, row[USED], 0, demand[SEEN_AT] }
+      tally = { row[USED], 0, 0, row[USED], 0, possible(demand[SEEN_AT]) }
       tallies[field], changed[field] = tally, true
     end
     local amount = quantity

@@ -421,6 +421,21 @@ class _ReconcilingCases(_LedgerCases):
         ledger.adopt_upstream(ANNA, {CALLS: (Row("row", 10),)}, 8.0)
         assert self.left(ledger, Row("row", 5, 5)) == 0
 
+    def test_news_of_a_clock_that_was_ahead_holds_off_no_later_news(self, ledger: Any) -> None:
+        in_2191 = 7e9
+        ledger.reserve(ANNA, [demand(1, ticket=in_2191)], key="k", ttl=60)
+        ledger.release(ANNA, "k")
+        self.pass_time(ledger, 1)
+        ledger.adopt_upstream(ANNA, {CALLS: (Row("row", 5, 5),)}, in_2191)
+        ledger.consume(ANNA, [demand(5, Row("row", 5, 5))], key="l")
+        assert self.left(ledger, Row("row", 5, 5)) == 0
+
+    def test_news_of_a_clock_that_was_ahead_is_newer_than_what_came_before(self, ledger: Any) -> None:
+        in_2191 = 7e9
+        ledger.consume(ANNA, [demand(5, Row("row", 5, 5), ticket=in_2191)], key="k")
+        ledger.adopt_upstream(ANNA, {CALLS: (Row("row", 10),)}, 8.0)
+        assert self.left(ledger, Row("row", 5, 5)) == 0
+
     def test_before_the_first_commit_foreign_use_is_no_catching_up(self, ledger: Any) -> None:
         ledger.reserve(ANNA, [demand(1)], key="k", ttl=60)
         ledger.release(ANNA, "k")

@@ -194,7 +194,7 @@ class DatabaseLedger:
     def adopt_upstream(self, customer_id: str, rows: Mapping[str, Sequence[Row]], ticket: float) -> None:
         """See ``Ledger.adopt_upstream``; a customer who never used anything up costs one read."""
         if self.charges(customer_id):
-            self._run_verb(customer_id, "", lambda book, _: book.adopt(rows, ticket))
+            self._run_verb(customer_id, "", lambda book, now: book.adopt(rows, ticket, now))
 
     def charges(self, customer_id: str) -> Charges:
         """See ``Ledger.charges``; a hold that ran out and is still counted is given back first."""

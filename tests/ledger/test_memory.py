@@ -2,10 +2,11 @@ import os
 
 import pytest
 
+from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.book import Book
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
-from entitlement_gate.testing.ledger_contract import ANNA, LedgerContract, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, LedgerContract, demand
 from tests.engine.fakes import held_elsewhere
 
 
@@ -47,6 +48,18 @@ class TestMemoryLedger(LedgerContract):
         self.clock.now += 60
         assert self.left(ledger) == 9
         assert ledger.take(1)
+
+    @pytest.mark.parametrize("verb", ["adopt_upstream", "consume"])
+    def test_a_clock_set_back_holds_off_no_news(self, ledger, verb):
+        ledger.reserve(ANNA, [demand(1, ticket=self.clock.now)], key="k", ttl=60)
+        ledger.release(ANNA, "k")
+        self.clock.now -= 100_000
+        if verb == "adopt_upstream":
+            ledger.charges(ANNA)
+            ledger.adopt_upstream(ANNA, {CALLS: (Row("row", 5, 5),)}, self.clock.now)
+        self.clock.now += 1
+        ledger.consume(ANNA, [demand(5, Row("row", 5, 5), ticket=self.clock.now)], key="l")
+        assert self.left(ledger, Row("row", 5, 5)) == 0
 
     def test_usage_is_dated_by_the_wall_clock_however_that_was_set(self, ledger):
         ledger.charges(ANNA)

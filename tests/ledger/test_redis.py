@@ -9,7 +9,7 @@ from entitlement_gate.domain.errors import ReservationNotFound
 from entitlement_gate.ledger.balances import MOST, Row
 from entitlement_gate.ledger.protocol import LedgerLost, LedgerUnavailable
 from entitlement_gate.ledger.redis import RedisLedger
-from entitlement_gate.testing.ledger_contract import ANNA, LedgerContract, demand
+from entitlement_gate.testing.ledger_contract import ANNA, CALLS, LedgerContract, demand
 from tests.busyness import Timed
 from tests.engine.fakes import eventually
 from tests.ledger.clocks import pass_time_in_redis
@@ -206,6 +206,15 @@ class TestRedisLedger(LedgerContract):
                 RedisLedger(self.url, prefix=ledger._prefix).charges(ANNA)
         finally:
             ledger._client.config_set("maxmemory-policy", "noeviction")
+
+    def test_what_was_written_while_the_clock_of_redis_was_ahead_holds_nothing_off(self, ledger):
+        self.pass_time(ledger, 100_000)
+        ledger.reserve(ANNA, [demand(1, ticket=7e9)], key="k", ttl=60)
+        ledger.release(ANNA, "k")
+        self.pass_time(ledger, -100_000)
+        ledger.adopt_upstream(ANNA, {CALLS: (Row("row", 5, 5),)}, 2.0)
+        ledger.consume(ANNA, [demand(5, Row("row", 5, 5))], key="l")
+        assert self.left(ledger, Row("row", 5, 5)) == 0
 
     def test_the_next_server_is_examined_too_where_it_comes_as_this_one_is(self, ledger, monkeypatch):
         info, asked = ledger._info, []
