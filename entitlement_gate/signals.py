@@ -28,7 +28,7 @@ from weakref import WeakSet
 from django.dispatch import Signal
 
 from entitlement_gate.resilience.failure_log import FailureLog, traceback_to_log
-from entitlement_gate.resilience.fork_safety import Lock, PerProcess, members
+from entitlement_gate.resilience.fork_safety import Lock, PerProcess, members, remake_after_fork
 from entitlement_gate.resilience.worker_pool import WorkerPool
 from entitlement_gate.waiting import run_beside_loop
 
@@ -58,7 +58,20 @@ class Listened(Protocol):
 
 
 class QuietSignal(Signal):
-    """A signal whose failing receivers are logged without the text of the error, which may contain a customer id."""
+    """A signal whose failing receivers are logged without the text of the error, which may contain a customer id.
+
+    Its lock is one of ours: Django's own, held by a thread of the parent at a fork, would stop every check of a child.
+    """
+
+    lock: PerProcess[Lock] = PerProcess()  # type: ignore[assignment]  # Django needs no more of it than `with`
+
+    def __init__(self) -> None:
+        super().__init__()
+        remake_after_fork(self)
+
+    def remake(self) -> None:
+        """Make the lock anew, as in a process just forked; who listens stays."""
+        self.lock = Lock()
 
     def _log_robust_failure(self, receiver: Any, err: BaseException) -> None:
         # Django's own takes the text, and a name that a partial does not have.

@@ -81,11 +81,11 @@ class EntitlementGate:
         self._answers: Mapping[Any, Answer] = self._snapshots.answers
         self._decided: Mapping[Any, Answer] = self._snapshots.answers
         self._health = self._snapshots.health
+        remake_after_fork(self)  # before others know of it: one that is half made at a fork is made anew, too
         everywhere.gates.add(self)
         self.mind_observers()
         if isinstance(self.ledger, MemoryLedger):
             self.ledger.watchers.add(self)
-        remake_after_fork(self)
 
     def remake(self) -> None:
         """Make locks, threads and calls anew, as in a process just forked; data stays."""

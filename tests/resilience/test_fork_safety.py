@@ -197,6 +197,7 @@ def test_a_child_that_has_its_parents_id_in_a_namespace_of_its_own_is_a_child_al
 def locked_things():
     from entitlement_gate.resilience.token_bucket import TokenBucket
     from entitlement_gate.sandbox import Sandbox, Scenario
+    from entitlement_gate.signals import QuietSignal, WatchedSignal
     from entitlement_gate.testing import FakeSource
     from entitlement_gate.testing.fakes import MovableClock
 
@@ -211,20 +212,60 @@ def locked_things():
         "Faults": (sandbox.faults, lambda it: it.clear()),
         "Billing": (sandbox, lambda it: it.grant("10000000-0000-4000-8000-000000000001", "sso")),
         "UsageBook": (sandbox._usage, lambda it: it.events),
+        "QuietSignal": (QuietSignal(), lambda it: it.connect(locked_things)),
+        "WatchedSignal": (WatchedSignal(), lambda it: it.connect(locked_things)),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["Billing", "Faults", "FakeSource", "MovableClock", "Sandbox", "TokenBucket", "UsageBook"]
+    "name",
+    [
+        "Billing",
+        "Faults",
+        "FakeSource",
+        "MovableClock",
+        "QuietSignal",
+        "Sandbox",
+        "TokenBucket",
+        "UsageBook",
+        "WatchedSignal",
+    ],
 )
 def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child(name, strange):
     thing, use = locked_things()[name]
-    with vars(thing)["_lock"]:
+    with vars(thing).get("_lock") or vars(thing)["lock"]:
         strange()
         user = threading.Thread(target=use, args=(thing,), daemon=True)
         user.start()
         user.join(10)
         assert not user.is_alive()
+
+
+def test_a_gate_that_is_half_made_at_a_fork_is_made_anew_in_the_child(strange):
+    from entitlement_gate.engine.gate import EntitlementGate
+    from entitlement_gate.testing import FakeSource
+
+    half_made, may_go_on = [], threading.Event()
+    has_begun = threading.Event()
+
+    class Slow(EntitlementGate):
+        def _has_listeners(self):
+            if not half_made:
+                half_made.append(self)
+                has_begun.set()
+                may_go_on.wait(60)
+            return False
+
+    maker = threading.Thread(target=Slow, args=(FakeSource(),), daemon=True)
+    maker.start()
+    assert has_begun.wait(60)
+    strange()
+    other = threading.Thread(target=half_made[0].mind_observers, daemon=True)
+    other.start()
+    other.join(10)
+    assert not other.is_alive()
+    may_go_on.set()
+    maker.join()
 
 
 MAKERS = {"BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"}
