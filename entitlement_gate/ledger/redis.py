@@ -159,10 +159,11 @@ _FAILURES: dict[str, tuple[type[Exception], str]] = {
 class RedisLedger(RedisOutbox):
     """Counts for every process that shares one Redis: a ledger and its outbox in one.
 
-    Time is the server's. A verb is one round trip, which takes 0.25 s at most, 0.5 s where a connection broke and was
-    made anew; taking events out is two, and founding a ledger fewer than ten, however many buckets there are. What is
-    kept must never be evicted: a server with another ``maxmemory-policy`` than ``noeviction`` is refused, and one
-    that lost what it held admits nothing until ``accept_loss()`` is called.
+    Time is the server's. A verb is one round trip; taking events out is two, and founding a ledger fewer than ten,
+    however many buckets there are. A server that is silent is given up after 0.25 s, 0.5 s where a connection broke and
+    was made anew; one whose answer trickles in may take longer, and whoever asks by a gate waits until the gate's
+    ``deadline`` at most. What is kept must never be evicted: a server with another ``maxmemory-policy`` than
+    ``noeviction`` is refused, and one that lost what it held admits nothing until ``accept_loss()`` is called.
 
     Args:
         server: ``redis://`` URL, or a client of redis-py (also ``RedisCluster``) with time-outs of your own.
