@@ -207,7 +207,7 @@ class RequestEntitlements:
 
     def _showing(self, requirement: Requirement) -> Effects[Decision]:
         gate = default_gate()
-        entitlements = yield from self._getting_counted(is_reading=True)
+        entitlements = (yield from self._getting_counted(is_reading=True)).kept()
         due = gate.due()
         decision, newest = yield from gate.deciding(requirement, entitlements, due)
         if newest is not entitlements:  # a denial is no older than it may be on a page either

@@ -150,12 +150,14 @@ def test_a_request_is_answered_from_one_snapshot_even_when_data_changes_midway(o
     assert not of().has("reports")
 
 
-def test_a_denial_is_not_made_from_data_that_is_too_old_to_deny(of, settings):
+@pytest.mark.parametrize("verb", ["check", "show"])
+def test_a_denial_is_not_made_from_data_that_is_too_old_to_deny(of, settings, verb):
     settings.ENTITLEMENT_GATE = {**SETTINGS, "DENIAL_MAX_AGE": 0}
     entitlements = of(FREE)
-    assert not entitlements.has("sso")
+    ask = getattr(entitlements, verb)
+    assert not ask("sso")
     default_gate().source._transport.sandbox.grant(FREE, "sso")
-    assert entitlements.has("sso")
+    assert ask("sso")
     assert entitlements["sso"].allowed
 
 
