@@ -30,7 +30,8 @@ _NOTES = """\
 - A gate enforces where it stands: what is above it goes first. Under `login_required` a stranger is sent to the login
   page; over it, the stranger is refused by the gate.
 - `requires_entitlement` on a class gates `dispatch` of that class and of its subclasses, not of its parents. A subclass
-  that overrides `dispatch` is gated from where it calls `super().dispatch()`.
+  that overrides `dispatch` is gated from where it calls `super().dispatch()`. One that overrides a gated method, `get`
+  say, without calling it has no gate there, and `entitlements gates` lists it as ungated.
 - On an async class put several decorators into one `method_decorator([...], name="dispatch")`: Django's own decorators
   cannot tell that `dispatch` of an async class is async, unless a gate stands right below them.
 - `view.entitlement_requirements` lists what a gate requires. Where several `method_decorator` gate the same method,
