@@ -28,7 +28,7 @@ from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.token_bucket import TokenBucket
 from entitlement_gate.url_rules import entitlement_exempt
 from entitlement_gate.waiting import Invocation
-from entitlement_gate.webhooks import KEYS, REMEMBERED_BY, Malformed, Replayed, customers_named
+from entitlement_gate.webhooks import KEYS, REMEMBERED_BY, Malformed, Replayed, VerifierUnavailable, customers_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -69,7 +69,8 @@ def webhook(request: HttpRequest) -> HttpResponse:
     """Invalidate the customers that a verified call names, and nothing else.
 
     404 with no ``WEBHOOK_VERIFIER``, 403 when it refuses, 400 for what cannot be read, 429 beyond what a billing
-    system has reason to send, 202 where nobody is named, 204 when done. A call that comes again is answered as it was.
+    system has reason to send, 202 where nobody is named, 204 when done, 503 while the verifier cannot tell. A call that
+    comes again is answered as it was.
     """
     if get_settings().webhook_verifier is None:
         return HttpResponse(status=404)
@@ -85,6 +86,9 @@ def _receive(request: HttpRequest) -> HttpResponse:
     counts = default_gate().webhooks
     try:
         is_new = _verify(request)
+    except VerifierUnavailable as error:
+        _logger.error("a webhook cannot be verified now: %s", error)  # noqa: TRY400 - a traceback may quote what was signed
+        return HttpResponse(status=503, headers={"Retry-After": "10"})
     except PermissionDenied:
         counts["refused"] += 1
         return HttpResponse(status=403)
@@ -121,6 +125,7 @@ def _verify(request: HttpRequest) -> bool:
 
     Raises:
         PermissionDenied: it refuses: by raising whatever it likes, or with ``False``.
+        VerifierUnavailable: it cannot tell now.
     """
     try:
         verify = get_settings().load("webhook_verifier")
@@ -131,7 +136,7 @@ def _verify(request: HttpRequest) -> bool:
         is_accepted = Invocation(verify, request).wait() is not False
     except Replayed:
         return False
-    except PermissionDenied:
+    except (PermissionDenied, VerifierUnavailable):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it likes; its text may quote what was signed
         _logger.warning("WEBHOOK_VERIFIER refuses a call with %s", type(error).__name__)

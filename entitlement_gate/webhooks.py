@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-__all__ = ["KEYS", "REMEMBERED_BY", "Malformed", "Replayed", "StandardWebhooks", "customers_named"]
+__all__ = [
+    "KEYS",
+    "REMEMBERED_BY",
+    "Malformed",
+    "Replayed",
+    "StandardWebhooks",
+    "VerifierUnavailable",
+    "customers_named",
+]
 
 REMEMBERED_BY = "entitlement_gate.webhook_verifier"
 """Where a request's ``META`` says who accepted it and can forget it: a verifier may stand in a function around it."""
@@ -45,6 +53,10 @@ class Replayed(PermissionDenied):
 
     A sender that never got the answer sends again, and switches off an address that refuses.
     """
+
+
+class VerifierUnavailable(Exception):
+    """Raised by a verifier that cannot tell now: the sender is asked to try again, and not refused."""
 
 
 class StandardWebhooks:
@@ -77,7 +89,7 @@ class StandardWebhooks:
         """Return nothing when the request is genuine and new; raise ``PermissionDenied`` otherwise.
 
         An accepted call is remembered until ``forget``: of several at once one is new, and the others are
-        ``Replayed``.
+        ``Replayed``. While the cache cannot be asked, a genuine call raises ``VerifierUnavailable``.
         """
         message = request.headers.get("webhook-id", "")
         timestamp = request.headers.get("webhook-timestamp", "")
@@ -92,7 +104,11 @@ class StandardWebhooks:
         ]
         if not any(hmac.compare_digest(expected, signature.encode()) for signature in signatures):
             raise PermissionDenied
-        if not caches[self._cache].add(_make_cache_key(request), 1, timeout=2 * self._tolerance):
+        try:
+            is_new = caches[self._cache].add(_make_cache_key(request), 1, timeout=2 * self._tolerance)
+        except Exception as error:
+            raise VerifierUnavailable(f"the cache {self._cache!r} cannot be asked: {type(error).__name__}") from error
+        if not is_new:
             raise Replayed
         request.META[REMEMBERED_BY] = self
 

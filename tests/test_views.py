@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 from django.core.cache import cache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import PermissionDenied
 from django.test import Client, RequestFactory, override_settings
 from django.urls import include, path, reverse
@@ -182,6 +183,17 @@ def test_a_call_that_was_throttled_passes_when_it_comes_again(deliver, monkeypat
         monkeypatch.setattr(views, "_invalidations", TokenBucket(burst, rate=20))
         statuses.append(deliver())
     assert statuses == [429, 204, 204]
+    assert invalidated == [PRO]
+
+
+def test_a_genuine_call_is_to_come_again_where_the_cache_is_down(deliver, monkeypatch, caplog):
+    invalidated = []
+    monkeypatch.setattr(default_gate(), "invalidate", invalidated.append)
+    with monkeypatch.context() as down:
+        down.setattr(LocMemCache, "add", lambda *_, **__: fail(None))
+        assert deliver() == 503
+    assert "a webhook cannot be verified now: the cache 'default' cannot be asked" in caplog.text
+    assert [deliver(), deliver()] == [204, 204]
     assert invalidated == [PRO]
 
 
