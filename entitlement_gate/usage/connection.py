@@ -180,8 +180,9 @@ class OwnConnections:
 
     def _run(self, work: Callable[[Any, float], Result], seconds: float | None = None) -> Result:
         """Run the work; again, while there is time, where others were in the way; once where the connection broke."""
-        due = time.monotonic() + min(self._deadline if seconds is None else seconds, self._most)
-        pauses, has_reconnected = _pauses(), False
+        seconds = min(self._deadline if seconds is None else seconds, self._most)
+        due = time.monotonic() + seconds
+        pauses, slept, has_reconnected = _pauses(), 0.0, False
         while True:
             try:
                 return self._run_once(work, due)
@@ -190,12 +191,14 @@ class OwnConnections:
                 if pause is None and _is_broken(error) and not has_reconnected:
                     pause, has_reconnected = 0.0, True
                     _close_all(self._idle)  # what broke one has broken them all
-                if pause is None or time.monotonic() + pause >= due:
+                # What was slept counts too: a test may have frozen the clock.
+                if pause is None or time.monotonic() + pause >= due or slept + pause >= seconds:
                     # Not chained: what PostgreSQL says quotes values, and the statement with its values.
                     raise LedgerUnavailable(
                         f"{self.vendor}: {type(error).__name__} {_describe(error)}".rstrip()
                     ) from None
             time.sleep(pause)
+            slept += pause
 
     def _run_once(self, work: Callable[[Any, float], Result], due: float) -> Result:
         with self.borrowed(due) as connection:

@@ -1,5 +1,8 @@
 """How long a verb waits, what it asks, and what it leaves behind when it does not get to its end."""
 
+import time
+from types import SimpleNamespace
+
 import pytest
 from django.db import connections
 
@@ -48,6 +51,24 @@ def test_nobody_waits_longer_for_sqlite_than_the_database_says(usage_app, tmp_pa
         with Timed() as timed, pytest.raises(LedgerUnavailable, match="locked"):
             ledger.consume(ANNA, [demand(1)], key="b")
         assert timed.within(0.4)
+        other.close()
+        assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
+        ledger.close()
+
+
+def test_nobody_waits_for_ever_where_a_test_has_frozen_the_clock(usage_app, tmp_path, monkeypatch):
+    database = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(tmp_path / "ledger.sqlite3"),
+        "OPTIONS": {"timeout": 0.1},
+    }
+    with KnownDatabase("frozen", database) as alias:
+        ledger = emptied(alias)
+        other = locked(alias, "BEGIN IMMEDIATE", "SELECT 1")
+        frozen = SimpleNamespace(monotonic=lambda: 5.0, sleep=time.sleep)
+        monkeypatch.setattr("entitlement_gate.usage.connection.time", frozen)
+        with pytest.raises(LedgerUnavailable, match="locked"):
+            ledger.consume(ANNA, [demand(1)], key="b")
         other.close()
         assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
         ledger.close()
