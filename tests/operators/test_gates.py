@@ -277,6 +277,17 @@ def test_a_gate_that_is_overridden_and_not_called_is_none(view_class, is_gated):
         assert (Client().get("/").status_code == 403) is is_gated
 
 
+def test_a_view_whose_source_cannot_be_read_is_rather_looked_at(project):
+    made = {}
+    exec("def get(self, request): return super(self.again, self).get(request)", made)
+    view_class = overriding(Parent, get=made["get"])
+    view_class.again = view_class
+    urls = ModuleType("unreadable")
+    urls.urlpatterns = [path("", view_class.as_view())]
+    with override_settings(ROOT_URLCONF=urls):
+        assert [gate.is_ungated for gate in find_views()] == [True]
+
+
 def test_ungated_views_are_a_finding(project):
     code, out, _ = run("gates", "--ungated")
     assert code == 1
