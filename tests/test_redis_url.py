@@ -78,7 +78,7 @@ REFUSED = [
     (f"{PLACE}?socket_timeout=0", "socket_timeout is seconds"),
     (f"{PLACE}?socket_connect_timeout=inf", "socket_connect_timeout is seconds"),
     (f"{PLACE}?socket_timeout=nan", "socket_timeout is seconds"),
-    (f"{PLACE}?max_connections=15", "max_connections is a whole number of at least 16"),
+    (f"{PLACE}?max_connections=0", "max_connections is a whole number of at least 1"),
     ("rediss://host?ssl_keyfile=/key.pem", "ssl_keyfile needs ssl_certfile"),
     ("rediss://host?ssl_ciphers=strong", "ssl_ciphers is a list of ciphers in the format of OpenSSL"),
     (f"{PLACE}?socket_keepalive=maybe", "socket_keepalive is true or false"),
@@ -134,3 +134,15 @@ def test_an_answer_may_take_as_long_as_it_has_to_whatever_the_url_says():
     for given, seconds in (("0.1", 0.75), ("2", 2)):
         with connect(f"{PLACE}?socket_timeout={given}", timeout=0.25, patience=0.75) as client:
             assert client.connection_pool.connection_kwargs["socket_timeout"] == seconds
+
+
+@pytest.mark.parametrize(
+    ("connections", "concurrency", "needed"), [(15, 1, 16), (16, 16, 16), (63, 64, 64), (64, 64, 64)]
+)
+def test_a_gate_refuses_fewer_connections_than_it_has_threads(connections, concurrency, needed):
+    options = {"redis_url": f"{PLACE}?max_connections={connections}", "max_concurrency": concurrency}
+    if connections >= needed:
+        assert GateOptions(**options).redis_url
+    else:
+        with pytest.raises(ValueError, match=f"redis_url: the option max_connections is at least {needed}"):
+            GateOptions(**options)

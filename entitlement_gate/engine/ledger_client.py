@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from entitlement_gate.domain.errors import ReservationError, text_to_log
 from entitlement_gate.domain.rule import Burden, live_metered
 from entitlement_gate.engine.observers import LedgerCall
+from entitlement_gate.engine.options import LEDGER_THREADS
 from entitlement_gate.engine.validation import vetted_charges, vetted_outcome
 from entitlement_gate.ledger.balances import burden, quantity_of, rows_of
 from entitlement_gate.ledger.memory import MemoryLedger
@@ -18,7 +19,6 @@ from entitlement_gate.ledger.protocol import Charges, LedgerOverflow, LedgerUnav
 from entitlement_gate.resilience.circuit_breaker import CircuitBreaker
 from entitlement_gate.resilience.effects import run_sync
 from entitlement_gate.resilience.failure_log import FailureLog
-from entitlement_gate.resilience.redis_url import AT_ONCE
 from entitlement_gate.resilience.worker_pool import PoolCall, WorkerPool
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LedgerClient:
         self._breaker = CircuitBreaker(clock)
         self._log = FailureLog(clock)
         # Apart from those that fetch: what stands still on one side starves nothing on the other.
-        self._workers = WorkerPool(AT_ONCE, clock, max(_PATIENCE, 2 * options.deadline))
+        self._workers = WorkerPool(LEDGER_THREADS, clock, max(_PATIENCE, 2 * options.deadline))
 
     def remake(self) -> None:
         """Make the threads anew, as after a fork."""

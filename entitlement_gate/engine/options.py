@@ -14,10 +14,14 @@ from entitlement_gate.zenskar.client_options import check_at_least_one, check_se
 if TYPE_CHECKING:
     from entitlement_gate.domain.requirements import Requirement
 
-__all__ = ["POLICIES", "GateKeywords", "GateOptions"]
+__all__ = ["LEDGER_THREADS", "POLICIES", "GateKeywords", "GateOptions"]
 
 POLICIES = ("deny", "allow")
 """What may become of an answer that could not be learned, or of a balance that is too small."""
+
+
+LEDGER_THREADS = 16
+"""How many questions to a ledger a gate has under way at a time, in each process."""
 
 
 class GateKeywords(TypedDict, total=False):
@@ -98,6 +102,7 @@ class GateOptions:
         _check_words("null_quantity", self.null_quantity, ("deny", "unlimited"))
         _check_names(self.aliases, self.shadow)
         _check_ledger(self.ledger, self.redis_url)
+        _check_connections(self.redis_url, max(self.max_concurrency, LEDGER_THREADS))
         object.__setattr__(self, "usage", _targets(self.usage))
 
     @property
@@ -142,13 +147,17 @@ def _check_names(aliases: object, shadow: object) -> None:
 
 
 def _check_ledger(ledger: object, redis_url: object) -> None:
-    if redis_url is not None:
-        read_redis_url(redis_url)
     if ledger == "redis" and redis_url is None:
         raise ValueError('ledger: "redis" needs redis_url (in the settings: REDIS_URL)')
     is_ledger = hasattr(ledger, "adopt_upstream") and not isinstance(ledger, type)
     if not is_ledger and ledger not in ("memory", "redis", "database", None):
         raise ValueError(f'ledger: "memory", "redis", "database", a Ledger or None, not {ledger!r}')
+
+
+def _check_connections(redis_url: object, threads: int) -> None:
+    """Refuse fewer connections than threads: redis-py refuses whoever comes when all of them are in use."""
+    if redis_url is not None and read_redis_url(redis_url).options.get("max_connections", threads) < threads:
+        raise ValueError(f"redis_url: the option max_connections is at least {threads}: so many threads ask at a time")
 
 
 def _targets(usage: object) -> Mapping[str, UsageTarget]:

@@ -186,8 +186,7 @@ class Book:
 
     def adopt(self, rows: Mapping[str, Sequence[Row]], ticket: float, now: float) -> None:
         """See ``Ledger.adopt_upstream``."""
-        ticket = self._possible(ticket, now)
-        oldest = ticket_of(ticket - FORGOTTEN_AFTER)
+        oldest = self._stamp(ticket, now) - ticket_of(FORGOTTEN_AFTER)
         for entitlement_id, tallies in self.tallies.items():
             self._adopt(entitlement_id, rows.get(entitlement_id, ()), ticket, now)
             for row_id in [name for name, tally in tallies.items() if not tally.held and tally.ticket < oldest]:
@@ -214,27 +213,26 @@ class Book:
     def _learn(self, demand: Demand, now: float) -> int:
         """Adopt the demand's rows; return what is available."""
         tallies = self.tallies.setdefault(demand.entitlement_id, {})
-        self._adopt(demand.entitlement_id, demand.rows, self._possible(demand.ticket, now), now)
+        self._adopt(demand.entitlement_id, demand.rows, demand.ticket, now)
         return available(demand.rows, tallies)
 
     def _adopt(self, entitlement_id: str, rows: Sequence[Row], ticket: float, now: float) -> None:
         last = ticket_of(now - self.ahead + CLOCK_SKEW)
-        self._note(entitlement_id, adopt(rows, self.tallies[entitlement_id], ticket_of(ticket), last))
+        self._note(entitlement_id, adopt(rows, self.tallies[entitlement_id], self._stamp(ticket, now), last))
 
-    def _possible(self, ticket: float, now: float) -> float:
+    def _stamp(self, ticket: float, now: float) -> int:
         """Return when a fetch began, by clocks that may differ a little; now, where that would be in the future.
 
         Else the news of a clock that was ahead would hold off all others until its time has come.
         """
         now -= self.ahead
-        return now if ticket > now + CLOCK_SKEW else ticket
+        return ticket_of(now if ticket > now + CLOCK_SKEW else ticket)
 
     def _allocate(self, demands: Sequence[Demand], now: float) -> tuple[Share, ...]:
         shares: tuple[Share, ...] = ()
         for demand in demands:
             tallies = self.tallies[demand.entitlement_id]
-            ticket = ticket_of(self._possible(demand.ticket, now))
-            self._note(demand.entitlement_id, charge(demand.rows, tallies, ticket))
+            self._note(demand.entitlement_id, charge(demand.rows, tallies, self._stamp(demand.ticket, now)))
             shares += allocate(demand.entitlement_id, demand.rows, tallies, demand.quantity)
         return shares
 

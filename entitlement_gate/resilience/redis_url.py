@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from urllib.parse import SplitResult
 
-__all__ = ["AT_ONCE", "OPTIONS", "RedisURL", "read_redis_url"]
-
-AT_ONCE = 16
-"""How many threads of a gate may ask at a time: redis-py refuses whoever comes when all connections are in use."""
+__all__ = ["OPTIONS", "RedisURL", "read_redis_url"]
 
 _EXAMPLE = "a URL such as redis://127.0.0.1:6379/0 (rediss:// and unix:// work too)"
 _TRUE, _FALSE = ("1", "t", "true", "y", "yes"), ("0", "f", "false", "n", "no")
@@ -149,7 +146,7 @@ _EVERYWHERE: dict[str, Callable[[str], Any]] = {
     "health_check_interval": _whole,
     "lib_name": _name,
     "lib_version": _name,
-    "max_connections": partial(_whole, least=AT_ONCE),
+    "max_connections": partial(_whole, least=1),
     "password": str,
     "protocol": _number_of("2", "3"),
     "retry_on_timeout": _flag,

@@ -155,7 +155,7 @@ PYTHON = [
     (balances, "amount = min(quantity, max(0, available((row,), tallies)))", "amount = min(quantity, row.remaining)"),
     (balances, "amount = actual if is_last else min(actual, share.amount)", "amount = min(actual, share.amount)"),
     (balances, "tally.ticket < ticket", "tally.ticket <= ticket + 10**9"),
-    (book, "return now if ticket > now + CLOCK_SKEW else ticket", "return ticket"),
+    (book, "ticket_of(now if ticket > now + CLOCK_SKEW else ticket)", "ticket_of(ticket)"),
     (balances, "if not any(tally.committed for tally in latest):", "if False:"),
     (balances, "reversal = max(0, min(tally.refunded, surplus))", "reversal = 0"),
     (balances, "return tally.refunded + max(0, tally.seen - row.used)", "return tally.refunded"),

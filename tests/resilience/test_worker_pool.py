@@ -12,7 +12,7 @@ from tests.lab.striking import strike_newborns
 
 @pytest.fixture
 def make(clock):
-    made = []
+    made, before = [], set(threading.enumerate())
 
     def make(most=2, patience=30):
         made.append(WorkerPool(most, clock, patience))
@@ -21,6 +21,9 @@ def make(clock):
     yield make
     for pool in made:
         pool.close()
+    for thread in threading.enumerate():  # what one says as it ends is this test's, and no noise of the next
+        if thread not in before and thread.name.startswith("entitlement_gate-") and thread.is_alive():
+            thread.join(10)
 
 
 class Held:

@@ -39,7 +39,9 @@ def test_nobody_waits_long_for_a_row_of_postgresql(postgres_alias):
     ledger.close()
 
 
-def test_nobody_waits_longer_for_sqlite_than_the_database_says(usage_app, tmp_path):
+@pytest.fixture
+def locked_sqlite(usage_app, tmp_path):
+    """Return a ledger whose database another connection has locked; it works once that lets go, after the test."""
     database = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(tmp_path / "ledger.sqlite3"),
@@ -48,30 +50,23 @@ def test_nobody_waits_longer_for_sqlite_than_the_database_says(usage_app, tmp_pa
     with KnownDatabase("impatient", database) as alias:
         ledger = emptied(alias)
         other = locked(alias, "BEGIN IMMEDIATE", "SELECT 1")
-        with Timed() as timed, pytest.raises(LedgerUnavailable, match="locked"):
-            ledger.consume(ANNA, [demand(1)], key="b")
-        assert timed.within(0.4)
+        yield ledger
         other.close()
         assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
         ledger.close()
 
 
-def test_nobody_waits_for_ever_where_a_test_has_frozen_the_clock(usage_app, tmp_path, monkeypatch):
-    database = {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(tmp_path / "ledger.sqlite3"),
-        "OPTIONS": {"timeout": 0.1},
-    }
-    with KnownDatabase("frozen", database) as alias:
-        ledger = emptied(alias)
-        other = locked(alias, "BEGIN IMMEDIATE", "SELECT 1")
-        frozen = SimpleNamespace(monotonic=lambda: 5.0, sleep=time.sleep)
-        monkeypatch.setattr("entitlement_gate.usage.connection.time", frozen)
-        with pytest.raises(LedgerUnavailable, match="locked"):
-            ledger.consume(ANNA, [demand(1)], key="b")
-        other.close()
-        assert ledger.consume(ANNA, [demand(1)], key="b").quantity == 1
-        ledger.close()
+def test_nobody_waits_longer_for_sqlite_than_the_database_says(locked_sqlite):
+    with Timed() as timed, pytest.raises(LedgerUnavailable, match="locked"):
+        locked_sqlite.consume(ANNA, [demand(1)], key="b")
+    assert timed.within(0.4)
+
+
+def test_nobody_waits_for_ever_where_a_test_has_frozen_the_clock(locked_sqlite, monkeypatch):
+    frozen = SimpleNamespace(monotonic=lambda: 5.0, sleep=time.sleep)
+    monkeypatch.setattr("entitlement_gate.usage.connection.time", frozen)
+    with pytest.raises(LedgerUnavailable, match="locked"):
+        locked_sqlite.consume(ANNA, [demand(1)], key="b")
 
 
 @pytest.mark.parametrize(
