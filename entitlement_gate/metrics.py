@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from entitlement_gate.engine.observers import Fetch, LedgerCall, Observer, everywhere, log_observer_failure
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.effects import Completion
 from entitlement_gate.resilience.failure_log import FailureLog
 from entitlement_gate.resilience.fork_safety import members, notice_fork, remake_after_fork
@@ -64,8 +65,8 @@ def unobserve(observer: Observer, gate: EntitlementGate | None = None) -> None:
 
 def flush_observers(seconds: float) -> bool:
     """Wait until all queued events are delivered; return False where that takes longer. For tests."""
-    until = time.monotonic() + seconds
-    return all(observer.flush(max(0.0, until - time.monotonic())) for observer in members(_background_observers))
+    deadline = Deadline(seconds, time)
+    return all(observer.flush(deadline) for observer in members(_background_observers))
 
 
 class _BackgroundObserver(Observer):
@@ -85,8 +86,8 @@ class _BackgroundObserver(Observer):
     def ledger(self, call: LedgerCall) -> None:
         self._background.call(self._observer.ledger, call)
 
-    def flush(self, seconds: float) -> bool:
-        return self._background.flush(seconds)
+    def flush(self, deadline: Deadline) -> bool:
+        return self._background.flush(deadline)
 
     @property
     def hears_checks(self) -> bool:
@@ -142,18 +143,17 @@ class Background:
         if not self._is_awake:
             self._wake()
 
-    def flush(self, seconds: float) -> bool:
+    def flush(self, deadline: Deadline) -> bool:
         """Wait until the calls queued by now are made; return False where that takes longer.
 
         Where no thread can be started, they are made here: from Python 3.12 on that is so at the end of a process.
         """
-        until = time.monotonic() + seconds
         done = Completion()
         self.call(done.set)
         self._hurry.set()
-        while not done.is_set and (left := until - time.monotonic()) > 0:
+        while not done.is_set and deadline.remaining():
             if self._is_awake or not self._waiting or self._wake():
-                done.wait(min(left, _MOMENT))
+                deadline.pause(_MOMENT, done.wait)
             else:
                 self._make_next()
         return done.is_set
@@ -168,12 +168,12 @@ class Background:
 
     def _work(self) -> None:
         try:
-            until = 0.0
-            while self._waiting or time.monotonic() < until:
+            idle = Deadline(0.0, time)
+            while self._waiting or idle.remaining():
                 while self._waiting:
                     self._make_next()
-                    until = time.monotonic() + _IDLE
-                self._hurry.wait(_PAUSE)
+                    idle = Deadline(_IDLE, time)
+                idle.pause(_PAUSE, self._hurry.wait)
                 self._hurry = Completion()
         finally:
             self._is_awake = False

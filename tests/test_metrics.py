@@ -1,14 +1,17 @@
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
+from freezegun import freeze_time
 
 from entitlement_gate import EntitlementGate, check_entitlement, has_entitlement, requires_entitlement
 from entitlement_gate.api import default_gate
 from entitlement_gate.metrics import Background, Observer, flush_observers, observe, unobserve
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.signals import entitlement_checked
 from entitlement_gate.testing import FakeSource, override_entitlements
 from tests.customers import PRO
@@ -155,6 +158,8 @@ def test_an_observer_that_hangs_holds_up_no_check(project):
         assert all(has_entitlement(PRO, "sso") for _ in range(100))
         assert has_begun.wait(60)
         assert not flush_observers(0)
+        with freeze_time("2030-01-01"):  # where no time passes by the clock
+            assert not flush_observers(0.05)
     finally:
         may_end.set()
         unobserve(hung)
@@ -191,7 +196,7 @@ def test_calls_are_made_in_order_on_another_thread(background):
     made = []
     for number in range(100):
         background.call(lambda n: made.append((n, threading.current_thread())), number)
-    assert background.flush(60)
+    assert background.flush(Deadline(60, time))
     assert [number for number, _ in made] == list(range(100))
     assert threading.current_thread() not in {thread for _, thread in made}
 
@@ -205,11 +210,19 @@ def test_it_wakes_again_after_it_fell_asleep(background, monkeypatch):
     assert made == [0, 1, 2]
 
 
+def test_its_thread_falls_asleep_though_time_was_frozen_and_went_back(background, monkeypatch):
+    monkeypatch.setattr("entitlement_gate.metrics._IDLE", 0.2)
+    with freeze_time("2099-01-01"):
+        background.call(list)
+        eventually(lambda: not background._waiting, 60)
+    eventually(lambda: not background._is_awake, 60)
+
+
 def test_a_call_that_hangs_holds_up_the_calls_after_it_and_nobody_else(background, held, caplog):
     made = []
     for number in range(background.MOST_WAITING + 10):
         background.call(made.append, number)
-    assert not background.flush(0)
+    assert not background.flush(Deadline(0, time))
     assert made == []
     assert [record.getMessage() for record in caplog.records] == [
         "observers are slower than what happens: they are not told of some of it"
@@ -227,7 +240,7 @@ def test_a_call_that_raises_is_logged_by_its_class_and_the_next_is_made(backgrou
 
     background.call(fails)
     background.call(made.append, 1)
-    assert background.flush(60)
+    assert background.flush(Deadline(60, time))
     assert made == [1]
     (record,) = caplog.records
     assert record.getMessage().endswith("fails: RuntimeError")
@@ -242,7 +255,7 @@ def test_a_call_that_strikes_the_thread_leaves_none_behind(background, held, cap
     background.call(strike)
     background.call(made.append, 1)
     held.set()
-    assert background.flush(60)
+    assert background.flush(Deadline(60, time))
     assert made == [1]
     assert "interrupted at its work: SystemExit" in caplog.text
 
@@ -252,7 +265,7 @@ def test_a_forked_process_has_a_queue_of_its_own(background, held):
     background.call(made.append, "the parent's")
     background.remake()
     background.call(made.append, "the child's")
-    assert background.flush(60)
+    assert background.flush(Deadline(60, time))
     assert made == ["the child's"]
 
 
@@ -265,7 +278,7 @@ def test_a_fork_that_python_was_not_told_of_is_noticed(background, held, monkeyp
     for number in range(256):
         background.call(made.append, number)
     monkeypatch.undo()
-    assert background.flush(60)
+    assert background.flush(Deadline(60, time))
     assert "the parent's" not in made
     assert made[-1] == 255
 
@@ -275,8 +288,8 @@ def test_where_no_thread_can_be_started_nothing_is_raised(background, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(background._workers, "submit", lambda *_, **__: False)
         background.call(made.append, 1)
-        assert not background.flush(0)
-    assert background.flush(60)
+        assert not background.flush(Deadline(0, time))
+    assert background.flush(Deadline(60, time))
     assert made == [1]
 
 
@@ -285,7 +298,7 @@ def test_where_no_thread_can_be_started_the_one_that_flushes_makes_the_calls(bac
     monkeypatch.setattr(background._workers, "submit", lambda *_, **__: False)
     background.call(lambda: makers.append(threading.current_thread()))
     background.call(lambda: 1 / 0)
-    assert background.flush(60)
+    assert background.flush(Deadline(60, time))
     assert makers == [threading.current_thread()]
 
 
@@ -294,8 +307,8 @@ def test_one_that_flushes_waits_no_longer_where_its_place_in_the_queue_was_taken
     made = []
     for number in range(background.MOST_WAITING):
         background.call(made.append, number)
-    assert not background.flush(0.5)  # it stands behind none of them
-    eventually(lambda: background.flush(60), 60)
+    assert not background.flush(Deadline(0.5, time))  # it stands behind none of them
+    eventually(lambda: background.flush(Deadline(60, time)), 60)
     assert made == list(range(background.MOST_WAITING))
 
 

@@ -21,6 +21,7 @@ from entitlement_gate import __version__
 from entitlement_gate.domain.decisions import Reason, rows_behind
 from entitlement_gate.engine.observers import Observer, everywhere
 from entitlement_gate.metrics import Background
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.fork_safety import members
 
 try:
@@ -216,7 +217,7 @@ class _Telemetry(Observer):
 
     def flush(self) -> bool:
         """Wait until all queued events are recorded, but not for long."""
-        return self._background.flush(_AT_EXIT)
+        return self._background.flush(Deadline(_AT_EXIT, time))
 
     def _record_check(self, decision: Decision, at: int, context: Context) -> None:
         labels = {_OUTCOME: decision.outcome.value, _REASON: decision.reason.value, _SOURCE: decision.source}

@@ -17,6 +17,7 @@ from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import LedgerUnavailable
 from entitlement_gate.operators.explanation import format_moment, format_number
 from entitlement_gate.operators.terminal import DENIED, FINE, UNKNOWN, Cell, Line, OperatingError, Report, Table
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.zenskar.usage import DeliveryReport, ship
 
 if TYPE_CHECKING:
@@ -214,9 +215,9 @@ class Stop:
 
     def wait(self, seconds: float) -> bool:
         """Wait so long, or until a signal comes; return whether one came."""
-        until = time.monotonic() + seconds
-        while not self._is_requested and (seconds_left := until - time.monotonic()) > 0:
-            time.sleep(min(seconds_left, _SLICE))
+        deadline = Deadline(seconds, time)
+        while not self._is_requested and deadline.remaining():
+            deadline.pause(_SLICE)
         return self._is_requested
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:

@@ -5,7 +5,11 @@ A monotonic clock never goes back, but tests freeze and move it, and what was no
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LONG_AGO", "Clock", "Deadline", "elapsed"]
 
@@ -24,18 +28,28 @@ class Clock(Protocol):
 
 
 class Deadline:
-    """One bound, in seconds from now, over everything that is done until then."""
+    """One bound, in seconds from now, over everything that is done until then.
 
-    __slots__ = ("_clock", "_ends", "seconds")
+    What was waited by ``pause`` counts whatever the clock says: where a test has frozen it, a loop ends all the same.
+    """
+
+    __slots__ = ("_clock", "_ends", "_paused", "seconds")
 
     def __init__(self, seconds: float, clock: Clock) -> None:
         self.seconds = seconds
         self._clock = clock
         self._ends = clock.monotonic() + seconds
+        self._paused = 0.0
 
     def remaining(self) -> float:
         """Return the seconds left, zero when it has passed; never more than there were, where the clock went back."""
-        return min(self.seconds, max(0.0, self._ends - self._clock.monotonic()))
+        return max(0.0, min(self.seconds - self._paused, self._ends - self._clock.monotonic()))
+
+    def pause(self, seconds: float, wait: Callable[[float], object] = time.sleep) -> None:
+        """Wait so long, or until the deadline; ``wait`` may return sooner, and the whole pause counts then."""
+        seconds = min(seconds, self.remaining())
+        wait(seconds)
+        self._paused += seconds
 
 
 def elapsed(since: float, now: float) -> float:

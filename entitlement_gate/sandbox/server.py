@@ -17,6 +17,7 @@ from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.sandbox.core import Sandbox
 from entitlement_gate.sandbox.messages import Reply, Request
 
@@ -216,9 +217,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wait(self, seconds: float) -> bool:
         """Wait, unless the server stops or the client leaves first: then the answer is no."""
-        end = time.monotonic() + seconds
-        while (seconds_left := end - time.monotonic()) > 0:
-            if self.server.stopping.wait(min(seconds_left, _POLL)) or self._client_left():
+        deadline, stopping = Deadline(seconds, time), self.server.stopping
+        while deadline.remaining():
+            deadline.pause(_POLL, stopping.wait)
+            if stopping.is_set() or self._client_left():
                 return False
         return True
 

@@ -22,6 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from entitlement_gate.domain.errors import EntitlementGateError
 from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.resilience.fork_safety import Lock, PerProcess, abandon, chance, remake_after_fork
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ class OwnConnections:
         Done over where the connection broke, so statements must be idempotent.
         """
 
-        def ask_all(cursor: Any, due: float) -> list[Rows]:
+        def ask_all(cursor: Any, limit: Statement) -> list[Rows]:
             if self.vendor == "sqlite":  # each is a transaction of its own
-                return self._execute_all(cursor, [self._limit(due), *statements])[-len(statements) :]
-            rows = self._execute_all(cursor, [(_BEGIN[self.vendor], ()), self._limit(due), *statements, ("COMMIT", ())])
+                return self._execute_all(cursor, [limit, *statements])[-len(statements) :]
+            rows = self._execute_all(cursor, [(_BEGIN[self.vendor], ()), limit, *statements, ("COMMIT", ())])
             return rows[-1 - len(statements) : -1]
 
         return self._run(ask_all, seconds)
@@ -119,8 +120,8 @@ class OwnConnections:
             LedgerUnavailable: the database could not do it.
         """
 
-        def transaction(cursor: Any, due: float) -> Result:
-            begin, limit = (_BEGIN[self.vendor], ()), self._limit(due)
+        def transaction(cursor: Any, limit: Statement) -> Result:
+            begin = _BEGIN[self.vendor], ()
             with self._rolling_back(cursor):
                 answers = self._execute_all(
                     cursor, [*((limit, begin) if self.vendor == "sqlite" else (begin, limit)), *reads]
@@ -138,15 +139,15 @@ class OwnConnections:
             return not executor.migration_plan(executor.loader.graph.leaf_nodes(app_label))
 
     @contextmanager
-    def borrowed(self, due: float | None = None) -> Iterator[BaseDatabaseWrapper]:
+    def borrowed(self, deadline: Deadline | None = None) -> Iterator[BaseDatabaseWrapper]:
         """Lend a connection; the one that came back last, which is the likeliest to be alive.
 
         Raises:
-            LedgerUnavailable: all are lent, until ``due`` or for as long as a verb may take.
+            LedgerUnavailable: all are lent, until the deadline or for as long as a verb may take.
         """
         places, idle, place = self._places, self._idle, _Place()
         try:
-            if not places.take(place, time.monotonic() + self._deadline if due is None else due):
+            if not places.take(place, deadline or Deadline(self._deadline, time)):
                 raise LedgerUnavailable(f"{self.vendor}: all {self.MOST} connections of the ledger are in use")
             try:
                 connection = idle.pop()
@@ -178,37 +179,35 @@ class OwnConnections:
         if idle is not self._idle:  # the ledger was closed meanwhile
             _close_all(idle)
 
-    def _run(self, work: Callable[[Any, float], Result], seconds: float | None = None) -> Result:
+    def _run(self, work: Callable[[Any, Statement], Result], seconds: float | None = None) -> Result:
         """Run the work; again, while there is time, where others were in the way; once where the connection broke."""
-        seconds = min(self._deadline if seconds is None else seconds, self._most)
-        due = time.monotonic() + seconds
-        pauses, slept, has_reconnected = _pauses(), 0.0, False
+        deadline = Deadline(min(self._deadline if seconds is None else seconds, self._most), time)
+        pauses, has_reconnected = _pauses(), False
         while True:
             try:
-                return self._run_once(work, due)
+                return self._run_once(work, deadline)
             except Error as error:
                 pause = next(pauses) if _is_conflict(error) else None
                 if pause is None and _is_broken(error) and not has_reconnected:
                     pause, has_reconnected = 0.0, True
                     _close_all(self._idle)  # what broke one has broken them all
-                # What was slept counts too: a test may have frozen the clock.
-                if pause is None or time.monotonic() + pause >= due or slept + pause >= seconds:
+                if pause is None or pause >= deadline.remaining():
                     # Not chained: what PostgreSQL says quotes values, and the statement with its values.
                     raise LedgerUnavailable(
                         f"{self.vendor}: {type(error).__name__} {_describe(error)}".rstrip()
                     ) from None
-            time.sleep(pause)
-            slept += pause
+            deadline.pause(pause)
 
-    def _run_once(self, work: Callable[[Any, float], Result], due: float) -> Result:
-        with self.borrowed(due) as connection:
+    def _run_once(self, work: Callable[[Any, Statement], Result], deadline: Deadline) -> Result:
+        with self.borrowed(deadline) as connection:
             connection.ensure_connection()
+            due = time.monotonic() + deadline.remaining()
             with self._conversations.until(due, connection), connection.cursor() as cursor:
-                return work(cursor, due)
+                return work(cursor, self._limit(deadline))
 
-    def _limit(self, due: float) -> Statement:
+    def _limit(self, deadline: Deadline) -> Statement:
         """Return what lets nothing in a transaction take longer."""
-        milliseconds = round(1_000 * min(max(0.001, due - time.monotonic()), _LONGEST_LIMIT))
+        milliseconds = round(1_000 * min(max(0.001, deadline.remaining()), _LONGEST_LIMIT))
         return _LIMIT[self.vendor].format(all=milliseconds, lock=math.ceil(_FOR_A_LOCK * milliseconds)), ()
 
     @contextmanager
@@ -261,12 +260,12 @@ class _Places:
         self._holders: WeakSet[_Place] = WeakSet()
         self._lock = Lock()
 
-    def take(self, place: _Place, due: float) -> bool:
-        """Return whether there is room now or, by the monotonic clock, until ``due``."""
+    def take(self, place: _Place, deadline: Deadline) -> bool:
+        """Return whether there is room, now or until the deadline."""
         while not self._admit(place):
-            if time.monotonic() >= due:
+            if not deadline.remaining():
                 return False
-            time.sleep(_FIRST_PAUSE)
+            deadline.pause(_FIRST_PAUSE)
         return True
 
     def give_back(self, place: _Place) -> None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -25,6 +26,7 @@ from prometheus_client import REGISTRY
 from entitlement_gate import EntitlementDenied, EntitlementGate, ZenskarClient, has_entitlement
 from entitlement_gate.contrib.opentelemetry import _Instrumented, instrument, uninstrument
 from entitlement_gate.domain.errors import SourceRejected
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.testing import FakeSource
 from tests.customers import FREE, PRO
 from tests.engine.fakes import eventually
@@ -98,7 +100,7 @@ class Recorded:
 
 def flush():
     for telemetry in _Instrumented.telemetries:
-        assert telemetry._background.flush(60)
+        assert telemetry._background.flush(Deadline(60, time))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
 from entitlement_gate.api import default_gate
 from entitlement_gate.operators.shipping import Stop
@@ -279,6 +280,11 @@ def test_the_second_signal_is_not_waited_for():
         assert stop.wait(60)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_pause_ends_though_a_test_has_frozen_the_clock():
+    with Stop() as stop, freeze_time("2030-01-01"):
+        assert not stop.wait(0.3)
 
 
 def test_off_the_main_thread_nobody_asks_for_the_end():

@@ -5,6 +5,7 @@ import time
 
 import httpx
 import pytest
+from freezegun import freeze_time
 
 from entitlement_gate.sandbox import SandboxServer
 from tests.busyness import Timed
@@ -53,6 +54,12 @@ def test_any_method_reaches_the_sandbox_and_head_has_no_body(client):
     assert client.request("BREW", "/customers").status_code == 405
     assert client.head("/customers").status_code == 405
     assert client.get("/customers").status_code == 200
+
+
+def test_a_delay_ends_though_a_test_has_frozen_the_clock(get, sandbox):
+    sandbox.fail("delay", seconds=0.1)
+    with freeze_time("2030-01-01"):
+        assert get().status_code == 200
 
 
 def test_many_clients_are_answered_at_once(server, headers, sandbox):

@@ -3,12 +3,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
 from django.db import connections
+from freezegun import freeze_time
 
 from entitlement_gate.ledger.protocol import LedgerUnavailable
+from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.testing.ledger_contract import ANNA, demand
 from entitlement_gate.usage.connection import OwnConnections
 from tests.lab.striking import strike_everywhere
@@ -104,6 +107,16 @@ class OneConnection(OwnConnections):
             connection.close()
 
 
+def test_nobody_waits_for_ever_for_a_connection_where_a_test_has_frozen_the_clock(sqlite_alias):
+    own = OwnConnections(sqlite_alias, deadline=0.1)
+    own.MOST = 1
+    own.remake()
+    in_use = "all 1 connections of the ledger are in use"
+    with own.borrowed(), freeze_time("2030-01-01"), pytest.raises(LedgerUnavailable, match=in_use):
+        own.ask(("SELECT 1", ()))
+    own.close()
+
+
 def test_an_exception_that_strikes_while_a_connection_is_lent_or_comes_back_costs_none(sqlite_alias):
     own = OneConnection(sqlite_alias)
 
@@ -115,7 +128,7 @@ def test_an_exception_that_strikes_while_a_connection_is_lent_or_comes_back_cost
         assert own.ask(("SELECT 1", ()), seconds=30) == [[(1,)]]
 
     def borrow_at_once(own):
-        with own.borrowed(due=0.0):
+        with own.borrowed(Deadline(0.0, time)):
             pass
 
     assert strike_everywhere(idle, ask, borrow_at_once) > 20
