@@ -167,9 +167,8 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
 
     def shutdown(self) -> None:
         """Emit no more events until initialized again; harmless when repeated."""
-        if self._watched is not None:
-            self._watched.unobserve(self)
-            self._watched = None
+        with self._lock:
+            self._stop_watching()
         if self._close_gate and self._gate is not None:
             self._gate.close()
 
@@ -213,13 +212,15 @@ class EntitlementProvider(Locked, Observer, AbstractProvider):
         return gate
 
     def _watch(self, gate: EntitlementGate) -> None:
-        with self._lock:
-            before, self._watched = self._watched, gate
-        if before is gate:  # another thread did it
-            return
-        gate.observe(self)
-        if before is not None:
-            before.unobserve(self)
+        with self._lock:  # to the end: of two threads that change gates at once, neither leaves its own watched
+            self._stop_watching()
+            gate.observe(self)
+            self._watched = gate
+
+    def _stop_watching(self) -> None:
+        if self._watched is not None:
+            self._watched.unobserve(self)
+            self._watched = None
 
     def fetch(self, fetch: Fetch) -> None:
         """Emit an event where the state changes: see the table of events."""

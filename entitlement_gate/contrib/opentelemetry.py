@@ -22,7 +22,7 @@ from entitlement_gate.domain.decisions import Reason, rows_behind
 from entitlement_gate.engine.observers import Observer, everywhere
 from entitlement_gate.metrics import Background
 from entitlement_gate.resilience.clock import Deadline
-from entitlement_gate.resilience.fork_safety import members
+from entitlement_gate.resilience.fork_safety import Locked, members
 
 try:
     from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
@@ -102,31 +102,25 @@ def instrument(
         ValueError: ``names`` is no collection of texts, or ``max_names`` no number of at least 0.
     """
     labels = _Names(names, max_names)
-    if any(gate is None or each.gate in (None, gate) for each in _Instrumented.telemetries):
+
+    def make() -> _Telemetry:
+        return _Telemetry(
+            gate,
+            get_tracer(_SCOPE, __version__, tracer_provider),
+            _Instruments(get_meter(_SCOPE, __version__, meter_provider), partial(_observe_customers, meter_provider)),
+            get_logger(_SCOPE, __version__, logger_provider) if events else None,
+            names=labels,
+            meter_provider=meter_provider,
+            with_customer_ids=with_customer_ids,
+        )
+
+    if not _instrumented.add(gate, make):
         _logger.warning("OpenTelemetry: instrumented already; uninstrument() first to change it")
-        return
-    telemetry = _Telemetry(
-        gate,
-        get_tracer(_SCOPE, __version__, tracer_provider),
-        _Instruments(get_meter(_SCOPE, __version__, meter_provider), partial(_observe_customers, meter_provider)),
-        get_logger(_SCOPE, __version__, logger_provider) if events else None,
-        names=labels,
-        meter_provider=meter_provider,
-        with_customer_ids=with_customer_ids,
-    )
-    _Instrumented.telemetries = *_Instrumented.telemetries, telemetry
-    (everywhere.add if gate is None else gate.observe)(telemetry)
-    atexit.register(telemetry.flush)
 
 
 def uninstrument(gate: EntitlementGate | None = None) -> None:
     """Record no more of what was instrumented for this gate, or for all; where nothing was, do nothing."""
-    for telemetry in _Instrumented.telemetries:
-        if telemetry.gate is gate:
-            (everywhere.discard if gate is None else gate.unobserve)(telemetry)
-            telemetry.flush()
-            atexit.unregister(telemetry.flush)
-    _Instrumented.telemetries = tuple(each for each in _Instrumented.telemetries if each.gate is not gate)
+    _instrumented.discard(gate)
 
 
 class _Names:
@@ -286,15 +280,45 @@ def _make_span_attributes(fetch: Fetch) -> dict[str, str | int]:
     return attributes
 
 
-class _Instrumented:
-    """What records now."""
+class _Instrumented(Locked):
+    """What records now: each gate once, though two threads begin at once.
 
-    telemetries: tuple[_Telemetry, ...] = ()
+    Attributes:
+        telemetries: replaced as a whole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.telemetries: tuple[_Telemetry, ...] = ()
+
+    def add(self, gate: EntitlementGate | None, make: Callable[[], _Telemetry]) -> bool:
+        """Begin to record; return False where what this gate does, or a gate of all, is recorded already."""
+        with self._lock:
+            if any(gate is None or each.gate in (None, gate) for each in self.telemetries):
+                return False
+            telemetry = make()
+            self.telemetries = *self.telemetries, telemetry
+            (everywhere.add if gate is None else gate.observe)(telemetry)
+        atexit.register(telemetry.flush)
+        return True
+
+    def discard(self, gate: EntitlementGate | None) -> None:
+        """Record no more, once what is queued was recorded."""
+        with self._lock:
+            ended = [each for each in self.telemetries if each.gate is gate]
+            self.telemetries = tuple(each for each in self.telemetries if each.gate is not gate)
+        for telemetry in ended:
+            (everywhere.discard if gate is None else gate.unobserve)(telemetry)
+            telemetry.flush()
+            atexit.unregister(telemetry.flush)
+
+
+_instrumented = _Instrumented()
 
 
 def _observe_customers(meter_provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Observation]:
     """Count what gates hold that are instrumented by now: a meter keeps the first callback that it was given."""
-    telemetries = [each for each in _Instrumented.telemetries if each.meter_provider is meter_provider]
+    telemetries = [each for each in _instrumented.telemetries if each.meter_provider is meter_provider]
     gates = {gate for each in telemetries for gate in (members(everywhere.gates) if each.gate is None else [each.gate])}
     if telemetries:
         yield Observation(sum(gate.customers_held for gate in gates))

@@ -13,6 +13,7 @@ out do not apply:
 import asyncio
 import math
 import queue
+import threading
 from contextlib import suppress
 from decimal import Decimal
 
@@ -468,6 +469,23 @@ def test_a_provider_that_was_shut_down_can_be_registered_again(gate, register):
     api.clear_providers()
     assert register(provider, "again").get_boolean_value("sso", False, about()) is True
     assert provider in gate._observers.all
+
+
+def test_of_two_threads_that_change_gates_at_once_neither_leaves_its_own_watched(gate, source, monkeypatch):
+    provider = EntitlementProvider(gate)
+    with EntitlementGate(source) as later:
+        observe, thread = gate.observe, threading.Thread(target=provider._watch, args=[later])
+
+        def observe_while_another_changes(observer):
+            thread.start()
+            thread.join(0.2)  # with nothing to wait for it is through long before
+            observe(observer)
+
+        monkeypatch.setattr(gate, "observe", observe_while_another_changes)
+        provider._watch(gate)
+        thread.join(60)
+        assert provider in later._observers.all
+        assert provider not in gate._observers.all
 
 
 def test_a_gate_is_closed_where_that_is_asked_for(source, gate, register):

@@ -24,7 +24,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY
 
 from entitlement_gate import EntitlementDenied, EntitlementGate, ZenskarClient, has_entitlement
-from entitlement_gate.contrib.opentelemetry import _Instrumented, instrument, uninstrument
+from entitlement_gate.contrib.opentelemetry import _instrumented, instrument, uninstrument
 from entitlement_gate.domain.errors import SourceRejected
 from entitlement_gate.resilience.clock import Deadline
 from entitlement_gate.testing import FakeSource
@@ -99,7 +99,7 @@ class Recorded:
 
 
 def flush():
-    for telemetry in _Instrumented.telemetries:
+    for telemetry in _instrumented.telemetries:
         assert telemetry._background.flush(Deadline(60, time))
 
 
@@ -379,14 +379,33 @@ def test_what_is_instrumented_already_stays_as_it_is(gate, recorded, caplog, fir
         assert "instrumented already" in caplog.text
         gate.has(PRO, "sso")
         assert sum(recorded.checks().values()) == 1
-    assert _Instrumented.telemetries == ()
+    assert _instrumented.telemetries == ()
+
+
+def test_two_that_begin_at_once_record_each_check_once(gate, recorded, monkeypatch, caplog):
+    make = recorded.providers["tracer_provider"].get_tracer
+    others = []
+
+    def make_while_another_begins(*args, **options):
+        if not others:
+            others.append(threading.Thread(target=instrument, kwargs=recorded.providers))
+            others[0].start()
+            others[0].join(0.2)  # with nothing to wait for it is through long before
+        return make(*args, **options)
+
+    monkeypatch.setattr(recorded.providers["tracer_provider"], "get_tracer", make_while_another_begins)
+    with instrumented(**recorded.providers):
+        others[0].join(60)
+        assert "instrumented already" in caplog.text
+        gate.has(PRO, "sso")
+        assert sum(recorded.checks().values()) == 1
 
 
 @pytest.mark.parametrize("options", [{"names": "sso"}, {"names": [1]}, {"max_names": -1}, {"max_names": "many"}])
 def test_what_names_nothing_is_refused_where_it_is_said(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         instrument(**options)
-    assert _Instrumented.telemetries == ()
+    assert _instrumented.telemetries == ()
 
 
 # Exporters that fail
