@@ -34,7 +34,8 @@ from entitlement_gate.resilience.fork_safety import Lock, PerProcess, members, r
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from entitlement_gate.ledger.balances import Row
+    from entitlement_gate.ledger.balances import Row, Tally
+    from entitlement_gate.ledger.book import Record
 
 __all__ = ["MemoryLedger"]
 
@@ -78,11 +79,12 @@ class _ForwardClock:
 class _TimedBook(Book):
     """A book, and when each of its holds runs out."""
 
-    __slots__ = ("due", "is_announced")
+    __slots__ = ("due", "is_announced", "undo")
 
     def __init__(self, customer_id: str) -> None:
         super().__init__(customer_id)
         self.is_announced = False
+        self.undo: Callable[[], None] | None = None
         self.due: list[tuple[float, str]] = []
 
     def is_blank(self) -> bool:
@@ -92,19 +94,29 @@ class _TimedBook(Book):
         return not any(tally.committed or tally.held for rows in self.tallies.values() for tally in rows.values())
 
     def wholly(self, key: str, work: Callable[[], Result]) -> Result:
-        """Do the work on a key, or nothing of it where an exception strikes in the middle: a time limit, say."""
+        """Do the work on a key, or nothing of it where an exception strikes in the middle: a time limit, say.
+
+        Meanwhile ``undo`` does that, for a process that is forked in the middle: its copy has nobody to go on.
+        """
         tallies = {entitlement_id: dict(rows) for entitlement_id, rows in self.tallies.items()}
-        record = copy(self.records.get(key))
+        undo = partial(self._restore, key, tallies, copy(self.records.get(key)))
         try:
-            return work()
+            self.undo = undo
+            outcome = work()
+            self.undo = None
+            return outcome  # noqa: TRY300 - within: what strikes here has done nothing either
         except BaseException:
-            self.tallies = tallies
-            self.records.pop(key, None)
-            if record is not None:
-                self.records[key] = record
-            self.changed.clear()
-            self.events.clear()
+            undo()
             raise
+
+    def _restore(self, key: str, tallies: dict[str, dict[str, Tally]], record: Record | None) -> None:
+        self.tallies = tallies
+        self.records.pop(key, None)
+        if record is not None:
+            self.records[key] = record
+        self.changed.clear()
+        self.events.clear()
+        self.undo = None
 
 
 class MemoryLedger:
@@ -133,8 +145,11 @@ class MemoryLedger:
         return f"<MemoryLedger of {len(self._books)} customers>"
 
     def remake(self) -> None:
-        """Make the lock anew, as in a process just forked; what was counted stays."""
+        """Make the lock anew, as in a process just forked; what was counted stays, and nothing of it half."""
         self._lock = Lock()
+        for book in tuple(self._books.values()):
+            if book.undo is not None:
+                book.undo()
 
     def reserve(
         self,

@@ -34,6 +34,41 @@ class TestMemoryLedger(LedgerContract):
                 os._exit(0 if self.left(ledger) == 6 else 1)
         assert os.waitpid(child, 0)[1] == 0
 
+    @pytest.mark.parametrize("verb", ["reserve", "consume"])
+    def test_a_child_forked_in_the_middle_of_a_verb_has_nothing_of_it_half(self, ledger, monkeypatch, verb):
+        ledger.consume(ANNA, [demand(1)], key="before")
+        work = getattr(Book, verb)
+        children = []
+
+        def fork_in_the_middle(*args, **options):
+            monkeypatch.setattr(Book, verb, work)
+            outcome = work(*args, **options)
+            children.append(os.fork())
+            if children == [0]:  # the thread that was at the verb is not here any more
+                is_whole = self.left(ledger) == 9 and ledger.consume(ANNA, [demand(9)], key="k").quantity == 9
+                os._exit(0 if is_whole else 1)
+            return outcome
+
+        monkeypatch.setattr(Book, verb, fork_in_the_middle)
+        options = {"ttl": 60} if verb == "reserve" else {}
+        getattr(ledger, verb)(ANNA, [demand(4)], key="k", **options)
+        assert os.waitpid(children[0], 0)[1] == 0
+        assert self.left(ledger) == 5
+
+    def test_a_verb_in_the_middle_of_which_it_is_made_anew_is_undone_once(self, ledger, monkeypatch):
+        work = Book.consume
+
+        def remake_in_the_middle(*args, **options):
+            work(*args, **options)
+            ledger.remake()
+            assert self.left(ledger) == 10
+            raise Strike
+
+        monkeypatch.setattr(Book, "consume", remake_in_the_middle)
+        with pytest.raises(Strike):
+            ledger.consume(ANNA, [demand(4)], key="k")
+        assert self.left(ledger) == 10
+
     def test_it_says_what_it_is(self, ledger):
         ledger.consume(ANNA, [demand(4)], key="k")
         assert repr(ledger) == "<MemoryLedger of 1 customers>"
