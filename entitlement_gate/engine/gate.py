@@ -498,8 +498,8 @@ class EntitlementGate:
     def _reserving(
         self, request: ReservationRequest, customer_id: str, due: float
     ) -> Effects[tuple[Decision, Reservation | None]]:
-        decision, reservation = yield from self._reserver.reserving(request, customer_id, due)
-        self._health.count(decision.source)
+        decision, reservation, view = yield from self._reserver.reserving(request, customer_id, due)
+        self._health.count(view.source)
         return decision, reservation
 
     def announcing(self, decision: Decision, due: float | None = None) -> Effects[None]:

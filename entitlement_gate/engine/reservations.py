@@ -294,8 +294,8 @@ class Reserver:
 
     def reserving(
         self, order: ReservationRequest, customer_id: str, due: float
-    ) -> Effects[tuple[Decision, Reservation | None]]:
-        """Return the decision, and the reservation where it allows."""
+    ) -> Effects[tuple[Decision, Reservation | None, View]]:
+        """Return the decision, the reservation where it allows, and the view that they rest on."""
         if self._ledger_client.ledger is None:
             raise ReservationError('nothing is counted here: set LEDGER to "memory", "redis" or "database"')
         view = yield from self._snapshots.view(customer_id, due)
@@ -307,9 +307,9 @@ class Reserver:
         decision = self._evaluator.settle(order.requirement, trial.decision, trial.true_of)
         decision = self._evaluator.served(decision, view)
         if not decision.allowed:
-            return decision, None
+            return decision, None, view
         holding = Holding(self._ledger_client, trial.demands, order.owner) if trial.receipt else None
-        return decision, Reservation(decision, order.key, holding, trial.receipt)
+        return decision, Reservation(decision, order.key, holding, trial.receipt), view
 
     def _trying(self, order: ReservationRequest, view: View, due: float) -> Effects[Trial]:
         plan = self._planner.plan(order.requirement, view, NOTHING)

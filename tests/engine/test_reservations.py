@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -402,6 +403,17 @@ def test_a_ledger_out_of_reach_is_unknown_never_denied(make_gate, elsewhere, ask
     elsewhere.is_down = False
     clock.advance(5)
     assert ask(gate, "check", ANNA, "api_calls").remaining == 9
+
+
+@pytest.mark.parametrize("verb", ["check", "consume"])
+def test_what_is_counted_is_where_the_data_came_from_whatever_the_ledger_does(make_gate, elsewhere, billing, verb, ask):
+    billing.grants[ANNA] = (quantity(),)
+    gate = make_gate(ledger=elsewhere)
+    ask(gate, "check", ANNA, "api_calls")
+    elsewhere.is_down = True
+    with suppress(EntitlementUnavailable):
+        ask(gate, verb, ANNA, "api_calls", 1)
+    assert (gate.health()["hits"], gate.health()["misses"]) == (1, 1)
 
 
 def test_a_ledger_out_of_reach_is_left_to_the_policies(make_gate, elsewhere, billing, ask):
