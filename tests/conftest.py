@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import threading
 from contextlib import closing
 
 import pytest
@@ -43,6 +44,18 @@ def pytest_collection_finish():
     """Let no collector look through what stays for the whole run: 560,000 objects, 70 ms each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def caplog(caplog):
+    """What is logged, less what a thread that an earlier test has struck says of that as late as now."""
+    earlier = set(threading.enumerate()) - {threading.current_thread()}
+
+    def is_of_this_test(record):
+        return record.module != "worker_pool" or threading.current_thread() not in earlier
+
+    with caplog.filtering(is_of_this_test):
+        yield caplog
 
 
 @pytest.fixture(scope="session")
