@@ -46,13 +46,18 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def threads_before():
+    """The threads that earlier tests have left."""
+    return set(threading.enumerate()) - {threading.current_thread()}
+
+
 @pytest.fixture
-def caplog(caplog):
+def caplog(caplog, threads_before):
     """What is logged, less what a thread that an earlier test has struck says of that as late as now."""
-    earlier = set(threading.enumerate()) - {threading.current_thread()}
 
     def is_of_this_test(record):
-        return record.module != "worker_pool" or threading.current_thread() not in earlier
+        return record.module != "worker_pool" or threading.current_thread() not in threads_before
 
     with caplog.filtering(is_of_this_test):
         yield caplog
