@@ -6,7 +6,7 @@ from entitlement_gate.ledger.balances import Row
 from entitlement_gate.ledger.book import Book
 from entitlement_gate.ledger.memory import MemoryLedger
 from entitlement_gate.ledger.protocol import UsageTarget
-from entitlement_gate.testing.ledger_contract import ANNA, CALLS, LedgerContract, demand
+from entitlement_gate.testing.ledger_contract import ANNA, BERT, CALLS, LedgerContract, demand
 from tests.engine.fakes import held_elsewhere
 
 
@@ -64,10 +64,12 @@ class TestMemoryLedger(LedgerContract):
             assert self.left(ledger) == 10
             raise Strike
 
+        ledger.consume(BERT, [demand(3)], key="another's")
         monkeypatch.setattr(Book, "consume", remake_in_the_middle)
         with pytest.raises(Strike):
             ledger.consume(ANNA, [demand(4)], key="k")
         assert self.left(ledger) == 10
+        assert ledger.charges(BERT)[CALLS]["row"].committed == 3
 
     def test_it_says_what_it_is(self, ledger):
         ledger.consume(ANNA, [demand(4)], key="k")
