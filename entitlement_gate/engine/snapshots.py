@@ -136,11 +136,16 @@ class SnapshotStore:
 
     def view(self, customer_id: str, due: float | None = None, *, refresh: bool = False) -> Effects[View]:
         """Return the view of a customer: at once where data is good enough, else after a fetch, until ``due``."""
-        entry = None if refresh else self.entries.get(customer_id)
+        if refresh:
+            call = self._single_flight.join(customer_id, later=True, max_age=_SINCE_THE_CALL)
+            return (yield from self._awaiting(customer_id, call, due))
+        entry = self.entries.get(customer_id)
         view = None if entry is None else self._serve_held(customer_id, entry)
         if view is not None:
             return view
-        call = self._single_flight.join(customer_id, later=refresh, max_age=_SINCE_THE_CALL if refresh else _ANY)
+        newer, call = self._join_unless_renewed(customer_id, entry)
+        if newer is not None:
+            return View(customer_id, newer, "cache")
         return (yield from self._awaiting(customer_id, call, due))
 
     def for_denial(self, view: View, due: float | None = None) -> Effects[View]:
@@ -243,8 +248,21 @@ class SnapshotStore:
         if entry.is_older_than(entry.fresh_for + self._options.stale_while_revalidate, self._clock):
             return None
         has_failed = entry.has_failed  # before: the renewal that begins now may have failed a moment later
-        is_renewing = self._single_flight.is_running(customer_id) or self._single_flight.join(customer_id) is not None
+        is_renewing = self._single_flight.is_running(customer_id) or any(self._join_unless_renewed(customer_id, entry))
         return View(customer_id, entry, "cache") if is_renewing and not has_failed else stale
+
+    def _join_unless_renewed(self, customer_id: str, entry: Entry | None) -> tuple[Entry | None, SharedFetch | None]:
+        """Return the fresh entry that was kept since this one was looked up, or else the call for the customer.
+
+        A fetch may end after the look: who comes too late to join it finds here what it kept, and starts no other.
+        """
+        with self._lock:
+            newer = self.entries.get(customer_id)
+            if newer is not None and newer is not entry and newer.is_fresh(self._clock):
+                return newer, None
+            call = self._single_flight.join_locked(customer_id)
+        self._single_flight.begin(call)
+        return None, call
 
     def _awaiting(self, customer_id: str, call: SharedFetch | None, due: float | None = None) -> Effects[View]:
         """Wait for a call until ``due``; return what it brought, or older data where that may be served."""
@@ -301,9 +319,8 @@ class SnapshotStore:
         return self._fetcher.fetch(call, self.entries.get(call.key))
 
 
-_ANY = float("inf")
 _OUTLASTED = SourceUnavailable("no answer within the deadline")
-_NO_ANSWER = FetchResult(error=_OUTLASTED, seconds=_ANY)
+_NO_ANSWER = FetchResult(error=_OUTLASTED, seconds=float("inf"))
 
 
 def _reason_of(error: BaseException | None) -> Reason:

@@ -35,6 +35,25 @@ def test_data_past_its_ttl_is_served_at_once_while_one_fetch_renews_it(gate, bil
     assert len(billing.calls) == 2
 
 
+@pytest.mark.parametrize("age", [None, 61], ids=["unknown", "to be renewed"])
+def test_who_comes_too_late_to_join_a_fetch_starts_no_other(gate, billing, clock, ask, monkeypatch, age):
+    if age is not None:
+        gate.check(ANNA, "reports")
+        clock.advance(age)
+    store = gate._snapshots
+    before, join = len(billing.calls), store._join_unless_renewed
+
+    def join_too_late(customer_id, entry):
+        if len(billing.calls) == before:  # another's fetch begins and ends after the look
+            gate.check(customer_id, "reports", refresh=True)
+        return join(customer_id, entry)
+
+    monkeypatch.setattr(store, "_join_unless_renewed", join_too_late)
+    assert ask(gate, "check", ANNA, "reports").source == "cache"
+    assert not store._single_flight.is_running(ANNA)
+    assert len(billing.calls) == before + 1
+
+
 def test_after_that_a_check_waits_for_a_fetch(gate, billing, clock, ask):
     ask(gate, "check", ANNA, "reports")
     clock.advance(120)
