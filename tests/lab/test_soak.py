@@ -120,7 +120,9 @@ class Crowd:
 
     def _trouble(self, decision, asked, now):
         """Return what is wrong with a decision, or None."""
-        was_ill = self._upstream.was("ill", asked - ECHO - self._slack(), now)
+        # Where a turn on the machine takes long, a fetch of a dozen turns outlasts its deadline though all are well.
+        is_starved = 12 * self._busyness.worst > DEADLINE
+        was_ill = is_starved or self._upstream.was("ill", asked - ECHO - self._slack(), now)
         if decision.outcome == "unknown":
             return None if was_ill and not decision.allowed else "unknown without cause, or allowed"
         if decision.allowed is not (decision.entitlement == "reports"):
