@@ -120,8 +120,9 @@ class Crowd:
 
     def _trouble(self, decision, asked, now):
         """Return what is wrong with a decision, or None."""
-        # Where a turn on the machine takes long, a fetch of a dozen turns outlasts its deadline though all are well.
-        is_starved = 12 * self._busyness.worst > DEADLINE
+        # A fetch takes a turn here and one at the sandbox: where a thread waits half the deadline for its turn, a fetch is
+        # late though billing is well. On an idle machine the worst wait is a third of the deadline.
+        is_starved = 2 * self._busyness.worst > DEADLINE
         was_ill = is_starved or self._upstream.was("ill", asked - ECHO - self._slack(), now)
         if decision.outcome == "unknown":
             return None if was_ill and not decision.allowed else "unknown without cause, or allowed"
