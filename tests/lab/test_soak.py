@@ -120,8 +120,8 @@ class Crowd:
 
     def _trouble(self, decision, asked, now):
         """Return what is wrong with a decision, or None."""
-        # A fetch takes a turn here and one at the sandbox: where a thread waits half the deadline for its turn, a fetch is
-        # late though billing is well. On an idle machine the worst wait is a third of the deadline.
+        # A fetch takes a turn here and one at the sandbox: where a thread waits half the deadline for one,
+        # it fails though billing is well. On an idle machine the worst wait is a third of the deadline.
         is_starved = 2 * self._busyness.worst > DEADLINE
         was_ill = is_starved or self._upstream.was("ill", asked - ECHO - self._slack(), now)
         if decision.outcome == "unknown":
