@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -61,6 +62,25 @@ def caplog(caplog, threads_before):
 
     with caplog.filtering(is_of_this_test):
         yield caplog
+
+
+@pytest.fixture
+def no_fetch_remains():
+    """Let the fetches of earlier tests end: observers and receivers are told after whoever waited has gone on.
+
+    One that hangs tells nobody, and is not waited for longer than 10 s.
+    """
+    from entitlement_gate.engine.observers import everywhere  # not before coverage has begun
+    from entitlement_gate.resilience.fork_safety import members
+
+    end = time.monotonic() + 10
+    while time.monotonic() < end and any(_is_fetching(gate) for gate in members(everywhere.gates)):
+        time.sleep(0.001)
+
+
+def _is_fetching(gate):
+    workers, tells = gate._snapshots._workers, getattr(gate, "wait_for_signals", None)
+    return workers._waiting or workers._busy or (tells is not None and not tells(0))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ PARENT = customers(1, start=1000)[0]
 
 
 @pytest.fixture(autouse=True)
-def project():
+def project(no_fetch_remains):
     with override_settings(ENTITLEMENT_GATE={"BASE_URL": "sandbox:", "DEADLINE": 30}):
         yield
 
@@ -159,7 +159,7 @@ def test_what_was_taken_before_the_gate_is_closed_is_sent_and_nothing_after(gate
     with heard_by(blocked):
         for customer in CROWD[:6]:
             gate.has(customer, "sso")
-        eventually(lambda: len(blocked.begun) == 4)
+        eventually(lambda: len(blocked.begun) == 4 and not gate._sending._expected)
         gate.close()
         gate.refreshed(gate.source.fetch(PARENT))
         assert not gate._sending.settle(0)

@@ -35,7 +35,7 @@ class Counts(Observer):
 
 
 @pytest.fixture
-def counts():
+def counts(no_fetch_remains):
     counts = Counts()
     observe(counts)
     yield counts

@@ -305,6 +305,7 @@ def test_shadow_mode_allows_tells_and_logs_what_it_would_refuse(heard, caplog):
     assert not has_entitlement(FREE, "sso")
 
 
+@pytest.mark.usefixtures("no_fetch_remains")
 def test_a_fetch_is_told_once_its_snapshot_serves_checks():
     heard = []
 
@@ -320,6 +321,7 @@ def test_a_fetch_is_told_once_its_snapshot_serves_checks():
         entitlements_refreshed.disconnect(hear)
 
 
+@pytest.mark.usefixtures("no_fetch_remains")
 def test_a_failed_fetch_is_told():
     heard = []
 

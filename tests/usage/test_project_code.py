@@ -102,6 +102,7 @@ def test_the_fetch_after_the_cut_succeeds(alias, kind, door):
             cut(alias)
 
 
+@pytest.mark.usefixtures("no_fetch_remains")
 @pytest.mark.parametrize("signal", [entitlements_refreshed, source_failed])
 def test_a_receiver_hears_after_the_cut(alias, signal):
     heard = []
