@@ -60,13 +60,14 @@ def test_a_retry_after_beyond_the_deadline_ends_the_fetch_at_once(serve, connect
 )
 def test_the_deadline_covers_every_byte(serve, connect, step):
     server = serve(step)
-    client = connect(server, deadline=0.4)
+    client, fetches = connect(server, deadline=0.4), 0
     while not server.seen:  # where the machine is too busy to ask within the deadline
         seconds, error = took(lambda: client.fetch(CUSTOMER))
+        fetches += 1
 
     assert isinstance(error, SourceUnavailable)
     assert 0.35 <= seconds < PROMPTLY
-    assert len(server.seen) == 1
+    assert len(server.seen) <= fetches  # the server may read only then what it was asked before
 
 
 @pytest.mark.parametrize(
