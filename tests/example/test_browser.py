@@ -82,11 +82,11 @@ async def stop_renewing(page):
         await page.wait_for_load_state("networkidle")
 
 
-async def go_to(page, url, expected=200):
+async def go_to(page, url, tries=10):
     """Open a page, again where the machine is too busy for the demo to ask billing in time; return its status."""
-    for _ in range(10):
+    for _ in range(tries):
         status = (await page.goto(url)).status
-        if status != 503 or status == expected:
+        if status != 503:
             break
         await asyncio.sleep(1)
     return status
@@ -98,11 +98,11 @@ async def is_only_sent_to(page, url):
 
 
 async def assert_pages_usable(page, address, paths, expected, seen):
-    found = {}
+    found, tries = {}, 1 if 503 in expected.values() else 10
     for path in paths:
         if await is_only_sent_to(page, address + path):
             continue
-        found[path] = await go_to(page, address + path, expected.get(path))
+        found[path] = await go_to(page, address + path, tries)
         await assert_page_usable(page, seen)
     assert found.keys() >= {"/", "/plans/", *expected}
     assert found == found | expected
